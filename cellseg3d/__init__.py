@@ -1,0 +1,37 @@
+"""Segment cells, nuclei and organelles in 3D microscopy with 2D, 2.5D and 3D U-Nets.
+
+The public names below load lazily (PEP 562), so that ``import cellseg3d`` and the
+command line answer at once and reading a file never loads a deep-learning stack.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "CellSegError": "cellseg3d.core.errors",
+    "InputSpec": "cellseg3d.core.input_spec",
+    "Roi": "cellseg3d.core.roi",
+    "Spacing": "cellseg3d.core.spacing",
+    "Volume": "cellseg3d.core.volume",
+    "open_volume": "cellseg3d.io.registry",
+    "read_labels": "cellseg3d.io.registry",
+    "read_volume": "cellseg3d.io.registry",
+    "write_labels": "cellseg3d.io.registry",
+    "write_volume": "cellseg3d.io.registry",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> object:
+    """Return a public name, importing the module that holds it on first use."""
+    if name not in _PUBLIC:
+        message = f"module 'cellseg3d' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

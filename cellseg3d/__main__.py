@@ -1,0 +1,7 @@
+"""``python -m cellseg3d``."""
+
+import sys
+
+from cellseg3d.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Configs composed, bundles assembled, checked and loaded."""

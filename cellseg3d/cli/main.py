@@ -1,0 +1,127 @@
+"""Find the verb, run it, turn errors into one line and an exit code."""
+
+import logging
+import sys
+import traceback
+from importlib import import_module
+from importlib.util import find_spec
+
+import typer
+
+from cellseg3d import __version__
+from cellseg3d.core.errors import CellSegError
+
+# In the order a user meets them. Each module is named like its verb and holds a
+# function `command`, or a typer app `app` where the verb has verbs of its own.
+VERBS = (
+    "simulate",
+    "inspect",
+    "convert",
+    "doctor",
+    "plan",
+    "preview",
+    "train",
+    "tune",
+    "predict",
+    "verify-seams",
+    "evaluate",
+    "measure",
+    "benchmark",
+    "report",
+    "bundle",
+)
+INTERRUPTED = 130
+
+
+def build_app() -> typer.Typer:
+    """Return the typer application with every verb."""
+    app = typer.Typer(
+        name="cellseg3d",
+        help="Segment cells, nuclei and organelles in 3D microscopy volumes.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)
+    for verb in VERBS:
+        name = f"cellseg3d.cli.{verb.replace('-', '_')}"
+        if find_spec(name) is None:
+            continue
+        module = import_module(name)
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(name=verb)(module.command)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Words after the program's name; those of the process when None.
+
+    Returns
+    -------
+    int
+        0 done, 2 a file or option is wrong, 3 a config is wrong, 4 the machine
+        refused (disk, memory, permission), 130 interrupted.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    try:
+        code = build_app()(args=words, standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - the one place that ends every error
+        return _explain(error, debug=debug)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if type(error).__name__ == "Abort":
+        return INTERRUPTED
+    if hasattr(error, "format_message"):  # click's own: a wrong option
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        return 2
+    if isinstance(error, CellSegError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        print(f"error: out of memory ({error}); try --max-ram", file=sys.stderr)
+        return 4
+    if not debug:
+        print(
+            f"error: {type(error).__name__}: {error} (a fault of cellseg3d; "
+            "run again with --debug and report it)",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if value:
+        print(f"cellseg3d {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    debug: bool = typer.Option(  # noqa: FBT001
+        False, "--debug", help="Show a traceback when something fails."
+    ),
+    verbose: bool = typer.Option(False, "--verbose", help="Log what is being done."),  # noqa: FBT001
+    version: bool = typer.Option(  # noqa: FBT001
+        False, "--version", callback=_show_version, is_eager=True, help="Show version."
+    ),
+) -> None:
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    del version

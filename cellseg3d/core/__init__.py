@@ -1,0 +1,1 @@
+"""Geometry and errors: axes, spacing, regions, grids, volumes; numpy only."""

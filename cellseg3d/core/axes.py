@@ -1,0 +1,87 @@
+"""Axis letters, and the only place that turns one axis order into another."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import AxisError
+
+Axis = Literal["z", "y", "x"]
+AXES: tuple[Axis, Axis, Axis] = ("z", "y", "x")
+
+
+def axis_index(axis: str) -> int:
+    """Return the position of an axis letter in (z, y, x).
+
+    Raises
+    ------
+    AxisError
+        If `axis` is not one of ``"z"``, ``"y"``, ``"x"``.
+    """
+    if axis not in AXES:
+        message = f"axis {axis!r}: expected one of 'z', 'y', 'x'"
+        raise AxisError(message)
+    return AXES.index(axis)  # type: ignore[arg-type]
+
+
+def order_of(source: str, target: str) -> tuple[int, ...]:
+    """Return the transposition that turns axes `source` into `target`.
+
+    Parameters
+    ----------
+    source, target : str
+        The same letters in two orders, such as ``"XYZ"`` and ``"ZYX"``; case counts
+        for nothing.
+
+    Returns
+    -------
+    tuple of int
+        For ``numpy.transpose``.
+
+    Raises
+    ------
+    AxisError
+        If the two do not hold the same letters, once each.
+    """
+    source, target = source.upper(), target.upper()
+    if sorted(source) != sorted(target) or len(set(source)) != len(source):
+        message = f"axes {source!r} cannot be put into the order {target!r}"
+        raise AxisError(message)
+    return tuple(source.index(letter) for letter in target)
+
+
+def to_zyx(array: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Return a view of a 2D or 3D array in the order (z, y, x).
+
+    Parameters
+    ----------
+    array : ndarray of any dtype, shape in the order of `axes`
+        Two-dimensional arrays become volumes with one slice.
+    axes : str
+        One letter a dimension, of ``Z``, ``Y``, ``X``; such as ``"XYZ"`` or ``"YX"``.
+
+    Returns
+    -------
+    ndarray, shape (Z, Y, X)
+
+    Raises
+    ------
+    AxisError
+        If `axes` does not name each dimension of `array` once.
+    """
+    axes = axes.upper()
+    if len(axes) != array.ndim or not set(axes) <= set("ZYX"):
+        message = f"axes {axes!r} do not fit an array of shape {array.shape}"
+        raise AxisError(message)
+    missing = "".join(letter for letter in "ZYX" if letter not in axes)
+    expanded = array[(np.newaxis,) * len(missing)]
+    return expanded.transpose(order_of(missing + axes, "ZYX"))
+
+
+def move_to_front(shape: Sequence[int], axis: str) -> tuple[int, int, int]:
+    """Return the shape (Z, Y, X) with `axis` moved to the front, the rest in order."""
+    index = axis_index(axis)
+    rest = [size for position, size in enumerate(shape) if position != index]
+    return (shape[index], rest[0], rest[1])

@@ -1,0 +1,107 @@
+"""What a network eats: 2D and 2.5D slices along an axis, or 3D patches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cellseg3d.core.axes import Axis, axis_index
+from cellseg3d.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The shape of a network's input; 2D is 2.5D with context 0.
+
+    Parameters
+    ----------
+    spatial_dims : {2, 3}
+        2 for slices and stacks, 3 for patches of a volume.
+    patch_shape : tuple of int
+        Training crop, in voxels: (h, w) for 2, (z, y, x) for 3.
+    context : int
+        Slices on each side of the centre slice, as channels; 0 for 2D and for 3D.
+    axis : {"z", "y", "x"}
+        The axis across which slices are cut; unused for 3D.
+    image_channels : int
+        Channels of the image itself; 1 for a tomogram.
+
+    Raises
+    ------
+    ConfigError
+        If the numbers contradict each other.
+    """
+
+    spatial_dims: Literal[2, 3]
+    patch_shape: tuple[int, ...]
+    context: int = 0
+    axis: Axis = "z"
+    image_channels: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patch_shape", tuple(map(int, self.patch_shape)))
+        if self.spatial_dims not in (2, 3):
+            message = f"spatial_dims is {self.spatial_dims}; expected 2 or 3"
+            raise ConfigError(message)
+        if len(self.patch_shape) != self.spatial_dims or min(self.patch_shape) < 1:
+            message = (
+                f"patch_shape is {list(self.patch_shape)}; expected "
+                f"{self.spatial_dims} positive numbers (spatial_dims)"
+            )
+            raise ConfigError(message)
+        if self.context < 0 or (self.spatial_dims == 3 and self.context):
+            message = (
+                f"context is {self.context} with spatial_dims {self.spatial_dims}; "
+                "expected 0 for 3D, 0 or more slices per side for 2D and 2.5D"
+            )
+            raise ConfigError(message)
+        axis_index(self.axis)
+
+    @property
+    def in_channels(self) -> int:
+        """The channels of a network input: 2 * context + 1 slices of each channel."""
+        return self.image_channels * (2 * self.context + 1)
+
+    @property
+    def kind(self) -> Literal["2D", "2.5D", "3D"]:
+        """What people call it."""
+        if self.spatial_dims == 3:
+            return "3D"
+        return "2.5D" if self.context else "2D"
+
+    def patch_zyx(self, axis: str | None = None) -> tuple[int, int, int]:
+        """Return the voxels of a volume that one training sample covers (z, y, x).
+
+        Parameters
+        ----------
+        axis : str, optional
+            Cut slices across this axis instead of the spec's own.
+        """
+        if self.spatial_dims == 3:
+            z, y, x = self.patch_shape
+            return (z, y, x)
+        sides: list[int] = list(self.patch_shape)
+        sides.insert(axis_index(axis or self.axis), 2 * self.context + 1)
+        z, y, x = sides
+        return (z, y, x)
+
+    @classmethod
+    def parse(cls, values: "InputSpec | dict[str, Any]") -> "InputSpec":
+        """Return a spec from a config's mapping; a spec passes through.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown, or the numbers contradict each other.
+        """
+        if isinstance(values, cls):
+            return values
+        known = {"spatial_dims", "patch_shape", "context", "axis", "image_channels"}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            message = f"input spec: unknown key {unknown[0]!r}; known: {sorted(known)}"
+            raise ConfigError(message)
+        return cls(**{**values, "patch_shape": _numbers(values.get("patch_shape", ()))})
+
+
+def _numbers(values: Sequence[int] | int) -> tuple[int, ...]:
+    return (values,) if isinstance(values, int) else tuple(values)

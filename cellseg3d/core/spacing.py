@@ -1,0 +1,131 @@
+"""The edge lengths of a voxel, in micrometres, in the order (z, y, x)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cellseg3d.core.errors import SpacingError
+
+UM_PER = {
+    "angstrom": 1e-4,
+    "nm": 1e-3,
+    "um": 1.0,
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+}
+_ALIASES = {
+    "a": "angstrom",
+    "\u00c5": "angstrom",
+    "\u212b": "angstrom",
+    "nanometer": "nm",
+    "nanometers": "nm",
+    "nanometre": "nm",
+    "\u00b5m": "um",
+    "\u03bcm": "um",
+    "\\u00b5m": "um",
+    "\\u00B5m": "um",
+    "micron": "um",
+    "microns": "um",
+    "micrometer": "um",
+    "micrometers": "um",
+    "micrometre": "um",
+    "millimeter": "mm",
+    "millimetre": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Edge lengths of a voxel.
+
+    Parameters
+    ----------
+    z, y, x : float
+        Edge lengths in um, finite and > 0.
+
+    Raises
+    ------
+    SpacingError
+        If a length is not a finite positive number.
+    """
+
+    z: float
+    y: float
+    x: float
+
+    def __post_init__(self) -> None:
+        for letter, length in zip("zyx", self.zyx, strict=True):
+            if not (math.isfinite(length) and length > 0):
+                message = (
+                    f"spacing along {letter} is {length} um; expected a positive number"
+                )
+                raise SpacingError(message)
+
+    @classmethod
+    def of(cls, lengths: Sequence[float], unit: str = "um") -> "Spacing":
+        """Return a spacing from (z, y, x) lengths in a named unit.
+
+        Parameters
+        ----------
+        lengths : sequence of float
+            Three edge lengths (z, y, x).
+        unit : str
+            ``"angstrom"``, ``"nm"``, ``"um"``, ``"mm"``, ``"cm"``, ``"m"`` or one of
+            their usual spellings.
+
+        Raises
+        ------
+        SpacingError
+            If there are not three lengths, the unit is unknown or a length is not
+            positive.
+        """
+        if len(lengths) != 3:
+            message = f"spacing needs three lengths (z, y, x), found {list(lengths)}"
+            raise SpacingError(message)
+        factor = UM_PER[unit_name(unit)]
+        z, y, x = (float(length) * factor for length in lengths)
+        return cls(z, y, x)
+
+    @property
+    def zyx(self) -> tuple[float, float, float]:
+        """The edge lengths (z, y, x) in um."""
+        return (self.z, self.y, self.x)
+
+    @property
+    def voxel_volume_um3(self) -> float:
+        """The volume of one voxel in um^3."""
+        return self.z * self.y * self.x
+
+    @property
+    def anisotropy(self) -> float:
+        """The longest edge over the shortest; 1 for cubes."""
+        return max(self.zyx) / min(self.zyx)
+
+    def is_close(self, other: "Spacing", tolerance: float = 1e-3) -> bool:
+        """Whether every edge agrees with another spacing's within a relative bound."""
+        pairs = zip(self.zyx, other.zyx, strict=True)
+        return all(math.isclose(a, b, rel_tol=tolerance) for a, b in pairs)
+
+    def __str__(self) -> str:
+        """Return the lengths as people read them, with their order and unit."""
+        return " x ".join(f"{length:.6g}" for length in self.zyx) + " um (z, y, x)"
+
+
+def unit_name(unit: str) -> str:
+    """Return the one name of a length unit that files spell in many ways.
+
+    Raises
+    ------
+    SpacingError
+        If the unit is not a length unit known here.
+    """
+    text = unit.strip()
+    for candidate in (text, text.lower()):
+        name = _ALIASES.get(candidate, candidate)
+        if name in UM_PER:
+            return name
+    message = f"unit {unit!r} is not a length known here; expected {', '.join(UM_PER)}"
+    raise SpacingError(message)

@@ -1,0 +1,92 @@
+"""One 3D array with its spacing, its intensity unit and where it came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import AxisError
+from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.core.spacing import Spacing
+
+IntensityUnit = Literal["1/um", "arbitrary"]
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """What a volume needs of its voxels: a numpy array, or a lazy one that reads.
+
+    Indexing with three slices returns a numpy array of that region alone.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    def __getitem__(self, key: Any, /) -> Any: ...  # noqa: ANN401
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume: voxels in (z, y, x) order and what they mean.
+
+    Parameters
+    ----------
+    array : ndarray or lazy array, shape (Z, Y, X)
+        The voxels, of the dtype of the file. A 2D image has Z = 1.
+    spacing : Spacing or None
+        Voxel edges in um; None means unknown (never guessed).
+    intensity_unit : {"1/um", "arbitrary"}
+        ``"1/um"`` for linear absorption coefficients.
+    provenance : mapping
+        Where the voxels came from: at least ``"path"`` and ``"format"`` for a file;
+        ``"simulated": True`` for simulated data.
+    affine_mm : ndarray of float64, shape (4, 4), or None
+        The NIfTI affine, from voxel (x, y, z) to RAS+ mm, kept so that labels lie
+        where the image lay; None for files that have none.
+
+    Raises
+    ------
+    AxisError
+        If the array does not have three dimensions.
+    """
+
+    array: ArrayLike
+    spacing: Spacing | None = None
+    intensity_unit: IntensityUnit = "arbitrary"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    affine_mm: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.array.shape) != 3:
+            message = (
+                f"{self.name}: a volume has three axes (z, y, x); "
+                f"found an array of shape {tuple(self.array.shape)}"
+            )
+            raise AxisError(message)
+
+    @property
+    def name(self) -> str:
+        """The file's path, or ``"volume"`` for voxels that came from none."""
+        return str(self.provenance.get("path", "volume"))
+
+    @property
+    def shape(self) -> Zyx:
+        """The number of voxels along (z, y, x)."""
+        return zyx(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a voxel."""
+        return np.dtype(self.array.dtype)
+
+    def read(self, roi: Roi | None = None) -> NDArray[Any]:
+        """Return the voxels of a region that lies in the volume; all when None."""
+        region = Roi.whole(self.shape) if roi is None else roi
+        return np.asarray(self.array[region.slices])
+
+    def with_array(self, array: ArrayLike) -> "Volume":
+        """Return other voxels on the same grid, with the same meaning of space."""
+        return replace(self, array=array)

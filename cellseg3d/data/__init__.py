@@ -1,0 +1,1 @@
+"""Cases, splits, transforms and samplers."""

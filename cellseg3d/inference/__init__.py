@@ -1,0 +1,1 @@
+"""From a volume to probabilities, labels and instances: the one path of a voxel."""

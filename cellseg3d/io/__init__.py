@@ -1,0 +1,1 @@
+"""Read and write volumes: one format a module, one registry over them."""

@@ -1,0 +1,1 @@
+"""Scores of labels against labels, and their statistics; no torch."""

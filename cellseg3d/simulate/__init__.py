@@ -1,0 +1,1 @@
+"""Simulated tomograms of cells of known geometry; no torch."""
