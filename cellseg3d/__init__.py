@@ -21,7 +21,7 @@ _PUBLIC = {
     "write_volume": "cellseg3d.io.registry",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - the keys are strings
 
 
 def __getattr__(name: str) -> object:

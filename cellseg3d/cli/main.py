@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         code = build_app()(args=words, standalone_mode=False)
-    except Exception as error:  # noqa: BLE001 - the one place that ends every error
+    except Exception as error:
         return _explain(error, debug=debug)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -107,18 +107,18 @@ def _explain(error: Exception, *, debug: bool) -> int:
     return 1
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001 - typer's callback signature
+def _show_version(value: bool) -> None:
     if value:
         print(f"cellseg3d {__version__}")
         raise typer.Exit
 
 
 def _options(
-    debug: bool = typer.Option(  # noqa: FBT001
+    debug: bool = typer.Option(
         False, "--debug", help="Show a traceback when something fails."
     ),
-    verbose: bool = typer.Option(False, "--verbose", help="Log what is being done."),  # noqa: FBT001
-    version: bool = typer.Option(  # noqa: FBT001
+    verbose: bool = typer.Option(False, "--verbose", help="Log what is being done."),
+    version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show version."
     ),
 ) -> None:

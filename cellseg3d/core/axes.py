@@ -23,7 +23,7 @@ def axis_index(axis: str) -> int:
     if axis not in AXES:
         message = f"axis {axis!r}: expected one of 'z', 'y', 'x'"
         raise AxisError(message)
-    return AXES.index(axis)  # type: ignore[arg-type]
+    return AXES.index(axis)
 
 
 def order_of(source: str, target: str) -> tuple[int, ...]:

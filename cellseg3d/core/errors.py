@@ -60,7 +60,7 @@ class ConfigError(CellSegError):
     exit_code = 3
 
 
-class EnvironmentFault(CellSegError):
+class EnvironmentFault(CellSegError):  # noqa: N818 - EnvironmentError is Python's
     """The machine cannot do it: disk, memory, permission, a missing extra."""
 
     exit_code = 4

@@ -93,7 +93,7 @@ class InputSpec:
         ConfigError
             If a key is unknown, or the numbers contradict each other.
         """
-        if isinstance(values, cls):
+        if isinstance(values, InputSpec):
             return values
         known = {"spatial_dims", "patch_shape", "context", "axis", "image_channels"}
         unknown = sorted(set(values) - known)

@@ -1,0 +1,42 @@
+# Each target sets up what it needs: a virtual environment with the tested versions.
+# Nothing but Python 3.11 or newer has to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA ?= $(CELLSEG3D_DATA)
+
+.PHONY: demo test slow check format bundles clean
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## Simulate, train, segment an unseen tomogram, score it: demo/index.html
+	$(BIN)/cellseg3d demo --out demo
+
+test: $(STAMP)  ## The whole suite but what is marked slow
+	CELLSEG3D_DATA="$(DATA)" $(BIN)/python -m pytest -m "not slow" tests
+
+slow: $(STAMP)  ## What is too long for every day
+	CELLSEG3D_DATA="$(DATA)" $(BIN)/python -m pytest -m slow tests
+
+check: $(STAMP)  ## Style, types, import floors, bundles against configs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cellseg3d bundle check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bundles: $(STAMP)  ## Write bundles/ anew from configs/
+	$(BIN)/cellseg3d bundle assemble
+
+clean:
+	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
