@@ -1,0 +1,344 @@
+"""Weights on disk: safetensors with a hash of every tensor, the last file kept."""
+
+import hashlib
+import json
+import logging
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import FormatError, InputError, NonFiniteError
+
+_KEY = "cellseg3d"
+# The usual keys under which a foreign checkpoint nests its weights.
+_NESTS = ("model", "network", "net", "state_dict")
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class ArchitectureError(InputError):
+    """Weights that belong to another network."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights read from a file and checked.
+
+    Parameters
+    ----------
+    tensors : dict of str to tensor
+        As ``load_state_dict`` takes them, on the CPU.
+    metadata : dict
+        What was saved with them; empty for a foreign file.
+    path : Path
+        The file they came from; ends in ``.prev`` when the last one was broken.
+    sha256 : str
+        Of names, types, shapes, values and metadata together.
+    warnings : tuple of str
+        What the user should be told.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    path: Path
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+
+def save_weights(
+    path: Path,
+    state_dict: Mapping[str, Tensor],
+    metadata: Mapping[str, Any] | None = None,
+) -> str:
+    """Write weights so that the old file stands until the new one has been read back.
+
+    The file that stood there is kept as ``NAME.prev``.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.safetensors``; its folder exists.
+    state_dict : mapping of str to tensor
+    metadata : mapping, optional
+        Anything JSON can hold.
+
+    Returns
+    -------
+    str
+        The SHA-256 that `load_weights` will report.
+
+    Raises
+    ------
+    NonFiniteError
+        If a weight is NaN or infinite; the old file stands.
+    EnvironmentFault
+        If the disk is full or the folder cannot be written; the old file stands.
+    """
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in state_dict.items()
+    }
+    refuse_non_finite(path, tensors)
+    record: dict[str, Any] = {
+        "metadata": dict(metadata or {}),
+        "sha256": {name: tensor_sha256(value) for name, value in tensors.items()},
+    }
+    digest = record["digest"] = _digest(record)
+    text = json.dumps(record, sort_keys=True)
+    atomic_write(
+        path,
+        lambda temporary: save_file(tensors, temporary, metadata={_KEY: text}),
+        verify=lambda temporary: _same(_read_own(temporary), digest),
+        keep_previous=True,
+    )
+    return str(digest)
+
+
+def load_weights(
+    path: Path,
+    expected: nn.Module | Mapping[str, Tensor] | None = None,
+    *,
+    sha256: str | None = None,
+) -> Weights:
+    """Read weights, ours or a foreign ``state_dict``, and check all that can be.
+
+    A broken file gives way to its ``.prev``; ``warnings`` then says which and why.
+    Nothing that could run code is ever unpickled.
+
+    Parameters
+    ----------
+    path : Path
+        ``.safetensors``, or a torch file that holds tensors alone.
+    expected : Module or mapping of str to tensor, optional
+        The network, or its state dict, that the weights are for.
+    sha256 : str, optional
+        Take only the file, the last or the one before, whose weights have this hash.
+
+    Raises
+    ------
+    FormatError
+        If a file is missing, cut short, altered, or not weights, and so is the one
+        before.
+    NonFiniteError
+        If a weight is not finite, and so for the one before.
+    ArchitectureError
+        If names or shapes are not the network's; names the first that differs.
+    """
+
+    def read(source: Path) -> Weights:
+        weights = _read(source)
+        refuse_non_finite(source, weights.tensors)
+        if sha256 is not None:
+            _same(weights, sha256)
+        return weights
+
+    weights, warning = with_previous(path, read)
+    if expected is not None:
+        check_names(weights.path, weights.tensors, expected)
+    if not warning:
+        return weights
+    return Weights(
+        weights.tensors, weights.metadata, weights.path, weights.sha256, (warning,)
+    )
+
+
+def with_previous(path: Path, read: Callable[[Path], _T]) -> tuple[_T, str]:
+    """Return what `read` makes of a file, or else of its ``.prev``, and a warning.
+
+    Raises
+    ------
+    InputError
+        The first file's error, when the one before is missing or broken too.
+    """
+    previous = path.with_name(f"{path.name}.prev")
+    try:
+        return read(path), ""
+    except InputError as error:
+        if not previous.is_file():
+            raise
+        try:
+            value = read(previous)
+        except InputError as second:
+            message = f"{error}; the one before is broken too: {second}"
+            raise type(error)(message) from second
+        warning = f"{error}; using the one before it, {previous.name}"
+        _log.warning(warning)
+        return value, warning
+
+
+def check_names(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    expected: nn.Module | Mapping[str, Tensor],
+) -> None:
+    """Refuse weights whose names or shapes are not the network's.
+
+    Raises
+    ------
+    ArchitectureError
+        Names the first tensor that differs, and both shapes.
+    """
+    wanted = expected.state_dict() if isinstance(expected, nn.Module) else expected
+    way_out = "these weights belong to another network; load them into the one they"
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            message = f"{path}: {name!r} is missing; {way_out} were trained with"
+            raise ArchitectureError(message)
+        found, shape = tuple(tensors[name].shape), tuple(tensor.shape)
+        if found != shape:
+            message = (
+                f"{path}: {name!r} has shape {found}, the network expects {shape}; "
+                f"{way_out} were trained with"
+            )
+            raise ArchitectureError(message)
+    for name in tensors:
+        if name not in wanted:
+            message = (
+                f"{path}: {name!r} is not in the network; {way_out} were trained with"
+            )
+            raise ArchitectureError(message)
+
+
+def refuse_non_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that hold NaN or infinity.
+
+    Raises
+    ------
+    NonFiniteError
+        Names the first such tensor and how many of its values are not finite.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            message = (
+                f"{path}: {count} of {tensor.numel()} values of {name!r} are NaN or "
+                "infinite; go back to an earlier checkpoint or lower the learning rate"
+            )
+            raise NonFiniteError(message)
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's type, shape and bytes."""
+    plain = tensor.detach().cpu().contiguous()
+    hasher = hashlib.sha256(f"{plain.dtype}{tuple(plain.shape)}".encode())
+    if plain.numel():
+        hasher.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
+
+
+def _read(path: Path) -> Weights:
+    if not path.is_file():
+        message = f"{path}: no such file; expected weights (.safetensors or .pt)"
+        raise FormatError(message)
+    if path.name.removesuffix(".prev").endswith(".safetensors"):
+        return _read_own(path)
+    return _read_foreign(path)
+
+
+def _read_own(path: Path) -> Weights:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        message = (
+            f"{path}: not a complete safetensors file ({error}); copy it again or "
+            "use an earlier checkpoint"
+        )
+        raise FormatError(message) from error
+    hashes = {name: tensor_sha256(tensor) for name, tensor in tensors.items()}
+    if text is None:
+        return Weights(tensors, {}, path, _digest({"metadata": {}, "sha256": hashes}))
+    try:
+        record = json.loads(text)
+        digest, stored, metadata = (
+            record[key] for key in ("digest", "sha256", "metadata")
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(_altered(path, "its metadata")) from error
+    for name in sorted({*stored, *hashes}):
+        if stored.get(name) != hashes.get(name):
+            raise FormatError(_altered(path, repr(name)))
+    if digest != _digest({"metadata": metadata, "sha256": stored}):
+        raise FormatError(_altered(path, "its metadata"))
+    return Weights(tensors, metadata, path, digest)
+
+
+def _read_foreign(path: Path) -> Weights:
+    values = read_torch(path)
+    for nest in _NESTS:
+        if isinstance(values, Mapping) and isinstance(values.get(nest), Mapping):
+            values = values[nest]
+    if (
+        not isinstance(values, Mapping)
+        or not values
+        or not all(isinstance(value, Tensor) for value in values.values())
+    ):
+        message = (
+            f"{path}: holds no state dict; expected a mapping of names to tensors, "
+            "bare or under one of " + ", ".join(_NESTS)
+        )
+        raise FormatError(message)
+    tensors = {str(name).removeprefix("module."): t for name, t in values.items()}
+    hashes = {name: tensor_sha256(tensor) for name, tensor in tensors.items()}
+    return Weights(tensors, {}, path, _digest({"metadata": {}, "sha256": hashes}))
+
+
+def read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
+    """Return what a torch file holds, tensors and plain values alone.
+
+    Raises
+    ------
+    FormatError
+        If it is cut short, altered (checked by CRC), or holds Python objects.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+            if broken is not None:
+                raise FormatError(_altered(path, f"its record {broken!r}"))
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        message = (
+            f"{path}: cut short, or holds Python objects, which could run code when "
+            "read; ask its author for a safetensors file or a plain state dict"
+        )
+        raise FormatError(message) from error
+    except (RuntimeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = (
+            f"{path}: not a complete torch file ({cause}); copy it again or use an "
+            "earlier checkpoint"
+        )
+        raise FormatError(message) from error
+
+
+def _altered(path: Path, what: str) -> str:
+    return (
+        f"{path}: the hash of {what} does not match; the file was altered or damaged, "
+        "copy it again or use an earlier checkpoint"
+    )
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    parts = {key: record[key] for key in ("metadata", "sha256")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _same(weights: Weights, digest: str) -> None:
+    if weights.sha256 != digest:
+        message = (
+            f"{weights.path}: holds weights {weights.sha256[:12]}, expected "
+            f"{digest[:12]}; they belong to another moment of training"
+        )
+        raise FormatError(message)

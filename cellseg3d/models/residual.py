@@ -1,0 +1,172 @@
+"""The house U-Net: residual, narrow where pixels are many, cheap to train on a CPU."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cellseg3d.models.ladder import Ladder
+
+Sizes = tuple[int, ...]
+_CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INSTANCE: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def normalisation(kind: str, width: int, dims: int) -> nn.Module:
+    """Return a normalisation layer: ``"batch"`` or ``"instance"``, with weights."""
+    if kind == "batch":
+        return cast(nn.Module, _BATCH[dims](width))
+    return cast(nn.Module, _INSTANCE[dims](width, affine=True))
+
+
+def convolution(
+    width_in: int, width_out: int, kernel: Sizes, stride: Sizes | None = None
+) -> nn.Module:
+    """Return a convolution that keeps the size (over the stride) and has no bias."""
+    dims = len(kernel)
+    layer: nn.Module = _CONV[dims](
+        width_in,
+        width_out,
+        kernel,
+        stride=stride or (1,) * dims,
+        padding=tuple(size // 2 for size in kernel),
+        bias=False,
+    )
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a way around them [1]_; the first one may have a stride.
+
+    References
+    ----------
+    .. [1] He et al. 2016, CVPR, doi:10.1109/CVPR.2016.90
+    """
+
+    def __init__(
+        self, width_in: int, width_out: int, kernel: Sizes, stride: Sizes, norm: str
+    ) -> None:
+        super().__init__()
+        dims = len(kernel)
+        # A kernel narrower than its stride would skip voxels.
+        first = tuple(
+            max(k, 3 if s > 1 else 1) for k, s in zip(kernel, stride, strict=True)
+        )
+        self.first = convolution(width_in, width_out, first, stride)
+        self.first_norm = normalisation(norm, width_out, dims)
+        self.second = convolution(width_out, width_out, kernel)
+        self.second_norm = normalisation(norm, width_out, dims)
+        self.around: nn.Module = nn.Identity()
+        if width_in != width_out or max(stride) > 1:
+            self.around = nn.Sequential(
+                convolution(width_in, width_out, (1,) * dims, stride),
+                normalisation(norm, width_out, dims),
+            )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return features (N, width_out, ...), smaller by the stride."""
+        inner = functional.relu(self.first_norm(self.first(image)), inplace=True)
+        inner = self.second_norm(self.second(inner))
+        return functional.relu(inner + self.around(image), inplace=True)
+
+
+class _Up(nn.Module):
+    """Grow the features, add those of the same size from the way down, refine."""
+
+    def __init__(
+        self, width_in: int, width_out: int, kernel: Sizes, stride: Sizes, norm: str
+    ) -> None:
+        super().__init__()
+        dims = len(kernel)
+        self.grow = _TRANSPOSED[dims](
+            width_in, width_out, stride, stride=stride, bias=False
+        )
+        self.grow_norm = normalisation(norm, width_out, dims)
+        self.refine = ResidualBlock(width_out, width_out, kernel, (1,) * dims, norm)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        grown = self.grow_norm(self.grow(coarse)) + fine
+        refined: Tensor = self.refine(functional.relu(grown, inplace=True))
+        return refined
+
+
+class ResidualUNet(nn.Module):
+    """A U-Net [1]_ of residual blocks whose skips are sums, not concatenations.
+
+    Every convolution is followed by a normalisation, so that it folds at prediction,
+    and has a multiple of 16 channels, where bf16 runs best. The full resolution
+    carries one residual block each way at the least width.
+
+    Parameters
+    ----------
+    in_channels, num_classes : int
+    ladder : Ladder
+        Kernels and strides of the levels.
+    channels : sequence of int
+        Width of each level.
+    norm : {"batch", "instance"}
+    deep_supervision : int
+        Additional outputs while training, from that many levels below the first; they
+        come stacked as (N, 1 + number, K, ...), all at full size.
+
+    References
+    ----------
+    .. [1] Ronneberger et al. 2015, MICCAI, doi:10.1007/978-3-319-24574-4_28
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        ladder: Ladder,
+        channels: Sequence[int],
+        *,
+        norm: str = "batch",
+        deep_supervision: int = 0,
+    ) -> None:
+        super().__init__()
+        dims = len(ladder.kernels[0])
+        levels = list(zip(channels, ladder.kernels, ladder.strides, strict=True))
+        self.stem = nn.Sequential(
+            convolution(in_channels, channels[0], ladder.kernels[0]),
+            normalisation(norm, channels[0], dims),
+            nn.ReLU(inplace=True),
+        )
+        self.down = nn.ModuleList(
+            ResidualBlock(channels[max(0, index - 1)], width, kernel, stride, norm)
+            for index, (width, kernel, stride) in enumerate(levels)
+        )
+        self.up = nn.ModuleList(
+            _Up(channels[index + 1], width, kernel, ladder.strides[index + 1], norm)
+            for index, (width, kernel, _) in reversed(list(enumerate(levels[:-1])))
+        )
+        self.head = _CONV[dims](channels[0], num_classes, 1)
+        # From the second finest level downwards.
+        self.side_heads = nn.ModuleList(
+            _CONV[dims](width, num_classes, 1)
+            for width in channels[1 : 1 + deep_supervision]
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (N, K, ...); while training with side outputs, stacked."""
+        features = self.stem(image)
+        levels: list[Tensor] = []
+        for block in self.down:
+            features = block(features)
+            levels.append(features)
+        grown: list[Tensor] = [features]
+        for index, block in enumerate(self.up):
+            features = block(features, levels[len(levels) - 2 - index])
+            grown.append(features)
+        logits: Tensor = self.head(features)
+        if not self.training or len(self.side_heads) == 0:
+            return logits
+        outputs = [logits]
+        for index, head in enumerate(self.side_heads):
+            side: Tensor = head(grown[len(grown) - 2 - index])
+            outputs.append(functional.interpolate(side, size=logits.shape[2:]))
+        return torch.stack(outputs, dim=1)

@@ -1,0 +1,122 @@
+"""The only place that turns an input spec into a network: ours, or MONAI's by name."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.models import monai_nets
+from cellseg3d.models.monai_nets import Built, Order, norm_name, unknown
+from cellseg3d.models.padded import PaddedNetwork
+from cellseg3d.models.residual import ResidualUNet
+
+
+def build_network(
+    name: str,
+    spec: InputSpec | dict[str, Any],
+    num_classes: int,
+    spacing_um: Sequence[float] | Spacing | None = None,
+    **options: Any,  # noqa: ANN401 - each network has its own
+) -> nn.Module:
+    """Return a network that takes what `spec` describes, of any spatial size.
+
+    Input (N, spec.in_channels, ...), float; output logits (N, num_classes, ...) of
+    the same spatial size. Batch normalisation is the default everywhere: its
+    statistics are frozen at prediction, so that a voxel's answer depends on its
+    receptive field alone and not on the window it came in.
+
+    Parameters
+    ----------
+    name : str
+        ``"residual_unet"`` (ours), ``"unet"``, ``"basic_unet"``, ``"unet31m"``,
+        ``"dynunet"``, ``"segresnet"``, ``"attention_unet"``, ``"flexible"``,
+        ``"vgg16_unet"``, ``"googlenet_fcn"``, ``"convlstm_unet"``, or
+        ``"monai.CLASS"`` for any other class of ``monai.networks.nets``.
+    spec : InputSpec or dict
+    num_classes : int
+        Classes, background included; at least 2.
+    spacing_um : three floats (z, y, x), optional
+        Voxel edges in um; chooses anisotropic kernels and strides where the network
+        can have them.
+    **options
+        Of the network, such as ``channels``, ``norm`` (``"batch"`` or
+        ``"instance"``) or ``dropout``; see the network's own parameters.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown, or the numbers do not fit.
+    """
+    spec = InputSpec.parse(spec)
+    if num_classes < 2:
+        message = (
+            f"num_classes is {num_classes}; expected at least 2 (background counts)"
+        )
+        raise ConfigError(message)
+    builders = _builders()
+    kind, _, monai_class = name.partition("monai.")
+    if not kind and monai_class:
+        options["class_name"], name = monai_class, "monai"
+    if name not in builders:
+        known = sorted(set(builders) - {"monai"})
+        raise ConfigError(unknown("network", name, known))
+    order = Order(spec, int(num_classes), spacing_um, dict(options))
+    network, total_stride = _call(builders[name], name, order)
+    return PaddedNetwork(network, total_stride, spec.in_channels, num_classes)
+
+
+def network_names() -> list[str]:
+    """Return the names that `build_network` knows, without ``"monai.CLASS"``."""
+    return sorted(set(_builders()) - {"monai"})
+
+
+def _builders() -> dict[str, Callable[..., Built]]:
+    return {
+        "residual_unet": _residual_unet,
+        "unet": monai_nets.unet,
+        "basic_unet": monai_nets.basic_unet,
+        "unet31m": monai_nets.unet31m,
+        "dynunet": monai_nets.dynunet,
+        "segresnet": monai_nets.segresnet,
+        "attention_unet": monai_nets.attention_unet,
+        "flexible": monai_nets.flexible,
+        "monai": monai_nets.any_monai,
+    }
+
+
+def _call(builder: Callable[..., Built], name: str, order: Order) -> Built:
+    """Call a builder with the options, each of which it or its network must know."""
+    parameters = inspect.signature(builder).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [key for key in parameters if key not in {"order", "rest"}]
+    for option in order.options:
+        if not takes_any and option not in known:
+            raise ConfigError(unknown(f"{name}: option", option, known))
+    try:
+        return builder(order, **order.options)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        cause = str(error).strip().splitlines()[0] if str(error) else repr(error)
+        message = f"network {name}: {cause}; check its options {order.options}"
+        raise ConfigError(message) from error
+
+
+def _residual_unet(
+    order: Order,
+    channels: Sequence[int] | None = None,
+    norm: str = "batch",
+    deep_supervision: int = 0,
+) -> Built:
+    ladder, widths = order.ladder(channels)
+    network = ResidualUNet(
+        order.spec.in_channels,
+        order.num_classes,
+        ladder,
+        widths,
+        norm=norm_name(norm),
+        deep_supervision=deep_supervision,
+    )
+    return network, ladder.total_stride
