@@ -1,0 +1,79 @@
+"""SIGINT and SIGTERM: finish the step, save, leave."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Events
+from monai.engines.workflow import Workflow
+
+from cellseg3d.engines.checkpoints import Checkpoints
+
+logger = logging.getLogger(__name__)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """End a training at the next step when asked to, with its state saved.
+
+    A second signal ends it at once; the last checkpoint then stands.
+
+    Parameters
+    ----------
+    checkpoints : Checkpoints
+        What saves the state.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self.asked_by: int | None = None
+        self._before: dict[int, object] = {}
+
+    def attach(self, engine: Workflow) -> None:
+        """Listen while the trainer runs; attach after the checkpoints."""
+        engine.add_event_handler(Events.STARTED, self._listen)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._restore)
+
+    def __call__(self, engine: Workflow) -> None:
+        """Save and leave if a signal has come.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Which the command line turns into exit code 130.
+        """
+        if not self._asked(engine):
+            return
+        self.checkpoints.save(engine)
+        self._restore(engine)
+        message = f"stopped at step {engine.state.iteration}; resume with --resume"
+        raise KeyboardInterrupt(message)
+
+    def _listen(self, _engine: Workflow) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked_by is not None:
+            raise KeyboardInterrupt
+        self.asked_by = number
+        logger.warning("signal %d: saving after this step", number)
+
+    def _restore(self, _engine: Workflow) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    def _asked(self, engine: Workflow) -> bool:
+        asked = self.asked_by is not None
+        if idist.get_world_size() == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=engine.state.device)
+        return bool(idist.all_reduce(flag, op="MAX") > 0)

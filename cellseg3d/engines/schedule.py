@@ -1,0 +1,127 @@
+"""Learning rate from the share of the training that is done, in steps or in minutes."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ignite.engine import Events
+from monai.engines.workflow import Workflow
+from torch.optim import Optimizer
+
+from cellseg3d.core.errors import ConfigError
+
+Shape = Literal["cosine", "poly", "constant"]
+SHAPES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    # The exponent of DeepLab and nnU-Net.
+    "poly": lambda done: (1 - done) ** 0.9,
+    "constant": lambda _done: 1.0,
+}
+
+
+class Schedule:
+    """Set the learning rate before each step from how much of the training is done.
+
+    With `max_minutes` the training ends after that time, validation included, and the
+    rate has come down by then however fast the machine is.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its rate at construction is the highest one.
+    shape : {"cosine", "poly", "constant"}
+        How the rate falls.
+    warmup : float
+        Share of the training, in [0, 1), over which the rate first rises from a tenth.
+    max_minutes : float, optional
+        Time budget; None trains all epochs.
+    final_share : float
+        Lowest rate over the highest.
+    clock : callable
+        Returns seconds.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range or the shape unknown.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        shape: str = "cosine",
+        warmup: float = 0.03,
+        max_minutes: float | None = None,
+        final_share: float = 0.01,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if shape not in SHAPES:
+            message = f"lr_scheduler shape is {shape!r}; expected {', '.join(SHAPES)}"
+            raise ConfigError(message)
+        if not 0 <= warmup < 1:
+            message = f"lr_scheduler warmup is {warmup}; expected a share in [0, 1)"
+            raise ConfigError(message)
+        if max_minutes is not None and not max_minutes > 0:
+            message = f"max_minutes is {max_minutes}; expected more than 0"
+            raise ConfigError(message)
+        self.optimizer = optimizer
+        self.shape = shape
+        self.warmup = warmup
+        self.budget_s = None if max_minutes is None else 60 * max_minutes
+        self.final_share = final_share
+        self.clock = clock
+        self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self.elapsed_before_s = 0.0
+        self.reserve_s = 0.0
+        self._started_s = clock()
+
+    def attach(self, engine: Workflow) -> None:
+        """Act before every step of a trainer; end it when the time is up."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.end_in_time)
+
+    def __call__(self, engine: Workflow) -> None:
+        """Set the rate of the step that begins."""
+        share = self.rate_share(self.progress(engine, before=True))
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * share
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self.elapsed_before_s + self.clock() - self._started_s
+
+    def progress(self, engine: Workflow, *, before: bool = False) -> float:
+        """Return the share of the training that is done, in [0, 1].
+
+        The clock starts with the schedule, so that reading the data counts too.
+        """
+        steps = engine.state.max_epochs * engine.state.epoch_length
+        done = (engine.state.iteration - (1 if before else 0)) / max(steps, 1)
+        if self.budget_s is not None:
+            usable_s = max(self.budget_s - self.reserve_s, 1e-9)
+            done = max(done, self.elapsed_s / usable_s)
+        return float(min(1.0, done))
+
+    def rate_share(self, done: float) -> float:
+        """Return the rate over the highest one when a share `done` is done."""
+        if done < self.warmup:
+            return 0.1 + 0.9 * done / self.warmup
+        fall = SHAPES[self.shape]((done - self.warmup) / (1 - self.warmup))
+        return self.final_share + (1 - self.final_share) * fall
+
+    def end_in_time(self, engine: Workflow) -> None:
+        """End the training when the time budget, less its reserve, is used up."""
+        if self.budget_s is not None and self.progress(engine) >= 1.0:
+            engine.terminate()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training must know."""
+        return {"elapsed_s": self.elapsed_s, "reserve_s": self.reserve_s}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.elapsed_before_s = float(state["elapsed_s"])
+        self.reserve_s = float(state["reserve_s"])
+        self._started_s = self.clock()
