@@ -1,0 +1,251 @@
+"""HDF5: one dataset of a file, chunk by chunk, spacing from its attributes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.layout import (
+    Layout,
+    Request,
+    Sink,
+    pack_notes,
+    split_unit,
+    unpack_notes,
+)
+from cellseg3d.io.lazy import Box, LazyArray
+from cellseg3d.io.picking import pick_channel
+
+SPACING_KEY = "element_size_um"
+NOTES_ATTRIBUTE = "cellseg3d"
+DEFAULT_CHUNK = (32, 64, 64)
+INNER = {False: "raw", True: "label"}
+
+
+def open_file(path: Path, request: Request) -> Volume:
+    """Open a dataset of an HDF5 file lazily.
+
+    Without an inner path the file's only dataset of two or more axes is meant.
+
+    Raises
+    ------
+    FormatError
+        If there is no such dataset or several, if the file is cut, or if the data lie
+        in another file.
+    AxisError
+        If there are several channels or time points and none is picked.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            name = request.inner or _only_candidate(path, file)
+            dataset = _dataset(path, file, name)
+            axes = _axes(path, dataset)
+            picked = pick_channel(path, axes, dataset.shape, request.channel)
+            lengths = dict(zip(axes, dataset.shape, strict=True))
+            shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+            spacing, warnings = _spacing(dataset)
+            unit, notes = split_unit(_notes(dataset))
+            dtype = dataset.dtype.newbyteorder("=")
+    except OSError as error:
+        raise FormatError(
+            f"{path}: incomplete or not HDF5 ({error}); copy it again"
+        ) from error
+    provenance: dict[str, Any] = {
+        "path": str(path),
+        "format": "HDF5",
+        "inner": name,
+        **notes,
+    }
+    if warnings:
+        provenance["warnings"] = warnings
+    reader = Hdf5Voxels(path, name, axes, picked)
+    return Volume(LazyArray(shape, dtype, reader), spacing, unit, provenance)
+
+
+def create(path: Path, layout: Layout) -> Sink:
+    """Write an HDF5 file with one chunked, packed dataset, ``raw`` or ``label``."""
+    name = INNER[layout.labels]
+    chunk = zyx(
+        [
+            min(a, b)
+            for a, b in zip(layout.chunk or DEFAULT_CHUNK, layout.shape, strict=True)
+        ]
+    )
+    dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset(
+            name,
+            layout.shape,
+            dtype,
+            chunks=chunk,
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        if layout.spacing is not None:
+            dataset.attrs[SPACING_KEY] = layout.spacing.zyx
+        dataset.attrs[NOTES_ATTRIBUTE] = pack_notes(layout.all_notes)
+        dataset.attrs["intensity_unit"] = layout.intensity_unit
+        if layout.notes.get("simulated"):
+            dataset.attrs["simulated"] = True
+    return Hdf5Sink(path, name)
+
+
+@dataclass(frozen=True)
+class Hdf5Voxels:
+    """Voxels of a dataset; the file is opened for each read, so it may be shared.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    inner : str
+        Path of the dataset in it.
+    axes : str
+        One letter an axis.
+    picked : dict
+        Index taken along each axis that is none of Z, Y and X.
+    """
+
+    path: Path
+    inner: str
+    axes: str
+    picked: dict[str, int]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """Return the voxels in `box`, three slices (z, y, x)."""
+        place = dict(zip("ZYX", box, strict=True))
+        key = tuple(
+            self.picked[each] if each in self.picked else place[each]
+            for each in self.axes
+        )
+        kept = "".join(each for each in self.axes if each not in self.picked)
+        try:
+            with h5py.File(self.path, "r") as file:
+                return to_zyx(np.asarray(file[self.inner][key]), kept)
+        except OSError as error:
+            raise FormatError(
+                f"{self.path}: a chunk of {self.inner} in {box} cannot be read "
+                f"({error}); copy the file again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Hdf5Sink:
+    """Takes regions of the one dataset of a new file, from one process."""
+
+    path: Path
+    inner: str
+
+    def write(self, roi: Roi, array: NDArray[Any]) -> None:
+        """Put voxels (z, y, x) where `roi` says."""
+        with h5py.File(self.path, "r+") as file:
+            file[self.inner][roi.slices] = array
+
+    def close(self) -> None:
+        """Nothing is left to do: the file is closed after each region."""
+
+
+def _only_candidate(path: Path, file: Any) -> str:  # noqa: ANN401
+    found: list[str] = []
+
+    def collect(name: str, item: Any) -> None:  # noqa: ANN401
+        # Three numbers are a spacing, not an image.
+        if isinstance(item, h5py.Dataset) and item.ndim >= 2:
+            found.append(name)
+
+    file.visititems(collect)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        outside = _links_outside(file)
+        if outside:
+            raise FormatError(f"{path}: {outside[0]}; copy the data into this file")
+        raise FormatError(f"{path}: holds no dataset of two or more axes")
+    raise FormatError(
+        f"{path}: holds {len(found)} datasets ({', '.join(found[:8])}); name one as "
+        f"{path.name}::{found[0]}"
+    )
+
+
+def _links_outside(group: Any) -> list[str]:  # noqa: ANN401
+    found = []
+    for name in group:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            found.append(f"{name} is a link into another file ({link.filename})")
+    return found
+
+
+def _dataset(path: Path, file: Any, name: str) -> Any:  # noqa: ANN401
+    """Return a dataset whose voxels all lie in this very file."""
+    group = file
+    for part in [each for each in name.split("/") if each]:
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            raise FormatError(
+                f"{path}: {name} is a link into another file ({link.filename}); copy "
+                "the data into this file"
+            )
+        try:
+            group = group[part]
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"{path}: holds no dataset {name!r}") from error
+    if not isinstance(group, h5py.Dataset):
+        inside = ", ".join(f"{name}/{each}" for each in list(group)[:8])
+        raise FormatError(f"{path}: {name!r} is a group; name a dataset ({inside})")
+    if group.external or group.is_virtual or group.file.filename != file.filename:
+        raise FormatError(
+            f"{path}: the voxels of {name} lie in another file; copy them into this one"
+        )
+    if group.dtype.kind not in "biuf":
+        raise FormatError(
+            f"{path}: {name} holds {group.dtype}; expected integers or floats"
+        )
+    return group
+
+
+def _axes(path: Path, dataset: Any) -> str:  # noqa: ANN401
+    """Return one letter an axis: from ilastik's tags, or by the number of axes."""
+    tags = dataset.attrs.get("axistags")
+    if tags is not None:
+        try:
+            letters = "".join(axis["key"] for axis in json.loads(tags)["axes"]).upper()
+        except (ValueError, KeyError, TypeError):
+            letters = ""
+        if len(letters) == dataset.ndim and {"Y", "X"} <= set(letters):
+            return letters
+    if not 2 <= dataset.ndim <= 5:
+        raise FormatError(
+            f"{path}: {dataset.name} has {dataset.ndim} axes; expected 3 (z, y, x)"
+        )
+    return "TCZYX"[-dataset.ndim :]
+
+
+def _spacing(dataset: Any) -> tuple[Spacing | None, list[str]]:  # noqa: ANN401
+    if SPACING_KEY not in dataset.attrs:
+        return None, []
+    lengths = np.ravel(dataset.attrs[SPACING_KEY]).tolist()
+    try:
+        return Spacing.of(lengths), []
+    except (SpacingError, TypeError, ValueError) as error:
+        return None, [f"{SPACING_KEY} is {lengths} ({error}): spacing unknown"]
+
+
+def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
+    attributes = dataset.attrs
+    notes = unpack_notes(str(attributes.get(NOTES_ATTRIBUTE, "")))
+    if "intensity_unit" in attributes:
+        notes.setdefault("intensity_unit", str(attributes["intensity_unit"]))
+    if bool(attributes.get("simulated", False)):
+        notes["simulated"] = True
+    return notes

@@ -1,0 +1,143 @@
+"""An array that reads from its file only the voxels that are asked for."""
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.roi import Zyx, zyx
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class LazyArray:
+    """A volume's voxels (z, y, x) on disk; indexing reads that region alone.
+
+    It keeps no open file and can be sent to another process.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape (Z, Y, X), in voxels.
+    dtype : numpy dtype
+        Type of a voxel as handed out, in the byte order of this machine.
+    read : callable
+        Given three slices with start, stop and a step > 0, returns those voxels.
+    """
+
+    shape: Zyx
+    dtype: np.dtype[Any]
+    read: Callable[[Box], NDArray[Any]]
+
+    @property
+    def ndim(self) -> int:
+        """Three."""
+        return 3
+
+    @property
+    def size(self) -> int:
+        """The number of voxels."""
+        z, y, x = self.shape
+        return z * y * x
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:  # noqa: ANN401 - as numpy's
+        """Return the voxels of a region as a numpy array of this machine."""
+        box, after = _boxed(key, self.shape)
+        found = np.asarray(self.read(box)).astype(self.dtype, copy=False)
+        return found[after]  # type: ignore[no-any-return]
+
+    def __array__(
+        self,
+        dtype: np.dtype[Any] | None = None,
+        copy: bool | None = None,  # noqa: FBT001 - numpy's own signature
+    ) -> NDArray[Any]:
+        """Return every voxel in memory."""
+        del copy
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _boxed(key: Any, shape: Zyx) -> tuple[Box, tuple[Any, ...]]:  # noqa: ANN401
+    """Return the box to read and what is left to do to it in memory."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    if Ellipsis in keys:
+        place = keys.index(Ellipsis)
+        keys[place : place + 1] = [slice(None)] * (4 - len(keys))
+    keys += [slice(None)] * (3 - len(keys))
+    if len(keys) != 3:
+        message = f"a volume has three axes (z, y, x); found {len(keys)} indices"
+        raise IndexError(message)
+    pairs = [_one(each, size) for each, size in zip(keys, shape, strict=True)]
+    z, y, x = (box for box, _ in pairs)
+    return (z, y, x), tuple(after for _, after in pairs)
+
+
+def _one(key: Any, size: int) -> tuple[slice, Any]:  # noqa: ANN401
+    if isinstance(key, slice):
+        start, stop, step = key.indices(size)
+        if step > 0:
+            return slice(start, max(start, stop), step), slice(None)
+        picked = range(start, stop, step)
+        if not picked:
+            return slice(0, 0, 1), slice(None)
+        return slice(picked[-1], picked[0] + 1, -step), slice(None, None, -1)
+    index = operator.index(key)
+    if not -size <= index < size:
+        message = f"index {index} lies outside an axis of {size} voxels"
+        raise IndexError(message)
+    index %= size
+    return slice(index, index + 1, 1), 0
+
+
+@dataclass(frozen=True)
+class RawVoxels:
+    """Voxels that lie one after another in a file, in any axis order.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    offset : int
+        Where the first voxel begins, in bytes.
+    dtype : numpy dtype
+        Type and byte order in the file.
+    shape : tuple of int
+        Lengths of the axes as they lie in the file, slowest first.
+    axes : str
+        Letters of those axes, such as ``"ZYX"``; others than Z, Y and X are picked.
+    picked : mapping
+        Index taken along each axis that is none of Z, Y and X.
+    """
+
+    path: Path
+    offset: int
+    dtype: np.dtype[Any]
+    shape: Sequence[int]
+    axes: str = "ZYX"
+    picked: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        """The file size at which the last voxel is complete, in bytes."""
+        return self.offset + math.prod(map(int, self.shape)) * self.dtype.itemsize
+
+    def lazy(self) -> LazyArray:
+        """Return the voxels as a lazy array in (z, y, x)."""
+        lengths = dict(zip(self.axes, self.shape, strict=True))
+        shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+        return LazyArray(shape, self.dtype.newbyteorder("="), self)
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """Return a copy of the voxels in `box`, three slices (z, y, x)."""
+        mapped = np.memmap(
+            self.path, self.dtype, "r", self.offset, shape=tuple(self.shape)
+        )
+        key = tuple(self.picked.get(letter, slice(None)) for letter in self.axes)
+        axes = "".join(each for each in self.axes if each not in self.picked)
+        return np.array(to_zyx(mapped[key], axes)[box])

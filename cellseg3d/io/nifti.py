@@ -1,0 +1,296 @@
+"""NIfTI: .nii read region by region, .nii.gz unpacked once; the affine is kept."""
+
+import gzip
+import math
+import shutil
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Extension
+from numpy.typing import NDArray
+
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.errors import AxisError, FormatError, SpacingError
+from cellseg3d.core.memory import check_memory
+from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.layout import (
+    Layout,
+    Request,
+    Sink,
+    pack_notes,
+    split_unit,
+    unpack_notes,
+)
+from cellseg3d.io.lazy import Box, LazyArray
+from cellseg3d.io.picking import pick_channel
+from cellseg3d.io.raw_sink import RawSink
+
+COMMENT = 6
+MM_PER = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
+UM_PER_MM = 1e3
+
+
+def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> Volume:
+    """Open a NIfTI-1 or -2 file; lazily when it is not compressed.
+
+    The voxels keep their order in the file: x is its first axis. The affine, in mm,
+    goes along, so that labels can be written where the image lay.
+
+    Raises
+    ------
+    FormatError
+        If the header is broken or the file shorter than it promises.
+    AxisError
+        If there are several channels or time points and none is picked.
+    SpacingError
+        If the affine is zero or not finite.
+    """
+    image = _load(path)
+    shape = image.shape
+    axes = "XYZTCUVW"[: len(shape)]
+    picked = pick_channel(path, axes, shape, request.channel)
+    lengths = dict(zip(axes, shape, strict=True))
+    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    stored = _stored_dtype(path, image)
+    offset = int(image.dataobj.offset)
+    needed = offset + math.prod(map(int, shape)) * stored.itemsize
+    if not _packed(path) and path.stat().st_size < needed:
+        raise FormatError(
+            f"{path}: incomplete, {path.stat().st_size} of {needed} bytes; "
+            "copy it again"
+        )
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
+    dtype = np.dtype("f8") if scaled else stored.newbyteorder("=")
+    reader = NiftiVoxels(path, axes, picked, needed)
+    affine, spacing, warnings = (
+        (None, None, []) if ignore_affine else _affine(path, image)
+    )
+    unit, notes = split_unit(_notes(image))
+    provenance: dict[str, Any] = {"path": str(path), "format": "NIfTI", **notes}
+    if warnings:
+        provenance["warnings"] = warnings
+    return Volume(
+        LazyArray(volume_shape, dtype, reader), spacing, unit, provenance, affine
+    )
+
+
+def create(path: Path, layout: Layout) -> Sink:
+    """Write a NIfTI-1 header and room for the voxels; .nii.gz is packed at the end.
+
+    Raises
+    ------
+    FormatError
+        If NIfTI has no code for this dtype, or an axis is longer than it can say.
+    """
+    dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
+    kind: Any = nib.Nifti2Header if max(layout.shape) > 32767 else nib.Nifti1Header
+    header = kind()
+    try:
+        header.set_data_dtype(dtype)
+    except nib.spatialimages.HeaderDataError as error:
+        raise FormatError(
+            f"{path}: NIfTI holds no {dtype}; choose .tif, .zarr or .h5"
+        ) from error
+    header.set_data_shape(layout.shape[::-1])
+    _set_affine(header, layout)
+    note = pack_notes(layout.all_notes).encode()
+    header.extensions.append(Nifti1Extension(COMMENT, note))
+    header["descrip"] = _description(layout).encode()[:79]
+    # Header, four bytes of flag, one extension of 8 bytes + note, in steps of 16.
+    size = int(header["sizeof_hdr"]) + 4 + -(-(len(note) + 8) // 16) * 16
+    header.set_data_offset(size)
+    header["magic"] = b"n+2" if isinstance(header, nib.Nifti2Header) else b"n+1"
+    plain = path.with_name(f"{path.name}.plain") if _packed(path) else path
+    with plain.open("wb") as file:
+        header.write_to(file)
+    sink = RawSink(plain, size, dtype.newbyteorder("<"), layout.shape)
+    return PackingSink(sink, plain, path) if _packed(path) else sink
+
+
+@dataclass(frozen=True)
+class NiftiVoxels:
+    """Voxels of a NIfTI file; a packed one is unpacked once a process, and kept.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    axes : str
+        Letters of its axes, first axis fastest.
+    picked : dict
+        Index taken along each axis that is none of X, Y and Z.
+    nbytes : int
+        Size of the file when unpacked.
+    """
+
+    path: Path
+    axes: str
+    picked: dict[str, int]
+    nbytes: int
+    _unpacked: list[Any] = field(default_factory=list, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (NiftiVoxels, (self.path, self.axes, self.picked, self.nbytes))
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """Return the voxels in `box`, three slices (z, y, x)."""
+        place = dict(zip("ZYX", box, strict=True))
+        key = tuple(
+            self.picked[each] if each in self.picked else place[each]
+            for each in self.axes
+        )
+        kept = "".join(each for each in self.axes if each not in self.picked)
+        return to_zyx(np.asarray(self._proxy()[key]), kept)
+
+    def _proxy(self) -> Any:  # noqa: ANN401
+        if not _packed(self.path):
+            return _load(self.path).dataobj
+        if not self._unpacked:
+            self._unpacked.append(_unpack(self.path, self.nbytes).dataobj)
+        return self._unpacked[0]
+
+
+class PackingSink:
+    """Regions go to a plain file; closing packs it.
+
+    Parameters
+    ----------
+    sink : Sink
+        Writes the plain file.
+    plain, packed : Path
+        The two files; the first is removed.
+    """
+
+    def __init__(self, sink: Sink, plain: Path, packed: Path) -> None:
+        self.sink, self.plain, self.packed = sink, plain, packed
+
+    def write(self, roi: Roi, array: NDArray[Any]) -> None:
+        """Put voxels (z, y, x) where `roi` says."""
+        self.sink.write(roi, array)
+
+    def close(self) -> None:
+        """Pack the plain file and remove it."""
+        self.sink.close()
+        # Level 1: labels pack as well as at 9, images little in either case.
+        with (
+            self.plain.open("rb") as source,
+            gzip.GzipFile(self.packed, "wb", compresslevel=1, mtime=0) as target,
+        ):
+            shutil.copyfileobj(source, target, 2**20)
+        self.plain.unlink()
+
+
+def _packed(path: Path) -> bool:
+    return ".gz" in path.suffixes
+
+
+def _load(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return nib.load(path)
+    except (
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+        nib.wrapstruct.WrapStructError,
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        raise FormatError(f"{path}: not a readable NIfTI header ({error})") from error
+
+
+def _unpack(path: Path, nbytes: int) -> Any:  # noqa: ANN401
+    """Return the image from memory; reading to the end checks the CRC."""
+    check_memory(nbytes, str(path))
+    data = bytearray()
+    try:
+        with gzip.open(path) as file:
+            while part := file.read(2**22):
+                data += part
+                if len(data) > nbytes + 2**24:
+                    raise FormatError(
+                        f"{path}: unpacks to more than the {nbytes} bytes its header "
+                        "promises; not a sound NIfTI file"
+                    )
+    except (EOFError, OSError, zlib.error) as error:
+        raise FormatError(
+            f"{path}: incomplete or damaged after {len(data)} of {nbytes} unpacked "
+            f"bytes ({error}); copy it again"
+        ) from error
+    if len(data) < nbytes:
+        raise FormatError(
+            f"{path}: incomplete, unpacks to {len(data)} of {nbytes} bytes; copy it "
+            "again"
+        )
+    kind = nib.Nifti2Image if data[:4] in _NIFTI2 else nib.Nifti1Image
+    return kind.from_bytes(bytes(data))
+
+
+_NIFTI2 = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
+
+
+def _stored_dtype(path: Path, image: Any) -> np.dtype[Any]:  # noqa: ANN401
+    dtype: np.dtype[Any] = np.dtype(image.get_data_dtype())
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        what = "colours" if dtype.names else str(dtype)
+        raise AxisError(
+            f"{path}: voxels are {what}; expected one number a voxel (integer or float)"
+        )
+    return dtype
+
+
+def _affine(
+    path: Path,
+    image: Any,  # noqa: ANN401
+) -> tuple[NDArray[np.float64] | None, Spacing | None, list[str]]:
+    header = image.header
+    unit = header.get_xyzt_units()[0]
+    affine = np.array(image.affine, np.float64)
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and (edges > 0).all()):
+        raise SpacingError(
+            f"{path}: the NIfTI affine has columns of length {edges.tolist()}; "
+            "expected positive numbers, pass --spacing-um Z Y X"
+        )
+    if unit == "unknown" and np.allclose(edges, 1.0):
+        return affine, None, []
+    warnings = []
+    if unit == "unknown":
+        warnings.append("NIfTI without a unit: read as mm, as the standard's tools do")
+    affine[:3] *= MM_PER.get(unit, 1.0)
+    x, y, z = (edges * MM_PER.get(unit, 1.0) * UM_PER_MM).tolist()
+    return affine, Spacing(z, y, x), warnings
+
+
+def _set_affine(header: Any, layout: Layout) -> None:  # noqa: ANN401
+    if layout.affine_mm is None and layout.spacing is None:
+        return
+    affine = layout.affine_mm
+    if affine is None and layout.spacing is not None:
+        z, y, x = layout.spacing.zyx
+        affine = np.diag([x / UM_PER_MM, y / UM_PER_MM, z / UM_PER_MM, 1.0])
+    header.set_qform(affine, code=1, strip_shears=True)
+    header.set_sform(affine, code=1)
+    # A shape without a size: the axes' directions alone are known.
+    header.set_xyzt_units("unknown" if layout.spacing is None else "mm")
+
+
+def _notes(image: Any) -> dict[str, Any]:  # noqa: ANN401
+    for extension in image.header.extensions:
+        if extension.get_code() == COMMENT:
+            content = extension.get_content()
+            text = content if isinstance(content, str) else content.decode("latin-1")
+            if notes := unpack_notes(text):
+                return notes
+    return {}
+
+
+def _description(layout: Layout) -> str:
+    simulated = "; simulated" if layout.notes.get("simulated") else ""
+    return f"cellseg3d; unit {layout.intensity_unit}{simulated}"

@@ -1,0 +1,178 @@
+"""Write a volume region by region; it gets its name when it is complete."""
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.atomic import environment_fault
+from cellseg3d.core.errors import CoverageError, FormatError
+from cellseg3d.core.roi import Roi, Zyx
+from cellseg3d.io.layout import Layout, Sink
+
+PARTIAL = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """Return where a volume lies until it is complete: its name and ``.partial``."""
+    return path.with_name(f"{path.name}{PARTIAL}")
+
+
+class RegionWriter:
+    """An unfinished volume on disk.
+
+    It may be sent to other processes, which write regions; one alone closes it. As a
+    context manager it closes at the end, or removes what it wrote when it fails.
+
+    Parameters
+    ----------
+    path : Path
+        The name the volume will have.
+    sink : Sink
+        Writes the file at `partial_path(path)`.
+    layout : Layout
+        What is written.
+    """
+
+    def __init__(self, path: Path, sink: Sink, layout: Layout) -> None:
+        self.path, self.sink, self.layout = path, sink, layout
+        self.partial = partial_path(path)
+
+    @property
+    def shape(self) -> Zyx:
+        """Shape of the volume (Z, Y, X)."""
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a voxel."""
+        return self.layout.dtype
+
+    @property
+    def unit(self) -> Zyx | None:
+        """Shape of the blocks that processes may write at once; None for any."""
+        return getattr(self.sink, "unit", None)
+
+    def write(self, roi: Roi, array: NDArray[Any]) -> None:
+        """Put voxels where `roi` says.
+
+        Parameters
+        ----------
+        roi : Roi
+            A box that lies in the volume.
+        array : ndarray, shape (z, y, x) of the box
+            The voxels; of another dtype only if every value fits exactly.
+
+        Raises
+        ------
+        CoverageError
+            If the box leaves the volume or has another shape than the array.
+        FormatError
+            If a value does not fit the volume's dtype.
+        EnvironmentFault
+            If the disk is full or refuses.
+        """
+        if tuple(array.shape) != roi.shape or not Roi.whole(self.shape).contains(roi):
+            raise CoverageError(
+                f"{self.path}: a region of shape {array.shape} does not fit box {roi} "
+                f"of a volume of shape {self.shape}"
+            )
+        try:
+            self.sink.write(roi, exact_cast(array, self.dtype, str(self.path)))
+        except OSError as error:
+            raise environment_fault(error, self.path) from error
+
+    def close(self) -> Path:
+        """Complete the volume and give it its name; return that.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the disk is full or refuses; the volume that stood there stands.
+        """
+        try:
+            self.sink.close()
+            _sync(self.partial)
+            _give_name(self.partial, self.path)
+        except OSError as error:
+            raise environment_fault(error, self.path) from error
+        return self.path
+
+    def abort(self) -> None:
+        """Remove what was written so far."""
+        remove(self.partial)
+
+    def __enter__(self) -> "RegionWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def exact_cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """Return an array in another dtype, every value the same.
+
+    Raises
+    ------
+    FormatError
+        If a value does not fit.
+    """
+    if array.dtype == dtype or np.can_cast(array.dtype, dtype, "safe"):
+        return array.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = array.astype(dtype)
+    same = cast == array
+    if array.dtype.kind == "f" and dtype.kind == "f":
+        same |= np.isnan(array) & np.isnan(cast)
+    if not same.all():
+        wrong = array[~same].flat[0]
+        raise FormatError(
+            f"{name}: the value {wrong} of {array.dtype} does not fit {dtype} exactly"
+        )
+    return cast
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _give_name(partial: Path, path: Path) -> None:
+    if path.is_dir():
+        # A folder cannot be replaced in one step: set the old one aside first.
+        aside = path.with_name(f"{path.name}.old{PARTIAL}")
+        remove(aside)
+        path.rename(aside)
+        partial.rename(path)
+        remove(aside)
+    else:
+        partial.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        handle = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

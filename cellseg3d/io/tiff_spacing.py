@@ -1,0 +1,119 @@
+"""Voxel edges from the places where TIFF writers put them."""
+
+import math
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import tifffile
+
+from cellseg3d.core.errors import SpacingError
+from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
+
+CENTIMETRE = 3
+RESOLUTION_LIMIT = 2**32 - 1
+
+
+def spacing_of(tif: tifffile.TiffFile) -> tuple[Spacing | None, list[str]]:
+    """Return the spacing in um that a TIFF states, and what is odd about it.
+
+    None when one of the three edges or its unit is missing: dots per inch of a page
+    say nothing about the distance of slices.
+    """
+    if tif.is_ome:
+        lengths, unit_missing = _ome(tif.ome_metadata or "")
+    else:
+        lengths, unit_missing = _tags(tif)
+    if all(length is None for length in lengths):
+        if unit_missing:
+            return None, ["the spacing has no unit of length: spacing unknown"]
+        return None, []
+    z, y, x = lengths
+    if z is None or y is None or x is None:
+        letters = [
+            letter for letter, length in zip("zyx", lengths, strict=True) if not length
+        ]
+        return None, [f"no spacing along {', '.join(letters)}: spacing unknown"]
+    try:
+        return Spacing(z, y, x), []
+    except SpacingError as error:
+        return None, [f"{error}: spacing unknown"]
+
+
+def resolution_of(spacing: Spacing) -> dict[str, Any]:
+    """Return tifffile's arguments that state the edges along x and y, per um."""
+    return {
+        "resolution": (_rational(spacing.x), _rational(spacing.y)),
+        "resolutionunit": "NONE",
+    }
+
+
+def _rational(edge_um: float) -> tuple[int, int]:
+    """Return 1 / edge as two 32-bit integers of as many digits as fit."""
+    inverse = 1.0 / edge_um
+    scale = RESOLUTION_LIMIT / max(inverse, 1.0)
+    return round(inverse * scale), round(scale)
+
+
+def _ome(xml: str) -> tuple[list[float | None], bool]:
+    pixels = next(
+        (
+            element
+            for element in ET.fromstring(xml).iter()
+            if element.tag.rpartition("}")[2] == "Pixels"
+        ),
+        None,
+    )
+    lengths: list[float | None] = []
+    unitless = False
+    for letter in "ZYX":
+        text = None if pixels is None else pixels.get(f"PhysicalSize{letter}")
+        # The OME schema's default unit is the micrometre.
+        unit = "um" if pixels is None else pixels.get(f"PhysicalSize{letter}Unit", "um")
+        factor = _um_per(unit)
+        unitless |= text is not None and factor is None
+        lengths.append(float(text) * factor if text and factor else None)
+    return lengths, unitless
+
+
+def _tags(tif: tifffile.TiffFile) -> tuple[list[float | None], bool]:
+    if tif.is_imagej:
+        facts = tif.imagej_metadata or {}
+    else:
+        facts = (tif.shaped_metadata or ({},))[0]
+    tags = tif.pages.first.tags
+    unit = facts.get("unit")
+    depth = facts.get("spacing")
+    factor = _um_per(str(unit)) if unit else None
+    if depth is None and factor is None:
+        return [None, None, None], False
+    if factor is None:
+        return [None, None, None], True
+    per_x, per_y = (_per_unit(tags, name) for name in ("XResolution", "YResolution"))
+    in_plane = factor
+    if not tif.is_imagej and _value(tags, "ResolutionUnit") == CENTIMETRE:
+        in_plane = UM_PER["cm"]
+    return [
+        None if depth is None else abs(float(depth)) * factor,
+        in_plane / per_y if per_y else None,
+        in_plane / per_x if per_x else None,
+    ], False
+
+
+def _per_unit(tags: Any, name: str) -> float | None:  # noqa: ANN401
+    value = _value(tags, name)
+    if value is None or not value[1] or not value[0]:
+        return None
+    per = float(value[0]) / float(value[1])
+    return per if math.isfinite(per) and per > 0 else None
+
+
+def _value(tags: Any, name: str) -> Any:  # noqa: ANN401
+    tag = tags.get(name)
+    return None if tag is None else tag.value
+
+
+def _um_per(unit: str) -> float | None:
+    try:
+        return UM_PER[unit_name(unit)]
+    except SpacingError:
+        return None

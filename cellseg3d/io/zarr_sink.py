@@ -1,0 +1,171 @@
+"""Write OME-Zarr 0.5: shards that processes fill at once, a pyramid at the end."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cellseg3d.core.grid import blocks
+from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.io.layout import Layout, Sink
+
+CHUNK = 64
+SHARD = 256
+# The pyramid ends when a level's longest side is no longer than this.
+SMALLEST = 128
+
+
+def create(path: Path, layout: Layout) -> Sink:
+    """Make an OME-Zarr 0.5 image with an empty full-size level.
+
+    Regions aligned to `ZarrSink.unit` may be written by several processes at once.
+    """
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    _add_level(group, 0, layout.shape, layout)
+    group.attrs.update(
+        {"ome": _multiscales(layout, 1), "cellseg3d": dict(layout.all_notes)}
+    )
+    return ZarrSink(path, layout)
+
+
+@dataclass(frozen=True)
+class ZarrSink:
+    """Takes regions of level 0, from any process; `close` in one alone.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder.
+    layout : Layout
+        What is written.
+    """
+
+    path: Path
+    layout: Layout
+    _arrays: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ZarrSink, (self.path, self.layout))
+
+    @property
+    def unit(self) -> Zyx:
+        """Shape of a shard (z, y, x): writers that keep to whole ones never meet."""
+        return unit_of(self.layout)[1]
+
+    def write(self, roi: Roi, array: NDArray[Any]) -> None:
+        """Put voxels (z, y, x) where `roi` says."""
+        self._level(0)[roi.slices] = array
+
+    def close(self) -> None:
+        """Add the smaller levels and say so in the metadata."""
+        shape, level = self.layout.shape, 0
+        group = zarr.open_group(self.path, mode="r+")
+        while max(shape) > SMALLEST:
+            shape = zyx([-(-length // 2) for length in shape])
+            level += 1
+            _add_level(group, level, shape, self.layout)
+            for roi in blocks(shape, self.unit):
+                source = Roi(
+                    zyx([2 * each for each in roi.start]),
+                    zyx([2 * each for each in roi.stop]),
+                )
+                finer = self._level(level - 1)
+                part = finer[source.clip(finer.shape).slices]
+                self._level(level)[roi.slices] = _halve(
+                    np.asarray(part), labels=self.layout.labels
+                )
+        group.attrs["ome"] = _multiscales(self.layout, level + 1)
+
+    def _level(self, level: int) -> Any:  # noqa: ANN401
+        if level not in self._arrays:
+            # Chunks of zeros are written too: one that is absent is then a loss.
+            self._arrays[level] = zarr.open_array(
+                self.path,
+                path=str(level),
+                mode="r+",
+                config={"write_empty_chunks": True},
+            )
+        return self._arrays[level]
+
+
+def unit_of(layout: Layout) -> tuple[Zyx, Zyx]:
+    """Return the shapes of a chunk and of a shard (z, y, x) for a layout.
+
+    A wanted chunk becomes the shard, and its chunks the largest even parts of it of
+    at most 64 voxels a side.
+    """
+    if layout.chunk is None:
+        chunk = zyx([min(CHUNK, length) for length in layout.shape])
+        shard = zyx(
+            [
+                min(max(1, SHARD // side), -(-length // side)) * side
+                for side, length in zip(chunk, layout.shape, strict=True)
+            ]
+        )
+        return chunk, shard
+    shard = layout.chunk
+    return zyx([_part(side) for side in shard]), shard
+
+
+def _part(side: int) -> int:
+    return max(part for part in range(1, min(side, CHUNK) + 1) if side % part == 0)
+
+
+def _add_level(group: Any, level: int, shape: Zyx, layout: Layout) -> None:  # noqa: ANN401
+    chunk, shard = unit_of(layout)
+    dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
+    group.create_array(
+        str(level),
+        shape=shape,
+        dtype=dtype,
+        chunks=chunk,
+        shards=shard,
+        dimension_names=list("zyx"),
+        fill_value=0,
+        overwrite=True,
+    )
+
+
+def _halve(array: NDArray[Any], *, labels: bool) -> NDArray[Any]:
+    """Return every second voxel of labels, the mean of 2 x 2 x 2 of an image."""
+    if labels:
+        return array[::2, ::2, ::2]
+    pad = [(0, length % 2) for length in array.shape]
+    z, y, x = (-(-length // 2) for length in array.shape)
+    even = np.pad(array, pad, mode="edge").reshape(z, 2, y, 2, x, 2)
+    mean = even.mean(axis=(1, 3, 5), dtype=np.float64)
+    if array.dtype.kind in "iu":
+        mean = np.rint(mean)
+    halved: NDArray[Any] = mean.astype(array.dtype)
+    return halved
+
+
+def _multiscales(layout: Layout, levels: int) -> dict[str, Any]:
+    unit = {} if layout.spacing is None else {"unit": "micrometer"}
+    edges = (1.0, 1.0, 1.0) if layout.spacing is None else layout.spacing.zyx
+    datasets = []
+    for level in range(levels):
+        factor = 2**level
+        # A picked voxel keeps its centre; a mean lies between the voxels it is of.
+        shift = 0.0 if layout.labels else (factor - 1) / 2
+        moves: list[dict[str, Any]] = [
+            {"type": "scale", "scale": [edge * factor for edge in edges]}
+        ]
+        if shift:
+            moves.append(
+                {"type": "translation", "translation": [edge * shift for edge in edges]}
+            )
+        datasets.append({"path": str(level), "coordinateTransformations": moves})
+    image = {
+        "name": "label" if layout.labels else "image",
+        "axes": [{"name": letter, "type": "space", **unit} for letter in "zyx"],
+        "datasets": datasets,
+        "type": "nearest" if layout.labels else "mean",
+    }
+    found: dict[str, Any] = {"version": "0.5", "multiscales": [image]}
+    if layout.labels:
+        found["image-label"] = {"version": "0.5"}
+    return found
