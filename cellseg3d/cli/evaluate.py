@@ -1,0 +1,125 @@
+"""``cellseg3d evaluate``: score labels against labels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellseg3d.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cellseg3d.data.scoring import Evaluation
+
+
+def command(
+    prediction: Annotated[
+        Path, typer.Argument(help="A label file, or a folder of label files.")
+    ],
+    truth: Annotated[
+        Path | None,
+        typer.Argument(help="Its truth: a label file, a folder, or a datalist."),
+    ] = None,
+    *,
+    datalist: Annotated[
+        Path | None,
+        typer.Option(help="Take truth, class names and label map from a datalist."),
+    ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(help="Class names by value, such as background,cell,nucleus."),
+    ] = "",
+    truth_map: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="In the truth, read value OLD as NEW (OLD:NEW)."),
+    ] = None,
+    prediction_map: Annotated[
+        list[str] | None,
+        typer.Option("--map-prediction", help="The same for the prediction."),
+    ] = None,
+    objects: Annotated[
+        bool,
+        typer.Option("--objects", help="The values are object ids: score objects."),
+    ] = False,
+    components: Annotated[
+        bool,
+        typer.Option(
+            "--components", help="Score the connected pieces of each class as objects."
+        ),
+    ] = False,
+    surface: Annotated[
+        bool, typer.Option("--surface", help="Measure surface distances in um.")
+    ] = False,
+    tolerance_um: Annotated[
+        float | None,
+        typer.Option(help="Tolerance of NSD in um; the longest voxel edge if unset."),
+    ] = None,
+    spacing_um: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write one row for each volume and class.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write all scores, means and intervals.")
+    ] = None,
+) -> None:
+    """Score predicted labels against true labels.
+
+    Two files, or two folders whose files pair by stem (an ending such as _labels
+    counts for nothing). Voxels that are 255 in the truth are not annotated and count
+    nowhere. Means are over volumes, with a 95 % bootstrap interval.
+    """
+    from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.data.score_report import write_csv, write_json  # noqa: PLC0415
+    from cellseg3d.data.scoring import ScoreOptions, evaluate_files  # noqa: PLC0415
+
+    options = ScoreOptions(
+        classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
+        truth_map=_value_map(truth_map, "--map"),
+        prediction_map=_value_map(prediction_map, "--map-prediction"),
+        ids=objects,
+        components=components,
+        surface=surface,
+        tolerance_um=tolerance_um,
+        spacing=None if spacing_um is None else Spacing.of(spacing_um),
+    )
+    evaluation = evaluate_files(
+        str(prediction),
+        None if truth is None else str(truth),
+        datalist=None if datalist is None else str(datalist),
+        options=options,
+    )
+    if csv is not None:
+        write_csv(evaluation, csv)
+    if json is not None:
+        write_json(evaluation, json)
+    _show(evaluation)
+
+
+def _value_map(pairs: list[str] | None, option: str) -> Mapping[int, int] | None:
+    """Return {OLD: NEW} from words such as ``2:1``; commas part them too."""
+    words = [word for pair in pairs or [] for word in pair.split(",") if word]
+    renaming = {}
+    for word in words:
+        old, mark, new = word.partition(":")
+        if not (mark and old.strip().isdigit() and new.strip().isdigit()):
+            message = f"{option} {word}: expected OLD:NEW, such as 255:1"
+            raise ConfigError(message)
+        renaming[int(old)] = int(new)
+    return renaming or None
+
+
+def _show(evaluation: "Evaluation") -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from cellseg3d.cli.evaluate_tables import object_table, voxel_table  # noqa: PLC0415
+
+    console = Console()
+    console.print(voxel_table(evaluation))
+    if any(scored.objects for scored in evaluation.scored):
+        console.print(object_table(evaluation))
+    for role in ("predictions", "truths"):
+        for path in getattr(evaluation, f"unmatched_{role}"):
+            console.print(f"no partner for {path}", markup=False, soft_wrap=True)

@@ -1,0 +1,186 @@
+"""Which prediction belongs to which truth: by stem, nothing dropped unnoticed."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg3d.core.errors import InputError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.data.cases import Datalist, case_stem
+from cellseg3d.io.registry import list_volumes
+
+# What programs put behind a volume's stem to say what its file holds.
+_SUFFIX = re.compile(
+    r"[-_. ](?:labels?|image|raw|pred|prediction|predictions|seg|segmentation|mask|"
+    r"masks|instances?|objects?|truth|gt|groundtruth)$",
+    re.IGNORECASE,
+)
+_NOT_LABELS = re.compile(
+    r"[-_. ](?:image|raw|probs?|probabilities|logits)$", re.IGNORECASE
+)
+_DATALISTS = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class ScorePair:
+    """A prediction and its truth.
+
+    Parameters
+    ----------
+    name : str
+        What tables call the volume.
+    prediction, truth : str
+        Paths, with ``::inner`` where needed.
+    group : str
+        The specimen; the unit of statistics.
+    spacing : Spacing or None
+        Fills in what the files do not say.
+    annotated : tuple of str or None
+        Classes that the truth annotates; None means all.
+    """
+
+    name: str
+    prediction: str
+    truth: str
+    group: str
+    spacing: Spacing | None = None
+    annotated: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs, and the files on either side that found no partner."""
+
+    pairs: tuple[ScorePair, ...]
+    unmatched_predictions: tuple[str, ...] = ()
+    unmatched_truths: tuple[str, ...] = ()
+
+
+def pair_paths(prediction: str, truth: str) -> Pairing:
+    """Pair two files, or two folders by stem.
+
+    In folders a stem counts without an ending such as ``_labels`` or ``_image``:
+    ``cell07_image_labels.tif`` is a prediction for ``cell07_label.tif``.
+
+    Raises
+    ------
+    InputError
+        If a path is missing, one is a file and the other a folder of many, or no
+        stem occurs on both sides.
+    """
+    both = [Path(each.partition("::")[0]) for each in (prediction, truth)]
+    for path in both:
+        if not path.exists():
+            message = f"{path}: does not exist; give two files or two folders"
+            raise InputError(message)
+    if not all(_is_folder(path) for path in both):
+        name = _name(prediction)
+        return Pairing((ScorePair(name, prediction, truth, group=name),))
+    predictions, truths = (_by_stem(path) for path in both)
+    return _matched(predictions, truths, where=f"{prediction} and {truth}")
+
+
+def pair_datalist(prediction: str, datalist: Datalist) -> Pairing:
+    """Pair predictions, a folder or one file, with the labelled cases of a datalist.
+
+    Raises
+    ------
+    InputError
+        If the prediction is missing or belongs to no labelled case.
+    """
+    path = Path(prediction.partition("::")[0])
+    if not path.exists():
+        message = f"{path}: does not exist; give a label file or a folder of them"
+        raise InputError(message)
+    if _is_folder(path):
+        predictions: Mapping[str, str] = _by_stem(path)
+    else:
+        predictions = {_name(prediction): prediction}
+    cases = {case.name: case for case in datalist.cases if case.label is not None}
+    stems = {_name(case.image): name for name, case in cases.items()}
+    named = {
+        stem if stem in cases else stems.get(stem, stem): file
+        for stem, file in predictions.items()
+    }
+    truths = {name: str(case.label) for name, case in cases.items()}
+    pairing = _matched(named, truths, where=f"{prediction} and {datalist.where}")
+    pairs = tuple(
+        ScorePair(
+            pair.name,
+            pair.prediction,
+            pair.truth,
+            group=cases[pair.name].group,
+            spacing=cases[pair.name].spacing,
+            annotated=cases[pair.name].annotated,
+        )
+        for pair in pairing.pairs
+    )
+    rest = pairing.unmatched_truths if _is_folder(path) else ()
+    return Pairing(pairs, pairing.unmatched_predictions, rest)
+
+
+def is_datalist(path: str) -> bool:
+    """Whether a path names a datalist rather than a volume."""
+    return path.lower().endswith(_DATALISTS)
+
+
+def _matched(
+    predictions: Mapping[str, str], truths: Mapping[str, str], where: str
+) -> Pairing:
+    names = sorted(predictions.keys() & truths.keys())
+    if not names:
+        message = (
+            f"{where}: no stem is in both; found {_some(predictions)} and "
+            f"{_some(truths)}; give matching files the same stem"
+        )
+        raise InputError(message)
+    return Pairing(
+        tuple(
+            ScorePair(name, predictions[name], truths[name], group=name)
+            for name in names
+        ),
+        tuple(sorted(predictions[name] for name in predictions.keys() - truths.keys())),
+        tuple(sorted(truths[name] for name in truths.keys() - predictions.keys())),
+    )
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """Return the label files of a folder by stem, refusing two of one stem."""
+    files = [str(path) for path in list_volumes(folder)]
+    if not files:
+        message = f"{folder}: holds no volumes"
+        raise InputError(message)
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(_name(file), []).append(file)
+    return {stem: _only(stem, same) for stem, same in found.items()}
+
+
+def _only(stem: str, files: Sequence[str]) -> str:
+    """Return the one label file among files of a stem; images stand back."""
+    labels = [file for file in files if not _NOT_LABELS.search(case_stem(file))]
+    kept = labels or list(files)
+    if len(kept) > 1:
+        listed = ", ".join(Path(file).name for file in kept)
+        message = (
+            f"{kept[0]}: {len(kept)} files have the stem {stem!r} ({listed}); keep one"
+        )
+        raise InputError(message)
+    return kept[0]
+
+
+def _name(path: str) -> str:
+    stem = case_stem(path)
+    while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
+        stem = shorter
+    return stem
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.lower().endswith(".zarr")
+
+
+def _some(files: Mapping[str, str]) -> str:
+    names = sorted(Path(file).name for file in files.values())
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

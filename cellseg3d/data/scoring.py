@@ -1,0 +1,137 @@
+"""Score label files against label files; the numbers come from `cellseg3d.metrics`."""
+
+from dataclasses import dataclass, replace
+
+from cellseg3d.core.errors import InputError
+from cellseg3d.core.volume import Volume
+from cellseg3d.data.cases import Case, Datalist, split_inner
+from cellseg3d.data.datalist import load_datalist
+from cellseg3d.data.labels import class_labels
+from cellseg3d.data.score_pairs import (
+    Pairing,
+    ScorePair,
+    is_datalist,
+    pair_datalist,
+    pair_paths,
+)
+from cellseg3d.data.score_volume import ScoredVolume, ScoreOptions, score_volume
+from cellseg3d.data.volumes import read_case_label
+from cellseg3d.io.registry import open_volume, read_labels
+
+__all__ = ["Evaluation", "ScoreOptions", "ScoredVolume", "evaluate_files"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of every volume, and the files that found no partner.
+
+    Parameters
+    ----------
+    pairs : tuple of ScorePair
+        What was scored: names, files and specimens.
+    scored : tuple of ScoredVolume
+        In the same order.
+    unmatched_predictions, unmatched_truths : tuple of str
+        Files without a partner.
+    """
+
+    pairs: tuple[ScorePair, ...]
+    scored: tuple[ScoredVolume, ...]
+    unmatched_predictions: tuple[str, ...] = ()
+    unmatched_truths: tuple[str, ...] = ()
+
+
+def evaluate_files(
+    prediction: str,
+    truth: str | None = None,
+    *,
+    datalist: str | None = None,
+    options: ScoreOptions | None = None,
+) -> Evaluation:
+    """Score a prediction against its truth, or every prediction of a folder.
+
+    Parameters
+    ----------
+    prediction : str
+        A label file, or a folder of them.
+    truth : str, optional
+        A label file, a folder that pairs by stem, or a datalist.
+    datalist : str, optional
+        A datalist that gives class names, and the truth when `truth` is None.
+    options : ScoreOptions, optional
+
+    Raises
+    ------
+    InputError
+        If files are missing, unmatched, or cannot be scored; one message names every
+        faulty volume.
+    """
+    chosen = options or ScoreOptions()
+    if truth is not None and is_datalist(truth):
+        truth, datalist = None, truth
+    cases = None if datalist is None else load_datalist(datalist)
+    if truth is not None:
+        pairing, source = pair_paths(prediction, truth), None
+    elif cases is not None:
+        pairing, source = pair_datalist(prediction, cases), cases
+    else:
+        message = f"{prediction}: nothing to score it against; give TRUTH or --datalist"
+        raise InputError(message)
+    if cases is not None and not chosen.classes:
+        chosen = replace(chosen, classes=cases.classes)
+    return _score_pairs(pairing, chosen, source)
+
+
+def open_labels(location: str) -> Volume:
+    """Open a label file lazily; one that stores whole numbers as float is read.
+
+    Raises
+    ------
+    InputError
+        If the file is broken or its values are no whole numbers.
+    """
+    file, inner = split_inner(location)
+    volume = open_volume(file, inner=inner)
+    return volume if volume.dtype.kind in "iub" else read_labels(file, inner=inner)
+
+
+def _score_pairs(
+    pairing: Pairing, options: ScoreOptions, cases: Datalist | None
+) -> Evaluation:
+    scored, faults = [], []
+    for pair in pairing.pairs:
+        try:
+            scored.append(_score_pair(pair, options, cases))
+        except InputError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        listed = "; ".join(str(fault) for fault in faults)
+        raise InputError(f"{len(faults)} volumes cannot be scored: {listed}")
+    return Evaluation(
+        pairing.pairs,
+        tuple(scored),
+        pairing.unmatched_predictions,
+        pairing.unmatched_truths,
+    )
+
+
+def _score_pair(
+    pair: ScorePair, options: ScoreOptions, cases: Datalist | None
+) -> ScoredVolume:
+    prediction = open_labels(pair.prediction)
+    if cases is None:
+        return score_volume(prediction, open_labels(pair.truth), options)
+    case = next(case for case in cases.cases if case.name == pair.name)
+    truth = _case_truth(case, cases, options)
+    filled = replace(options, spacing=case.spacing or options.spacing)
+    return score_volume(prediction, truth, filled, case.annotated)
+
+
+def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:
+    """Return a case's truth as training saw it: classes, or ids when these count."""
+    raw = read_case_label(case, cases)
+    if options.ids:
+        return raw
+    return raw.with_array(class_labels(raw.read(), cases, raw.name))
