@@ -1,21 +1,22 @@
-"""Half precision and memory layout, on a CPU as on a GPU, by one word."""
+"""Half precision and memory layout in training, on a CPU as on a GPU."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.inference.engine import memory_layout
+from cellseg3d.inference.hardware import has_fast_bfloat16
 
-Precision = Literal["auto", "float32", "bfloat16"]
 _NAMES = ("auto", "float32", "bfloat16")
 
 
-def choose_precision(name: str, device: torch.device | str) -> torch.dtype:
-    """Return the type that convolutions compute in.
+def training_dtype(name: str, device: torch.device | str) -> torch.dtype:
+    """Return the type that convolutions compute in while training.
 
     Parameters
     ----------
@@ -34,42 +35,27 @@ def choose_precision(name: str, device: torch.device | str) -> torch.dtype:
         message = f"precision is {name!r}; expected one of {', '.join(_NAMES)}"
         raise ConfigError(message)
     if name == "auto":
-        return torch.bfloat16 if _fast_bfloat16(torch.device(device)) else torch.float32
+        fast = has_fast_bfloat16(torch.device(device))
+        return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
-
-
-def autocast(
-    device: torch.device | str, dtype: torch.dtype
-) -> AbstractContextManager[Any]:
-    """Return the context in which a network computes in `dtype`."""
-    if dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=dtype)
-
-
-def memory_layout(spatial_dims: int) -> torch.memory_format:
-    """Return the memory layout that convolutions of this dimension run best in."""
-    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
 class AutocastInferer(Inferer):
     """Run a network once on a batch, in the chosen precision and memory layout.
 
-    MONAI's ``amp=True`` is CUDA's alone; this one works on every device.
+    MONAI's ``amp=True`` is CUDA's alone; this one works on every device. Weights stay
+    float32, as their small updates need.
 
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16"}
         What convolutions compute in; logits come back in float32.
-    channels_last : bool
-        Lay channels out last in memory, as convolutions on CPUs and GPUs like them.
     """
 
-    def __init__(self, precision: str = "auto", *, channels_last: bool = True) -> None:
+    def __init__(self, precision: str = "auto") -> None:
         super().__init__()
-        choose_precision(precision, "cpu")
+        training_dtype(precision, "cpu")
         self.precision = precision
-        self.channels_last = channels_last
 
     def __call__(
         self,
@@ -79,18 +65,9 @@ class AutocastInferer(Inferer):
         **kwargs: Any,  # noqa: ANN401
     ) -> Tensor:
         """Return float32 logits (N, K, ...) of a batch (N, C, ...)."""
-        if self.channels_last:
-            layout = memory_layout(inputs.ndim - 2)
-            inputs = inputs.contiguous(memory_format=layout)
-        dtype = choose_precision(self.precision, inputs.device)
-        with autocast(inputs.device, dtype):
-            logits: Tensor = network(inputs, *args, **kwargs)
-        return logits.float()
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # torch names no public question; this is the one its own tests ask.
-    answer = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return device.type == "cpu" and answer is not None and bool(answer())
+        inputs = inputs.contiguous(memory_format=memory_layout(inputs.ndim - 2))
+        dtype = training_dtype(self.precision, inputs.device)
+        half = dtype != torch.float32
+        kind = inputs.device.type
+        with torch.autocast(kind, dtype=dtype) if half else nullcontext():
+            return network(inputs, *args, **kwargs).float()

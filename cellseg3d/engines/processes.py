@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.engines.precision import memory_layout
+from cellseg3d.inference.engine import memory_layout, spatial_dims
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -71,20 +71,9 @@ def place_network(
     """
     network = network.to(device)
     if channels_last:
-        dims = int(getattr(network, "spatial_dims", 0)) or _spatial_dims(network)
-        layout = memory_layout(dims)
+        layout = memory_layout(spatial_dims(network))
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
     if idist.get_world_size() == 1:
         return network
     ids = [torch.device(device).index] if torch.device(device).type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=ids)
-
-
-def _spatial_dims(network: nn.Module) -> int:
-    """Return 2 or 3, from the first convolution."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            return 2
-        if isinstance(module, nn.Conv3d):
-            return 3
-    return 2

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+import ignite.distributed as idist
 from ignite.engine import Events
 from monai.engines.workflow import Workflow
 from torch.optim import Optimizer
@@ -74,6 +75,7 @@ class Schedule:
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.elapsed_before_s = 0.0
         self.reserve_s = 0.0
+        self.done = 0.0
         self._started_s = clock()
 
     def attach(self, engine: Workflow) -> None:
@@ -82,8 +84,9 @@ class Schedule:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.end_in_time)
 
     def __call__(self, engine: Workflow) -> None:
-        """Set the rate of the step that begins."""
-        share = self.rate_share(self.progress(engine, before=True))
+        """Set the rate of the step that begins, the same in all processes."""
+        self.done = _of_first_rank(self.progress(engine))
+        share = self.rate_share(self.done)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * share
 
@@ -92,13 +95,13 @@ class Schedule:
         """Seconds of training so far, those before a resume included."""
         return self.elapsed_before_s + self.clock() - self._started_s
 
-    def progress(self, engine: Workflow, *, before: bool = False) -> float:
-        """Return the share of the training that is done, in [0, 1].
+    def progress(self, engine: Workflow) -> float:
+        """Return the share of the training that is done before this step, in [0, 1].
 
         The clock starts with the schedule, so that reading the data counts too.
         """
         steps = engine.state.max_epochs * engine.state.epoch_length
-        done = (engine.state.iteration - (1 if before else 0)) / max(steps, 1)
+        done = (engine.state.iteration - 1) / max(steps, 1)
         if self.budget_s is not None:
             usable_s = max(self.budget_s - self.reserve_s, 1e-9)
             done = max(done, self.elapsed_s / usable_s)
@@ -113,7 +116,7 @@ class Schedule:
 
     def end_in_time(self, engine: Workflow) -> None:
         """End the training when the time budget, less its reserve, is used up."""
-        if self.budget_s is not None and self.progress(engine) >= 1.0:
+        if self.budget_s is not None and self.done >= 1.0:
             engine.terminate()
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,3 +128,11 @@ class Schedule:
         self.elapsed_before_s = float(state["elapsed_s"])
         self.reserve_s = float(state["reserve_s"])
         self._started_s = self.clock()
+
+
+def _of_first_rank(share: float) -> float:
+    """Return the first process' share: clocks differ, weights must not."""
+    if idist.get_world_size() == 1:
+        return share
+    value = idist.broadcast(share, src=0)
+    return float(value)

@@ -1,0 +1,308 @@
+"""Fragments to one resolved config; what nothing reads is refused."""
+
+import copy
+import difflib
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cellseg3d.core.errors import ConfigError
+
+Config = dict[str, Any]
+SEPARATOR = "::"
+# What MONAI itself reads from a config, beside what a config refers to.
+ROOTS = (
+    "_meta_",
+    "_generated_from_",
+    "bundle_root",
+    "dataset_dir",
+    "device",
+    "evaluating",
+    "evaluator",
+    "finalize",
+    "imports",
+    "inferer",
+    "inferring",
+    "initialize",
+    "network_def",
+    "run",
+    "training",
+    "train",
+    "validate",
+    "val_interval",
+)
+
+
+def read_config(path: Path) -> Config:
+    """Return the mapping in a JSON or YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, cannot be parsed, holds no mapping, a key twice, or
+        aliases (which can grow without bound).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    try:
+        if path.suffix == ".json":
+            values = json.loads(text, object_pairs_hook=_unique)
+        else:
+            values = yaml.load(text, Loader=_PlainLoader)
+    except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise ConfigError(f"{path}: is not valid JSON or YAML ({cause})") from error
+    if not isinstance(values, dict):
+        message = f"{path}: holds a {type(values).__name__}; expected a mapping"
+        raise ConfigError(message)
+    return values
+
+
+def compose(files: Sequence[Path]) -> Config:
+    """Return fragments merged in order; a later file overrides an earlier one.
+
+    Mappings merge key by key; everything else is replaced, and so is a mapping whose
+    ``_target_`` changes. ``a::b`` reaches inside.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing or cannot be read.
+    """
+    config: Config = {}
+    for file in files:
+        for key, value in read_config(file).items():
+            _place(config, key, value, str(file))
+    return config
+
+
+def override(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return a copy with values replaced; a key that nothing reads is refused.
+
+    Parameters
+    ----------
+    config : dict
+    settings : mapping of str to object
+        ``a::b`` (or ``a#b``) to the new value. A key must be there already, or be a
+        parameter of the ``_target_`` that it is set on.
+
+    Raises
+    ------
+    ConfigError
+        If a key is misspelt; names the closest one.
+    """
+    changed = copy.deepcopy(config)
+    for key, value in settings.items():
+        names = key.replace("#", SEPARATOR).split(SEPARATOR)
+        node: Any = changed
+        for depth, name in enumerate(names):
+            last = depth == len(names) - 1
+            known = _children(node, last=last)
+            if name not in known and not (last and _takes_any(node)):
+                raise ConfigError(_unknown(key, name, known, config))
+            if last:
+                node[int(name) if isinstance(node, list) else name] = value
+            else:
+                node = node[int(name) if isinstance(node, list) else name]
+    return changed
+
+
+def unread_keys(config: Config) -> list[str]:
+    """Return the ids that nothing refers to and the arguments that no target takes."""
+    read = {key for key in ROOTS if key in config}
+    waiting = list(read)
+    while waiting:
+        for name in _references(config[waiting.pop()]):
+            if name in config and name not in read:
+                read.add(name)
+                waiting.append(name)
+    unread = sorted(set(config) - read)
+    for place, block in _components(config, ""):
+        known = target_parameters(str(block["_target_"]))
+        if known is not None:
+            special = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
+            unread += [
+                f"{place}{SEPARATOR}{key}"
+                for key in block
+                if key not in known | special
+            ]
+    return unread
+
+
+def check_read(config: Config, where: str) -> None:
+    """Refuse a config that holds a key that nothing reads.
+
+    Raises
+    ------
+    ConfigError
+        Names the keys, and the closest known one for the first.
+    """
+    unread = unread_keys(config)
+    if unread:
+        first = unread[0].split(SEPARATOR)[-1]
+        hint = _hint(first, _all_names(config) - {first})
+        message = f"{where}: nothing reads {', '.join(map(repr, unread))}{hint}"
+        raise ConfigError(message)
+
+
+def target_parameters(target: str) -> set[str] | None:
+    """Return the names that a ``_target_`` takes; None when it takes any.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such thing.
+    """
+    from pydoc import locate  # noqa: PLC0415
+
+    found = locate(target)
+    if found is None or not callable(found):
+        raise ConfigError(f"_target_ {target!r}: there is no such class or function")
+    try:
+        parameters = inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return set(parameters)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return key and value of ``key=value``; the value is read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If there is no ``=``.
+    """
+    key, mark, value = text.partition("=")
+    if not mark or not key:
+        message = f"--set {text!r}: expected KEY=VALUE, such as train::samples=200"
+        raise ConfigError(message)
+    try:
+        return key.strip(), yaml.load(value, Loader=_PlainLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: {value!r} is not valid YAML") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, and with every key once."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed in a config")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        pairs = [(self.construct_object(key, deep=True), None) for key, _ in node.value]
+        _unique(pairs)
+        return super().construct_mapping(node, deep)
+
+
+def _unique(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    result: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise yaml.YAMLError(f"the key {key!r} stands twice")
+        result[key] = value
+    return result
+
+
+def _place(config: Config, key: str, value: Any, where: str) -> None:  # noqa: ANN401
+    names = key.replace("#", SEPARATOR).split(SEPARATOR)
+    node = config
+    for name in names[:-1]:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"{where}: {key!r} reaches into {name!r}, no mapping")
+    node[names[-1]] = _merged(node.get(names[-1]), value)
+
+
+def _merged(old: Any, new: Any) -> Any:  # noqa: ANN401
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return copy.deepcopy(new)
+    if "_target_" in new and new["_target_"] != old.get("_target_", new["_target_"]):
+        return copy.deepcopy(new)
+    keys = [*old, *(key for key in new if key not in old)]
+    return {
+        key: _merged(old.get(key), new[key]) if key in new else old[key] for key in keys
+    }
+
+
+def _children(node: Any, *, last: bool) -> set[str]:  # noqa: ANN401
+    if isinstance(node, list):
+        return {str(index) for index in range(len(node))}
+    if not isinstance(node, dict):
+        return set()
+    names = set(map(str, node))
+    if last and "_target_" in node:
+        names |= target_parameters(str(node["_target_"])) or set()
+    return names
+
+
+def _takes_any(node: Any) -> bool:  # noqa: ANN401
+    """Whether a target takes keys that only it knows, and checks them itself."""
+    target = node.get("_target_") if isinstance(node, dict) else None
+    return target is not None and target_parameters(str(target)) is None
+
+
+def _references(value: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the top ids that a value refers to by ``@id`` or ``%id``."""
+    from monai.bundle.reference_resolver import ReferenceResolver  # noqa: PLC0415
+
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+    elif isinstance(value, str):
+        text = value.replace("%", "@") if value.startswith("%") else value
+        for name in ReferenceResolver.match_refs_pattern(text):
+            yield name.split(SEPARATOR)[0]
+
+
+def _components(value: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield place, value
+        items: Iterator[tuple[str, Any]] = ((str(k), v) for k, v in value.items())
+    elif isinstance(value, list):
+        items = ((str(i), v) for i, v in enumerate(value))
+    else:
+        return
+    for key, item in items:
+        yield from _components(item, f"{place}{SEPARATOR}{key}" if place else key)
+
+
+def _all_names(config: Any) -> set[str]:  # noqa: ANN401
+    if isinstance(config, Mapping):
+        names = {str(key) for key in config}
+        if "_target_" in config:
+            names |= target_parameters(str(config["_target_"])) or set()
+        return names.union(*map(_all_names, config.values())) if config else names
+    if isinstance(config, list):
+        return set().union(*map(_all_names, config)) if config else set()
+    return set()
+
+
+def _unknown(key: str, name: str, known: set[str], config: Config) -> str:
+    near = difflib.get_close_matches(name, sorted(known - {"_target_"}), n=1)
+    if near:
+        return (
+            f"{key!r}: nothing reads it; did you mean {key.replace(name, near[0])!r}?"
+        )
+    return f"{key!r}: nothing reads it{_hint(name, known or _all_names(config))}"
+
+
+def _hint(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known here: {', '.join(sorted(known - {'_target_'})[:12])}"

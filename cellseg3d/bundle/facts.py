@@ -1,0 +1,121 @@
+"""What data a model is for: classes and spacing; they travel with its weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.models.checkpoint import load_weights
+from cellseg3d.models.unet import build_network
+
+MODELS = "models"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a network was, or will be, trained on.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Names by class index, background first.
+    spacing_um : tuple of float or None
+        Voxel edges (z, y, x) of the training volumes; None when they do not say.
+    intensity_unit : {"1/um", "arbitrary"}
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two classes, or a name occurs twice.
+    """
+
+    classes: tuple[str, ...]
+    spacing_um: tuple[float, float, float] | None = None
+    intensity_unit: str = "arbitrary"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            message = (
+                f"classes are {list(self.classes)}; expected two or more different "
+                "names, background first"
+            )
+            raise ConfigError(message)
+        if self.spacing_um is not None:
+            object.__setattr__(self, "spacing_um", Spacing.of(self.spacing_um).zyx)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, background included."""
+        return len(self.classes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        values = asdict(self)
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in values.items()
+        }
+
+    @classmethod
+    def parse(cls, values: "ModelFacts | Mapping[str, Any]") -> "ModelFacts":
+        """Return facts from a mapping; facts pass through.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value makes no sense.
+        """
+        if isinstance(values, ModelFacts):
+            return values
+        unknown = sorted(set(values) - {"classes", "spacing_um", "intensity_unit"})
+        if unknown or "classes" not in values:
+            message = (
+                f"facts: {('unknown key ' + repr(unknown[0])) if unknown else 'no classes'}"
+                "; expected classes, spacing_um, intensity_unit"
+            )
+            raise ConfigError(message)
+        return cls(**values)
+
+
+def stored_facts(
+    bundle_root: str | Path, default: ModelFacts | Mapping[str, Any]
+) -> ModelFacts:
+    """Return the facts that a bundle's weights carry; `default` before training.
+
+    Parameters
+    ----------
+    bundle_root : str or Path
+        The bundle or run folder.
+    default : ModelFacts or mapping
+        What the bundle is trained on when nobody says otherwise.
+    """
+    path = Path(bundle_root) / MODELS / WEIGHTS
+    if not path.is_file():
+        return ModelFacts.parse(default)
+    return ModelFacts.parse(load_weights(path).metadata.get("facts", default))
+
+
+def network_for(
+    name: str,
+    spec: InputSpec | dict[str, Any],
+    facts: ModelFacts | Mapping[str, Any],
+    **options: Any,  # noqa: ANN401 - each network has its own
+) -> nn.Module:
+    """Return a network of as many classes as the facts name, shaped by their spacing.
+
+    Parameters
+    ----------
+    name, spec, **options
+        As for `cellseg3d.models.unet.build_network`.
+    facts : ModelFacts or mapping
+    """
+    known = ModelFacts.parse(facts)
+    spacing: Sequence[float] | None = known.spacing_um
+    return build_network(name, spec, known.num_classes, spacing_um=spacing, **options)

@@ -1,0 +1,46 @@
+"""What a data set says about the model that it can train."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.data.cases import Datalist, split_inner
+from cellseg3d.data.datalist import load_datalist, resolve_datalist
+from cellseg3d.io.registry import open_volume
+
+
+def facts_of_data(
+    dataset_dir: str | Path, default: ModelFacts | Mapping[str, Any]
+) -> ModelFacts:
+    """Return classes and spacing of a data set; `default` before there is one.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        A datalist, or a folder that holds one.
+    default : ModelFacts or mapping
+        Those of the simulated cells, which `initialize` puts into an empty folder.
+    """
+    place = Path(dataset_dir)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return ModelFacts.parse(default)
+    return facts_of_datalist(load_datalist(resolve_datalist(place)))
+
+
+def facts_of_datalist(datalist: Datalist) -> ModelFacts:
+    """Return classes, unit and the spacing of the first labelled case that has one."""
+    spacing: Spacing | None = None
+    for case in datalist.cases:
+        if case.label is None:
+            continue
+        spacing = case.spacing
+        if spacing is None:
+            file, inner = split_inner(case.image)
+            spacing = open_volume(file, inner=inner).spacing
+        if spacing is not None:
+            break
+    facts = ModelFacts(datalist.classes, None, datalist.intensity_unit)
+    return facts if spacing is None else replace(facts, spacing_um=spacing.zyx)

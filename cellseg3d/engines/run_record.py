@@ -1,0 +1,157 @@
+"""One JSON per run: what was trained, on what, with what, at what cost."""
+
+import hashlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cellseg3d import __version__
+from cellseg3d.core.atomic import atomic_write
+
+NAME = "run.json"
+PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "safetensors", "scipy")
+
+
+class RunRecord:
+    """What ``run.json`` says, written at the start and again at every end.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    facts : mapping
+        Anything JSON can hold that is known at the start: command, seed, data.
+    """
+
+    def __init__(
+        self, folder: str | Path, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path = Path(folder) / NAME
+        self.values: dict[str, Any] = {
+            "state": "created",
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "machine": machine(),
+            **(facts or {}),
+        }
+        self._started_s = time.monotonic()
+
+    def start(self, **facts: Any) -> None:  # noqa: ANN401
+        """Record that the training has begun."""
+        self._started_s = time.monotonic()
+        started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        self.values |= {"state": "running", "started": started, **facts}
+        self.write()
+
+    def end(self, state: str, **facts: Any) -> None:  # noqa: ANN401
+        """Record how the training ended, and what it cost."""
+        previous = self.values.get("cost", {}).get("wall_s", 0.0)
+        self.values |= {"state": state, **facts}
+        self.values["cost"] = {
+            "wall_s": round(previous + time.monotonic() - self._started_s, 3),
+            "cpu_s": round(time.process_time(), 3),
+            "peak_gib": round(peak_gib(), 3),
+        }
+        self.write()
+
+    def write(self) -> None:
+        """Write the file; the one before stands until the new one is complete."""
+        text = json.dumps(_finite(self.values), indent=1)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.path, lambda new: _write(new, text))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    found = {"cellseg3d": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, if it does.
+
+    A ``+`` follows when files differ from it.
+    """
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+" if changed else commit
+
+
+def machine() -> dict[str, Any]:
+    """Return what the run is computed on."""
+    import torch  # noqa: PLC0415
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def peak_gib() -> float:
+    """Return the most memory that this process and any one child have held, in GiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return (own + child) * unit / 2**30
+
+
+def file_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
+    """Return the SHA-256 of files; of a folder, that of its files' names and hashes."""
+    return {str(path): _sha256(Path(path)) for path in paths}
+
+
+def _sha256(path: Path) -> str:
+    hasher = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                line = f"{file.relative_to(path).as_posix()} {_sha256(file)}\n"
+                hasher.update(line.encode())
+        return hasher.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+    return done.stdout.strip()
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return None
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")
