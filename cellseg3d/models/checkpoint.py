@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import FormatError, InputError, NonFiniteError
 
 _KEY = "cellseg3d"
+# How our record begins, its keys being sorted.
+_RECORD = '{"digest"'
 # The usual keys under which a foreign checkpoint nests its weights.
 _NESTS = ("model", "network", "net", "state_dict")
 _log = logging.getLogger(__name__)
@@ -96,7 +99,7 @@ def save_weights(
     text = json.dumps(record, sort_keys=True)
     atomic_write(
         path,
-        lambda temporary: save_file(tensors, temporary, metadata={_KEY: text}),
+        lambda temporary: _write(temporary, save(tensors, {_KEY: text})),
         verify=lambda temporary: _same(_read_own(temporary), digest),
         keep_previous=True,
     )
@@ -157,11 +160,14 @@ def with_previous(path: Path, read: Callable[[Path], _T]) -> tuple[_T, str]:
     Raises
     ------
     InputError
-        The first file's error, when the one before is missing or broken too.
+        The first file's error, when the one before is missing or broken too, or when
+        the file is whole but another network's.
     """
     previous = path.with_name(f"{path.name}.prev")
     try:
         return read(path), ""
+    except ArchitectureError:
+        raise
     except InputError as error:
         if not previous.is_file():
             raise
@@ -235,6 +241,11 @@ def tensor_sha256(tensor: Tensor) -> str:
     return hasher.hexdigest()
 
 
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+
+
 def _read(path: Path) -> Weights:
     if not path.is_file():
         message = f"{path}: no such file; expected weights (.safetensors or .pt)"
@@ -247,7 +258,7 @@ def _read(path: Path) -> Weights:
 def _read_own(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         message = (
@@ -256,10 +267,12 @@ def _read_own(path: Path) -> Weights:
         )
         raise FormatError(message) from error
     hashes = {name: tensor_sha256(tensor) for name, tensor in tensors.items()}
-    if text is None:
+    if _KEY not in header:
+        if any(text.startswith(_RECORD) for text in header.values()):
+            raise FormatError(_altered(path, "its metadata"))
         return Weights(tensors, {}, path, _digest({"metadata": {}, "sha256": hashes}))
     try:
-        record = json.loads(text)
+        record = json.loads(header[_KEY])
         digest, stored, metadata = (
             record[key] for key in ("digest", "sha256", "metadata")
         )
@@ -301,26 +314,36 @@ def read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
     FormatError
         If it is cut short, altered (checked by CRC), or holds Python objects.
     """
+    if zipfile.is_zipfile(path) and (record := _broken_record(path)):
+        raise FormatError(_altered(path, f"its record {record!r}"))
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-            if broken is not None:
-                raise FormatError(_altered(path, f"its record {broken!r}"))
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Said of pickles that torch did not write; they are refused below.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = (
             f"{path}: cut short, or holds Python objects, which could run code when "
             "read; ask its author for a safetensors file or a plain state dict"
         )
         raise FormatError(message) from error
-    except (RuntimeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # A reader of damaged bytes can fail in any way.
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = (
             f"{path}: not a complete torch file ({cause}); copy it again or use an "
             "earlier checkpoint"
         )
         raise FormatError(message) from error
+
+
+def _broken_record(path: Path) -> str | None:
+    """Return the first record of a zip file whose checksum is wrong."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        return str(error)
 
 
 def _altered(path: Path, what: str) -> str:

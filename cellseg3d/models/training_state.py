@@ -1,0 +1,195 @@
+"""All of a training but its weights on disk, and both of them from one moment."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import ConfigError, FormatError
+from cellseg3d.models.checkpoint import (
+    Weights,
+    load_weights,
+    read_torch,
+    refuse_non_finite,
+    save_weights,
+    with_previous,
+)
+
+_PLAIN = (str, bool, int, float, type(None))
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What `load_state` read.
+
+    Parameters
+    ----------
+    values : dict
+        As saved; arrays have become tensors, numpy numbers Python's.
+    path : Path
+        The file it came from; ends in ``.prev`` when the last one was broken.
+    warnings : tuple of str
+        What the user should be told.
+    """
+
+    values: dict[str, Any]
+    path: Path
+    warnings: tuple[str, ...] = ()
+
+
+def save_state(path: Path, values: Mapping[str, Any]) -> None:
+    """Write optimiser, schedule, counters and so on; the last file stays until read.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.pt``; its folder exists.
+    values : mapping of str
+        Nested dicts, lists and tuples of tensors, arrays, numbers, text.
+
+    Raises
+    ------
+    ConfigError
+        If something else stands among the values; names where.
+    NonFiniteError
+        If a tensor holds NaN or infinity; the old file stands.
+    EnvironmentFault
+        If the disk is full or the folder cannot be written; the old file stands.
+    """
+    plain = _plain(dict(values), "state")
+    refuse_non_finite(path, _tensors(plain, "state"))
+
+    buffer = io.BytesIO()
+    torch.save(plain, buffer)
+    atomic_write(
+        path,
+        # Written by Python, for torch hides why a write failed, such as a full disk.
+        lambda temporary: _write(temporary, buffer.getbuffer()),
+        verify=_check,
+        keep_previous=True,
+    )
+
+
+def load_state(path: Path) -> TrainingState:
+    """Read what `save_state` wrote; a broken file gives way to its ``.prev``.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, cut short or altered, and so is the one before.
+    """
+    state, warning = with_previous(path, _read)
+    if not warning:
+        return state
+    return TrainingState(state.values, state.path, (warning,))
+
+
+def save_training(
+    folder: Path,
+    name: str,
+    state_dict: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> None:
+    """Write ``NAME.safetensors``, then ``NAME.state.pt``, which names its weights.
+
+    A kill between the two leaves the state of the moment before, whose weights are
+    then ``NAME.safetensors.prev``; `load_training` finds them.
+    """
+    sha256 = save_weights(folder / f"{name}.safetensors", state_dict, metadata)
+    record = {"weights_sha256": sha256, "values": dict(values)}
+    save_state(folder / f"{name}.state.pt", record)
+
+
+def load_training(
+    folder: Path,
+    name: str,
+    expected: nn.Module | Mapping[str, Tensor] | None = None,
+) -> tuple[Weights, TrainingState]:
+    """Return weights and state of the same moment, the last one that is whole.
+
+    When they are of the moment before, they are made the current ones, so that the
+    next save keeps them as ``.prev``.
+
+    Raises
+    ------
+    InputError
+        If no weights and state fit together; `load_weights` and `load_state` say why.
+    """
+    weights_path = folder / f"{name}.safetensors"
+    state_path = folder / f"{name}.state.pt"
+
+    def read(source: Path) -> tuple[Weights, TrainingState]:
+        state = _read(source)
+        sha256 = str(state.values.get("weights_sha256"))
+        return load_weights(weights_path, expected, sha256=sha256), state
+
+    (weights, state), warning = with_previous(state_path, read)
+    for path in (weights.path, state.path):
+        if path.name.endswith(".prev"):
+            path.replace(path.with_name(path.name.removesuffix(".prev")))
+    warnings = (warning,) if warning else ()
+    values = state.values["values"]
+    return weights, TrainingState(values, state_path, warnings)
+
+
+def _read(path: Path) -> TrainingState:
+    if not path.is_file():
+        message = f"{path}: no such file; expected a training state (.pt)"
+        raise FormatError(message)
+    values = read_torch(path)
+    if not isinstance(values, dict):
+        message = f"{path}: holds no training state but a {type(values).__name__}"
+        raise FormatError(message)
+    return TrainingState(values, path)
+
+
+def _check(path: Path) -> None:
+    _read(path)
+
+
+def _write(path: Path, data: memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+
+
+def _plain(value: Any, where: str) -> Any:  # noqa: ANN401 - any nesting
+    """Return a value as it can be read back without running code."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().as_subclass(Tensor)
+    # By exact type: numpy's float64 is a float too, and could not be read back.
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, np.generic):
+        return _plain(value.item(), where)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(np.array(value, copy=True, order="C"))
+    if isinstance(value, Mapping):
+        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    message = (
+        f"{where} is a {type(value).__name__}; a training state holds tensors, arrays, "
+        "numbers and text alone, so that reading it runs no code"
+    )
+    raise ConfigError(message)
+
+
+def _tensors(value: Any, where: str) -> dict[str, Tensor]:  # noqa: ANN401
+    """Return every tensor of a nesting, by its place."""
+    if isinstance(value, Tensor):
+        return {where: value}
+    found: dict[str, Tensor] = {}
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found.update(_tensors(item, f"{where}[{key!r}]"))
+    return found
