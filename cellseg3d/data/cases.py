@@ -9,11 +9,12 @@ from typing import Literal
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.io import registry
+from cellseg3d.io.sniff import volume_suffix
 
 LabelKind = Literal["classes", "instances", "masks"]
 Split = Literal["training", "validation", "test"]
 INNER = "::"
-_DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff", ".ome.zarr")
 
 
 @dataclass(frozen=True)
@@ -120,15 +121,11 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 def split_inner(location: str) -> tuple[Path, str | None]:
     """Return the file and the inner path of ``file.h5::raw``."""
-    name, mark, inner = location.partition(INNER)
-    return Path(name), inner if mark else None
+    return registry.split_inner(location, None)
 
 
 def case_stem(location: str) -> str:
     """Return a case's name from its image's path: no folder, suffix or inner path."""
-    file, _ = split_inner(location)
-    name = file.name
-    for double in _DOUBLE_SUFFIXES:
-        if name.lower().endswith(double):
-            return name[: -len(double)]
-    return file.stem if file.suffix else name
+    name = split_inner(location)[0].name
+    suffix = volume_suffix(name)
+    return name[: -len(suffix)] if suffix and len(name) > len(suffix) else name

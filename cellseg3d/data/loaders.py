@@ -8,7 +8,7 @@ import torch
 from monai.transforms.compose import Compose
 from monai.transforms.transform import Randomizable
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, LabelError
@@ -54,7 +54,8 @@ class SampleDataset(Dataset[Item]):
     An item holds ``"image"`` (float32, (2k + 1, h, w) or (1, z, y, x), scaled),
     ``"label"`` (float32, (1, h, w) or (1, z, y, x), class indices and 255 for not
     annotated), ``"case"`` (its name), ``"position"`` (int64, the first voxel (z, y, x)
-    of the crop, or of its centre slice) and ``"axis"`` (0, 1 or 2).
+    of the crop, or of its centre slice) and ``"axis"`` (0, 1 or 2). Where a datalist
+    says which classes a label annotates, also ``"annotated"`` (bool, (K,)).
 
     Raises
     ------
@@ -100,6 +101,7 @@ class SampleDataset(Dataset[Item]):
         self._epoch = torch.zeros(1, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._randomizable = _randomizable(transform)
+        self._annotated = _annotated(self.cases)
 
     def __len__(self) -> int:
         return self.samples // self.world_size
@@ -121,6 +123,8 @@ class SampleDataset(Dataset[Item]):
         which, centre = self.sampler.draw(random)
         axis = self.axes[int(random.integers(len(self.axes)))]
         item = self._cut(self.cases[which], centre, axis)
+        if self._annotated:
+            item["annotated"] = self._annotated[which]
         if self.transform is None:
             return item
         for part in self._randomizable:
@@ -214,35 +218,19 @@ class WholeVolumeDataset(Dataset[Item]):
         return item if self.transform is None else self.transform(item)
 
 
-def sample_loader(
-    dataset: SampleDataset, batch_size: int, *, workers: int = 0, start: int = 0
-) -> DataLoader[Item]:
-    """Return the batches of an epoch in their order, whatever the number of workers.
-
-    Parameters
-    ----------
-    dataset : SampleDataset
-        Shuffled by nature: each index is a random site.
-    batch_size : int
-    workers : int
-        Processes that draw; 0 draws in this one. They live through epochs.
-    start : int
-        How many samples of the first epoch to leave out (those used before a stop).
-    """
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=range(start, len(dataset)),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        drop_last=len(dataset) - start >= batch_size,
-    )
-
-
 def _label_of(case: LoadedCase) -> NDArray[np.uint8]:
     if case.label is None:
         raise LabelError(f"{case.name}: has no label, so nothing can train on it")
     return case.label
+
+
+def _annotated(cases: Sequence[LoadedCase]) -> list[torch.Tensor]:
+    """Return which classes each case annotates; empty when all annotate all."""
+    known = [len(case.annotated) for case in cases if case.annotated is not None]
+    if not known:
+        return []
+    every = (True,) * known[0]
+    return [torch.tensor(case.annotated or every) for case in cases]
 
 
 def _randomizable(transform: Transform | None) -> list[Randomizable]:

@@ -14,10 +14,10 @@ from cellseg3d.data.cases import (
     Datalist,
     LabelKind,
     case_stem,
-    split_inner,
 )
 from cellseg3d.data.labels import IGNORE, value_counts, whole_numbers
 from cellseg3d.io.registry import list_volumes, read_labels
+from cellseg3d.io.sniff import volume_suffix
 
 IMAGE_FOLDERS = ("images", "imagesTr", "image", "raw")
 LABEL_FOLDERS = ("labels", "labelsTr", "label", "masks", "mask")
@@ -74,6 +74,12 @@ def pair_folder(folder: Path) -> Datalist:
     return Datalist(folder.name, classes, None, cases, labels=kind, path=folder)
 
 
+def _volumes(folder: Path) -> list[Path]:
+    """Return the volumes in a folder; none are no error here."""
+    names = [path.name for path in folder.iterdir()]
+    return list_volumes(folder) if any(map(volume_suffix, names)) else []
+
+
 def _object_folders(folder: Path) -> Pairs:
     pairs = {}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -93,11 +99,11 @@ def _two_folders(folder: Path) -> Pairs:
     labels = next((folder / n for n in LABEL_FOLDERS if (folder / n).is_dir()), None)
     if images is None or labels is None:
         return {}
-    return _match(list_volumes(images), list_volumes(labels), folder)
+    return _match(_volumes(images), _volumes(labels), folder)
 
 
 def _side_by_side(folder: Path) -> Pairs:
-    files = list_volumes(folder)
+    files = _volumes(folder)
     images = [path for path in files if _IMAGE_MARK.search(case_stem(str(path)))]
     labels = [path for path in files if _LABEL_MARK.search(case_stem(str(path)))]
     return _match(images, labels, folder) if images and labels else {}
@@ -105,7 +111,7 @@ def _side_by_side(folder: Path) -> Pairs:
 
 def _hdf5_files(folder: Path) -> Pairs:
     pairs = {}
-    for path in list_volumes(folder):
+    for path in _volumes(folder):
         if path.suffix.lower() not in (".h5", ".hdf5"):
             continue
         with h5py.File(path) as file:
@@ -152,8 +158,7 @@ def _meaning(folder: Path, cases: Iterable[Case]) -> Meaning:
     """Return what the label values of a folder can only mean."""
     highest, small = 0, 0
     for case in cases:
-        file, inner = split_inner(str(case.label))
-        volume = read_labels(file, inner=inner)
+        volume = read_labels(str(case.label))
         values, _ = value_counts(whole_numbers(volume.read(), volume.name))
         if values.size and int(values[0]) < 0:
             message = f"{volume.name}: label values go down to {int(values[0])}"

@@ -15,7 +15,7 @@ from cellseg3d.core.errors import LabelError, SpacingError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.data.array_cache import ArrayCache
-from cellseg3d.data.cases import Case, Datalist, split_inner
+from cellseg3d.data.cases import Case, Datalist
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.data.intensity import IntensityScale
 from cellseg3d.data.labels import IGNORE, class_labels
@@ -43,8 +43,8 @@ class LoadedCase:
         Hash of the image's voxels as they were read.
     warnings : tuple of str
         What a report has to say about this case.
-    annotated : tuple of str or None
-        Classes that the label annotates; None means all.
+    annotated : tuple of bool or None
+        Whether the label annotates each class; None means all.
     """
 
     name: str
@@ -56,7 +56,7 @@ class LoadedCase:
     spacing: Spacing | None
     content: str
     warnings: tuple[str, ...] = ()
-    annotated: tuple[str, ...] | None = None
+    annotated: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,7 @@ def read_case_label(case: Case, datalist: Datalist) -> Volume:
         raise LabelError(f"{case.name}: has no label")
     if datalist.labels == "masks":
         return _read_masks(Path(case.label))
-    file, inner = split_inner(case.label)
-    return read_labels(file, inner=inner)
+    return read_labels(case.label)
 
 
 def check_pair(image: Volume, label: Volume, case: Case) -> None:
@@ -249,15 +248,14 @@ def _load(
         spacing=Spacing.of(lengths) if lengths else None,
         content=str(facts["content"]),
         warnings=tuple(facts["warnings"]),
-        annotated=case.annotated,
+        annotated=_annotated(case, datalist),
     )
 
 
 def _read(
     case: Case, datalist: Datalist, target: Spacing | None
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, dict[str, Any]]:
-    file, inner = split_inner(case.image)
-    volume = read_volume(file, inner=inner)
+    volume = read_volume(case.image)
     volume = replace(volume, spacing=case.spacing or volume.spacing)
     image = _plain(volume.read())
     label = None
@@ -282,6 +280,12 @@ def _read(
         label = None if label is None else resample_labels(label, shape)
         facts["spacing_um"] = list(target.zyx)
     return image, label, facts
+
+
+def _annotated(case: Case, datalist: Datalist) -> tuple[bool, ...] | None:
+    if case.annotated is None:
+        return None
+    return tuple(name in case.annotated for name in datalist.classes)
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
