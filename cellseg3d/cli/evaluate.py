@@ -114,12 +114,14 @@ def _value_map(pairs: list[str] | None, option: str) -> Mapping[int, int] | None
 def _show(evaluation: "Evaluation") -> None:
     from rich.console import Console  # noqa: PLC0415
 
-    from cellseg3d.cli.evaluate_tables import object_table, voxel_table  # noqa: PLC0415
+    from cellseg3d.cli.evaluate_tables import caption, score_tables  # noqa: PLC0415
 
     console = Console()
-    console.print(voxel_table(evaluation))
-    if any(scored.objects for scored in evaluation.scored):
-        console.print(object_table(evaluation))
+    if not console.is_terminal:  # a log file: nothing is cut off
+        console = Console(width=160)
+    for table in score_tables(evaluation):
+        console.print(table)
+    console.print(caption(evaluation), markup=False, highlight=False)
     for role in ("predictions", "truths"):
         for path in getattr(evaluation, f"unmatched_{role}"):
             console.print(f"no partner for {path}", markup=False, soft_wrap=True)

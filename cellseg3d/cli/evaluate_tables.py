@@ -1,58 +1,78 @@
-"""The tables that ``cellseg3d evaluate`` shows."""
+"""The tables that ``cellseg3d evaluate`` shows, each narrow enough for 80 columns."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cellseg3d.data.score_report import summaries
 from cellseg3d.data.scoring import Evaluation
 from cellseg3d.metrics.statistics import Summary
 
-VOXEL_COLUMNS = {
+VOXELS = {
     "dice": "Dice",
     "jaccard": "Jaccard",
     "precision": "precision",
     "recall": "recall",
     "accuracy": "accuracy",
 }
-SURFACE_COLUMNS = {
-    "hausdorff_um": "HD (um)",
-    "hd95_um": "HD95 (um)",
-    "assd_um": "ASSD (um)",
+SURFACES = {
+    "hausdorff_um": "HD um",
+    "hd95_um": "HD95 um",
+    "assd_um": "ASSD um",
+    "masd_um": "MASD um",
     "nsd": "NSD",
 }
-OBJECT_COLUMNS = {
-    "n_true": "true",
-    "n_predicted": "found",
+OBJECTS = {
     "object_precision": "precision",
     "object_recall": "recall",
     "object_f1": "F1",
     "ap_mean": "AP .5-.95",
     "pq": "PQ",
+}
+MISTAKES = {
+    "n_true": "true",
+    "n_predicted": "found",
     "splits": "splits",
     "merges": "merges",
     "misses": "misses",
-    "vi": "VI (bit)",
+    "vi": "VI bit",
     "adapted_rand_error": "ARE",
 }
+Scores = Mapping[str, Mapping[str, Any]]
 
 
-def voxel_table(evaluation: Evaluation) -> Table:
-    """Return the voxel scores of each volume and class, and their means."""
-    columns = dict(VOXEL_COLUMNS)
-    tables = [scored.classes for scored in evaluation.scored]
-    if any("hd95_um" in scores for table in tables for scores in table.values()):
-        columns |= SURFACE_COLUMNS
-    return _table("Voxels", columns, evaluation, tables, summaries(evaluation))
+def score_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Yield the tables that this evaluation has numbers for."""
+    classes = [scored.classes for scored in evaluation.scored]
+    objects = [scored.objects for scored in evaluation.scored]
+    means = summaries(evaluation)
+    yield _table("Voxels", VOXELS, evaluation, classes, means)
+    if any("hd95_um" in scores for table in classes for scores in table.values()):
+        yield _table("Surfaces", SURFACES, evaluation, classes, means)
+    if any(objects):
+        means = summaries(evaluation, objects=True)
+        title = "Objects, matched above IoU 0.5"
+        yield _table(title, OBJECTS, evaluation, objects, means)
+        yield _table("Objects and mistakes", MISTAKES, evaluation, objects, means)
 
 
-def object_table(evaluation: Evaluation) -> Table:
-    """Return the object scores of each volume and class, and their means."""
-    means = summaries(evaluation, objects=True)
-    tables = [scored.objects for scored in evaluation.scored]
-    return _table("Objects (IoU > 0.5)", OBJECT_COLUMNS, evaluation, tables, means)
+def caption(evaluation: Evaluation) -> str:
+    """Return what stands below the tables: accuracy, and how far to trust the means."""
+    lines = [
+        f"{pair.name}: accuracy over all classes {number(scored.accuracy)} "
+        f"({scored.annotated_voxels} annotated voxels)"
+        for pair, scored in zip(evaluation.pairs, evaluation.scored, strict=True)
+    ]
+    if len(evaluation.pairs) > 1:
+        found = summaries(evaluation).values()
+        notes = [summary.note for each in found for summary in each.values()]
+        note = next((note for note in notes if note), "")
+        lines.append("Below a mean: its 95 % bootstrap interval over volumes.")
+        lines += [f"{note}."] if note else []
+    return "\n".join(lines)
 
 
 def number(value: Any) -> str:  # noqa: ANN401 - any score
@@ -66,14 +86,16 @@ def _table(
     title: str,
     columns: Mapping[str, str],
     evaluation: Evaluation,
-    tables: Sequence[Mapping[str, Mapping[str, Any]]],
+    tables: Sequence[Scores],
     means: Mapping[str, Mapping[str, Summary]],
 ) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     table.add_column("volume", overflow="fold")
     table.add_column("class", overflow="fold")
     for heading in columns.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for pair, classes in zip(evaluation.pairs, tables, strict=True):
         for name, scores in classes.items():
             cells = [number(scores.get(key, math.nan)) for key in columns]
@@ -81,10 +103,9 @@ def _table(
     if len(evaluation.pairs) > 1:
         table.add_section()
         for name, found in means.items():
+            n = max((found[key].n for key in columns if key in found), default=0)
             cells = [_mean(found.get(key)) for key in columns]
-            n = max((each.n for each in found.values()), default=0)
-            table.add_row(f"mean, n = {n}", name, *cells)
-        table.caption = _caption(means)
+            table.add_row(f"mean, n={n}", name, *cells)
     return table
 
 
@@ -92,15 +113,14 @@ def _mean(summary: Summary | None) -> str:
     """Return a mean, its interval, and how many volumes it had to leave out."""
     if summary is None:
         return "-"
-    text = number(summary.mean)
+    lines = [number(summary.mean)]
     if not math.isnan(summary.low):
-        text += f"\n{summary.low:.3f}-{summary.high:.3f}"
-    return text + f"\n{summary.n_undefined} undefined" * bool(summary.n_undefined)
+        lines.append(f"{_short(summary.low)}-{_short(summary.high)}")
+    if summary.n_undefined:
+        lines.append(f"{summary.n_undefined} undef.")
+    return "\n".join(lines)
 
 
-def _caption(means: Mapping[str, Mapping[str, Summary]]) -> str:
-    notes = dict.fromkeys(
-        summary.note for found in means.values() for summary in found.values()
-    )
-    first = next((note for note in notes if note), "")
-    return "Below a mean: its 95 % bootstrap interval over volumes. " + first
+def _short(value: float) -> str:
+    """Return three digits behind the point, without a 0 before it."""
+    return f"{value:.3f}".removeprefix("0")
