@@ -14,11 +14,15 @@ def non_finite(array: NDArray[Any]) -> tuple[int, tuple[int, ...] | None]:
     Parameters
     ----------
     array : ndarray of any dtype, shape (z, y, x)
-        Integers are always finite.
+        Integers are always finite. A float64 beyond float32 counts as infinite: it is
+        infinite to every network.
     """
     if array.dtype.kind != "f" or not array.size:
         return 0, None
-    wrong = ~np.isfinite(array)
+    if array.dtype.itemsize > 4:
+        wrong = ~(np.abs(array) <= np.finfo(np.float32).max)
+    else:
+        wrong = ~np.isfinite(array)
     count = int(np.count_nonzero(wrong))
     if not count:
         return 0, None
@@ -43,6 +47,6 @@ def message_of(name: str, count: int, first: tuple[int, ...]) -> str:
     """Return the line that names a file's NaN or infinite voxels."""
     z, y, x = first
     return (
-        f"{name}: {count} voxels are NaN or infinite, the first at (z={z}, y={y}, "
-        f"x={x}); replace them (the median, or crop the border) before use"
+        f"{name}: {count} voxels are NaN, infinite or beyond float32, the first at "
+        f"(z={z}, y={y}, x={x}); replace them (by the median) or crop"
     )

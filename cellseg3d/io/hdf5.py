@@ -1,6 +1,7 @@
 """HDF5: one dataset of a file, chunk by chunk, spacing from its attributes."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.memory import check_memory
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -23,7 +25,7 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import pick_channel
+from cellseg3d.io.picking import chunk_note, pick_channel
 
 SPACING_KEY = "element_size_um"
 NOTES_ATTRIBUTE = "cellseg3d"
@@ -55,6 +57,8 @@ def open_file(path: Path, request: Request) -> Volume:
             spacing, warnings = _spacing(dataset)
             unit, notes = split_unit(_notes(dataset))
             dtype = dataset.dtype.newbyteorder("=")
+            chunk = chunk_note(axes, dataset.chunks)
+            check_memory(_chunk_bytes(dataset), f"{path}: a chunk")
     except OSError as error:
         raise FormatError(
             f"{path}: incomplete or not HDF5 ({error}); copy it again"
@@ -63,8 +67,10 @@ def open_file(path: Path, request: Request) -> Volume:
         "path": str(path),
         "format": "HDF5",
         "inner": name,
-        **notes,
+        "axes": axes,
+        **chunk,
     }
+    provenance = {**notes, **provenance}
     if warnings:
         provenance["warnings"] = warnings
     reader = Hdf5Voxels(path, name, axes, picked)
@@ -241,6 +247,10 @@ def _spacing(dataset: Any) -> tuple[Spacing | None, list[str]]:  # noqa: ANN401
         return None, [f"{SPACING_KEY} is {lengths} ({error}): spacing unknown"]
 
 
+def _chunk_bytes(dataset: Any) -> int:  # noqa: ANN401
+    return math.prod(dataset.chunks or (0,)) * int(dataset.dtype.itemsize)
+
+
 def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
     attributes = dataset.attrs
     notes = unpack_notes(str(attributes.get(NOTES_ATTRIBUTE, "")))
@@ -249,3 +259,19 @@ def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
     if bool(attributes.get("simulated", False)):
         notes["simulated"] = True
     return notes
+
+
+def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
+    """Return how many chunks of a dataset are absent, and how many belong to it.
+
+    An absent chunk reads as zeros: some writers mean that, a killed one does not.
+    """
+    with h5py.File(path, "r") as file:
+        dataset = file[inner]
+        if dataset.chunks is None:
+            return 0, 0
+        whole = math.prod(
+            -(-length // side)
+            for length, side in zip(dataset.shape, dataset.chunks, strict=True)
+        )
+        return whole - int(dataset.id.get_num_chunks()), whole

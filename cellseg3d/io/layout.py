@@ -14,7 +14,16 @@ from cellseg3d.core.volume import IntensityUnit, Volume
 
 NOTES_KEY = "cellseg3d"
 # What a reader puts into provenance by itself and no file needs to repeat.
-_READERS_OWN = ("path", "format", "inner", "level", "axes", "warnings", "levels")
+_READERS_OWN = (
+    "path",
+    "format",
+    "inner",
+    "level",
+    "axes",
+    "warnings",
+    "levels",
+    "chunk",
+)
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,16 @@ def open_file(path: Path, request: Request) -> Volume:
             f"{path}: incomplete, {found} of {voxels.end} bytes; copy it again"
         )
     spacing, warnings = _spacing(header)
+    if found > voxels.end:
+        warnings.append(f"{found - voxels.end} bytes follow the last voxel")
     labels = b"\n".join(header["label"][: max(0, int(header["nlabl"]))].tolist())
     unit, notes = split_unit(unpack_notes(_joined(labels)))
-    provenance: dict[str, Any] = {"path": str(path), "format": "MRC", **notes}
+    provenance: dict[str, Any] = {
+        "path": str(path),
+        "format": "MRC",
+        "axes": voxels.axes,
+    }
+    provenance = {**notes, **provenance}
     if warnings:
         provenance["warnings"] = warnings
     return Volume(voxels.lazy(), spacing, unit, provenance)

@@ -72,7 +72,8 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
         (None, None, []) if ignore_affine else _affine(path, image)
     )
     unit, notes = split_unit(_notes(image))
-    provenance: dict[str, Any] = {"path": str(path), "format": "NIfTI", **notes}
+    provenance: dict[str, Any] = {"path": str(path), "format": "NIfTI", "axes": axes}
+    provenance = {**notes, **provenance}
     if warnings:
         provenance["warnings"] = warnings
     return Volume(
@@ -106,11 +107,10 @@ def create(path: Path, layout: Layout) -> Sink:
     size = int(header["sizeof_hdr"]) + 4 + -(-(len(note) + 8) // 16) * 16
     header.set_data_offset(size)
     header["magic"] = b"n+2" if isinstance(header, nib.Nifti2Header) else b"n+1"
-    plain = path.with_name(f"{path.name}.plain") if _packed(path) else path
-    with plain.open("wb") as file:
+    with path.open("wb") as file:
         header.write_to(file)
-    sink = RawSink(plain, size, dtype.newbyteorder("<"), layout.shape)
-    return PackingSink(sink, plain, path) if _packed(path) else sink
+    sink = RawSink(path, size, dtype.newbyteorder("<"), layout.shape)
+    return PackingSink(sink, path) if _packed(path) else sink
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ class PackingSink:
     ----------
     sink : Sink
         Writes the plain file.
-    plain, packed : Path
-        The two files; the first is removed.
+    path : Path
+        The file, plain until it is closed, packed then.
     """
 
-    def __init__(self, sink: Sink, plain: Path, packed: Path) -> None:
-        self.sink, self.plain, self.packed = sink, plain, packed
+    def __init__(self, sink: Sink, path: Path) -> None:
+        self.sink, self.path = sink, path
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Put voxels (z, y, x) where `roi` says."""
@@ -177,13 +177,20 @@ class PackingSink:
     def close(self) -> None:
         """Pack the plain file and remove it."""
         self.sink.close()
-        # Level 1: labels pack as well as at 9, images little in either case.
-        with (
-            self.plain.open("rb") as source,
-            gzip.GzipFile(self.packed, "wb", compresslevel=1, mtime=0) as target,
-        ):
-            shutil.copyfileobj(source, target, 2**20)
-        self.plain.unlink()
+        packed = self.path.with_name(f"{self.path.name}.packed")
+        try:
+            # Level 1: labels pack as well as at 9, images little in either case.
+            with (
+                self.path.open("rb") as source,
+                packed.open("wb") as raw,
+                gzip.GzipFile(
+                    "", "wb", compresslevel=1, fileobj=raw, mtime=0
+                ) as target,
+            ):
+                shutil.copyfileobj(source, target, 2**20)
+            packed.replace(self.path)
+        finally:
+            packed.unlink(missing_ok=True)
 
 
 def _packed(path: Path) -> bool:

@@ -1,5 +1,7 @@
 """OME-Zarr 0.4 and 0.5, and bare Zarr arrays: chunks in folders, a pyramid."""
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +13,16 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.memory import check_memory
 from cellseg3d.core.roi import zyx
 from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import Request, split_unit
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import pick_channel
-from cellseg3d.io.zarr_sink import create
+from cellseg3d.io.picking import chunk_note, pick_channel
+from cellseg3d.io.zarr_sink import create, resume
 
-__all__ = ["ZarrVoxels", "create", "open_file"]
+__all__ = ["ZarrVoxels", "create", "open_file", "resume"]
 
 NOTES_ATTRIBUTE = "cellseg3d"
 
@@ -46,6 +49,7 @@ def open_file(path: Path, request: Request) -> Volume:
         levels = len(image["datasets"])
         array, scale = _level(path, node, image, request.level)
         axes, units = _named_axes(path, image, array)
+    check_memory(math.prod(array.chunks) * array.dtype.itemsize, f"{path}: a chunk")
     picked = pick_channel(path, axes, array.shape, request.channel)
     lengths = dict(zip(axes, array.shape, strict=True))
     if array.dtype.kind not in "biuf":
@@ -57,10 +61,12 @@ def open_file(path: Path, request: Request) -> Volume:
         "path": str(path),
         "format": f"Zarr v{array.metadata.zarr_format}",
         "inner": array.path or inner,
+        "axes": axes,
+        **chunk_note(axes, array.shards or array.chunks),
         "level": request.level,
         "levels": levels,
-        **notes,
     }
+    provenance = {**notes, **provenance}
     if warnings:
         provenance["warnings"] = warnings
     shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
@@ -107,11 +113,54 @@ class ZarrVoxels:
         try:
             return to_zyx(np.asarray(self._array[0][key]), kept)
         except Exception as error:  # codecs raise whatever they like
-            where = ", ".join(f"{each.start}:{each.stop}" for each in box)
             raise FormatError(
-                f"{self.path}: array {self.inner or '/'}, a chunk in [{where}] cannot "
+                f"{self.path}: array {self.inner or '/'}, {self._culprit(key)} cannot "
                 f"be read ({type(error).__name__}: {error}); copy it again"
             ) from error
+
+    def _culprit(self, key: tuple[int | slice, ...]) -> str:
+        """Return the name of the first file in a region that cannot be read."""
+        array = self._array[0]
+        units = array.shards or array.chunks
+        ranges = [
+            range(each // unit, each // unit + 1)
+            if isinstance(each, int)
+            else range(each.start // unit, -(-each.stop // unit))
+            for each, unit in zip(key, units, strict=True)
+        ]
+        for place in itertools.product(*ranges):
+            corner = tuple(
+                slice(index * unit, (index + 1) * unit)
+                for index, unit in zip(place, units, strict=True)
+            )
+            try:
+                array[corner]
+            except Exception:
+                return f"chunk {array.metadata.encode_chunk_key(place)}"
+        return "a chunk"
+
+
+def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
+    """Return how many chunk files of an array are absent, and how many belong to it.
+
+    An absent chunk reads as zeros: some writers mean that, a broken copy does not.
+    """
+    array: Any = zarr.open_array(path, path=inner, mode="r")
+    units = array.shards or array.chunks
+    whole = math.prod(
+        -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
+    )
+    present = sum(
+        1
+        for place in itertools.product(
+            *(
+                range(-(-length // unit))
+                for length, unit in zip(array.shape, units, strict=True)
+            )
+        )
+        if (path / inner / array.metadata.encode_chunk_key(place)).is_file()
+    )
+    return whole - present, whole
 
 
 def _node(path: Path, inner: str | None) -> tuple[Any, str]:

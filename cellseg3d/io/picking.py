@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cellseg3d.core.errors import AxisError
 
@@ -33,6 +34,8 @@ def pick_channel(
     lengths = dict(zip(axes, map(int, shape), strict=True))
     extra = [letter for letter in axes if letter not in "ZYX"]
     several = [letter for letter in extra if lengths[letter] > 1]
+    if not several and channel:
+        raise AxisError(f"{path}: has one channel; channel {channel} does not exist")
     if not several:
         return dict.fromkeys(extra, 0)
     what = " and ".join(
@@ -48,3 +51,11 @@ def pick_channel(
     if not 0 <= channel < count:
         raise AxisError(f"{found}; channel {channel} is none of 0..{count - 1}")
     return {**dict.fromkeys(extra, 0), several[0]: channel}
+
+
+def chunk_note(axes: str, chunk: Sequence[int] | None) -> dict[str, Any]:
+    """Return the provenance entry of a file's chunks: their shape (z, y, x)."""
+    if not chunk:
+        return {}
+    sides = dict(zip(axes, map(int, chunk), strict=True))
+    return {"chunk": tuple(sides.get(letter, 1) for letter in "ZYX")}

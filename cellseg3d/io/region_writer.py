@@ -36,10 +36,15 @@ class RegionWriter:
         Writes the file at `partial_path(path)`.
     layout : Layout
         What is written.
+    resumed : bool
+        Whether regions of an earlier run are in it.
     """
 
-    def __init__(self, path: Path, sink: Sink, layout: Layout) -> None:
+    def __init__(
+        self, path: Path, sink: Sink, layout: Layout, *, resumed: bool = False
+    ) -> None:
         self.path, self.sink, self.layout = path, sink, layout
+        self.resumed = resumed
         self.partial = partial_path(path)
 
     @property
@@ -115,10 +120,14 @@ class RegionWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.abort()
+            return
+        try:
+            self.close()
+        except BaseException:
+            self.abort()
+            raise
 
 
 def exact_cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:

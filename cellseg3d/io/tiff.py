@@ -1,13 +1,16 @@
 """TIFF: plain stacks, ImageJ hyperstacks, OME-TIFF, one page or many, BigTIFF."""
 
+import contextlib
+import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from cellseg3d.core.errors import AxisError, FormatError
+from cellseg3d.core.errors import AxisError, CellSegError, FormatError
 from cellseg3d.core.roi import zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import (
@@ -46,7 +49,7 @@ def open_file(path: Path, request: Request) -> Volume:
     """
     pages = check_chain(path)
     try:
-        with tifffile.TiffFile(path) as tif:
+        with _quiet(), tifffile.TiffFile(path) as tif:
             check_promises(path, tif, pages)
             series = tif.series[0]
             _check_series(path, tif)
@@ -54,11 +57,14 @@ def open_file(path: Path, request: Request) -> Volume:
             spacing, warnings = spacing_of(tif)
             unit, notes = split_unit(_notes(tif))
             provenance: dict[str, Any] = {
+                **notes,
                 "path": str(path),
                 "format": _flavour(tif),
-                **notes,
+                "axes": series.axes,
             }
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as error:
+    except CellSegError:
+        raise
+    except Exception as error:  # a damaged tag raises whatever it likes
         raise FormatError(f"{path}: not a readable TIFF ({error})") from error
     if warnings:
         provenance["warnings"] = warnings
@@ -102,6 +108,17 @@ def create(path: Path, layout: Layout) -> Sink:
     return RawSink(path, int(mapped.offset), mapped.dtype, layout.shape)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile from logging what is raised or checked here anyway."""
+    logger = logging.getLogger("tifffile")
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was
+
+
 def _flavour(tif: tifffile.TiffFile) -> str:
     if tif.is_ome:
         return "OME-TIFF"
@@ -125,6 +142,8 @@ def _check_series(path: Path, tif: tifffile.TiffFile) -> None:
         return
     first = tif.series[0]
     for index, series in enumerate(tif.series[1:], start=1):
+        if tif.is_ome:
+            break
         if series.shape[-2:] != first.shape[-2:] or series.dtype != first.dtype:
             page = getattr(series.keyframe, "index", index)
             raise FormatError(

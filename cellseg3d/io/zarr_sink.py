@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 
+from cellseg3d.core.errors import FormatError
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.io.layout import Layout, Sink
@@ -28,6 +30,28 @@ def create(path: Path, layout: Layout) -> Sink:
     group.attrs.update(
         {"ome": _multiscales(layout, 1), "cellseg3d": dict(layout.all_notes)}
     )
+    return ZarrSink(path, layout)
+
+
+def resume(path: Path, layout: Layout) -> Sink:
+    """Return a sink that goes on with an unfinished image.
+
+    Raises
+    ------
+    FormatError
+        If what lies there has another shape, dtype or shard.
+    """
+    try:
+        array = zarr.open_array(path, path="0", mode="r")
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise FormatError(f"{path}: not an unfinished volume; remove it") from error
+    found = (array.shape, array.dtype, array.shards)
+    wanted = (layout.shape, _stored(layout), unit_of(layout)[1])
+    if found != wanted:
+        raise FormatError(
+            f"{path}: unfinished volume of shape, dtype, shard {found}; this run "
+            f"writes {wanted}; remove it or run with the same options"
+        )
     return ZarrSink(path, layout)
 
 
@@ -116,17 +140,22 @@ def _part(side: int) -> int:
 
 def _add_level(group: Any, level: int, shape: Zyx, layout: Layout) -> None:  # noqa: ANN401
     chunk, shard = unit_of(layout)
-    dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
     group.create_array(
         str(level),
         shape=shape,
-        dtype=dtype,
+        dtype=_stored(layout),
         chunks=chunk,
         shards=shard,
+        # With a checksum a flipped bit is an error, not another voxel.
+        compressors=ZstdCodec(level=3, checksum=True),
         dimension_names=list("zyx"),
         fill_value=0,
         overwrite=True,
     )
+
+
+def _stored(layout: Layout) -> np.dtype[Any]:
+    return np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
 
 
 def _halve(array: NDArray[Any], *, labels: bool) -> NDArray[Any]:

@@ -1,0 +1,162 @@
+"""Read a whole volume once, in bounded memory, and refuse what is broken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import FormatError, NonFiniteError
+from cellseg3d.core.memory import available_bytes, check_memory
+from cellseg3d.core.roi import Zyx
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.finite import message_of, non_finite
+from cellseg3d.io.registry import open_volume, split_inner
+from cellseg3d.io.writing import slabs
+
+# Integers with more distinct values than this are taken for an image.
+LABEL_VALUES = 64
+# Real volumes pack 10 to 100 times, all-zero ones a thousand times.
+BOMB_RATIO = 2000
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a whole volume holds.
+
+    Parameters
+    ----------
+    volume : Volume
+        The volume, lazy.
+    smallest, largest : float or int
+        The range of its values.
+    label_counts : dict of int to int, or None
+        Voxels of each value, when the values are integers and few.
+    warnings : tuple of str
+        What is odd but can be worked with.
+    """
+
+    volume: Volume
+    smallest: float
+    largest: float
+    label_counts: dict[int, int] | None
+    warnings: tuple[str, ...]
+
+
+def check_volume(
+    path: Path | str,
+    *,
+    inner: str | None = None,
+    level: int = 0,
+    spacing: Spacing | Sequence[float] | None = None,
+    channel: int | None = None,
+    require_complete: bool = False,
+) -> Findings:
+    """Read every voxel of a volume and return what it holds.
+
+    Parameters
+    ----------
+    path, inner, level, spacing, channel
+        As for `registry.open_volume`.
+    require_complete : bool
+        Refuse a Zarr or HDF5 array of which chunks are absent, instead of a warning.
+
+    Raises
+    ------
+    FormatError
+        If the file is cut, damaged, another format, or promises what it has not.
+    AxisError
+        If it holds more than one volume.
+    NonFiniteError
+        If a voxel is NaN or infinite, with their number and the first one's place.
+    EnvironmentFault
+        If one part of it needs more memory than there is.
+    """
+    volume = open_volume(
+        path, inner=inner, level=level, spacing=spacing, channel=channel
+    )
+    file, _ = split_inner(path, inner)
+    _refuse_bomb(file, volume)
+    warnings = list(volume.provenance.get("warnings", ()))
+    absent, whole = _missing_chunks(file, volume)
+    if absent:
+        message = f"{absent} of {whole} chunks are absent and read as zeros"
+        if require_complete:
+            raise FormatError(f"{file}: {message}; copy it again")
+        warnings.append(message)
+    scan = _Scan()
+    for roi in slabs(volume):
+        check_memory(roi.size * volume.dtype.itemsize, str(file))
+        scan.take(volume.read(roi), roi.start)
+    if scan.first is not None:
+        raise NonFiniteError(message_of(str(file), scan.wrong, scan.first))
+    if scan.smallest == scan.largest:
+        warnings.append(f"every voxel is {scan.smallest}")
+    kept = replace(volume, provenance={**volume.provenance, "warnings": warnings})
+    return Findings(kept, scan.smallest, scan.largest, scan.counts, tuple(warnings))
+
+
+class _Scan:
+    """Range, values and faults of the parts seen so far."""
+
+    def __init__(self) -> None:
+        self.smallest: Any = np.inf
+        self.largest: Any = -np.inf
+        self.counts: dict[int, int] | None = {}
+        self.wrong = 0
+        self.first: tuple[int, ...] | None = None
+
+    def take(self, part: NDArray[Any], start: Zyx) -> None:
+        count, first = non_finite(part)
+        self.wrong += count
+        if first is not None:
+            here = tuple(a + b for a, b in zip(first, start, strict=True))
+            self.first = here if self.first is None else min(self.first, here)
+            return
+        if part.size:
+            self.smallest = min(self.smallest, part.min().item())
+            self.largest = max(self.largest, part.max().item())
+            self._count(part)
+
+    def _count(self, part: NDArray[Any]) -> None:
+        if self.counts is None:
+            return
+        if part.dtype.kind not in "biu":
+            self.counts = None
+            return
+        values, counts = np.unique(part, return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            self.counts[int(value)] = self.counts.get(int(value), 0) + count
+        if len(self.counts) > LABEL_VALUES:
+            self.counts = None
+
+
+def _refuse_bomb(path: Path, volume: Volume) -> None:
+    """Refuse a file of few bytes that says it holds more than the memory."""
+    z, y, x = volume.shape
+    needed = z * y * x * volume.dtype.itemsize
+    free = available_bytes()
+    if needed <= free:
+        return
+    files = path.rglob("*") if path.is_dir() else [path]
+    stored = sum(each.stat().st_size for each in files if each.is_file())
+    if needed > BOMB_RATIO * max(stored, 1):
+        raise FormatError(
+            f"{path}: says it holds {needed / 2**30:.1f} GiB in {stored / 2**20:.2f} "
+            f"MiB ({free / 2**30:.1f} GiB of memory are available); no real volume packs "
+            "so well, check where it comes from"
+        )
+
+
+def _missing_chunks(path: Path, volume: Volume) -> tuple[int, int]:
+    kind = str(volume.provenance.get("format", ""))
+    if not kind.startswith(("Zarr", "HDF5")):
+        return 0, 0
+    name = "ome_zarr" if kind.startswith("Zarr") else "hdf5"
+    module = import_module(f"cellseg3d.io.{name}")
+    absent, whole = module.missing_chunks(path, str(volume.provenance["inner"]))
+    return int(absent), int(whole)

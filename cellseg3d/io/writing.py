@@ -1,0 +1,200 @@
+"""Write volumes and labels, at once or region by region."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.atomic import environment_fault
+from cellseg3d.core.errors import EnvironmentFault, FormatError
+from cellseg3d.core.grid import blocks
+from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import IntensityUnit, Volume
+from cellseg3d.io.formats import kind_to_write, module_of
+from cellseg3d.io.labels import as_labels, label_dtype
+from cellseg3d.io.layout import Layout, notes_of
+from cellseg3d.io.region_writer import RegionWriter, partial_path, remove
+
+# Voxels moved at a time when a volume is copied or scanned, in bytes.
+COPY_BYTES = 2**26
+
+
+def write_volume(path: Path | str, volume: Volume) -> Path:
+    """Write a volume, exactly; the suffix of `path` picks the format.
+
+    Parameters
+    ----------
+    path : Path or str
+        ``.tif .tiff .ome.tif .nii .nii.gz .mrc .rec .h5 .hdf5 .zarr .ome.zarr .png``,
+        or a name without suffix for a folder of PNG slices. What stands there is
+        replaced when the new file is complete.
+    volume : Volume
+        In memory or lazy; copied part by part.
+
+    Returns
+    -------
+    Path
+        Where the volume lies.
+
+    Raises
+    ------
+    FormatError
+        If the format cannot hold the dtype exactly.
+    EnvironmentFault
+        If the disk is full or refuses.
+    """
+    return _write(Path(path), volume, labels=False)
+
+
+def write_labels(path: Path | str, volume: Volume) -> Path:
+    """Write a label volume with the smallest unsigned dtype that holds its ids.
+
+    Parameters
+    ----------
+    path : Path or str
+        As for `write_volume`.
+    volume : Volume
+        Integers >= 0 (or floats that are all integers), shape (Z, Y, X).
+
+    Raises
+    ------
+    LabelError
+        If a value is negative or no integer.
+    FormatError
+        If the format cannot hold the largest id.
+    """
+    largest = 0
+    for roi in slabs(volume):
+        part = volume.read(roi)
+        largest = max(largest, int(as_labels(part, volume.name).max(initial=0)))
+    dtype = label_dtype(largest)
+    return _write(Path(path), volume, labels=True, dtype=dtype)
+
+
+def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three optional
+    path: Path | str,
+    shape: Sequence[int],
+    dtype: Any,  # noqa: ANN401 - whatever numpy takes for a dtype
+    *,
+    spacing: Spacing | None = None,
+    intensity_unit: IntensityUnit = "arbitrary",
+    affine_mm: NDArray[np.float64] | None = None,
+    chunk: Sequence[int] | int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> RegionWriter:
+    """Begin a volume that is written region by region and may exceed memory.
+
+    Parameters
+    ----------
+    path : Path or str
+        The name it will have when closed; until then it lies in ``NAME.partial``.
+    shape : sequence of int
+        Shape (Z, Y, X), in voxels.
+    dtype : dtype
+        Type of a voxel.
+    spacing : Spacing, optional
+        Voxel edges in um.
+    intensity_unit : {"1/um", "arbitrary"}
+        Unit of the values.
+    affine_mm : ndarray, shape (4, 4), optional
+        For NIfTI.
+    chunk : sequence of int or int, optional
+        Zarr: the shard, the unit that separate processes may write at once. HDF5: the
+        chunk. Other formats have none.
+    metadata : mapping, optional
+        JSON values to keep in the file; ``"labels": True`` for label or instance ids.
+    resume : bool
+        Go on with a ``NAME.partial`` that is there (Zarr alone); else begin anew.
+        `RegionWriter.resumed` tells which.
+
+    Returns
+    -------
+    RegionWriter
+        With ``write(roi, array)``, ``close()`` and ``abort()``.
+
+    Raises
+    ------
+    FormatError
+        If the format cannot hold the dtype, or the partial does not fit.
+    EnvironmentFault
+        If the disk is full or refuses.
+    """
+    file = Path(path)
+    notes = dict(metadata or {})
+    labels = bool(notes.pop("labels", False))
+    layout = Layout(
+        zyx(list(shape)),
+        np.dtype(dtype),
+        spacing,
+        intensity_unit,
+        affine_mm,
+        notes,
+        None if chunk is None else zyx(chunk),
+        labels,
+    )
+    return _begin(file, layout, resume=resume)
+
+
+def _write(
+    path: Path, volume: Volume, *, labels: bool, dtype: np.dtype[Any] | None = None
+) -> Path:
+    notes = {key: value for key, value in notes_of(volume).items() if key != "labels"}
+    layout = Layout(
+        volume.shape,
+        dtype or volume.dtype,
+        volume.spacing,
+        volume.intensity_unit if not labels else "arbitrary",
+        volume.affine_mm,
+        notes,
+        None,
+        labels,
+    )
+    with _begin(path, layout) as writer:
+        for roi in slabs(volume, writer.unit):
+            writer.write(roi, volume.read(roi))
+    return path
+
+
+def _begin(path: Path, layout: Layout, *, resume: bool = False) -> RegionWriter:
+    kind = kind_to_write(path)
+    module = module_of(kind)
+    partial = partial_path(path)
+    try:
+        if not path.parent.is_dir():
+            raise EnvironmentFault(f"{path}: its folder does not exist; make it first")
+        if resume and partial.exists() and hasattr(module, "resume"):
+            sink = module.resume(partial, layout)
+            return RegionWriter(path, sink, layout, resumed=True)
+        remove(partial)
+        return RegionWriter(path, module.create(partial, layout), layout)
+    except OSError as error:
+        remove(partial)
+        raise environment_fault(error, path) from error
+    except FormatError as error:
+        raise FormatError(str(error).replace(str(partial), str(path))) from error
+
+
+def slabs(volume: Volume, unit: Sequence[int] | None = None) -> Iterator[Roi]:
+    """Yield the parts of a volume that are moved at a time, about COPY_BYTES each.
+
+    Parameters
+    ----------
+    volume : Volume
+        What is to be covered.
+    unit : sequence of int, optional
+        Shape (z, y, x) of a chunk that should not be read or written twice; by
+        default the volume's own, if its file has chunks.
+    """
+    chunk = zyx(list(unit or volume.provenance.get("chunk") or (1, 1, 1)))
+    sides = [min(a, b) for a, b in zip(chunk, volume.shape, strict=True)]
+    # Whole rows first, then whole slices, then several slices.
+    for axis in (2, 1, 0):
+        nbytes = math.prod(sides) * volume.dtype.itemsize
+        times = max(1, COPY_BYTES // max(1, nbytes))
+        sides[axis] = min(volume.shape[axis], sides[axis] * times)
+    yield from blocks(volume.shape, sides)
