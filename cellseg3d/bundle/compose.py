@@ -31,10 +31,9 @@ ROOTS = (
     "network_def",
     "run",
     "training",
-    "train",
-    "validate",
     "val_interval",
 )
+SECTIONS = ("train", "validate")
 
 
 def read_config(path: Path) -> Config:
@@ -115,14 +114,16 @@ def override(config: Config, settings: Mapping[str, Any]) -> Config:
 
 def unread_keys(config: Config) -> list[str]:
     """Return the ids that nothing refers to and the arguments that no target takes."""
-    read = {key for key in ROOTS if key in config}
+    blocks = _ids(config)
+    read = {key for key in ROOTS if key in blocks}
     waiting = list(read)
     while waiting:
-        for name in _references(config[waiting.pop()]):
-            if name in config and name not in read:
-                read.add(name)
-                waiting.append(name)
-    unread = sorted(set(config) - read)
+        for names in _references(blocks[waiting.pop()]):
+            for name in (names[0], SEPARATOR.join(names[:2])):
+                if name in blocks and name not in read:
+                    read.add(name)
+                    waiting.append(name)
+    unread = sorted(set(blocks) - read)
     for place, block in _components(config, ""):
         known = target_parameters(str(block["_target_"]))
         if known is not None:
@@ -252,8 +253,17 @@ def _takes_any(node: Any) -> bool:  # noqa: ANN401
     return target is not None and target_parameters(str(target)) is None
 
 
-def _references(value: Any) -> Iterator[str]:  # noqa: ANN401
-    """Yield the top ids that a value refers to by ``@id`` or ``%id``."""
+def _ids(config: Config) -> Config:
+    """Return what can be referred to: top ids, and those inside the sections."""
+    ids = {key: value for key, value in config.items() if key not in SECTIONS}
+    for section in SECTIONS:
+        inner = config.get(section, {})
+        ids |= {f"{section}{SEPARATOR}{key}": value for key, value in inner.items()}
+    return ids
+
+
+def _references(value: Any) -> Iterator[list[str]]:  # noqa: ANN401
+    """Yield the ids, split, that a value refers to by ``@id`` or ``%id``."""
     from monai.bundle.reference_resolver import ReferenceResolver  # noqa: PLC0415
 
     if isinstance(value, Mapping):
@@ -265,7 +275,7 @@ def _references(value: Any) -> Iterator[str]:  # noqa: ANN401
     elif isinstance(value, str):
         text = value.replace("%", "@") if value.startswith("%") else value
         for name in ReferenceResolver.match_refs_pattern(text):
-            yield name.split(SEPARATOR)[0]
+            yield name.split(SEPARATOR)
 
 
 def _components(value: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401

@@ -76,10 +76,8 @@ class ModelFacts:
             return values
         unknown = sorted(set(values) - {"classes", "spacing_um", "intensity_unit"})
         if unknown or "classes" not in values:
-            message = (
-                f"facts: {('unknown key ' + repr(unknown[0])) if unknown else 'no classes'}"
-                "; expected classes, spacing_um, intensity_unit"
-            )
+            found = f"unknown key {unknown[0]!r}" if unknown else "no classes"
+            message = f"facts: {found}; expected classes, spacing_um, intensity_unit"
             raise ConfigError(message)
         return cls(**values)
 

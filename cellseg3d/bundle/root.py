@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 
@@ -19,13 +20,13 @@ def find_root() -> str:
     str
         For ``bundle_root``; ``--bundle_root`` overrides it.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         folder = _config_folder(frame.f_locals)
         if folder is not None:
             is_configs = folder.name == "configs"
             return str((folder.parent if is_configs else folder).resolve())
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "."
 
 

@@ -54,7 +54,7 @@ class ModelFiles:
         engine.add_event_handler(Events.COMPLETED, self.save)
 
     def save(self, engine: Workflow) -> None:
-        """Write the present weights as the last; as the model, when there is no best."""
+        """Write the present weights as the last; as the model when none is best."""
         if idist.get_rank() != 0:
             return
         self._write(LAST, engine.state.iteration, None)
@@ -74,7 +74,7 @@ class ModelFiles:
         atomic_write(
             self.folder / MONAI_WEIGHTS,
             lambda new: torch.save(weights, new),
-            verify=lambda new: _readable(new),
+            verify=_readable,
         )
 
     def state_dict(self) -> dict[str, Any]:

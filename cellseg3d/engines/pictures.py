@@ -73,7 +73,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - 2 s
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.writer = SummaryWriter(str(self.folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(self.folder))
 
     def _step(self, engine: SupervisedTrainer) -> None:
         self._iteration = engine.state.iteration

@@ -128,8 +128,8 @@ def _sha256(path: Path) -> str:
                 line = f"{file.relative_to(path).as_posix()} {_sha256(file)}\n"
                 hasher.update(line.encode())
         return hasher.hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git(folder: Path, *words: str) -> str:

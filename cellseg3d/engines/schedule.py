@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Events
 from monai.engines.workflow import Workflow
 from torch.optim import Optimizer
@@ -134,5 +135,5 @@ def _of_first_rank(share: float) -> float:
     """Return the first process' share: clocks differ, weights must not."""
     if idist.get_world_size() == 1:
         return share
-    value = idist.broadcast(share, src=0)
-    return float(value)
+    value = idist.broadcast(torch.tensor(share, dtype=torch.float64), src=0)
+    return float(value)  # type: ignore[arg-type]

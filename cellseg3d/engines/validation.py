@@ -78,10 +78,7 @@ class Validation:
 
     def run(self, engine: SupervisedTrainer) -> None:
         """Validate, keep the weights if they are the best, stop if they grow stale."""
-        if (
-            not len(self.evaluator.data_loader)
-            or self.evaluator.state.epoch_length == 0
-        ):
+        if not self.evaluator.state.epoch_length:
             return
         begun = self.clock()
         self.evaluator.run(engine.state.epoch)
@@ -137,7 +134,7 @@ class Validation:
         steps = now[0] - self._first_step[0]
         step_s = (now[1] - self._first_step[1]) / steps
         per_voxel_s = step_s / 3 * 2 / max(1, batch.shape[0] * batch[0, 0].numel())
-        dataset = self.evaluator.data_loader.dataset
+        dataset = getattr(self.evaluator.data_loader, "dataset", None)
         voxels = sum(case.image.size for case in getattr(dataset, "cases", ()))
         self.schedule.reserve_s = min(
             voxels * per_voxel_s, 0.4 * (self.schedule.budget_s or 0.0)
