@@ -159,17 +159,23 @@ def sample_rois(shape: Sequence[int], limit: int = SAMPLE_VOXELS) -> Iterator[Ro
     shape : sequence of int
         Shape of the volume (Z, Y, X), in voxels.
     limit : int
-        The most voxels that all blocks hold together (exceeded only by volumes
-        thinner than the lattice).
+        The most voxels that all blocks hold together; 216 blocks hold one at least.
     """
     whole = Roi.whole(shape)
     if whole.size <= limit:
         yield whole
         return
-    share = (limit / whole.size) ** (1 / 3)
-    axes = [_intervals(size, share) for size in zyx(shape)]
-    for start in itertools.product(*axes):
-        begin, end = zip(*start, strict=True)
+    intervals: dict[int, list[tuple[int, int]]] = {}
+    share = limit / whole.size
+    # Thin axes first: what they cannot leave out, the longer ones do.
+    for left, axis in zip(
+        (3, 2, 1), np.argsort(whole.shape, kind="stable"), strict=True
+    ):
+        size = whole.shape[axis]
+        intervals[int(axis)] = _intervals(size, min(1.0, share ** (1 / left)))
+        share *= size / sum(stop - start for start, stop in intervals[int(axis)])
+    for box in itertools.product(*(intervals[axis] for axis in range(3))):
+        begin, end = zip(*box, strict=True)
         yield Roi(zyx(begin), zyx(end))
 
 
@@ -178,9 +184,7 @@ def _intervals(size: int, share: float) -> list[tuple[int, int]]:
     count = min(SAMPLE_BLOCKS, size)
     length = max(1, int(size / count * share))
     centres = ((2 * index + 1) * size / (2 * count) for index in range(count))
-    starts = [
-        min(max(0, int(centre - length / 2)), size - length) for centre in centres
-    ]
+    starts = [min(max(0, int(mid - length / 2)), size - length) for mid in centres]
     return [(start, start + length) for start in starts]
 
 
