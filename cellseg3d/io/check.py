@@ -147,8 +147,8 @@ def _refuse_bomb(path: Path, volume: Volume) -> None:
     if needed > BOMB_RATIO * max(stored, 1):
         raise FormatError(
             f"{path}: says it holds {needed / 2**30:.1f} GiB in {stored / 2**20:.2f} "
-            f"MiB ({free / 2**30:.1f} GiB of memory are available); no real volume packs "
-            "so well, check where it comes from"
+            f"MiB ({free / 2**30:.1f} GiB of memory are available); no real volume "
+            "packs so well, check where it comes from"
         )
 
 

@@ -1,0 +1,69 @@
+"""``cellseg3d convert``: the same volume in another format."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellseg3d.core.errors import ConfigError
+
+
+def command(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="A volume; file.h5::raw names a dataset."),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="Its suffix picks the format: .tif .ome.tif .nii .nii.gz .mrc .h5 "
+            ".zarr .png; no suffix writes a folder of PNG slices.",
+        ),
+    ],
+    *,
+    labels: Annotated[
+        bool,
+        typer.Option(
+            "--labels", help="The values are ids: keep the smallest exact integer."
+        ),
+    ] = False,
+    spacing_um: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel edges in um, instead of the file's."),
+    ] = None,
+    inner: Annotated[
+        str | None,
+        typer.Option(help="Dataset in an HDF5 file, or image in a Zarr folder."),
+    ] = None,
+    level: Annotated[
+        int, typer.Option(help="Level of an OME-Zarr pyramid; 0 is full size.")
+    ] = 0,
+    channel: Annotated[
+        int | None,
+        typer.Option(help="Which channel, colour or time point, counted from 0."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT if it is there.")
+    ] = False,
+) -> None:
+    """Write a volume in another format, values, spacing and unit unchanged.
+
+    The file is checked first, as by ``inspect``, and copied part by part: it may be
+    larger than memory.
+    """
+    from cellseg3d.io.check import check_volume  # noqa: PLC0415
+    from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
+
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target}: exists; pass --overwrite to replace it")
+    findings = check_volume(
+        source, inner=inner, level=level, spacing=spacing_um, channel=channel
+    )
+    write = write_labels if labels else write_volume
+    written = write(target, findings.volume)
+    volume = findings.volume
+    spacing = "spacing unknown" if volume.spacing is None else str(volume.spacing)
+    print(f"{written}: {' x '.join(map(str, volume.shape))} (z, y, x), {spacing}")
+    for warning in findings.warnings:
+        print(f"warning: {source}: {warning}")

@@ -1,0 +1,201 @@
+"""``cellseg3d inspect``: say what volumes are, and refuse what is broken."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cellseg3d.core.errors import CellSegError
+
+if TYPE_CHECKING:
+    from cellseg3d.io.check import Findings
+
+
+def command(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Volumes, folders of slices or of volumes; file.h5::raw names a "
+            "dataset.",
+        ),
+    ],
+    *,
+    png: Annotated[
+        Path | None,
+        typer.Option(help="Write a picture of the three mid slices of each volume."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the table's facts as JSON.")
+    ] = None,
+    inner: Annotated[
+        str | None,
+        typer.Option(help="Dataset in an HDF5 file, or image in a Zarr folder."),
+    ] = None,
+    level: Annotated[
+        int, typer.Option(help="Level of an OME-Zarr pyramid; 0 is full size.")
+    ] = 0,
+    spacing_um: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel edges in um, instead of the file's."),
+    ] = None,
+    channel: Annotated[
+        int | None,
+        typer.Option(help="Which channel, colour or time point, counted from 0."),
+    ] = None,
+    require_complete: Annotated[
+        bool,
+        typer.Option(
+            "--require-complete",
+            help="Refuse Zarr and HDF5 arrays of which chunks are absent.",
+        ),
+    ] = False,
+) -> None:
+    """Read whole volumes and show shape, spacing, unit, range and label values.
+
+    A file that is cut, damaged, mislabelled, holds NaN or more than one volume is
+    reported in one line with its cause; the exit code is then 2.
+    """
+    from cellseg3d.io.check import check_volume  # noqa: PLC0415
+    from cellseg3d.io.listing import volumes_at  # noqa: PLC0415
+
+    found: list[Findings] = []
+    code = 0
+    for word in paths:
+        try:
+            names = volumes_at(word)
+        except CellSegError as error:
+            code = _report(error, code)
+            continue
+        for name in names:
+            try:
+                findings = check_volume(
+                    name,
+                    inner=inner,
+                    level=level,
+                    spacing=spacing_um,
+                    channel=channel,
+                    require_complete=require_complete,
+                )
+            except CellSegError as error:
+                code = _report(error, code)
+            else:
+                found.append(findings)
+    if found:
+        _show(found)
+    if json is not None:
+        _write_json(found, json)
+    if png is not None and found:
+        _write_png(found, png)
+    if code:
+        raise typer.Exit(code)
+
+
+def _report(error: CellSegError, code: int) -> int:
+    """Print one line; return the exit code: input before environment."""
+    line = " ".join(str(error).split())
+    print(f"error: {line}", file=sys.stderr)
+    return min(code, error.exit_code) if code else error.exit_code
+
+
+def _show(found: "list[Findings]") -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("volume", "format", "shape z,y,x", "dtype", "spacing um z,y,x"):
+        table.add_column(title, overflow="fold")
+    for title in ("unit", "range", "label values"):
+        table.add_column(title, overflow="fold")
+    for findings in found:
+        volume = findings.volume
+        spacing = "unknown"
+        if volume.spacing is not None:
+            spacing = " x ".join(f"{edge:.6g}" for edge in volume.spacing.zyx)
+        simulated = " (simulated)" if volume.provenance.get("simulated") else ""
+        axes = volume.provenance.get("axes", "ZYX")
+        table.add_row(
+            escape(_name(findings)),
+            f"{volume.provenance.get('format')} {axes}",
+            " x ".join(map(str, volume.shape)),
+            str(volume.dtype),
+            spacing,
+            f"{volume.intensity_unit}{simulated}",
+            f"{findings.smallest:.6g} .. {findings.largest:.6g}",
+            _labels(findings),
+        )
+    console = Console()
+    if not console.is_terminal:  # a log file: nothing is cut off
+        console = Console(width=200)
+    console.print(table)
+    for findings in found:
+        for warning in findings.warnings:
+            line = f"warning: {_name(findings)}: {warning}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _name(findings: "Findings") -> str:
+    inner = findings.volume.provenance.get("inner")
+    name = findings.volume.name
+    return f"{name}::{inner}" if inner and "Zarr" not in _format(findings) else name
+
+
+def _format(findings: "Findings") -> str:
+    return str(findings.volume.provenance.get("format", ""))
+
+
+def _labels(findings: "Findings") -> str:
+    counts = findings.label_counts
+    if counts is None:
+        return "-"
+    values = sorted(counts)
+    shown = ", ".join(map(str, values[:10]))
+    return shown if len(values) <= 10 else f"{shown}, ... ({len(values)} values)"
+
+
+def _write_json(found: "list[Findings]", path: Path) -> None:
+    import json  # noqa: PLC0415
+
+    from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
+
+    text = json.dumps([_facts(findings) for findings in found], indent=2) + "\n"
+    atomic_write(path, lambda target: _put(target, text))
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _facts(findings: "Findings") -> dict[str, Any]:
+    volume = findings.volume
+    counts = findings.label_counts
+    return {
+        "path": volume.name,
+        "inner": volume.provenance.get("inner"),
+        "format": _format(findings),
+        "axes_in_file": volume.provenance.get("axes", "ZYX"),
+        "axes": "ZYX",
+        "shape": list(volume.shape),
+        "dtype": str(volume.dtype),
+        "spacing_um": None if volume.spacing is None else list(volume.spacing.zyx),
+        "intensity_unit": volume.intensity_unit,
+        "simulated": bool(volume.provenance.get("simulated", False)),
+        "range": [findings.smallest, findings.largest],
+        "label_counts": (
+            None
+            if counts is None
+            else {str(key): counts[key] for key in sorted(counts)}
+        ),
+        "warnings": list(findings.warnings),
+    }
+
+
+def _write_png(found: "list[Findings]", path: Path) -> None:
+    from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
+    from cellseg3d.io.contact_sheet import contact_sheet  # noqa: PLC0415
+
+    rows = [(_name(each), each.volume, each.label_counts is not None) for each in found]
+    sheet = contact_sheet(rows)
+    atomic_write(path, lambda target: sheet.save(target, "PNG"))
