@@ -1,0 +1,134 @@
+"""Make a trained network fast without changing its answer: a predictor."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.inference.folding import fold
+from cellseg3d.inference.geometry import geometry_of
+from cellseg3d.inference.hardware import Hardware, choose_hardware
+
+_log = logging.getLogger(__name__)
+Keep = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network prepared for one device and number format.
+
+    Parameters
+    ----------
+    network : Module
+        Folded, in `hardware.dtype`, channels last.
+    hardware : Hardware
+    name : str
+        What runs it, for the log and the provenance.
+    """
+
+    network: nn.Module
+    hardware: Hardware
+    name: str
+
+    @torch.inference_mode()
+    def __call__(self, batch: Tensor, keep: Keep | None = None) -> Tensor:
+        """Return logits (N, K, ...) of a batch, cut to the part that is kept.
+
+        Parameters
+        ----------
+        batch : tensor of float32, shape (N, C, ...)
+            Sides are multiples of the total stride.
+        keep : tuple of slice, optional
+            One a spatial dimension; all when None.
+
+        Returns
+        -------
+        tensor
+            On the engine's device, in its number format.
+        """
+        layout = memory_layout(batch.ndim - 2)
+        given = batch.to(
+            self.hardware.device, self.hardware.dtype, memory_format=layout
+        )
+        logits: Tensor = self.network(given)
+        return logits if keep is None else logits[(..., *keep)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was picked, for the provenance of a segmentation."""
+        return {
+            "engine": self.name,
+            "device": str(self.hardware.device),
+            "precision": self.hardware.precision,
+            "precision_reason": self.hardware.reason,
+        }
+
+
+def prepare(
+    network: nn.Module, device: str = "auto", precision: str = "auto"
+) -> Engine:
+    """Return an engine for a network; the network is left as it is.
+
+    Parameters
+    ----------
+    network : Module
+        Float32, in evaluation mode.
+    device, precision : str
+        See `hardware.choose_hardware`.
+    """
+    hardware = choose_hardware(device, precision)
+    folded = fold(network).to(hardware.device, hardware.dtype)
+    layout = memory_layout(geometry_of(network).dims)
+    folded = folded.to(memory_format=layout)  # type: ignore[call-overload]
+    _log.info(
+        "running on %s in %s (%s)",
+        hardware.device,
+        hardware.precision,
+        hardware.reason,
+    )
+    return Engine(folded, hardware, "torch")
+
+
+def run_halving(engine: Engine, batch: Tensor, keep: Keep | None = None) -> Tensor:
+    """Return the engine's logits; out of memory halves the batch and goes on.
+
+    Raises
+    ------
+    EnvironmentFault
+        If not even one window fits.
+    """
+    try:
+        return engine(batch, keep)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            message = (
+                f"one window of {list(batch.shape[2:])} voxels does not fit into "
+                "memory; give a smaller window, or free memory"
+            )
+            raise EnvironmentFault(message) from error
+        half = len(batch) // 2
+    _log.warning("out of memory: going on with batches of %d", half)
+    parts: Sequence[Tensor] = [
+        run_halving(engine, part, keep) for part in (batch[:half], batch[half:])
+    ]
+    return torch.cat(list(parts))
+
+
+def memory_layout(dims: int) -> torch.memory_format:
+    """Return the memory layout in which convolutions run best."""
+    return torch.channels_last if dims == 2 else torch.channels_last_3d
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+        or "could not allocate" in text
+    )

@@ -1,0 +1,156 @@
+"""Rewrite a trained network for prediction: fewer layers, the same function."""
+
+import copy
+import logging
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cellseg3d.inference.geometry import geometry_of
+
+# Folding changes float32 answers by about 1e-6 of their range.
+TOLERANCE = 1e-4
+_log = logging.getLogger(__name__)
+_CONVS = (nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """Return a copy whose frozen batch norms are folded into the convolutions before.
+
+    The copy computes the same function, to float rounding, for sides that are
+    multiples of the total stride: that is checked on noise. A network that cannot be
+    traced is folded child by child.
+
+    Parameters
+    ----------
+    network : Module
+        Float32, in evaluation mode; it is left as it is.
+    """
+    twin = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+    probe = geometry_of(network).noise().to(next(twin.parameters()).device)
+    inner = getattr(twin, "network", None)
+    if type(twin).__name__ == "PaddedNetwork" and isinstance(inner, nn.Module):
+        twin = inner
+    plain = _without_branches(copy.deepcopy(twin))
+    with torch.inference_mode():
+        expected = twin(probe)
+        traced = _traced(plain)
+        if traced is not None and _agrees(traced, probe, expected):
+            return traced
+        _log.info("%s cannot be traced as a whole", type(twin).__name__)
+        parts = _fold_children(copy.deepcopy(twin))
+        return parts if _agrees(parts, probe, expected) else twin
+
+
+def _traced(module: nn.Module) -> fx.GraphModule | None:
+    """Return a module as a folded graph; None if it branches on what it is given."""
+    try:
+        traced = fx.symbolic_trace(module)
+    except Exception as why:  # noqa: BLE001 - a network may raise anything here
+        _log.debug("%s cannot be traced: %s", type(module).__name__, why)
+        return None
+    _drop_nothing(traced)
+    _fold_norms(traced)
+    traced.graph.lint()
+    traced.recompile()
+    return traced
+
+
+def _fold_children(module: nn.Module) -> nn.Module:
+    """Fold what can be traced within a module that cannot."""
+    for name, child in list(module.named_children()):
+        if not any(isinstance(part, _NORMS) for part in child.modules()):
+            continue
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            _fold_children(child)
+            continue
+        traced = _traced(child)
+        setattr(module, name, traced if traced is not None else _fold_children(child))
+    return module
+
+
+def _agrees(module: nn.Module, probe: Tensor, expected: Tensor) -> bool:
+    """Whether a rewritten network answers as the original, to float rounding."""
+    try:
+        found = module(probe)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    if found.shape != expected.shape:
+        return False
+    scale = float(expected.abs().max()) or 1.0
+    return float((found - expected).abs().max()) <= TOLERANCE * scale
+
+
+class _UpCat(nn.Module):
+    """MONAI's UpCat for sides that halve evenly: no test of sizes, so traceable."""
+
+    def __init__(self, upsample: nn.Module, convs: nn.Module) -> None:
+        super().__init__()
+        self.upsample = upsample
+        self.convs = convs
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Return the refined features of the finer level."""
+        refined: Tensor = self.convs(torch.cat([fine, self.upsample(coarse)], dim=1))
+        return refined
+
+
+def _without_branches(module: nn.Module) -> nn.Module:
+    for name, child in list(module.named_children()):
+        if type(child).__name__ == "UpCat":
+            setattr(module, name, _UpCat(child.upsample, child.convs))  # type: ignore[arg-type]
+        else:
+            _without_branches(child)
+    return module
+
+
+def module_of(node: Any, modules: dict[str, nn.Module]) -> nn.Module | None:  # noqa: ANN401
+    """Return the module that a node of a graph calls, if it calls one."""
+    if isinstance(node, fx.Node) and node.op == "call_module":
+        return modules.get(str(node.target))
+    return None
+
+
+def is_addition(node: fx.Node) -> bool:
+    """Whether a node adds two tensors."""
+    return node.op == "call_function" and node.target in {operator.add, torch.add}
+
+
+def put_module(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    """Replace the module that a node calls."""
+    parent, _, name = str(node.target).rpartition(".")
+    setattr(traced.get_submodule(parent), name, module)
+
+
+def _drop_nothing(traced: fx.GraphModule) -> None:
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        if isinstance(module_of(node, modules), _NOTHING):
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+
+
+def _fold_norms(traced: fx.GraphModule) -> None:
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        norm = module_of(node, modules)
+        if not isinstance(norm, _NORMS) or norm.running_mean is None:
+            continue
+        before = node.args[0]
+        layer = module_of(before, modules)
+        if not isinstance(layer, _CONVS + _TRANSPOSED) or len(before.users) > 1:
+            continue
+        transposed = isinstance(layer, _TRANSPOSED)
+        if transposed and layer.groups > 1:
+            continue
+        folded = fuse_conv_bn_eval(layer, norm, transpose=transposed)  # type: ignore[type-var]
+        put_module(traced, before, folded)
+        modules[str(before.target)] = folded
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)

@@ -1,0 +1,184 @@
+"""Fuse the class probabilities of several sources into one volume of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.roi import Roi, Zyx
+from cellseg3d.core.spacing import Spacing
+
+FuseMode = Literal["mean", "weighted", "product", "vote", "maximum"]
+FUSE_MODES: tuple[str, ...] = get_args(FuseMode)
+# Below this a probability counts as this much, so that one source's certainty cannot
+# silence all others in a product.
+FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How sources are fused.
+
+    Parameters
+    ----------
+    mode : {"mean", "weighted", "product", "vote", "maximum"}
+        The mean of the probabilities; the mean under `weights`; the geometric mean
+        (log-opinion pool [1]_) under `weights`; the class that most sources find
+        likeliest, ties going to the higher mean; the largest probability.
+    weights : tuple of tuple of float
+        One row a source, one number a class, >= 0; empty for equal ones.
+
+    References
+    ----------
+    .. [1] Genest and Zidek 1986, Stat. Sci. 1:114, doi:10.1214/ss/1177013825
+    """
+
+    mode: FuseMode = "mean"
+    weights: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in FUSE_MODES:
+            message = f"fuse {self.mode!r}; expected one of {', '.join(FUSE_MODES)}"
+            raise ConfigError(message)
+
+    def rows(self, sources: int, classes: int) -> Tensor:
+        """Return the weights (sources, classes), each class's summing to 1.
+
+        Raises
+        ------
+        ConfigError
+            If their number does not fit, one is negative, or a class has none.
+        """
+        if not self.weights:
+            return torch.full((sources, classes), 1 / sources, dtype=torch.float32)
+        rows = torch.tensor(self.weights, dtype=torch.float32)
+        fits = tuple(rows.shape) == (sources, classes)
+        if not fits or float(rows.min()) < 0 or float(rows.sum(0).min()) <= 0:
+            message = (
+                f"fusion weights of shape {list(rows.shape)}; expected {sources} "
+                f"sources x {classes} classes, >= 0, each class with some weight"
+            )
+            raise ConfigError(message)
+        return rows / rows.sum(0)
+
+
+@dataclass
+class Fuser:
+    """Collects the probabilities of all sources in one chunk.
+
+    Parameters
+    ----------
+    fusion : Fusion
+    sources, classes : int
+    shape : tuple of int
+        Shape of the chunk (z, y, x), in voxels.
+    """
+
+    fusion: Fusion
+    sources: int
+    classes: int
+    shape: Zyx
+    _sum: Tensor = field(init=False)
+    _votes: Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._rows = self.fusion.rows(self.sources, self.classes)
+        # Two classes need one sum: what one lacks the other has.
+        self._kept = 1 if self.classes == 2 and self._adds_up() else self.classes
+        self._sum = torch.zeros((self._kept, *self.shape), dtype=torch.float32)
+        if self.fusion.mode == "vote":
+            self._votes = torch.zeros((self.classes, *self.shape), dtype=torch.uint8)
+
+    def add(self, source: int, roi: Roi, probs_kzyx: Tensor) -> None:
+        """Add one source's probabilities of a region, each voxel once a source.
+
+        Parameters
+        ----------
+        source : int
+        roi : Roi
+            In the chunk's coordinates.
+        probs_kzyx : tensor of float32, shape (K, *roi.shape)
+            In [0, 1].
+        """
+        place = (slice(None), *roi.slices)
+        part = self._sum[place]
+        if self.fusion.mode == "maximum":
+            torch.maximum(part, probs_kzyx, out=part)
+            return
+        if self._votes is not None:
+            winner = probs_kzyx.argmax(0, keepdim=True)
+            ones = torch.ones_like(winner, dtype=torch.uint8)
+            self._votes[place].scatter_add_(0, winner, ones)
+        values = probs_kzyx
+        if self.fusion.mode == "product":
+            values = probs_kzyx.clamp_min(FLOOR).log()
+        rows = self._rows[source].view(-1, 1, 1, 1)
+        if self._kept < self.classes:
+            values, rows = values[1:], rows[1:]
+        part.add_(values * rows)
+
+    def probs(self) -> Tensor:
+        """Return the fused probabilities (K, z, y, x), float32, summing to 1."""
+        if self._votes is not None:
+            # Shares of votes; the mean, scaled below one vote, breaks ties.
+            scores = self._votes.float() + self._sum * 0.5
+            return scores / scores.sum(0, keepdim=True)
+        if self.fusion.mode == "product":
+            return self._sum.softmax(0)
+        if self._kept < self.classes:
+            return torch.cat([1 - self._sum, self._sum])
+        return self._sum / self._sum.sum(0, keepdim=True)
+
+    def _adds_up(self) -> bool:
+        same = bool(torch.equal(self._rows, self._rows[:, :1].expand_as(self._rows)))
+        return same and self.fusion.mode in ("mean", "weighted")
+
+
+def labels_of(scores_kzyx: Tensor) -> Tensor:
+    """Return the class with the highest score of each voxel, uint8 (z, y, x).
+
+    Ties go to the lower class, as with argmax, at a small part of its cost.
+
+    Parameters
+    ----------
+    scores_kzyx : tensor, shape (K, z, y, x)
+        Logits or probabilities.
+    """
+    if len(scores_kzyx) == 2:
+        return (scores_kzyx[1] > scores_kzyx[0]).to(torch.uint8)
+    best = scores_kzyx[0].clone()
+    labels = torch.zeros(best.shape, dtype=torch.uint8)
+    labels = labels.to(best.device)
+    for index, scores in enumerate(scores_kzyx[1:], start=1):
+        higher = scores > best
+        labels.masked_fill_(higher, index)
+        torch.maximum(best, scores, out=best)
+    return labels
+
+
+def anisotropy_prior(axes: Sequence[str], spacing: Spacing | None) -> tuple[float, ...]:
+    """Return a weight for each axis, from the voxel's shape within its slices.
+
+    Slices across an axis show voxels of the other two; the coarser these are against
+    the finest, the less such slices can tell. The weight of an axis is the finest
+    edge squared over the area of a pixel of its slices, so cubes weigh all alike.
+
+    Parameters
+    ----------
+    axes : sequence of str
+        Axis letters.
+    spacing : Spacing or None
+        Voxel edges in um; unknown: all axes alike.
+    """
+    if spacing is None:
+        return (1.0,) * len(axes)
+    edges = dict(zip("zyx", spacing.zyx, strict=True))
+    finest = min(edges.values())
+    weights = []
+    for axis in axes:
+        first, second = (edge for letter, edge in edges.items() if letter != axis)
+        weights.append(finest**2 / (first * second))
+    return tuple(weights)

@@ -1,0 +1,82 @@
+"""Which device and which number format a network runs in, and why."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from cellseg3d.core.errors import ConfigError, EnvironmentFault
+
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a network runs, in which format, and the reason for it."""
+
+    device: torch.device
+    precision: Literal["float32", "bfloat16", "int8"]
+    reason: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's weights and of its input."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+
+def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
+    """Return device and number format; ``"auto"`` takes the fastest that is exact.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"} or a name such as ``"cuda:1"``
+        ``"auto"`` takes a CUDA device when there is one.
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        ``"auto"`` takes bfloat16 where the processor multiplies it in hardware.
+
+    Raises
+    ------
+    ConfigError
+        If a word is unknown.
+    EnvironmentFault
+        If CUDA is asked for and there is none.
+    """
+    if precision not in PRECISIONS:
+        message = f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}"
+        raise ConfigError(message)
+    chosen = _device(device)
+    if precision in ("float32", "int8"):
+        name: Literal["float32", "int8"] = (
+            "float32" if precision == "float32" else "int8"
+        )
+        return Hardware(chosen, name, "as asked")
+    fast = has_fast_bfloat16(chosen)
+    if precision == "bfloat16":
+        note = "as asked" if fast else "as asked, though emulated here"
+        return Hardware(chosen, "bfloat16", note)
+    if fast:
+        return Hardware(chosen, "bfloat16", "the processor multiplies bfloat16")
+    return Hardware(chosen, "float32", "the processor has no bfloat16 arithmetic")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # torch names no public question; this is the one its own tests ask.
+    answer = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return answer is not None and bool(answer())
+
+
+def _device(name: str) -> torch.device:
+    if name.split(":")[0] not in DEVICES:
+        message = f"device {name!r}; expected one of {', '.join(DEVICES)}"
+        raise ConfigError(message)
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        message = "device 'cuda': no CUDA device is here; leave --device at auto"
+        raise EnvironmentFault(message)
+    return torch.device(name)

@@ -1,0 +1,214 @@
+"""The one lattice of windows on which a volume is predicted."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cellseg3d.core.axes import AXES, axis_index
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.grid import Tile, tiles
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.roi import Roi, Zyx, zyx
+
+# Voxels a window writes along an axis, at most. In 3D a window of this core takes
+# about 200 MiB in a narrow U-Net; whole slices of a usual tomogram fit in 2D.
+CORE_3D = 112
+CORE_2D = 512
+# Where nobody has calibrated the halo: beyond it, trained nets were seen to look
+# very little (see docs/prediction.md).
+HALO = 32
+KEYS = frozenset({"core", "halo", "axes", "batch", "halo_error", "empty_below"})
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """What a bundle says of its windows; every number may be left out.
+
+    Parameters
+    ----------
+    core : tuple of int
+        Largest number of voxels a window writes, (z, y, x) for 3D, (h, w) for 2D.
+    halo : tuple of int
+        Voxels read around a core, likewise.
+    axes : str
+        Axes across which slices are cut, such as ``"zyx"``; unused for 3D.
+    batch : int
+        Windows or slices that run together.
+    halo_error : float or None
+        Largest probability difference to the whole-volume pass measured with this
+        halo; None when it was not calibrated.
+    empty_below : float or None
+        Windows whose scaled intensities all lie below are background.
+    """
+
+    core: tuple[int, ...]
+    halo: tuple[int, ...]
+    axes: str = "z"
+    batch: int = 1
+    halo_error: float | None = None
+    empty_below: float | None = None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], spec: InputSpec) -> "WindowPlan":
+        """Return the plan of a bundle's mapping, defaults filled in.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a number makes no sense.
+        """
+        unknown = sorted(set(values) - KEYS)
+        if unknown:
+            message = f"window: unknown key {unknown[0]!r}; known: {sorted(KEYS)}"
+            raise ConfigError(message)
+        dims = spec.spatial_dims
+        core = _sides(values.get("core") or (CORE_3D if dims == 3 else CORE_2D), dims)
+        given = values.get("halo")
+        halo = _sides(HALO if given is None else given, dims)
+        axes = check_axes("".join(values.get("axes") or spec.axis))
+        batch = int(values.get("batch") or (1 if dims == 3 else 4))
+        if min(core) < 1 or min(halo) < 0 or batch < 1:
+            message = (
+                f"window: core {list(core)}, halo {list(halo)}, batch {batch}; expected "
+                "core >= 1, halo >= 0, batch >= 1"
+            )
+            raise ConfigError(message)
+        numbers = {key: values.get(key) for key in ("halo_error", "empty_below")}
+        return cls(core, halo, axes, batch, **numbers)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Windows of one network on one volume.
+
+    Cores and halos are multiples of the net's total stride, so every window has the
+    same phase. A window ends where the volume ends, padded to the next multiple as
+    in a pass over the whole volume, so that the net's own zeros begin there.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the volume (Z, Y, X), in voxels.
+    core, halo : tuple of int
+        Voxels written by a window, and read around them (z, y, x).
+    stride : tuple of int
+        The net's total stride (z, y, x); 1 across slices.
+    axis : str or None
+        The axis across which slices are cut; None for 3D.
+    """
+
+    shape: Zyx
+    core: Zyx
+    halo: Zyx
+    stride: Zyx
+    axis: str | None = None
+
+    @property
+    def padded(self) -> Zyx:
+        """The volume's shape, grown at its far ends to multiples of the stride."""
+        return zyx([_up(a, b) for a, b in zip(self.shape, self.stride, strict=True)])
+
+    def windows(self, chunk: Roi | None = None) -> Iterator[Tile]:
+        """Yield the windows that write into a chunk, all of them when None.
+
+        Windows are whole even where they pass the chunk: a voxel's arithmetic does
+        not depend on the chunk it is asked for in.
+        """
+        whole = Roi.whole(self.shape) if chunk is None else chunk
+        first = [a // c * c for a, c in zip(whole.start, self.core, strict=True)]
+        part = Roi(zyx(first), whole.stop)
+        for tile in tiles(part.shape, self.core, self.halo):
+            write = Roi.at(tile.write.shift(first).start, self.core).clip(self.shape)
+            yield Tile(self._clip(tile.read.shift(first)), write)
+
+    def with_core(self, core: Sequence[int]) -> "Lattice":
+        """Return the lattice with other cores, rounded up to the stride."""
+        sides = [_up(a, b) for a, b in zip(core, self.stride, strict=True)]
+        return replace(self, core=zyx(sides))
+
+    def _clip(self, read: Roi) -> Roi:
+        if self.axis is None:
+            return read.clip(self.padded)
+        across = axis_index(self.axis)
+        cut = read.clip(self.padded)
+        start, stop = list(cut.start), list(cut.stop)
+        start[across] = read.start[across]
+        last = self.shape[across] + self.halo[across]
+        stop[across] = min(read.stop[across], last)
+        return Roi(zyx(start), zyx(stop))
+
+
+def lattice_of(
+    shape: Sequence[int],
+    spec: InputSpec,
+    stride: Sequence[int],
+    plan: WindowPlan,
+    axis: str | None = None,
+) -> Lattice:
+    """Return the lattice of a network on a volume.
+
+    The largest core of the plan is lowered so that the windows of an axis are alike.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the volume (Z, Y, X), in voxels.
+    spec : InputSpec
+    stride : sequence of int
+        The net's total stride, one number a spatial dimension.
+    plan : WindowPlan
+    axis : str, optional
+        The axis across which slices are cut; the spec's when None; unused for 3D.
+    """
+    core, halo, steps = list(plan.core), list(plan.halo), list(map(int, stride))
+    if spec.spatial_dims == 3:
+        axis = None
+    else:
+        axis = axis or spec.axis
+        across = axis_index(axis)
+        core.insert(across, plan.batch)
+        halo.insert(across, spec.context)
+        steps.insert(across, 1)
+    fitted = []
+    for index, (side, most, step) in enumerate(zip(shape, core, steps, strict=True)):
+        across_slices = axis is not None and index == axis_index(axis)
+        fitted.append(min(most, side) if across_slices else fit(side, most, step))
+        halo[index] = _up(halo[index], step)
+    return Lattice(zyx(shape), zyx(fitted), zyx(halo), zyx(steps), axis)
+
+
+def fit(side: int, most: int, step: int) -> int:
+    """Return the core that covers `side` with as few, as equal windows as `most` allows.
+
+    It is a multiple of `step`, and no larger than `most` rounded up to one.
+    """
+    count = math.ceil(side / _up(most, step))
+    return _up(math.ceil(side / count), step)
+
+
+def check_axes(axes: str) -> str:
+    """Return axis letters, each once.
+
+    Raises
+    ------
+    ConfigError
+        If a letter is none of z, y and x, or stands twice.
+    """
+    letters = axes.lower().replace(",", "").replace(" ", "")
+    if not letters or set(letters) - set(AXES) or len(set(letters)) != len(letters):
+        message = f"axes {axes!r}; expected some of 'z', 'y', 'x', such as 'zyx'"
+        raise ConfigError(message)
+    return letters
+
+
+def _sides(value: Sequence[int] | int, dims: int) -> tuple[int, ...]:
+    sides = (value,) * dims if isinstance(value, int) else tuple(map(int, value))
+    if len(sides) != dims:
+        message = f"window: {list(sides)} has {len(sides)} numbers; expected {dims}"
+        raise ConfigError(message)
+    return sides
+
+
+def _up(value: int, step: int) -> int:
+    return -(-int(value) // int(step)) * int(step)

@@ -1,0 +1,63 @@
+"""What a user may choose about a prediction."""
+
+from dataclasses import dataclass
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.inference.fusion import FUSE_MODES
+from cellseg3d.inference.hardware import PRECISIONS
+from cellseg3d.inference.lattice import check_axes
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Options of `segment` and `segment_to_file`.
+
+    Parameters
+    ----------
+    axes : str or None
+        Axes along which 2D and 2.5D networks sweep, such as ``"zyx"``; those of the
+        bundle when None.
+    fuse : str
+        How several axes, bundles or views become one answer: ``"mean"``,
+        ``"weighted"`` (by the voxel's shape), ``"product"``, ``"vote"``,
+        ``"maximum"`` or ``"learned"`` (weights that a bundle holds).
+    device : {"auto", "cpu", "cuda"}
+    precision : {"auto", "float32", "bfloat16", "int8"}
+    tta : bool
+        Also predict flipped and turned copies, as far as the voxel's shape allows.
+    batch : int or None
+        Windows or slices that run together; the bundle's when None.
+    max_ram : int or None
+        Bytes of memory that may be taken; None: a small fixed amount.
+    skip_empty : bool
+        Leave out windows that hold nothing, by the bundle's threshold.
+    probs, uncertainty : bool
+        Also return class probabilities, and a voxel's uncertainty.
+    """
+
+    axes: str | None = None
+    fuse: str = "mean"
+    device: str = "auto"
+    precision: str = "auto"
+    tta: bool = False
+    batch: int | None = None
+    max_ram: int | None = None
+    skip_empty: bool = False
+    probs: bool = False
+    uncertainty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.axes is not None:
+            object.__setattr__(self, "axes", check_axes(self.axes))
+        known = (*FUSE_MODES, "learned")
+        if self.fuse not in known:
+            message = f"fuse {self.fuse!r}; expected one of {', '.join(known)}"
+            raise ConfigError(message)
+        if self.precision not in PRECISIONS:
+            message = (
+                f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
+            )
+            raise ConfigError(message)
+        if self.batch is not None and self.batch < 1:
+            message = f"batch is {self.batch}; expected 1 or more"
+            raise ConfigError(message)

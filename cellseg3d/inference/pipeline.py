@@ -1,0 +1,155 @@
+"""Chunk after chunk of a volume: sources, fused, decided."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellseg3d.core.errors import NonFiniteError
+from cellseg3d.core.grid import blocks
+from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.inference.fusion import Fuser, Fusion, labels_of
+from cellseg3d.inference.lattice import fit
+from cellseg3d.inference.sources import Source
+
+# Voxels of a chunk that several sources are summed in, along an axis, at most.
+FUSED_SIDE = 416
+# Voxels of a chunk of one source, about: what is read and decided at a time.
+CHUNK_VOXELS = 2**23
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The answer for one chunk.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (z, y, x)
+    probs : ndarray of float32, shape (K, z, y, x), or None
+    """
+
+    labels: NDArray[np.uint8]
+    probs: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Sources on lattices that fit each other, and how they are fused.
+
+    Parameters
+    ----------
+    sources : tuple of Source
+    fusion : Fusion
+    classes : int
+    chunk : tuple of int
+        Shape of a chunk (z, y, x): whole windows of every source.
+    probs : bool
+        Whether probabilities are wanted.
+    """
+
+    sources: tuple[Source, ...]
+    fusion: Fusion
+    classes: int
+    chunk: Zyx
+    probs: bool = False
+
+    @property
+    def shape(self) -> Zyx:
+        """The number of voxels of the volume along (z, y, x)."""
+        return self.sources[0].field.shape
+
+    def chunks(self) -> Iterator[Roi]:
+        """Yield the chunks of the volume, in C order."""
+        yield from blocks(self.shape, self.chunk)
+
+    def run(self, chunk: Roi) -> Chunk:
+        """Return labels, and what else is wanted, of one chunk.
+
+        Raises
+        ------
+        NonFiniteError
+            If a network answers NaN or infinity.
+        """
+        if len(self.sources) == 1 and not self.probs:
+            labels = np.empty(chunk.shape, np.uint8)
+            for roi, logits in self._finite(self.sources[0], chunk):
+                labels[roi.within(chunk).slices] = labels_of(logits).cpu().numpy()
+            return Chunk(labels)
+        fuser = Fuser(self.fusion, len(self.sources), self.classes, chunk.shape)
+        for index, source in enumerate(self.sources):
+            for roi, logits in self._finite(source, chunk):
+                probs = logits.float().softmax(0).cpu()
+                fuser.add(index, roi.within(chunk), probs)
+        fused = fuser.probs()
+        labels = labels_of(fused).numpy()
+        return Chunk(labels, fused.numpy() if self.probs else None)
+
+    def _finite(self, source: Source, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
+        with torch.inference_mode():
+            for roi, logits in source.logits(chunk):
+                if not bool(torch.isfinite(logits.sum())):
+                    message = (
+                        f"{source.name}: the network answers NaN or infinity in the "
+                        f"region {roi}; its weights or this region are broken"
+                    )
+                    raise NonFiniteError(message)
+                yield roi, logits
+
+
+def fitted(sources: Sequence[Source]) -> tuple[tuple[Source, ...], Zyx]:
+    """Return sources whose windows fill common chunks, and the chunks' shape.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        On one volume.
+    """
+    shape = sources[0].field.shape
+    if len(sources) == 1:
+        return tuple(sources), _chunk_of_one(sources[0], shape)
+    side = []
+    for axis in range(3):
+        step = math.lcm(*(source.lattice.stride[axis] for source in sources))
+        cores = [
+            source.lattice.core[axis]
+            for source in sources
+            if source.lattice.axis is None
+        ]
+        unit = math.lcm(step, *cores)
+        side.append(fit(shape[axis], max(FUSED_SIDE, unit), unit))
+    return tuple(_stretch(source, side) for source in sources), zyx(side)
+
+
+def _stretch(source: Source, side: Sequence[int]) -> Source:
+    """Return a source of slices that reach across the whole chunk, where they can."""
+    lattice = source.lattice
+    if lattice.axis is None:
+        return source
+    core = [
+        own if letter == lattice.axis else whole
+        for letter, own, whole in zip("zyx", lattice.core, side, strict=True)
+    ]
+    return replace(source, lattice=lattice.with_core(core))
+
+
+def _chunk_of_one(source: Source, shape: Zyx) -> Zyx:
+    """Return whole windows, as many along x, then y, then z as make a fair chunk."""
+    core = source.lattice.core
+    side = list(core)
+    for axis in (2, 1, 0):
+        room = CHUNK_VOXELS // math.prod(side)
+        most = math.ceil(shape[axis] / core[axis])
+        side[axis] = core[axis] * max(1, min(most, room))
+    return zyx(side)
+
+
+def every_voxel_once(rois: Sequence[Roi], shape: Sequence[int]) -> bool:
+    """Whether boxes tile a volume: none overlaps and none is missing."""
+    total = sum(roi.size for roi in rois)
+    apart = all(a.intersect(b).size == 0 for a, b in itertools.combinations(rois, 2))
+    return apart and total == math.prod(shape)
