@@ -1,0 +1,333 @@
+"""MONAI's LoadImaged and SaveImaged over every format of `cellseg3d.io`.
+
+``LoadImaged(keys, reader=VolumeReader)`` gives arrays in (z, y, x) without a channel
+axis, their spacing in the metadata; ``SaveImaged(keys, writer=VolumeWriter)`` writes
+them back. MONAI tries other readers when one raises in ``read``; these keep an error
+until ``get_data``, where MONAI lets it through, so that nothing else opens the file.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data.image_reader import ImageReader
+from monai.data.image_writer import ImageWriter
+from monai.utils.enums import MetaKeys, SpaceKeys
+from monai.utils.type_conversion import convert_data_type
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import (
+    AxisError,
+    CellSegError,
+    FormatError,
+    SpacingError,
+)
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.layout import notes_of
+from cellseg3d.io.region_writer import exact_cast
+from cellseg3d.io.registry import (
+    read_labels,
+    read_volume,
+    volume_suffix,
+    write_labels,
+    write_volume,
+)
+
+PathLike = str | os.PathLike[Any]
+
+UM_PER_MM = 1e3
+NOTES_KEY = "cellseg3d_notes"
+# torch has no arithmetic for these; the next signed type holds the same ids.
+_TORCH_DTYPES = {"u2": "i4", "u4": "i8"}
+
+
+class VolumeReader(ImageReader):
+    """Read any volume that `cellseg3d.io` reads, checked, for MONAI's LoadImaged.
+
+    The array has axes (z, y, x) and no channel: follow it with
+    ``EnsureChannelFirstd(keys, channel_dim="no_channel")``. The metadata hold
+    ``spacing_um`` (z, y, x; NaN when unknown), ``affine`` from voxel (z, y, x) to RAS
+    in um, ``intensity_unit`` and ``simulated``. Give LoadImaged ``dtype=None`` for
+    labels: its default turns ids into float32.
+
+    Parameters
+    ----------
+    labels : bool
+        Read label ids: integers >= 0, exact, of a dtype that torch can hold.
+    spacing_um : sequence of float, optional
+        Voxel edges (z, y, x) instead of the file's.
+    channel : int, optional
+        Which channel of a file that holds several.
+    level : int
+        Level of an OME-Zarr pyramid.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: bool = False,
+        spacing_um: Sequence[float] | None = None,
+        channel: int | None = None,
+        level: int = 0,
+    ) -> None:
+        super().__init__()
+        self.labels = labels
+        self.options: dict[str, Any] = {
+            "spacing": spacing_um,
+            "channel": channel,
+            "level": level,
+        }
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Return whether every name has a suffix known here, or is a folder."""
+        return all(
+            volume_suffix(name) or Path(name).is_dir() for name in _names(filename)
+        )
+
+    def read(
+        self,
+        data: Sequence[PathLike] | PathLike,
+        **kwargs: Any,  # noqa: ANN401 - MONAI's signature
+    ) -> list[Volume | CellSegError]:
+        """Return the volumes of one or more names; an error instead of each failure."""
+        reader = read_labels if self.labels else read_volume
+        found: list[Volume | CellSegError] = []
+        for name in _names(data):
+            try:
+                found.append(reader(name, **{**self.options, **kwargs}))
+            except CellSegError as error:
+                found.append(error)
+            except Exception as error:
+                found.append(
+                    FormatError(
+                        f"{name}: cannot be read ({type(error).__name__}: {error})"
+                    )
+                )
+        return found
+
+    def get_data(
+        self, img: Sequence[Volume | CellSegError]
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Return the voxels and what MONAI needs to know of them.
+
+        Returns
+        -------
+        array : ndarray, shape (Z, Y, X), or (C, Z, Y, X) for several files
+            The voxels, in the file's dtype.
+        metadata : dict
+            As the class says.
+
+        Raises
+        ------
+        CellSegError
+            What `read` met.
+        AxisError
+            If several files differ in shape or spacing.
+        """
+        for each in img:
+            if isinstance(each, CellSegError):
+                raise each
+        volumes = [each for each in img if isinstance(each, Volume)]
+        first = volumes[0]
+        for other in volumes[1:]:
+            if other.shape != first.shape or other.spacing != first.spacing:
+                raise AxisError(
+                    f"{other.name}: shape {other.shape}, spacing {other.spacing}; "
+                    f"{first.name} has {first.shape}, {first.spacing}; channels must "
+                    "agree"
+                )
+        arrays = [_for_torch(volume.read()) for volume in volumes]
+        metadata = metadata_of(first)
+        if len(arrays) == 1:
+            return arrays[0], metadata
+        metadata[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0
+        return np.stack(arrays), metadata
+
+
+class VolumeWriter(ImageWriter):
+    """Write a volume in any format of `cellseg3d.io`, for MONAI's SaveImaged.
+
+    Values go to the file exactly, in ``output_dtype`` (SaveImaged's default is
+    float32; None keeps the array's): one that does not fit is an error, never cut.
+
+    Parameters
+    ----------
+    output_dtype : dtype, optional
+        Type in the file; None for the array's own.
+    scale : None
+        MONAI's scaling to pictures; refused.
+    """
+
+    def __init__(
+        self,
+        output_dtype: Any = None,  # noqa: ANN401 - whatever numpy takes
+        scale: int | None = None,
+        **kwargs: Any,  # noqa: ANN401 - MONAI's signature
+    ) -> None:
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        if scale is not None:
+            raise FormatError(
+                f"scale={scale}: volumes are written as they are; leave scale out"
+            )
+        self.output_dtype = output_dtype
+        self.metadata: Mapping[str, Any] = {}
+
+    def set_data_array(
+        self,
+        data_array: Any,  # noqa: ANN401 - tensor or array
+        channel_dim: int | None = 0,
+        **kwargs: Any,  # noqa: ANN401 - MONAI's signature
+    ) -> None:
+        """Take the voxels: one channel, (z, y, x) or (y, x) beside it.
+
+        Raises
+        ------
+        AxisError
+            If there are several channels, or not two or three other axes.
+        """
+        del kwargs
+        array = convert_data_type(data_array, np.ndarray)[0]
+        if channel_dim is not None:
+            if array.shape[channel_dim] != 1:
+                raise AxisError(
+                    f"{array.shape[channel_dim]} channels in an array of shape "
+                    f"{array.shape}; a volume has one, pick it or take the argmax first"
+                )
+            array = array.take(0, axis=channel_dim)
+        if array.ndim == 2:
+            array = array[np.newaxis]
+        if array.ndim != 3:
+            raise AxisError(f"array of shape {array.shape}; expected axes (z, y, x)")
+        self.data_obj = array
+
+    def set_metadata(
+        self,
+        meta_dict: Mapping[str, Any] | None = None,
+        *,
+        resample: bool = False,
+        **options: Any,  # noqa: ANN401 - MONAI's signature
+    ) -> None:
+        """Take spacing, unit and notes from what `VolumeReader` put there.
+
+        Raises
+        ------
+        SpacingError
+            If MONAI is asked to resample: ``Invertd`` first does it exactly.
+        """
+        del options
+        self.metadata = meta_dict or {}
+        same = np.array_equal(
+            _matrix(self.metadata, MetaKeys.AFFINE),
+            _matrix(self.metadata, MetaKeys.ORIGINAL_AFFINE),
+        )
+        if resample and not same:
+            raise SpacingError(
+                "SaveImaged was asked to resample to the image's own grid; use Invertd "
+                "before it and resample=False"
+            )
+
+    def write(
+        self,
+        filename: PathLike,
+        verbose: bool = True,  # noqa: FBT001, FBT002 - MONAI's signature
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Write the volume; the suffix picks the format."""
+        super().write(filename, verbose=verbose, **kwargs)
+        self._put(filename, volume_of(np.asarray(self.data_obj), self.metadata))
+
+    def _put(self, filename: PathLike, volume: Volume) -> None:
+        if self.output_dtype is None:
+            write_volume(str(filename), volume)
+            return
+        dtype = np.dtype(self.output_dtype)
+        write_volume(
+            str(filename),
+            volume.with_array(exact_cast(volume.read(), dtype, str(filename))),
+        )
+
+
+class LabelWriter(VolumeWriter):
+    """Write label ids for SaveImaged: exact, in the smallest unsigned dtype.
+
+    SaveImaged's ``output_dtype`` counts for nothing here.
+    """
+
+    def _put(self, filename: PathLike, volume: Volume) -> None:
+        write_labels(str(filename), volume)
+
+
+def metadata_of(volume: Volume) -> dict[str, Any]:
+    """Return MONAI's metadata of a volume, every value one that can be collated."""
+    affine = affine_um(volume)
+    spacing = volume.spacing
+    return {
+        MetaKeys.AFFINE: affine,
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(volume.shape),
+        # MONAI's sign for "no channel axis".
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        "spacing_um": np.asarray(spacing.zyx if spacing else [np.nan] * 3),
+        "intensity_unit": volume.intensity_unit,
+        "simulated": bool(volume.provenance.get("simulated", False)),
+        NOTES_KEY: json.dumps(notes_of(volume), sort_keys=True),
+    }
+
+
+def volume_of(array: NDArray[Any], metadata: Mapping[str, Any]) -> Volume:
+    """Return a volume from an array (z, y, x) and what `metadata_of` said of it.
+
+    The spacing is the present affine's, so that a crop or a resampling counts; it is
+    unknown where the file's was.
+    """
+    spacing = affine_mm = None
+    edges = np.asarray(metadata.get("spacing_um", [np.nan] * 3), np.float64)
+    if np.isfinite(edges).all():
+        affine = _matrix(metadata, MetaKeys.AFFINE)
+        spacing = Spacing.of(np.linalg.norm(affine[:3, :3], axis=0).tolist())
+        affine_mm = affine[:, [2, 1, 0, 3]].copy()
+        affine_mm[:3] /= UM_PER_MM
+    unit = metadata.get("intensity_unit")
+    notes = json.loads(str(metadata.get(NOTES_KEY, "{}")))
+    return Volume(
+        array,
+        spacing,
+        "1/um" if unit == "1/um" else "arbitrary",
+        notes,
+        affine_mm,
+    )
+
+
+def affine_um(volume: Volume) -> NDArray[np.float64]:
+    """Return the map from voxel (z, y, x) to RAS in um, shape (4, 4).
+
+    In um, not MONAI's mm: MONAI takes affines that differ by less than 1e-3 for equal.
+    """
+    if volume.affine_mm is not None:
+        affine = np.array(volume.affine_mm, np.float64)
+        if volume.spacing is not None:
+            affine[:3] *= UM_PER_MM
+    else:
+        z, y, x = volume.spacing.zyx if volume.spacing else (1.0, 1.0, 1.0)
+        affine = np.diag([x, y, z, 1.0])
+    return affine[:, [2, 1, 0, 3]]
+
+
+def _matrix(metadata: Mapping[str, Any], key: str) -> NDArray[np.float64]:
+    return np.asarray(metadata.get(key, np.eye(4)), np.float64)
+
+
+def _for_torch(array: NDArray[Any]) -> NDArray[Any]:
+    kind = _TORCH_DTYPES.get(f"{array.dtype.kind}{array.dtype.itemsize}")
+    return array if kind is None else array.astype(kind)
+
+
+def _names(filename: Sequence[PathLike] | PathLike) -> list[str]:
+    if isinstance(filename, str | os.PathLike):
+        return [str(filename)]
+    return [str(name) for name in filename]
