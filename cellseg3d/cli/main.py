@@ -23,6 +23,7 @@ VERBS = (
     "train",
     "tune",
     "predict",
+    "objects",
     "verify-seams",
     "evaluate",
     "measure",

@@ -1,0 +1,142 @@
+"""cellseg3d objects: from labels or probabilities to numbered objects."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    volumes: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LABELS_OR_PROBS...",
+            help="Class labels, or one probability volume for each class or link.",
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="File to write the object ids to.")],
+    method: Annotated[
+        str,
+        typer.Option(help="components, watershed, border-core, affinity or mean-size."),
+    ] = "watershed",
+    threshold: Annotated[
+        float, typer.Option(help="Foreground from this probability on.")
+    ] = 0.5,
+    min_volume_um3: Annotated[
+        float, typer.Option(help="Drop smaller objects, or join them to a neighbour.")
+    ] = 0.0,
+    hole_um: Annotated[
+        float, typer.Option(help="Fill enclosed holes no larger than this.")
+    ] = 0.0,
+    smoothing_um: Annotated[
+        float, typer.Option(help="Standard deviation of a smoothing Gaussian.")
+    ] = 0.0,
+    neck: Annotated[
+        float,
+        typer.Option(help="Cut necks thinner than this fraction of the thinner part."),
+    ] = 0.75,
+    depth_um: Annotated[
+        float | None,
+        typer.Option(help="Keep parts together that rise by no more than this."),
+    ] = None,
+    mean_volume_um3: Annotated[
+        float | None, typer.Option(help="Mean volume of one object, for mean-size.")
+    ] = None,
+    connectivity: Annotated[
+        int, typer.Option(help="Neighbours of a voxel, 6, 18 or 26, for components.")
+    ] = 6,
+    options_file: Annotated[
+        Path | None,
+        typer.Option("--options", help="JSON of tuned options, instead of the above."),
+    ] = None,
+    probs: Annotated[
+        bool | None,
+        typer.Option(
+            "--probs/--labels",
+            help="What whole numbers are; unset, only floats are probabilities.",
+        ),
+    ] = None,
+    spacing_um: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+    ] = None,
+    block: Annotated[int, typer.Option(help="Voxels along a block's side.")] = 192,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write counts and volumes to this file."),
+    ] = None,
+) -> None:
+    """Find single objects and number them by their first voxel."""
+    from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.inference.instance_options import InstanceOptions  # noqa: PLC0415
+    from cellseg3d.inference.instances import label_instances  # noqa: PLC0415
+    from cellseg3d.io.registry import open_volume  # noqa: PLC0415
+
+    given = {
+        "method": method,
+        "threshold": threshold,
+        "connectivity": connectivity,
+        "min_volume_um3": min_volume_um3,
+        "hole_um": hole_um,
+        "smoothing_um": smoothing_um,
+        "depth_um": depth_um,
+        "neck": neck,
+        "mean_volume_um3": mean_volume_um3,
+    }
+    options = InstanceOptions.parse(_read_json(options_file) if options_file else given)
+    found = label_instances(
+        [open_volume(path) for path in volumes],
+        Spacing.of(spacing_um) if spacing_um else None,
+        options,
+        probs=probs,
+        out=out,
+        block=block,
+    )
+    summary = _summary(found, out)
+    print(_line(summary))
+    if found.unit == "voxels":
+        print(
+            "spacing unknown: every length and volume is in voxels; "
+            "give --spacing-um Z Y X to have um"
+        )
+    if json_file:
+        json_file.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    from cellseg3d.core.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object of instance options")
+    return values
+
+
+def _summary(found: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401
+    counts = Counter(found.classes.tolist())
+    classes = [{"class": value, "objects": counts[value]} for value in sorted(counts)]
+    volumes = sorted(found.volumes.tolist())
+    return {
+        "file": str(out),
+        "objects": found.count,
+        "classes": classes,
+        "volume_unit": f"{found.unit}^3" if found.unit == "um" else "voxels",
+        "median_volume": volumes[len(volumes) // 2] if volumes else None,
+        "volumes": found.volumes.tolist(),
+        "dtype": str(found.volume.dtype),
+        "options": found.options.as_dict(),
+    }
+
+
+def _line(summary: dict[str, Any]) -> str:
+    text = f"{summary['file']}: {summary['objects']} objects"
+    if summary["objects"]:
+        median = f"{summary['median_volume']:.4g} {summary['volume_unit']}"
+        text += f", median volume {median}"
+    return f"{text} ({summary['dtype']}, {summary['options']['method']})"
