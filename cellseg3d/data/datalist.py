@@ -15,7 +15,6 @@ from cellseg3d.data.cases import (
     Datalist,
     LabelKind,
     Split,
-    case_stem,
     split_inner,
 )
 from cellseg3d.data.datalist_schema import parse_datalist
@@ -26,13 +25,11 @@ __all__ = [
     "Datalist",
     "LabelKind",
     "Split",
-    "case_stem",
     "class_names",
     "load_datalist",
     "num_classes",
     "parse_datalist",
     "resolve_datalist",
-    "split_inner",
     "write_datalist",
 ]
 

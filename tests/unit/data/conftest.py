@@ -1,28 +1,13 @@
-"""Small volumes whose voxels say where they lie."""
+"""Cases in memory and data sets on disk."""
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tifffile
+from coded_volumes import CODE
 
-from cellseg3d.data.intensity import IntensityScale
 from cellseg3d.data.volumes import LoadedCase
-
-# (raw - 0) / 3e5: keeps coded values apart and within the clip.
-CODE = IntensityScale("range", -3e5, 3e5)
-
-
-def coded(shape):
-    """Return float32 voxels that hold 10000 z + 100 y + x."""
-    z, y, x = np.ogrid[tuple(slice(0, size) for size in shape)]
-    return (10000 * z + 100 * y + x).astype(np.float32)
-
-
-def decoded(image):
-    """Return the codes that a scaled image holds, as integers."""
-    return np.rint(np.asarray(image, np.float64) * 3e5).astype(int)
 
 
 @pytest.fixture
