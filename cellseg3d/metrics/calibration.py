@@ -1,0 +1,264 @@
+"""How good probabilities are: ROC, the threshold to choose, and calibration.
+
+Choose a threshold on validation volumes, never on the ones that are scored with it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import LabelError
+from cellseg3d.metrics.contingency import NOT_ANNOTATED
+
+Floats = NDArray[np.float64]
+Criterion = Literal["dice", "youden"]
+# The smallest probability that a logarithm is taken of: float32 holds 1 - p no finer.
+_LEAST = 2.0**-24
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """What every threshold would find, from strict to lenient.
+
+    Parameters
+    ----------
+    thresholds : ndarray of float64, shape (n,)
+        Falling; a voxel is foreground when its probability is at least the threshold.
+        The first is infinite: nothing is foreground.
+    true_positives, false_positives : ndarray of int64, shape (n,)
+        Voxels at each threshold, rising.
+    """
+
+    thresholds: Floats
+    true_positives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+
+    @property
+    def true_positive_rate(self) -> Floats:
+        """Share of the true voxels found; NaN when there are none."""
+        return _rate(self.true_positives)
+
+    @property
+    def false_positive_rate(self) -> Floats:
+        """Share of the other voxels taken for true; NaN when there are none."""
+        return _rate(self.false_positives)
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the found voxels that are true; NaN where none is found."""
+        found = self.true_positives + self.false_positives
+        return np.where(found > 0, self.true_positives / np.maximum(found, 1), np.nan)
+
+    @property
+    def auc(self) -> float:
+        """The area under the curve; NaN unless both kinds of voxel occur."""
+        height = self.true_positive_rate
+        steps = np.diff(self.false_positive_rate)
+        return float((steps * (height[1:] + height[:-1]) / 2).sum())
+
+    @property
+    def dice(self) -> Floats:
+        """Dice at each threshold; NaN when there are no true voxels."""
+        positives = self.true_positives[-1]
+        total = self.true_positives + self.false_positives + positives
+        scores = 2 * self.true_positives / np.maximum(total, 1)
+        return scores if positives else np.full(len(scores), np.nan)
+
+    def choose(self, criterion: Criterion = "dice") -> float:
+        """Return the threshold that is best by a criterion.
+
+        Parameters
+        ----------
+        criterion : {"dice", "youden"}
+            The highest Dice, or the highest difference of the two rates (Youden
+            1950, doi:10.1002/1097-0142(1950)3:1<32::aid-cncr2820030106>3.0.co;2-3).
+
+        Returns
+        -------
+        float
+            The highest of equally good ones; NaN when it cannot be told.
+        """
+        if criterion == "dice":
+            quality = self.dice
+        else:
+            quality = self.true_positive_rate - self.false_positive_rate
+        if np.isnan(quality).all():
+            return float("nan")
+        return float(self.thresholds[int(np.nanargmax(quality))])
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often voxels of a stated probability are right.
+
+    Parameters
+    ----------
+    edges : ndarray of float64, shape (bins + 1,)
+        Equal-width bins, half-open, the last one closed.
+    confidence, frequency : ndarray of float64, shape (bins,)
+        Mean probability and share that is right; NaN in an empty bin.
+    count : ndarray of int64, shape (bins,)
+        Voxels in each bin.
+    """
+
+    edges: Floats
+    confidence: Floats
+    frequency: Floats
+    count: NDArray[np.int64]
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error: mean gap, weighted by voxels."""
+        filled = self.count > 0
+        if not filled.any():
+            return float("nan")
+        gap = np.abs(self.confidence[filled] - self.frequency[filled])
+        return float(np.average(gap, weights=self.count[filled]))
+
+
+def roc_curve(
+    probs: NDArray[Any], truth: NDArray[Any], value: int | None = None
+) -> RocCurve:
+    """Return what every threshold on the probability of one class would find.
+
+    Parameters
+    ----------
+    probs : ndarray of float, any shape, in [0, 1]
+        Probability of the class.
+    truth : ndarray of integers or bool, of the same shape
+        Class labels; 255 is not annotated.
+    value : int, optional
+        The class; every value above 0 when None.
+
+    Raises
+    ------
+    LabelError
+        If the shapes differ.
+    """
+    p, is_true = _flat(probs, truth, value)
+    order = np.argsort(-p, kind="stable")
+    ranked, positive = p[order], is_true[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))[: len(ranked)]
+    return RocCurve(
+        np.concatenate([[np.inf], ranked[last].astype(np.float64)]),
+        np.concatenate([[0], np.cumsum(positive)[last]]).astype(np.int64),
+        np.concatenate([[0], np.cumsum(~positive)[last]]).astype(np.int64),
+    )
+
+
+def reliability(
+    probs: NDArray[Any], truth: NDArray[Any], value: int | None = None, bins: int = 10
+) -> Reliability:
+    """Return how often the class is true where it is given a probability.
+
+    Parameters
+    ----------
+    probs, truth, value
+        As for `roc_curve`.
+    bins : int
+        Equal-width bins of [0, 1].
+
+    References
+    ----------
+    .. [1] Guo et al. 2017, arXiv:1706.04599
+    """
+    return _binned(*_flat(probs, truth, value), bins)
+
+
+def brier_score(
+    probs: NDArray[Any], truth: NDArray[Any], value: int | None = None
+) -> float:
+    """Return the mean squared error of the probability of one class, in [0, 1]."""
+    p, is_true = _flat(probs, truth, value)
+    return float(((p - is_true) ** 2).mean()) if len(p) else float("nan")
+
+
+def negative_log_likelihood(
+    probs: NDArray[Any], truth: NDArray[Any], value: int | None = None
+) -> float:
+    """Return the mean -log of the probability given to what is true, in nats."""
+    p, is_true = _flat(probs, truth, value)
+    if not len(p):
+        return float("nan")
+    given = np.where(is_true, p, 1 - p)
+    return float(-np.log(np.maximum(given, _LEAST)).mean())
+
+
+def class_calibration(
+    probs_kzyx: NDArray[Any], truth: NDArray[Any], bins: int = 10
+) -> dict[str, float]:
+    """Return the calibration of all classes together.
+
+    Parameters
+    ----------
+    probs_kzyx : ndarray of float, shape (K, Z, Y, X), in [0, 1]
+        Probability of each class, background first.
+    truth : ndarray of integers, shape (Z, Y, X)
+        Class labels below K; 255 is not annotated.
+    bins : int
+        Equal-width bins of the highest probability.
+
+    Returns
+    -------
+    dict
+        ``ece`` of the predicted class, ``nll`` in nats, ``brier`` summed over
+        classes (in [0, 2]); NaN when nothing is annotated.
+
+    Raises
+    ------
+    LabelError
+        If the shapes differ or a label has no class.
+    """
+    if probs_kzyx.shape[1:] != truth.shape:
+        message = f"probabilities {probs_kzyx.shape} do not fit labels {truth.shape}"
+        raise LabelError(message)
+    annotated = truth != NOT_ANNOTATED
+    p = probs_kzyx[:, annotated].astype(np.float64)
+    labels = truth[annotated].astype(np.int64)
+    if not len(labels):
+        return dict.fromkeys(("ece", "nll", "brier"), float("nan"))
+    if int(labels.max()) >= len(p):
+        message = f"label {int(labels.max())} has none of {len(p)} probabilities"
+        raise LabelError(message)
+    given = np.take_along_axis(p, labels[None], axis=0)[0]
+    right = p.argmax(axis=0) == labels
+    brier = (p**2).sum(axis=0) - 2 * given + 1
+    return {
+        "ece": _binned(p.max(axis=0), right, bins).ece,
+        "nll": float(-np.log(np.maximum(given, _LEAST)).mean()),
+        "brier": float(brier.mean()),
+    }
+
+
+def _binned(p: Floats, right: NDArray[np.bool_], bins: int) -> Reliability:
+    # p = 1 belongs to the last bin.
+    index = np.minimum((p * bins).astype(np.int64), bins - 1)
+    count = np.bincount(index, minlength=bins)
+    filled = np.where(count > 0, count, 1)
+    empty = np.where(count > 0, 0.0, np.nan)
+    return Reliability(
+        np.linspace(0, 1, bins + 1),
+        np.bincount(index, p, bins) / filled + empty,
+        np.bincount(index, right, bins) / filled + empty,
+        count,
+    )
+
+
+def _flat(
+    probs: NDArray[Any], truth: NDArray[Any], value: int | None
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return probability and truth of the annotated voxels, shape (n,)."""
+    if probs.shape != truth.shape:
+        message = f"probabilities {probs.shape} do not fit labels {truth.shape}"
+        raise LabelError(message)
+    annotated = truth != NOT_ANNOTATED
+    labels = truth[annotated]
+    is_true = labels > 0 if value is None else labels == value
+    return probs[annotated].astype(np.float64), is_true
+
+
+def _rate(counts: NDArray[np.int64]) -> Floats:
+    whole = counts[-1]
+    return counts / whole if whole else np.full(len(counts), np.nan)
