@@ -45,7 +45,9 @@ class DiceLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.batch = batch
-        self.over_classes = ClassMean(include_background, _weights(class_weights))
+        self.over_classes = ClassMean(
+            include_background, checked_weights(class_weights)
+        )
 
     def forward(
         self, logits: Tensor, label: Tensor, annotated: Annotated = None
@@ -83,7 +85,9 @@ class LogDiceLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.power, self.batch = power, batch
-        self.over_classes = ClassMean(include_background, _weights(class_weights))
+        self.over_classes = ClassMean(
+            include_background, checked_weights(class_weights)
+        )
 
     def forward(
         self, logits: Tensor, label: Tensor, annotated: Annotated = None
@@ -124,7 +128,9 @@ class TverskyLoss(nn.Module):
         super().__init__()
         self.prices = (float(false_alarm), float(miss))
         self.power, self.batch = power, batch
-        self.over_classes = ClassMean(include_background, _weights(class_weights))
+        self.over_classes = ClassMean(
+            include_background, checked_weights(class_weights)
+        )
 
     def forward(
         self, logits: Tensor, label: Tensor, annotated: Annotated = None
@@ -146,7 +152,7 @@ class CrossEntropyLoss(nn.Module):
 
     def __init__(self, *, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.class_weights = _weights(class_weights)
+        self.class_weights = checked_weights(class_weights)
 
     def forward(
         self, logits: Tensor, label: Tensor, annotated: Annotated = None
@@ -296,7 +302,8 @@ def _raised(loss: Tensor, power: float) -> Tensor:
     return loss if power == 1.0 else loss.clamp_min(1e-6) ** power
 
 
-def _weights(values: Sequence[float] | None) -> tuple[float, ...] | None:
+def checked_weights(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Return class weights, which must be >= 0 and not all 0, as a tuple."""
     if values is None:
         return None
     weights = tuple(float(value) for value in values)

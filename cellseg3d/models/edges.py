@@ -1,0 +1,181 @@
+"""Distances from each voxel of a label to the boundaries around it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cellseg3d.models.target import NOT_ANNOTATED
+
+Label = NDArray[Any]
+Distance = NDArray[np.float32]
+# Beyond this many sigmas a weight is below e**-8 of its height.
+_TAIL = 4.0
+
+
+def boundary_distance(
+    label: Label, sampling: Sequence[float] | None = None
+) -> Distance:
+    """Return how far each voxel lies from the nearest face between two classes.
+
+    Parameters
+    ----------
+    label : ndarray of integers, any number of dimensions
+        255 is not annotated: where a class meets it there is no boundary.
+    sampling : sequence of float, optional
+        Voxel edges in the unit wanted, one a dimension; 1 by default.
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        At least half a voxel; infinite where one class is all there is, and where
+        nothing is annotated.
+    """
+    distance = np.full(label.shape, np.inf, np.float32)
+    for value in np.unique(label[label != NOT_ANNOTATED]):
+        here = label == value
+        other = ~here & (label != NOT_ANNOTATED)
+        if other.any():
+            distance[here] = _to_face(other, sampling)[here]
+    return distance
+
+
+def gap_distance(
+    instances: Label, reach: float, sampling: Sequence[float] | None = None
+) -> Distance:
+    """Return the sum of distances to the two nearest objects: small between cells [1]_.
+
+    Parameters
+    ----------
+    instances : ndarray of integers
+        Object ids, 0 for background.
+    reach : float
+        Distances beyond it, in units of `sampling`, are not told from infinity.
+    sampling : sequence of float, optional
+        Voxel edges, one a dimension; 1 by default.
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        Infinite where fewer than two objects are within reach.
+
+    References
+    ----------
+    .. [1] Ronneberger et al. 2015, MICCAI, doi:10.1007/978-3-319-24574-4_28
+    """
+    edges = tuple(sampling or (1.0,) * instances.ndim)
+    margins = [int(np.ceil(reach / edge)) for edge in edges]
+    nearest = np.full((2, *instances.shape), np.inf, np.float32)
+    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+        if box is None:
+            continue
+        around = tuple(
+            slice(max(0, side.start - margin), side.stop + margin)
+            for side, margin in zip(box, margins, strict=True)
+        )
+        distance = ndimage.distance_transform_edt(
+            instances[around] != number, sampling=edges
+        ).astype(np.float32)
+        distance[distance > reach] = np.inf
+        first, second = nearest[0][around], nearest[1][around]
+        np.minimum(second, np.maximum(first, distance), out=second)
+        np.minimum(first, distance, out=first)
+    total: Distance = nearest[0] + nearest[1]
+    return total
+
+
+def signed_distance(
+    label: Label, value: int, sampling: Sequence[float] | None = None
+) -> Distance:
+    """Return how far each voxel lies outside (> 0) or inside (< 0) a class.
+
+    Parameters
+    ----------
+    label : ndarray of integers
+        255 is not annotated: where the class meets it there is no boundary.
+    value : int
+        The class.
+    sampling : sequence of float, optional
+        Voxel edges, one a dimension; 1 by default.
+
+    Returns
+    -------
+    ndarray of float32, same shape
+        0 everywhere when the class has no boundary, and where not annotated.
+    """
+    known = label != NOT_ANNOTATED
+    inside, outside = label == value, known & (label != value)
+    if not (inside.any() and outside.any()):
+        return np.zeros(label.shape, np.float32)
+    signed = np.where(inside, -_to_face(outside, sampling), _to_face(inside, sampling))
+    return np.where(known, signed, 0).astype(np.float32)
+
+
+def edge_weights(
+    label: Label,
+    *,
+    height: float = 10.0,
+    sigma: float = 5.0,
+    gaps: bool = False,
+    sampling: Sequence[float] | None = None,
+) -> Distance:
+    """Return a weight per voxel, 1 far from edges and 1 + height on them.
+
+    ``1 + height * exp(-d ** 2 / (2 * sigma ** 2))``, where d is the distance to the
+    nearest boundary or, with `gaps`, the sum of those to the two nearest objects, each
+    a connected region of one class, as in the U-Net of 2015.
+
+    Parameters
+    ----------
+    label : ndarray of integers
+        Classes; 255 is not annotated. For object ids, take `ridge` of `gap_distance`.
+    height, sigma : float
+        Of the ridge; sigma in units of `sampling`.
+    gaps : bool
+        Weigh the gaps between neighbours alone.
+    sampling : sequence of float, optional
+        Voxel edges, one a dimension; 1 by default.
+
+    Returns
+    -------
+    ndarray of float32, same shape
+    """
+    if gaps:
+        objects = _objects(np.where(label == NOT_ANNOTATED, 0, label))
+        distance = gap_distance(objects, _TAIL * sigma, sampling)
+    else:
+        distance = boundary_distance(label, sampling)
+    return ridge(distance, height=height, sigma=sigma)
+
+
+def ridge(distance: Distance, *, height: float = 10.0, sigma: float = 5.0) -> Distance:
+    """Return 1 + height * exp(-distance ** 2 / (2 * sigma ** 2)) as float32."""
+    weights: Distance = np.exp(-np.square(distance) / (2.0 * sigma**2))
+    return (1.0 + height * weights).astype(np.float32)
+
+
+def _objects(label: Label) -> NDArray[np.int32]:
+    objects = np.zeros(label.shape, np.int32)
+    for value in np.unique(label[label > 0]):
+        parts, _ = ndimage.label(label == value)
+        objects += np.where(parts > 0, parts + objects.max(), 0).astype(np.int32)
+    return objects
+
+
+def _to_face(mask: NDArray[np.bool_], sampling: Sequence[float] | None) -> Distance:
+    """Return how far each voxel's centre is from the box of the nearest of a mask."""
+    edges = (1.0,) * mask.ndim if sampling is None else tuple(sampling)
+    nearest = ndimage.distance_transform_edt(
+        ~mask, sampling=edges, return_distances=False, return_indices=True
+    )
+    squares = np.zeros(mask.shape, np.float32)
+    for axis, edge in enumerate(edges):
+        along = np.arange(mask.shape[axis]).reshape(
+            [-1 if dim == axis else 1 for dim in range(mask.ndim)]
+        )
+        steps = np.abs(nearest[axis] - along) - 0.5
+        squares += np.square(np.maximum(steps, 0) * edge, dtype=np.float32)
+    faces: Distance = np.sqrt(squares)
+    return faces
