@@ -139,6 +139,8 @@ def test_a_network_trains_on_three_labelled_slices(make_case):
         label[z] = image[z] > 0
     dataset = SampleDataset([make_case(image, label)], SPECS["2D"], 64)
     net = torch.nn.Conv2d(1, 2, 1)
+    for part in net.parameters():
+        torch.nn.init.zeros_(part)
     optimiser = torch.optim.SGD(net.parameters(), lr=20.0)
 
     losses = []
