@@ -63,11 +63,11 @@ def read_config(path: Path) -> Config:
     return values
 
 
-def compose(files: Sequence[Path]) -> Config:
+def compose(files: Sequence[Path], last: Mapping[str, Any] | None = None) -> Config:
     """Return fragments merged in order; a later file overrides an earlier one.
 
     Mappings merge key by key; everything else is replaced, and so is a mapping whose
-    ``_target_`` changes. ``a::b`` reaches inside.
+    ``_target_`` changes. ``a::b`` reaches inside. `last` overrides all files.
 
     Raises
     ------
@@ -78,6 +78,8 @@ def compose(files: Sequence[Path]) -> Config:
     for file in files:
         for key, value in read_config(file).items():
             _place(config, key, value, str(file))
+    for key, value in (last or {}).items():
+        _place(config, key, value, "overrides")
     return config
 
 
@@ -114,7 +116,7 @@ def override(config: Config, settings: Mapping[str, Any]) -> Config:
 
 def unread_keys(config: Config) -> list[str]:
     """Return the ids that nothing refers to and the arguments that no target takes."""
-    blocks = _ids(config)
+    blocks = split_ids(config)
     read = {key for key in ROOTS if key in blocks}
     waiting = list(read)
     while waiting:
@@ -136,6 +138,22 @@ def unread_keys(config: Config) -> list[str]:
     return unread
 
 
+def prune(config: Config) -> Config:
+    """Return a config without the ids that nothing refers to; arguments stay."""
+    ids = split_ids(config)
+    dropped = {name for name in unread_keys(config) if name in ids}
+    kept: Config = {}
+    for key, value in config.items():
+        if key in SECTIONS:
+            prefix = f"{key}{SEPARATOR}"
+            inner = {k: v for k, v in value.items() if prefix + k not in dropped}
+            if inner:
+                kept[key] = inner
+        elif key not in dropped:
+            kept[key] = value
+    return kept
+
+
 def check_read(config: Config, where: str) -> None:
     """Refuse a config that holds a key that nothing reads.
 
@@ -146,10 +164,24 @@ def check_read(config: Config, where: str) -> None:
     """
     unread = unread_keys(config)
     if unread:
-        first = unread[0].split(SEPARATOR)[-1]
-        hint = _hint(first, _all_names(config) - {first})
-        message = f"{where}: nothing reads {', '.join(map(repr, unread))}{hint}"
+        names = ", ".join(map(repr, unread))
+        message = f"{where}: nothing reads {names}{with_hint(unread[0], config)}"
         raise ConfigError(message)
+
+
+def with_hint(key: str, config: Config) -> str:
+    """Return ``"; did you mean ...?"`` for a key that nothing in a config reads."""
+    name = key.rsplit(SEPARATOR, maxsplit=1)[-1]
+    return _hint(name, _all_names(config) - {name})
+
+
+def split_ids(config: Config) -> Config:
+    """Return what can be referred to: top ids, and those inside the sections."""
+    ids = {key: value for key, value in config.items() if key not in SECTIONS}
+    for section in SECTIONS:
+        inner = config.get(section, {})
+        ids |= {f"{section}{SEPARATOR}{key}": value for key, value in inner.items()}
+    return ids
 
 
 def target_parameters(target: str) -> set[str] | None:
@@ -251,15 +283,6 @@ def _takes_any(node: Any) -> bool:  # noqa: ANN401
     """Whether a target takes keys that only it knows, and checks them itself."""
     target = node.get("_target_") if isinstance(node, dict) else None
     return target is not None and target_parameters(str(target)) is None
-
-
-def _ids(config: Config) -> Config:
-    """Return what can be referred to: top ids, and those inside the sections."""
-    ids = {key: value for key, value in config.items() if key not in SECTIONS}
-    for section in SECTIONS:
-        inner = config.get(section, {})
-        ids |= {f"{section}{SEPARATOR}{key}": value for key, value in inner.items()}
-    return ids
 
 
 def _references(value: Any) -> Iterator[list[str]]:  # noqa: ANN401

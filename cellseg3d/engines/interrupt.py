@@ -3,17 +3,23 @@
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
+from typing import Any, Protocol
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.engines.workflow import Workflow
 
-from cellseg3d.engines.checkpoints import Checkpoints
-
 logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Saver(Protocol):
+    """What can be saved in the middle of a training."""
+
+    def save(self, engine: Any, /) -> None: ...  # noqa: ANN401, D102
 
 
 class Interrupt:
@@ -23,12 +29,12 @@ class Interrupt:
 
     Parameters
     ----------
-    checkpoints : Checkpoints
-        What saves the state.
+    savers : sequence of object
+        Each with ``save(engine)``, such as the checkpoints.
     """
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
+    def __init__(self, savers: Sequence[Saver]) -> None:
+        self.savers = list(savers)
         self.asked_by: int | None = None
         self._before: dict[int, object] = {}
 
@@ -49,7 +55,8 @@ class Interrupt:
         """
         if not self._asked(engine):
             return
-        self.checkpoints.save(engine)
+        for saver in self.savers:
+            saver.save(engine)
         self._restore(engine)
         message = f"stopped at step {engine.state.iteration}; resume with --resume"
         raise KeyboardInterrupt(message)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.inference.engine import memory_layout, spatial_dims
+from cellseg3d.inference.engine import memory_layout
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -71,9 +71,15 @@ def place_network(
     """
     network = network.to(device)
     if channels_last:
-        layout = memory_layout(spatial_dims(network))
+        layout = memory_layout(_spatial_dims(network))
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
     if idist.get_world_size() == 1:
         return network
     ids = [torch.device(device).index] if torch.device(device).type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=ids)
+
+
+def _spatial_dims(network: nn.Module) -> int:
+    """Return 2 or 3: a weight has two axes more than its image."""
+    weights = (weight.ndim - 2 for weight in network.parameters())
+    return 3 if 3 in weights else 2

@@ -1,7 +1,7 @@
 """A training from start to end: lock, resume, run, record."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from monai.engines.trainer import SupervisedTrainer
 from monai.engines.workflow import Workflow
 
 from cellseg3d.core.errors import CellSegError
+from cellseg3d.data.volumes import LoadedFold
 from cellseg3d.engines.checkpoints import Checkpoints
 from cellseg3d.engines.history import History
 from cellseg3d.engines.lock import RunLock
@@ -51,8 +52,8 @@ def run_training(
     history: History,
     run_dir: str,
     *,
-    facts: Mapping[str, Any] | None = None,
-    warnings: Sequence[str] = (),
+    data: LoadedFold | None = None,
+    seed: int | None = None,
 ) -> None:
     """Train, in a folder that belongs to this run, and record what it was and cost.
 
@@ -64,10 +65,10 @@ def run_training(
     history : History
     run_dir : str
         Where lock, checkpoints and ``run.json`` lie.
-    facts : mapping, optional
-        What else the record shall hold, such as seed and data hashes.
-    warnings : sequence of str
-        Of the fold; the record repeats them.
+    data : LoadedFold, optional
+        Whose cases, content hashes and warnings the record repeats.
+    seed : int, optional
+        For the record.
 
     Raises
     ------
@@ -80,8 +81,8 @@ def run_training(
         _run(trainer, checkpoints)
         return
     with RunLock(Path(run_dir)):
-        record = RunRecord(run_dir, facts)
-        record.start(warnings=list(warnings))
+        record = RunRecord(run_dir, {"seed": seed, **_data_facts(data)})
+        record.start()
         state, step = "failed", _step_of(trainer)
         try:
             _run(trainer, checkpoints)
@@ -102,6 +103,21 @@ def run_training(
                 history=history.rows,
                 skipped_batches=step.skipped if step is not None else [],
             )
+
+
+def _data_facts(data: LoadedFold | None) -> dict[str, Any]:
+    if data is None:
+        return {}
+    sides = {"training": data.training, "validation": data.validation}
+    return {
+        "data": {
+            "datalist": str(data.datalist.where),
+            "classes": list(data.datalist.classes),
+            **{side: [case.name for case in cases] for side, cases in sides.items()},
+            "content": data.hashes,
+        },
+        "warnings": list(data.warnings),
+    }
 
 
 def _run(trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:

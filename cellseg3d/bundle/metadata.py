@@ -1,0 +1,83 @@
+"""``metadata.json``: what a bundle eats, what it answers, what it needs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cellseg3d.bundle.compose import Config
+from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.core.input_spec import InputSpec
+
+# Sizes that a network is verified on are multiples of this; it takes any other too.
+SIDE = 16
+
+
+def build_metadata(
+    base: Mapping[str, Any],
+    spec: InputSpec | Mapping[str, Any],
+    facts: ModelFacts | Mapping[str, Any],
+    name: str,
+    title: str,
+) -> Config:
+    """Return a bundle's metadata.
+
+    Parameters
+    ----------
+    base : mapping
+        What all bundles say: versions, authors, use.
+    spec : InputSpec or mapping
+        Shapes the network's input.
+    facts : ModelFacts or mapping
+        Names the classes and the spacing.
+    name, title : str
+        The bundle's name and one line about it.
+    """
+    shape = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
+    known = ModelFacts.parse(facts)
+    channels = {str(index): label for index, label in enumerate(known.classes)}
+    classes = ", ".join(f"{index} {label}" for index, label in channels.items())
+    return {
+        **base,
+        "name": name,
+        "description": f"{title}; {shape.kind} input, {known.num_classes} classes",
+        "label_classes": f"{classes}, 255 not annotated",
+        "pred_classes": f"{known.num_classes} channels of logits: {classes}",
+        "spacing_um": list(known.spacing_um) if known.spacing_um else None,
+        "network_data_format": {
+            "inputs": {"image": _image(shape, known)},
+            "outputs": {"pred": _prediction(shape, known, channels)},
+        },
+    }
+
+
+def _image(spec: InputSpec, facts: ModelFacts) -> Config:
+    middle = spec.in_channels // 2
+    names = {
+        str(index): "image" if index == middle else f"slice {index - middle:+d}"
+        for index in range(spec.in_channels)
+    }
+    return {
+        "type": "image",
+        "format": "lac" if facts.intensity_unit == "1/um" else "intensity",
+        "modality": "tomogram",
+        "num_channels": spec.in_channels,
+        "spatial_shape": [f"{SIDE}*n"] * spec.spatial_dims,
+        "dtype": "float32",
+        "value_range": [-3, 3],
+        "is_patch_data": spec.spatial_dims == 3,
+        "channel_def": names,
+    }
+
+
+def _prediction(
+    spec: InputSpec, facts: ModelFacts, channels: Mapping[str, str]
+) -> Config:
+    return {
+        "type": "image",
+        "format": "segmentation",
+        "num_channels": facts.num_classes,
+        "spatial_shape": [f"{SIDE}*n"] * spec.spatial_dims,
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": spec.spatial_dims == 3,
+        "channel_def": dict(channels),
+    }

@@ -1,0 +1,216 @@
+"""Load a trained model from a bundle or run folder without running its code."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+from torch import nn
+
+from cellseg3d.bundle.compose import Config, read_config
+from cellseg3d.bundle.facts import MODELS, WEIGHTS, ModelFacts
+from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.models.checkpoint import Weights, load_weights
+
+logger = logging.getLogger(__name__)
+# What a model's own blocks may build; nothing here reads, writes or runs anything.
+ALLOWED = (
+    "cellseg3d.bundle.facts.ModelFacts",
+    "cellseg3d.bundle.facts.network_for",
+    "cellseg3d.data.intensity.IntensityScale",
+    "cellseg3d.models.",
+    "monai.networks.nets.",
+    "monai.networks.blocks.",
+    "torch.nn.",
+)
+# What a whole config of ours may name, and the expressions that it may hold.
+TRUSTED = ("cellseg3d.", "monai.", "torch.", "ignite.")
+_CANDIDATES = (WEIGHTS, "last.safetensors", "model.pt")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network with its weights, and all that its training fixed.
+
+    Parameters
+    ----------
+    name : str
+        The bundle's name.
+    path : Path
+        Where it was loaded from.
+    network : Module
+        Float32, in evaluation mode, on the CPU; (N, C, ...) in, logits (N, K, ...)
+        out.
+    spec : InputSpec
+    classes : tuple of str
+        Names of the K classes, background first.
+    intensity : IntensityScale
+        How raw intensities are scaled.
+    spacing_um : Spacing or None
+        Voxel edges of the training volumes; None when unknown.
+    window : mapping
+        Core, halo, axes of the windows.
+    sha256 : str
+        Hash of the weights.
+    warnings : tuple of str
+        What the user should be told.
+    """
+
+    name: str
+    path: Path
+    network: nn.Module
+    spec: InputSpec
+    classes: tuple[str, ...]
+    intensity: Any
+    spacing_um: Spacing | None
+    window: Mapping[str, Any]
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+
+def load_model(place: str | Path) -> TrainedModel:
+    """Return the trained model of a bundle or run folder.
+
+    Only the blocks that describe the network and its input are built, from names on
+    a short list; expressions are refused; weights are tensors alone.
+
+    Parameters
+    ----------
+    place : str or Path
+        A folder, or the name of a bundle that came along.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is no bundle, or names code that is not on the list.
+    InputError
+        If it holds no weights yet, or they cannot be used.
+    """
+    path = find_bundle(place)
+    config = read_config(path / "configs" / "inference.json")
+    metadata = read_config(path / "configs" / "metadata.json")
+    weights = _weights(path)
+    stored = weights.metadata.get("facts")
+    if stored is not None:
+        config["facts"] = stored
+    elif "default_facts" in config:
+        config["facts"] = config["default_facts"]
+    facts = ModelFacts.parse(_build(config, "facts", path))
+    config["facts"] = facts.as_dict()
+    network = _build(config, "network_def", path)
+    if not isinstance(network, nn.Module):
+        message = f"{path}: network_def builds a {type(network).__name__}, no network"
+        raise ConfigError(message)
+    checked = load_weights(weights.path, network)
+    network.load_state_dict(checked.tensors)
+    spacing = facts.spacing_um
+    return TrainedModel(
+        name=str(metadata.get("name", path.name)),
+        path=path,
+        network=network.eval(),
+        spec=InputSpec.parse(_build(config, "spec", path)),
+        classes=facts.classes,
+        intensity=_build(config, "intensity", path),
+        spacing_um=None if spacing is None else Spacing.of(spacing),
+        window=_build(config, "window", path),
+        sha256=weights.sha256,
+        warnings=weights.warnings,
+    )
+
+
+def refuse_foreign_code(config: Path) -> None:
+    """Refuse a config whose ``_target_`` names lie outside cellseg3d, MONAI and torch.
+
+    Expressions (``$...``) are left to MONAI, so this is for a user's own bundles.
+
+    Raises
+    ------
+    ConfigError
+        Names the target.
+    """
+    for target in _targets(read_config(config)):
+        if not target.startswith(TRUSTED):
+            message = (
+                f"{config}: _target_ {target!r} is neither of cellseg3d nor of MONAI, "
+                "Ignite or torch; run foreign bundles with python -m monai.bundle"
+            )
+            raise ConfigError(message)
+
+
+def _weights(path: Path) -> Weights:
+    for name in _CANDIDATES:
+        file = path / MODELS / name
+        if file.is_file() or file.with_name(f"{name}.prev").is_file():
+            return load_weights(file)
+    message = (
+        f"{path / MODELS}: holds no weights; train first: cellseg3d train --bundle "
+        f"{path.name} --data DATALIST --out RUN, then predict with --bundle RUN"
+    )
+    raise InputError(message)
+
+
+def _build(config: Config, key: str, path: Path) -> Any:  # noqa: ANN401
+    """Return what one id of a config describes."""
+    if key not in config:
+        raise ConfigError(f"{path}: configs/inference.json has no {key!r}")
+    return _value(config[key], config, path, depth=0)
+
+
+def _value(value: Any, config: Config, path: Path, depth: int) -> Any:  # noqa: ANN401
+    if depth > 50:
+        raise ConfigError(f"{path}: configs/inference.json refers to itself")
+    if isinstance(value, str):
+        return _text(value, config, path, depth)
+    if isinstance(value, list):
+        return [_value(item, config, path, depth + 1) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    arguments = {
+        key: _value(item, config, path, depth + 1)
+        for key, item in value.items()
+        if key != "_target_"
+    }
+    if "_target_" not in value:
+        return arguments
+    target = str(value["_target_"])
+    if not target.startswith(ALLOWED):
+        message = (
+            f"{path}: _target_ {target!r} is not among what a model may be built of "
+            f"({', '.join(ALLOWED)}); nothing was run"
+        )
+        raise ConfigError(message)
+    found = locate(target)
+    if not callable(found):
+        raise ConfigError(f"{path}: _target_ {target!r}: there is no such thing")
+    try:
+        return found(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {target}: {error}") from error
+
+
+def _text(value: str, config: Config, path: Path, depth: int) -> Any:  # noqa: ANN401
+    if value.startswith(("$", "%")):
+        message = f"{path}: the expression {value!r} is not run; write out its value"
+        raise ConfigError(message)
+    if not value.startswith("@"):
+        return value
+    node: Any = config
+    for name in value[1:].replace("#", "::").split("::"):
+        if not isinstance(node, Mapping) or name not in node:
+            raise ConfigError(f"{path}: {value!r} refers to nothing")
+        node = node[name]
+    return _value(node, config, path, depth + 1)
+
+
+def _targets(value: Any) -> list[str]:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        own = [str(value["_target_"])] if "_target_" in value else []
+        return own + [name for item in value.values() for name in _targets(item)]
+    if isinstance(value, list):
+        return [name for item in value for name in _targets(item)]
+    return []

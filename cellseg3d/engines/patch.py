@@ -1,0 +1,66 @@
+"""How large a training crop is, from the volumes and their spacing."""
+
+from collections.abc import Sequence
+
+from cellseg3d.core.axes import axis_index
+from cellseg3d.core.input_spec import InputSpec
+
+# A crop of so many voxels holds the context of a cell's parts and, twice in a batch,
+# trains a small U-Net in under a second a step on two cores.
+VOXELS_3D = 80**3
+SIDE_2D = 256
+# Sides are multiples of this where the volume has room for it.
+MULTIPLE = 16
+
+
+def choose_patch(
+    spec: InputSpec,
+    shapes: Sequence[Sequence[int]],
+    spacing_um: Sequence[float] | None = None,
+) -> tuple[int, ...]:
+    """Return a patch that fits every volume and is about as long in um on each side.
+
+    What a thin volume leaves over along one axis goes to the others.
+
+    Parameters
+    ----------
+    spec : InputSpec
+        Its dimensions and axis; its patch counts for nothing.
+    shapes : sequence of (Z, Y, X)
+        Of the training volumes, voxels.
+    spacing_um : three floats (z, y, x), optional
+        Voxel edges; None counts as cubes.
+
+    Returns
+    -------
+    tuple of int
+        Multiples of 16, or of 4 or 1 where a volume is thinner than 32 or 8.
+    """
+    smallest = [min(shape[axis] for shape in shapes) for axis in range(3)]
+    if spec.spatial_dims == 2:
+        across = axis_index(spec.axis)
+        sides = [size for axis, size in enumerate(smallest) if axis != across]
+        return tuple(_fit(SIDE_2D, size) for size in sides)
+    lengths = list(spacing_um or (1.0, 1.0, 1.0))
+    patch = [0, 0, 0]
+    budget = float(VOXELS_3D)
+    # Axes with the least room first; the rest shares what is left of the budget.
+    order = sorted(range(3), key=lambda axis: smallest[axis] * lengths[axis])
+    for place, axis in enumerate(order):
+        left = order[place:]
+        volume_um3 = budget
+        for other in left:
+            volume_um3 *= lengths[other]
+        side_um = volume_um3 ** (1 / len(left))
+        patch[axis] = _fit(side_um / lengths[axis], smallest[axis])
+        budget /= patch[axis]
+    return tuple(patch)
+
+
+def _fit(wanted: float, size: int) -> int:
+    """Return the multiple nearest to `wanted` that fits into `size`."""
+    if size < 8:
+        return max(1, size)
+    multiple = MULTIPLE if size >= 2 * MULTIPLE else 4
+    most = size // multiple * multiple
+    return max(multiple, min(most, round(wanted / multiple) * multiple))

@@ -1,0 +1,195 @@
+"""Make a run folder: a bundle whose configs are resolved for one data set."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.bundle.assemble import write_config
+from cellseg3d.bundle.compose import Config, check_read, override, prune, read_config
+from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.bundle.metadata import build_metadata
+from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.data.cases import Datalist, split_inner
+from cellseg3d.data.datalist import load_datalist
+from cellseg3d.engines.facts import facts_of_datalist
+from cellseg3d.engines.patch import choose_patch
+from cellseg3d.io.registry import open_volume
+
+# With a time budget the clock ends the training, not the epochs.
+_ENDLESS = 100_000
+# What training, inference and evaluation must agree on.
+SHARED = ("facts", "spec", "window", "intensity", "network_def")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user says about a training; None leaves the bundle's word.
+
+    Parameters
+    ----------
+    fold : int or str, optional
+        Number of the fold, or the group that validates.
+    epochs : int, optional
+    minutes : float, optional
+        Time budget, validation included.
+    seed, workers : int, optional
+    device, precision : str, optional
+    pretrained : Path, optional
+        Weights to begin with.
+    progress : bool
+    settings : mapping of str to object
+        Any other key of the config.
+    """
+
+    fold: int | str | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+    seed: int | None = None
+    workers: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    pretrained: Path | None = None
+    progress: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the config keys that these options set."""
+        epochs = self.epochs
+        if self.minutes is not None and epochs is None:
+            epochs = _ENDLESS
+        pretrained = None if self.pretrained is None else str(self.pretrained.resolve())
+        named = {
+            "fold": self.fold,
+            "max_minutes": self.minutes,
+            "train::trainer::max_epochs": epochs,
+            "seed": self.seed,
+            "train::dataloader::workers": self.workers,
+            "device::name": self.device,
+            "precision": self.precision,
+            "pretrained": pretrained,
+        }
+        chosen = {key: value for key, value in named.items() if value is not None}
+        return {**chosen, "progress": self.progress, **self.settings}
+
+
+def create_run(
+    bundle: Path, data: str | Path, out: Path, options: TrainOptions
+) -> Path:
+    """Write a run folder and return its training config.
+
+    Parameters
+    ----------
+    bundle : Path
+        The bundle to train.
+    data : str or Path
+        A datalist, or a folder of volumes and labels.
+    out : Path
+        The run folder; empty, or not there yet.
+    options : TrainOptions
+
+    Raises
+    ------
+    EnvironmentFault
+        If the folder holds something.
+    ConfigError
+        If an option names a key that nothing reads.
+    InputError
+        If the data set cannot be read.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        message = f"{out}: is not empty; go on with --resume, or choose another folder"
+        raise EnvironmentFault(message)
+    datalist = load_datalist(data)
+    files = _configs_of(bundle)
+    facts = facts_of_datalist(datalist)
+    base = override(files["train"], _for_data(datalist, facts, files["train"]))
+    train = override(base, options.overrides())
+    check_read(prune(train), str(bundle / "configs" / "train.json"))
+    _write_run(out, bundle, files, prune(train), facts)
+    return out / "configs" / "train.json"
+
+
+def reopen_run(out: Path, options: TrainOptions) -> Path:
+    """Return the training config of a run folder, set to go on.
+
+    Options given anew replace those of the run.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is no run.
+    """
+    path = out / "configs" / "train.json"
+    if not path.is_file():
+        message = f"{out}: holds no configs/train.json, so there is nothing to resume"
+        raise ConfigError(message)
+    config = override(read_config(path), {**options.overrides(), "resume": True})
+    write_config(path, config)
+    return path
+
+
+def _configs_of(bundle: Path) -> dict[str, Config]:
+    names = ("train", "inference", "evaluate", "metadata")
+    return {name: read_config(bundle / "configs" / f"{name}.json") for name in names}
+
+
+def _for_data(datalist: Datalist, facts: ModelFacts, train: Config) -> dict[str, Any]:
+    spec = InputSpec.parse(train["spec"])
+    patch = choose_patch(spec, _shapes(datalist), facts.spacing_um)
+    return {
+        "dataset_dir": str(Path(datalist.path or ".").resolve()),
+        "facts": {
+            "_target_": "cellseg3d.bundle.facts.ModelFacts",
+            **facts.as_dict(),
+        },
+        "spec::patch_shape": list(patch),
+        "initialize": [
+            item for item in train["initialize"] if "ensure_dataset" not in str(item)
+        ],
+    }
+
+
+def _shapes(datalist: Datalist) -> list[Sequence[int]]:
+    shapes: list[Sequence[int]] = []
+    for case in datalist.cases:
+        if case.label is not None and case.split in (None, "training"):
+            file, inner = split_inner(case.image)
+            shapes.append(open_volume(file, inner=inner).shape)
+    if not shapes:
+        message = f"{datalist.where}: holds no labelled case to train on"
+        raise ConfigError(message)
+    return shapes
+
+
+def _write_run(
+    out: Path, bundle: Path, files: dict[str, Config], train: Config, facts: ModelFacts
+) -> None:
+    metadata = files["metadata"]
+    title = str(metadata["description"]).split(";")[0]
+    name = str(metadata["name"])
+    shared = {key: train[key] for key in SHARED}
+    written = {
+        "train": train,
+        "inference": prune({**files["inference"], **shared}),
+        "evaluate": prune(
+            {
+                **files["evaluate"],
+                **shared,
+                "dataset_dir": train["dataset_dir"],
+                "fold": train["fold"],
+                "initialize": train["initialize"][:1],
+            }
+        ),
+        "metadata": build_metadata(metadata, train["spec"], facts, name, title),
+    }
+    (out / "configs").mkdir(parents=True, exist_ok=True)
+    for file, config in written.items():
+        write_config(out / "configs" / f"{file}.json", config)
+    for extra in ("configs/logging.conf", "LICENSE", "docs/README.md"):
+        if (bundle / extra).is_file():
+            (out / extra).parent.mkdir(exist_ok=True)
+            shutil.copyfile(bundle / extra, out / extra)
+    (out / "models").mkdir(exist_ok=True)

@@ -1,0 +1,87 @@
+"""Train a bundle on a data set: what the command line and Python call."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.bundle.model import refuse_foreign_code
+from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.engines.run_folder import TrainOptions, create_run, reopen_run
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    bundle: str | Path,
+    data: str | Path,
+    out: str | Path,
+    options: TrainOptions | None = None,
+) -> Path:
+    """Train a bundle on a data set and return the run folder, itself a bundle.
+
+    Parameters
+    ----------
+    bundle : str or Path
+        A bundle's folder or the name of one that came along.
+    data : str or Path
+        A datalist, or a folder of volumes and labels.
+    out : str or Path
+        The run folder; empty, or not there yet.
+    options : TrainOptions, optional
+
+    Raises
+    ------
+    CellSegError
+        In the words of what went wrong.
+    KeyboardInterrupt
+        If a signal asked it to stop; `resume` goes on.
+    """
+    folder = Path(out)
+    config = create_run(find_bundle(bundle), data, folder, options or TrainOptions())
+    run_config(config)
+    return folder
+
+
+def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
+    """Go on with the training in a run folder; the same bits as without the stop.
+
+    Parameters
+    ----------
+    out : str or Path
+        The run folder.
+    options : TrainOptions, optional
+        What shall be different, such as more epochs.
+    """
+    folder = Path(out)
+    run_config(reopen_run(folder, options or TrainOptions()))
+    return folder
+
+
+def run_config(config: Path, **overrides: Any) -> None:  # noqa: ANN401
+    """Run a bundle's training config as ``python -m monai.bundle run`` does.
+
+    Parameters
+    ----------
+    config : Path
+        ``configs/train.json``.
+    **overrides
+        Ids to other values.
+    """
+    from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
+
+    refuse_foreign_code(config)
+    with warnings.catch_warnings():
+        # MONAI warns that configs can run code; that has just been looked at.
+        warnings.simplefilter("ignore", UserWarning)
+        workflow = ConfigWorkflow(
+            config_file=str(config),
+            workflow_type="train",
+            logging_file=False,
+            **overrides,
+        )
+    workflow.initialize()
+    try:
+        workflow.run()
+    finally:
+        workflow.finalize()
