@@ -1,0 +1,208 @@
+"""What a biologist measures of each object, in physical units.
+
+Every measure follows from the sums of one pass over the voxels. The equivalent
+ellipsoid has the object's volume moments: its axes are ``2 sqrt(5 v)`` long for the
+eigenvalues v of the covariance of the object's points, the extent of the voxels
+themselves included, so that one voxel has axes too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import LabelError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import ArrayLike
+from cellseg3d.metrics.contingency import slabs
+from cellseg3d.metrics.object_sums import Floats, ObjectSums, sum_objects
+
+Table = dict[str, NDArray[Any]]
+
+
+def measure_objects(
+    labels: ArrayLike,
+    spacing: Spacing | None = None,
+    image: ArrayLike | None = None,
+) -> Table:
+    """Measure every object of a volume of ids.
+
+    Parameters
+    ----------
+    labels : array or lazy array of integers, shape (Z, Y, X)
+        Object ids; 0 is no object.
+    spacing : Spacing, optional
+        Voxel edges in um. When None, every length in um is NaN; what needs no unit
+        is measured in voxels that are taken for cubes.
+    image : array or lazy array, shape (Z, Y, X), optional
+        Intensities, such as LAC in 1/um.
+
+    Returns
+    -------
+    dict of ndarray, each of shape (n,)
+        One row an object, by rising id. ``id``; ``voxels``, ``volume_um3``;
+        ``surface_area_um2`` of the marching-cubes mesh, ``surface_area_crofton_um2``;
+        ``sphericity`` (of the Crofton area; 1 for a ball), ``elongation`` (longest
+        axis over shortest; 1 for a ball); ``axis1_um`` to ``axis3_um``, longest
+        first, and their directions ``axis1_z`` ... ``axis3_x``; ``z0`` ... ``x1``, the
+        half-open bounding box in voxels; ``centroid_z_um`` ..., from the corner of
+        the first voxel; ``touches_border``, ``border_distance_um`` from the box to
+        the border of the volume; ``mean_intensity``, ``sd_intensity``.
+
+    Raises
+    ------
+    LabelError
+        If labels are not integers >= 0, or the image has another shape.
+    """
+    if image is not None and tuple(image.shape) != tuple(labels.shape):
+        message = f"image {tuple(image.shape)} does not fit labels {labels.shape}"
+        raise LabelError(message)
+    shift = 0.0 if image is None else _typical(image)
+    sums = sum_objects(labels, spacing, image, shift)
+    edges = spacing or Spacing(1, 1, 1)
+    table: Table = {"id": sums.ids, "voxels": sums.voxels}
+    table |= _sizes(sums, edges)
+    table |= _axes(sums, edges)
+    table |= _places(sums, edges, labels.shape)
+    if spacing is None:
+        unknown = np.full(len(sums.ids), np.nan)
+        table |= {
+            name: unknown for name in table if name.endswith(("_um", "_um2", "_um3"))
+        }
+    if image is not None:
+        mean = sums.intensity[:, 0] / sums.voxels
+        variance = sums.intensity[:, 1] / sums.voxels - mean**2
+        table["mean_intensity"] = mean + shift
+        table["sd_intensity"] = np.sqrt(np.maximum(variance, 0))
+    return table
+
+
+def summarise_objects(table: Table, by: str) -> list[dict[str, Any]]:
+    """Return a summary of the objects that share a value in one column.
+
+    Parameters
+    ----------
+    table : dict of ndarray
+        As `measure_objects` returns it, with the column `by`, such as ``"class"`` or
+        ``"parent"``.
+    by : str
+        A column.
+
+    Returns
+    -------
+    list of dict
+        For each value: ``n``, ``n_touching_border``, and of volume, surface area,
+        sphericity, elongation and intensity the mean, standard deviation (NaN for
+        n < 2) and median; ``total_volume_um3``.
+    """
+    values, group = np.unique(table[by], return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(len(values) + 1))
+    return [
+        {by: value, **_summary(table, order[low:high])}
+        for value, low, high in zip(values.tolist(), bounds, bounds[1:], strict=False)
+    ]
+
+
+SUMMARISED = (
+    "voxels",
+    "volume_um3",
+    "surface_area_um2",
+    "sphericity",
+    "elongation",
+    "mean_intensity",
+)
+
+
+def _summary(table: Mapping[str, NDArray[Any]], rows: NDArray[Any]) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "n": len(rows),
+        "n_touching_border": int(table["touches_border"][rows].sum()),
+        "total_volume_um3": float(table["volume_um3"][rows].sum()),
+    }
+    for name in (name for name in SUMMARISED if name in table):
+        values = table[name][rows].astype(np.float64)
+        sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+        summary |= {
+            f"{name}_mean": float(values.mean()),
+            f"{name}_sd": sd,
+            f"{name}_median": float(np.median(values)),
+        }
+    return summary
+
+
+def _sizes(sums: ObjectSums, spacing: Spacing) -> Table:
+    volume = sums.voxels * spacing.voxel_volume_um3
+    mesh, crofton = sums.areas.T
+    ball = np.cbrt(36 * np.pi * volume**2)
+    return {
+        "volume_um3": volume,
+        "surface_area_um2": mesh,
+        "surface_area_crofton_um2": crofton,
+        # The estimate of a few voxels may pass that of the ball of their volume.
+        "sphericity": np.minimum(1.0, ball / np.maximum(crofton, 1e-300)),
+    }
+
+
+def _axes(sums: ObjectSums, spacing: Spacing) -> Table:
+    lengths, directions = principal_axes(sums, spacing)
+    table: Table = {"elongation": lengths[:, 0] / lengths[:, 2]}
+    for axis in range(3):
+        table[f"axis{axis + 1}_um"] = lengths[:, axis]
+    for axis in range(3):
+        for column, letter in enumerate("zyx"):
+            table[f"axis{axis + 1}_{letter}"] = directions[:, axis, column]
+    return table
+
+
+def principal_axes(sums: ObjectSums, spacing: Spacing) -> tuple[Floats, Floats]:
+    """Return the axes of the equivalent ellipsoids.
+
+    Returns
+    -------
+    lengths : ndarray of float64, shape (n, 3)
+        Full lengths in um, longest first.
+    directions : ndarray of float64, shape (n, 3, 3)
+        Unit vectors (z, y, x) of each axis, the greatest component positive.
+    """
+    edges = np.asarray(spacing.zyx)
+    n = sums.voxels[:, None]
+    mean = sums.first / n
+    covariance = np.zeros((len(sums.ids), 3, 3))
+    pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    for column, (a, b) in enumerate(pairs):
+        value = sums.second[:, column] / n[:, 0] - mean[:, a] * mean[:, b]
+        # A voxel is no point: a uniform edge of 1 has the variance 1/12.
+        value = (np.maximum(value, 0) + 1 / 12 if a == b else value) * (
+            edges[a] * edges[b]
+        )
+        covariance[:, a, b] = covariance[:, b, a] = value
+    variances, vectors = np.linalg.eigh(covariance)
+    lengths = 2 * np.sqrt(5 * np.maximum(variances[:, ::-1], 1e-300))
+    directions = np.swapaxes(vectors, 1, 2)[:, ::-1]
+    largest = np.abs(directions).argmax(axis=2)[..., None]
+    sign = np.sign(np.take_along_axis(directions, largest, axis=2))
+    return lengths, directions * np.where(sign == 0, 1, sign)
+
+
+def _places(sums: ObjectSums, spacing: Spacing, shape: tuple[int, ...]) -> Table:
+    edges = np.asarray(spacing.zyx)
+    table: Table = {}
+    for axis, letter in enumerate("zyx"):
+        table[f"{letter}0"] = sums.lowest[:, axis]
+        table[f"{letter}1"] = sums.highest[:, axis] + 1
+    centre = (sums.first / sums.voxels[:, None] + 0.5) * edges
+    for axis, letter in enumerate("zyx"):
+        table[f"centroid_{letter}_um"] = centre[:, axis]
+    gaps = np.minimum(sums.lowest, np.asarray(shape) - 1 - sums.highest)
+    # Every object of a single slice reaches both of its faces; that says nothing.
+    thick = [axis for axis in range(3) if shape[axis] > 1] or [0, 1, 2]
+    table["touches_border"] = (gaps[:, thick] == 0).any(axis=1)
+    table["border_distance_um"] = (gaps * edges)[:, thick].min(axis=1)
+    return table
+
+
+def _typical(image: ArrayLike) -> float:
+    """Return the mean of the first slab of an image, near which its values lie."""
+    return float(np.asarray(image[next(slabs(image))], np.float64).mean())
