@@ -86,7 +86,7 @@ class History:
         self._losses = [float(loss) for loss in state["losses"]]
 
     def _step(self, engine: SupervisedTrainer) -> None:
-        loss = float(engine.state.output[CommonKeys.LOSS])
+        loss = float(engine.state.output[CommonKeys.LOSS].detach())
         if math.isfinite(loss):
             self._losses.append(loss)
 

@@ -80,7 +80,7 @@ class TensorBoard:
         if self.writer is None:
             return
         rate = engine.optimizer.param_groups[0]["lr"]
-        loss = float(engine.state.output[CommonKeys.LOSS])
+        loss = float(engine.state.output[CommonKeys.LOSS].detach())
         self.writer.add_scalar("training/loss", loss, self._iteration)
         self.writer.add_scalar("training/learning_rate", rate, self._iteration)
 

@@ -85,6 +85,8 @@ class ProgressBar:
 
     def _stop(self, _engine: Workflow, error: BaseException | None = None) -> None:
         if self._bar is not None:
+            if error is None:
+                self._bar.update(self._task, completed=1.0)
             self._bar.stop()
             self._bar = None
         if error is not None:

@@ -61,7 +61,7 @@ class TrainOptions:
         if self.minutes is not None and epochs is None:
             epochs = _ENDLESS
         pretrained = None if self.pretrained is None else str(self.pretrained.resolve())
-        named = {
+        named: dict[str, Any] = {
             "fold": self.fold,
             "max_minutes": self.minutes,
             "train::trainer::max_epochs": epochs,
@@ -72,6 +72,11 @@ class TrainOptions:
             "pretrained": pretrained,
         }
         chosen = {key: value for key, value in named.items() if value is not None}
+        if isinstance(self.fold, str):
+            is_number = self.fold.isdigit()
+            chosen["fold"] = int(self.fold) if is_number else self.fold
+            if self.fold == "none":
+                chosen["fold"] = None
         return {**chosen, "progress": self.progress, **self.settings}
 
 

@@ -88,7 +88,7 @@ class TrainingStep:
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         if _any_rank(not bool(torch.isfinite(loss)), engine):
             _restore(engine.network, statistics)
-            return f"the loss is {float(loss)}"
+            return f"the loss is {float(loss.detach())}"
         loss.backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         norm = nn.utils.clip_grad_norm_(

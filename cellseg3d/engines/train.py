@@ -9,8 +9,6 @@ from cellseg3d.bundle.model import refuse_foreign_code
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.engines.run_folder import TrainOptions, create_run, reopen_run
 
-logger = logging.getLogger(__name__)
-
 
 def train(
     bundle: str | Path,
@@ -71,6 +69,8 @@ def run_config(config: Path, **overrides: Any) -> None:  # noqa: ANN401
     from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
 
     refuse_foreign_code(config)
+    # It warns that we do not let it set up logging.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # MONAI warns that configs can run code; that has just been looked at.
         warnings.simplefilter("ignore", UserWarning)
