@@ -55,7 +55,7 @@ class Engine:
             self.hardware.device, self.hardware.dtype, memory_format=layout
         )
         logits: Tensor = self.network(given)
-        return logits if keep is None else logits[(..., *keep)]
+        return logits if keep is None else logits[(slice(None), slice(None), *keep)]
 
     def describe(self) -> dict[str, Any]:
         """Return what was picked, for the provenance of a segmentation."""

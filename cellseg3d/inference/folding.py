@@ -52,7 +52,7 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
     """Return a module as a folded graph; None if it branches on what it is given."""
     try:
         traced = fx.symbolic_trace(module)
-    except Exception as why:  # noqa: BLE001 - a network may raise anything here
+    except Exception as why:  # a network may raise anything here
         _log.debug("%s cannot be traced: %s", type(module).__name__, why)
         return None
     _drop_nothing(traced)
@@ -149,7 +149,7 @@ def _fold_norms(traced: fx.GraphModule) -> None:
         transposed = isinstance(layer, _TRANSPOSED)
         if transposed and layer.groups > 1:
             continue
-        folded = fuse_conv_bn_eval(layer, norm, transpose=transposed)  # type: ignore[type-var]
+        folded = fuse_conv_bn_eval(layer, norm, transpose=transposed)
         put_module(traced, before, folded)
         modules[str(before.target)] = folded
         node.replace_all_uses_with(before)

@@ -1,5 +1,6 @@
 """Fuse the class probabilities of several sources into one volume of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -75,14 +76,19 @@ class Fuser:
     sources, classes : int
     shape : tuple of int
         Shape of the chunk (z, y, x), in voxels.
+    compare : bool
+        Keep what `uncertainty` needs.
     """
 
     fusion: Fusion
     sources: int
     classes: int
     shape: Zyx
+    compare: bool = False
     _sum: Tensor = field(init=False)
     _votes: Tensor | None = field(init=False, default=None)
+    _entropy: Tensor | None = field(init=False, default=None)
+    _mean: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._rows = self.fusion.rows(self.sources, self.classes)
@@ -91,6 +97,10 @@ class Fuser:
         self._sum = torch.zeros((self._kept, *self.shape), dtype=torch.float32)
         if self.fusion.mode == "vote":
             self._votes = torch.zeros((self.classes, *self.shape), dtype=torch.uint8)
+
+        if self.compare and self.sources > 1:
+            self._entropy = torch.zeros(self.shape, dtype=torch.float32)
+            self._mean = torch.zeros((self.classes, *self.shape), dtype=torch.float32)
 
     def add(self, source: int, roi: Roi, probs_kzyx: Tensor) -> None:
         """Add one source's probabilities of a region, each voxel once a source.
@@ -105,6 +115,9 @@ class Fuser:
         """
         place = (slice(None), *roi.slices)
         part = self._sum[place]
+        if self._entropy is not None and self._mean is not None:
+            self._entropy[roi.slices] += entropy(probs_kzyx) / self.sources
+            self._mean[place] += probs_kzyx / self.sources
         if self.fusion.mode == "maximum":
             torch.maximum(part, probs_kzyx, out=part)
             return
@@ -132,9 +145,31 @@ class Fuser:
             return torch.cat([1 - self._sum, self._sum])
         return self._sum / self._sum.sum(0, keepdim=True)
 
+    def uncertainty(self, fused_kzyx: Tensor) -> Tensor:
+        """Return how little the answer is to be trusted, (z, y, x) in [0, 1].
+
+        Of several sources, how far they disagree: their Jensen-Shannon divergence
+        [1]_ over the largest possible. Of a single one, the entropy of its
+        probabilities over that of a uniform guess.
+
+        References
+        ----------
+        .. [1] Lin 1991, IEEE Trans. Inf. Theory 37:145, doi:10.1109/18.61115
+        """
+        most = math.log(self.classes)
+        if self._entropy is None or self._mean is None:
+            return (entropy(fused_kzyx) / most).clamp(0, 1)
+        apart = entropy(self._mean) - self._entropy
+        return (apart / min(most, math.log(self.sources))).clamp(0, 1)
+
     def _adds_up(self) -> bool:
         same = bool(torch.equal(self._rows, self._rows[:, :1].expand_as(self._rows)))
         return same and self.fusion.mode in ("mean", "weighted")
+
+
+def entropy(probs_kzyx: Tensor) -> Tensor:
+    """Return the entropy of each voxel's probabilities (K, z, y, x), in nats."""
+    return torch.special.entr(probs_kzyx).sum(0)
 
 
 def labels_of(scores_kzyx: Tensor) -> Tensor:

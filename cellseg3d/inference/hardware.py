@@ -71,7 +71,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def _device(name: str) -> torch.device:
-    if name.split(":")[0] not in DEVICES:
+    if name.partition(":")[0] not in DEVICES:
         message = f"device {name!r}; expected one of {', '.join(DEVICES)}"
         raise ConfigError(message)
     if name == "auto":

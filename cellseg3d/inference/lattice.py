@@ -70,8 +70,8 @@ class WindowPlan:
         batch = int(values.get("batch") or (1 if dims == 3 else 4))
         if min(core) < 1 or min(halo) < 0 or batch < 1:
             message = (
-                f"window: core {list(core)}, halo {list(halo)}, batch {batch}; expected "
-                "core >= 1, halo >= 0, batch >= 1"
+                f"window: core {list(core)}, halo {list(halo)}, batch {batch}; "
+                "expected core >= 1, halo >= 0, batch >= 1"
             )
             raise ConfigError(message)
         numbers = {key: values.get(key) for key in ("halo_error", "empty_below")}
@@ -179,9 +179,9 @@ def lattice_of(
 
 
 def fit(side: int, most: int, step: int) -> int:
-    """Return the core that covers `side` with as few, as equal windows as `most` allows.
+    """Return the core that covers `side` with few and equal windows.
 
-    It is a multiple of `step`, and no larger than `most` rounded up to one.
+    As few as `most` allows; a multiple of `step`, at most `most` rounded up to one.
     """
     count = math.ceil(side / _up(most, step))
     return _up(math.ceil(side / count), step)

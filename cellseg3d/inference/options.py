@@ -33,6 +33,14 @@ class SegmentOptions:
         Leave out windows that hold nothing, by the bundle's threshold.
     probs, uncertainty : bool
         Also return class probabilities, and a voxel's uncertainty.
+    probs_dtype : {"uint8", "float16", "float32"}
+        How files hold probabilities; uint8 in 255ths.
+    rescale : bool
+        Resample to the voxel size of the training, and the labels back.
+    max_vram : int or None
+        As `max_ram`, of a GPU's memory.
+    dask : str or None
+        Address of a Dask scheduler, or ``"local:N"`` for N processes here.
     """
 
     axes: str | None = None
@@ -45,6 +53,10 @@ class SegmentOptions:
     skip_empty: bool = False
     probs: bool = False
     uncertainty: bool = False
+    probs_dtype: str = "uint8"
+    rescale: bool = False
+    max_vram: int | None = None
+    dask: str | None = None
 
     def __post_init__(self) -> None:
         if self.axes is not None:
@@ -57,6 +69,9 @@ class SegmentOptions:
             message = (
                 f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
             )
+            raise ConfigError(message)
+        if self.probs_dtype not in ("uint8", "float16", "float32"):
+            message = f"probs {self.probs_dtype!r}; expected uint8, float16 or float32"
             raise ConfigError(message)
         if self.batch is not None and self.batch < 1:
             message = f"batch is {self.batch}; expected 1 or more"

@@ -1,6 +1,5 @@
 """Chunk after chunk of a volume: sources, fused, decided."""
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +30,13 @@ class Chunk:
     ----------
     labels : ndarray of uint8, shape (z, y, x)
     probs : ndarray of float32, shape (K, z, y, x), or None
+    uncertainty : ndarray of float32, shape (z, y, x), or None
+        In [0, 1]; see `fusion.Fuser.uncertainty`.
     """
 
     labels: NDArray[np.uint8]
     probs: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Pipeline:
     classes : int
     chunk : tuple of int
         Shape of a chunk (z, y, x): whole windows of every source.
-    probs : bool
-        Whether probabilities are wanted.
+    probs, uncertainty : bool
+        Whether these are wanted too.
     """
 
     sources: tuple[Source, ...]
@@ -57,6 +59,7 @@ class Pipeline:
     classes: int
     chunk: Zyx
     probs: bool = False
+    uncertainty: bool = False
 
     @property
     def shape(self) -> Zyx:
@@ -75,19 +78,29 @@ class Pipeline:
         NonFiniteError
             If a network answers NaN or infinity.
         """
-        if len(self.sources) == 1 and not self.probs:
+        if len(self.sources) == 1 and not (self.probs or self.uncertainty):
             labels = np.empty(chunk.shape, np.uint8)
             for roi, logits in self._finite(self.sources[0], chunk):
                 labels[roi.within(chunk).slices] = labels_of(logits).cpu().numpy()
             return Chunk(labels)
-        fuser = Fuser(self.fusion, len(self.sources), self.classes, chunk.shape)
+        fuser = Fuser(
+            self.fusion,
+            len(self.sources),
+            self.classes,
+            chunk.shape,
+            compare=self.uncertainty,
+        )
         for index, source in enumerate(self.sources):
             for roi, logits in self._finite(source, chunk):
                 probs = logits.float().softmax(0).cpu()
                 fuser.add(index, roi.within(chunk), probs)
         fused = fuser.probs()
         labels = labels_of(fused).numpy()
-        return Chunk(labels, fused.numpy() if self.probs else None)
+        return Chunk(
+            labels,
+            fused.numpy() if self.probs else None,
+            fuser.uncertainty(fused).numpy() if self.uncertainty else None,
+        )
 
     def _finite(self, source: Source, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
         with torch.inference_mode():
@@ -146,10 +159,3 @@ def _chunk_of_one(source: Source, shape: Zyx) -> Zyx:
         most = math.ceil(shape[axis] / core[axis])
         side[axis] = core[axis] * max(1, min(most, room))
     return zyx(side)
-
-
-def every_voxel_once(rois: Sequence[Roi], shape: Sequence[int]) -> bool:
-    """Whether boxes tile a volume: none overlaps and none is missing."""
-    total = sum(roi.size for roi in rois)
-    apart = all(a.intersect(b).size == 0 for a, b in itertools.combinations(rois, 2))
-    return apart and total == math.prod(shape)

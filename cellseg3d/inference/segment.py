@@ -3,14 +3,17 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellseg3d import __version__
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
+from cellseg3d.inference.blockwise import output_of, write_chunks
 from cellseg3d.inference.engine import prepare
 from cellseg3d.inference.field import VolumeField
 from cellseg3d.inference.fusion import Fusion
@@ -35,12 +38,15 @@ class Segmentation:
         Of uint8: the class of each voxel, 0 is background.
     probs : ndarray of float32, shape (K, Z, Y, X), or None
         Class probabilities in [0, 1], where asked for.
+    uncertainty : ndarray of float32, shape (Z, Y, X), or None
+        In [0, 1], where asked for.
     provenance : dict
         Models, hashes, what ran where and how.
     """
 
     labels: Volume
-    probs: Any | None = None
+    probs: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,20 +84,106 @@ def segment(
     chosen = [models] if not isinstance(models, Sequence) else list(models)
     pipeline = plan(volume, chosen, wanted)
     labels = np.zeros(volume.shape, np.uint8)
-    probs = None
+    probs = uncertainty = None
     if wanted.probs:
         probs = np.empty((pipeline.classes, *volume.shape), np.float32)
+    if wanted.uncertainty:
+        uncertainty = np.empty(volume.shape, np.float32)
     done = 0
     for chunk in pipeline.chunks():
         answer = pipeline.run(chunk)
         labels[chunk.slices] = answer.labels
         if probs is not None and answer.probs is not None:
             probs[(slice(None), *chunk.slices)] = answer.probs
+        if uncertainty is not None and answer.uncertainty is not None:
+            uncertainty[chunk.slices] = answer.uncertainty
         done += chunk.size
         if progress is not None:
             progress(done, Roi.whole(volume.shape).size)
     record = provenance(volume, chosen, pipeline)
-    return Segmentation(label_volume(volume, labels, record), probs, record)
+    found = replace(
+        volume,
+        array=labels,
+        intensity_unit="arbitrary",
+        provenance={**notes_of(volume, record), "labels": True},
+    )
+    return Segmentation(found, probs, uncertainty, record)
+
+
+def segment_to_file(
+    volume: Volume,
+    models: TrainedModel | Sequence[TrainedModel],
+    out: Path,
+    options: SegmentOptions | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Segment a volume of any size into a file, within bounded memory.
+
+    The output grows in ``NAME.partial``; killed at any moment and called again, it
+    goes on there and ends as if nothing had happened.
+
+    Parameters
+    ----------
+    volume : Volume
+        Lazy where it does not fit into memory.
+    models, options, progress
+        As for `segment`.
+    out : Path
+        Where the labels go; the suffix picks the format. Class probabilities and
+        uncertainty lie beside it.
+    overwrite : bool
+        Replace what is there.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is there and not to be replaced, or the models do not fit.
+    EnvironmentFault
+        If the disk is full; the finished chunks are kept.
+    """
+    wanted = options or SegmentOptions()
+    chosen = [models] if not isinstance(models, Sequence) else list(models)
+    pipeline = plan(volume, chosen, wanted)
+    record = provenance(volume, chosen, pipeline)
+    output = output_of(out, volume, pipeline, chosen[0].classes, wanted.probs_dtype)
+    return write_chunks(
+        pipeline,
+        output,
+        task_of(volume, record, pipeline),
+        notes_of(volume, record),
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def task_of(
+    volume: Volume, record: dict[str, Any], pipeline: Pipeline
+) -> dict[str, Any]:
+    """Return what tells this segmentation from any other: input, models, windows."""
+    path = Path(volume.name.partition("::")[0])
+    state = path.stat() if path.exists() else None
+    return {
+        **record,
+        "shape": list(volume.shape),
+        "dtype": str(volume.dtype),
+        "intensity": [
+            [source.field.offset, source.field.factor]
+            for source in pipeline.sources
+            if isinstance(source.field, VolumeField)
+        ],
+        "bytes": None if state is None else state.st_size,
+        "modified": None if state is None else state.st_mtime_ns,
+        "chunk": list(pipeline.chunk),
+        "probs": pipeline.probs,
+        "uncertainty": pipeline.uncertainty,
+    }
 
 
 def plan(
@@ -119,15 +211,17 @@ def plan(
         sources += _sources(volume, model, options)
     chosen, chunk = fitted(sources)
     fusion = Fusion("mean" if options.fuse == "learned" else options.fuse)  # type: ignore[arg-type]
-    return Pipeline(chosen, fusion, len(names[0]), chunk, options.probs)
+    return Pipeline(
+        chosen, fusion, len(names[0]), chunk, options.probs, options.uncertainty
+    )
 
 
-def label_volume(volume: Volume, labels: Any, record: dict[str, Any]) -> Volume:  # noqa: ANN401
-    """Return labels on the grid of a volume."""
-    notes = {"labels": True, "segmentation": record}
+def notes_of(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a label file says about itself."""
+    notes: dict[str, Any] = {"segmentation": record}
     if volume.provenance.get("simulated"):
         notes["simulated"] = True
-    return replace(volume, array=labels, intensity_unit="arbitrary", provenance=notes)
+    return notes
 
 
 def provenance(

@@ -41,8 +41,8 @@ def sweep_slices(
     """
     across = axis_index(lattice.axis or "z")
     context = lattice.halo[across]
-    for tile in lattice.windows(chunk):
-        tile = _only(tile, chunk, across, context)
+    for whole in lattice.windows(chunk):
+        tile = _only(whole, chunk, across, context)
         stacks = stack_slices(field.read(tile.read), across, context)
         keep = list(tile.write.within(tile.read).slices)
         del keep[across]

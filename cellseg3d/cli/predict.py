@@ -1,0 +1,157 @@
+"""``cellseg3d predict``: segment volumes with trained bundles."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellseg3d.core.errors import CellSegError, ConfigError, InputError
+
+if TYPE_CHECKING:
+    from cellseg3d.inference.batch import Task
+    from cellseg3d.inference.options import SegmentOptions
+    from cellseg3d.inference.predictor import TrainedModel
+
+
+def command(
+    volumes: Annotated[
+        list[str], typer.Argument(help="Volumes, or folders of volumes.")
+    ],
+    *,
+    bundle: Annotated[
+        list[Path],
+        typer.Option(help="A bundle or a run of train; several are fused."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(),
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Axes that 2D and 2.5D networks sweep, such as zyx."),
+    ] = None,
+    fuse: Annotated[
+        str,
+        typer.Option(
+            help="How axes and bundles become one answer: mean, weighted, product, "
+            "vote, maximum or learned."
+        ),
+    ] = "mean",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Also predict flipped and turned copies.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or int8.")
+    ] = "auto",
+    max_ram: Annotated[
+        str | None, typer.Option(help="Memory that may be taken, such as 4G.")
+    ] = None,
+    max_vram: Annotated[
+        str | None, typer.Option(help="The same for a GPU's memory.")
+    ] = None,
+    probs: Annotated[
+        str | None,
+        typer.Option(help="Also write probabilities, as uint8 or float16."),
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write where not to trust it.")
+    ] = False,
+    skip_empty: Annotated[
+        bool, typer.Option("--skip-empty", help="Leave out windows that hold nothing.")
+    ] = False,
+    rescale: Annotated[
+        bool,
+        typer.Option("--rescale", help="Resample to the voxel size of the training."),
+    ] = False,
+    spacing_um: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+    ] = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option("--format", help="Suffix of the results, such as .ome.zarr."),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Work on a Dask cluster: its address, or local:N."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that are there.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave results that are complete alone.")
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option(help="Write what was done, and how fast.")
+    ] = None,
+) -> None:
+    """Segment volumes; each becomes NAME_labels on the same grid.
+
+    An interrupted run goes on where it was when it is started again.
+    """
+    from cellseg3d.bundle.model import load_model  # noqa: PLC0415
+    from cellseg3d.inference.batch import (  # noqa: PLC0415
+        parse_bytes,
+        tasks_of,
+        write_report,
+    )
+    from cellseg3d.inference.options import SegmentOptions  # noqa: PLC0415
+
+    options = SegmentOptions(
+        axes=axes,
+        fuse=fuse,
+        device=device,
+        precision=precision,
+        tta=tta,
+        max_ram=None if max_ram is None else parse_bytes(max_ram, "--max-ram"),
+        max_vram=None if max_vram is None else parse_bytes(max_vram, "--max-vram"),
+        skip_empty=skip_empty,
+        rescale=rescale,
+        probs=probs is not None,
+        uncertainty=uncertainty,
+        probs_dtype=probs or "uint8",
+        dask=dask,
+    )
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume contradict each other; give one")
+    tasks = tasks_of(volumes, out, suffix)
+    models = [load_model(path) for path in bundle]
+    out.mkdir(parents=True, exist_ok=True)
+    reports: list[dict[str, object]] = []
+    worst: CellSegError | None = None
+    for task in tasks:
+        if resume and task.labels.exists():
+            print(f"{task.labels}: complete, left alone")
+            continue
+        try:
+            reports.append(_one(task, models, options, spacing_um, overwrite=overwrite))
+        except InputError as error:
+            # One bad volume does not stop the others.
+            worst = error
+            print(f"error: {error}", file=sys.stderr)
+    if json is not None:
+        write_report(json, reports)
+    if worst is not None:
+        raise typer.Exit(worst.exit_code)
+
+
+def _one(
+    task: "Task",
+    models: "list[TrainedModel]",
+    options: "SegmentOptions",
+    spacing_um: tuple[float, float, float] | None,
+    *,
+    overwrite: bool,
+) -> dict[str, object]:
+    """Segment one volume with a progress bar; return what was done."""
+    from cellseg3d.cli.voxel_bar import voxel_bar  # noqa: PLC0415
+    from cellseg3d.inference.batch import segment_task  # noqa: PLC0415
+
+    with voxel_bar(task.labels.name) as progress:
+        report = segment_task(
+            task, models, options, spacing_um, overwrite=overwrite, progress=progress
+        )
+    print(
+        f"{task.labels}: {report['voxels']:,} voxels in {report['elapsed_s']:.1f} s, "
+        f"{report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, {report['picked']}"
+    )
+    return report

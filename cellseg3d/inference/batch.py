@@ -1,0 +1,159 @@
+"""Many volumes, one after another: names of the results, files opened, figures kept."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import ConfigError, FormatError
+from cellseg3d.core.roi import Roi
+from cellseg3d.inference.blockwise import sidecar
+from cellseg3d.inference.options import SegmentOptions
+from cellseg3d.inference.predictor import TrainedModel
+from cellseg3d.inference.segment import segment_to_file
+from cellseg3d.io.registry import list_volumes, open_volume, split_inner, volume_suffix
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One volume to segment, as the user named it, and the name of its labels."""
+
+    source: str
+    labels: Path
+
+
+def tasks_of(
+    sources: Sequence[str], out: Path, suffix: str | None = None
+) -> list[Task]:
+    """Return what is to be done, volume by volume.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Files, folders of slices, or folders of volumes; ``file.h5::raw`` names a
+        dataset.
+    out : Path
+        Folder of the results.
+    suffix : str, optional
+        Of the results; that of each volume when None.
+
+    Raises
+    ------
+    ConfigError
+        If two results would have the same name, or the suffix is unknown.
+    """
+    if suffix is not None:
+        suffix = suffix if suffix.startswith(".") else f".{suffix}"
+        if not volume_suffix(f"x{suffix}"):
+            raise ConfigError(f"format {suffix!r} is unknown; try .ome.zarr or .tif")
+    tasks = [
+        Task(source, out / f"{_stem(source)}_labels{_suffix(source, suffix)}")
+        for given in sources
+        for source in _volumes(given)
+    ]
+    seen: dict[str, str] = {}
+    for task in tasks:
+        name = task.labels.name.lower()
+        if name in seen:
+            message = (
+                f"{task.source} and {seen[name]} would both become {task.labels}; "
+                "rename one, or give them other folders"
+            )
+            raise ConfigError(message)
+        seen[name] = task.source
+    return tasks
+
+
+def segment_task(
+    task: Task,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    spacing_um: Sequence[float] | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Segment one volume into its file; return what was done and how fast.
+
+    Raises
+    ------
+    CellSegError
+        Whatever is wrong with the volume, the models or the machine.
+    """
+    volume = open_volume(task.source, spacing=spacing_um)
+    begun = time.perf_counter()
+    segment_to_file(
+        volume, models, task.labels, options, overwrite=overwrite, progress=progress
+    )
+    elapsed = time.perf_counter() - begun
+    voxels = Roi.whole(volume.shape).size
+    record = json.loads(sidecar(task.labels).read_text(encoding="utf-8"))
+    sources = record["segmentation"]["sources"]
+    return {
+        "volume": task.source,
+        "labels": str(task.labels),
+        "shape": list(volume.shape),
+        "spacing_um": None if volume.spacing is None else list(volume.spacing.zyx),
+        "voxels": voxels,
+        "elapsed_s": elapsed,
+        "voxels_per_s": voxels / max(elapsed, 1e-9),
+        "picked": "{engine} on {device} in {precision}".format(**sources[0]),
+        "sources": sources,
+    }
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Return bytes from words such as ``4G``, ``512M`` or ``1.5 GiB``.
+
+    Raises
+    ------
+    ConfigError
+        If they are not understood.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if match is None or number <= 0:
+        raise ConfigError(f"{option} {text!r}; expected a size such as 4G or 512M")
+    return int(number * _UNITS[match[2].upper()])
+
+
+def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
+    """Write what was done as JSON."""
+    text = json.dumps({"volumes": list(reports)}, indent=2) + "\n"
+
+    def write(place: Path) -> None:
+        place.write_text(text, encoding="utf-8")
+
+    atomic_write(path, write)
+
+
+def _volumes(given: str) -> list[str]:
+    """Return the volumes of a folder, or the one volume that is named."""
+    path, inner = split_inner(given, None)
+    if inner is None and path.is_dir() and not volume_suffix(path.name):
+        try:
+            found = [p for p in list_volumes(path) if volume_suffix(p.name) != ".png"]
+        except FormatError:
+            found = []
+        if found:
+            return [str(each) for each in found]
+    return [given]
+
+
+def _stem(source: str) -> str:
+    path, inner = split_inner(source, None)
+    name = path.name[: len(path.name) - len(volume_suffix(path.name))]
+    return name if inner is None else f"{name}_{inner.replace('/', '_')}"
+
+
+def _suffix(source: str, wanted: str | None) -> str:
+    return volume_suffix(source) if wanted is None else wanted

@@ -1,0 +1,102 @@
+"""Which chunks of an unfinished output are done, so that a killed run goes on."""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.roi import Roi
+
+NAME = "journal.jsonl"
+
+
+class Journal:
+    """A file with one line a finished chunk, each with a checksum of what was written.
+
+    Parameters
+    ----------
+    folder : Path
+        The unfinished output.
+    task : mapping
+        What is being computed, as JSON holds it: model hashes, input, lattice. A
+        journal of another task is not continued.
+    """
+
+    def __init__(self, folder: Path, task: Mapping[str, Any]) -> None:
+        self.path = folder / NAME
+        self.task = json.loads(json.dumps(task, sort_keys=True))
+        self.done: dict[Roi, int] = {}
+
+    def open(self, *, overwrite: bool = False) -> None:
+        """Read what is there, or begin anew.
+
+        Raises
+        ------
+        ConfigError
+            If another task was begun here and `overwrite` is False.
+        """
+        lines = self._lines() if self.path.is_file() else []
+        if lines and lines[0].get("task") == self.task:
+            self.done = {_roi(line): line["crc"] for line in lines[1:] if "crc" in line}
+            return
+        if lines and not overwrite:
+            changed = sorted(
+                key
+                for key in {*self.task, *lines[0].get("task", {})}
+                if self.task.get(key) != lines[0].get("task", {}).get(key)
+            )
+            message = (
+                f"{self.path.parent}: holds an unfinished segmentation with another "
+                f"{', '.join(changed)}; pass --overwrite to begin anew"
+            )
+            raise ConfigError(message)
+        self.done = {}
+        self.path.unlink(missing_ok=True)
+        self._append({"task": self.task})
+
+    def add(self, chunk: Roi, checksum: int) -> None:
+        """Note that a chunk lies in the output."""
+        self.done[chunk] = checksum
+        self._append({"start": chunk.start, "stop": chunk.stop, "crc": checksum})
+
+    def forget(self) -> None:
+        """Remove the journal; the output is complete."""
+        self.path.unlink(missing_ok=True)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        # One write of one line: a killed process leaves it whole or not at all.
+        text = json.dumps(line) + "\n"
+        handle = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o666)
+        try:
+            os.write(handle, text.encode())
+        finally:
+            os.close(handle)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        found = []
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(text))
+            except ValueError:
+                break  # cut short by a crash: what follows is done again
+        return found
+
+
+def checksum(*arrays: NDArray[Any]) -> int:
+    """Return a checksum of the values of some arrays."""
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).data, total)
+    return total
+
+
+def _roi(line: Mapping[str, Any]) -> Roi:
+    z, y, x = line["start"]
+    end_z, end_y, end_x = line["stop"]
+    return Roi((z, y, x), (end_z, end_y, end_x))
