@@ -1,0 +1,104 @@
+"""``cellseg3d preview``: look at what a network would be trained on."""
+
+# ruff: noqa: PLC0415 - imports wait until the verb runs
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cellseg3d.data.loaders import SampleDataset
+
+_SIDE = 256
+
+
+def command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG_OR_DATALIST",
+            help="A bundle or run folder, a bundle's name, a train.json; or a datalist "
+            "or folder of volumes.",
+        ),
+    ],
+    *,
+    png: Annotated[Path, typer.Option(help="The picture to write.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Datalist or folder to train on, instead of the config's."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many samples to show.")] = 8,
+    epoch: Annotated[int, typer.Option(min=0, help="Of which epoch, from 0.")] = 0,
+) -> None:
+    """Draw training samples before and after augmentation, labels as outlines."""
+    from cellseg3d.data.sample_pictures import write_preview
+
+    config = _config(Path(source))
+    if config is None:
+        dataset, classes = _of_datalist(source)
+    else:
+        dataset, classes = _of_config(config, data)
+    dataset.set_epoch(epoch)
+    write_preview(dataset, png, count=samples, classes=classes)
+    print(f"{png}: {min(samples, len(dataset))} samples, before and after augmentation")
+
+
+def _config(source: Path) -> Path | None:
+    """Return the training config that a word names; None for a data set."""
+    from cellseg3d.bundle.compose import read_config
+    from cellseg3d.bundle.shipped import find_bundle
+
+    if source.is_file():
+        is_config = source.suffix in (".json", ".yaml", ".yml")
+        known = read_config(source) if is_config else {}
+        return source if any(key.split("::")[0] == "train" for key in known) else None
+    bundle = (source / "configs").is_dir() or not source.exists()
+    return find_bundle(source) / "configs" / "train.json" if bundle else None
+
+
+def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str]]":
+    """Return the training samples that a bundle's config describes."""
+    from monai.bundle.config_parser import ConfigParser
+
+    from cellseg3d.core.errors import ConfigError
+    from cellseg3d.data.datalist import class_names
+    from cellseg3d.data.loaders import SampleDataset
+
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser["bundle_root"] = str(config.resolve().parent.parent)
+    if data is not None:
+        parser["dataset_dir"] = data
+    place = str(parser.get_parsed_content("dataset_dir"))
+    if data is None:
+        from cellseg3d.data.simulated import ensure_dataset
+
+        ensure_dataset(place)
+    dataset = parser.get_parsed_content("train::dataset")
+    if not isinstance(dataset, SampleDataset):
+        message = (
+            f"{config}: train::dataset is a {type(dataset).__name__}; expected a "
+            "cellseg3d.data.loaders.SampleDataset"
+        )
+        raise ConfigError(message)
+    return dataset, class_names(place, ())
+
+
+def _of_datalist(place: str) -> "tuple[SampleDataset, list[str]]":
+    """Return slices of all labelled cases, with the default augmentation."""
+    from monai.transforms.compose import Compose
+
+    from cellseg3d.data.augment import RandBlurd, RandIntensityd
+    from cellseg3d.data.loaders import SampleDataset
+    from cellseg3d.data.transforms import RandSpatiald, RandSymmetryd
+    from cellseg3d.data.volumes import load_fold
+
+    loaded = load_fold(place, validation="none")
+    sides = [min(case.image.shape[axis] for case in loaded.training) for axis in (1, 2)]
+    transform = Compose(
+        [RandSymmetryd(), RandSpatiald(elastic=3.0), RandIntensityd(), RandBlurd()]
+    )
+    spec = {"spatial_dims": 2, "patch_shape": [min(_SIDE, side) for side in sides]}
+    dataset = SampleDataset(loaded.training, spec, 1000, transform)
+    return dataset, list(loaded.datalist.classes)
