@@ -9,6 +9,7 @@ import typer
 
 
 def command(
+    *,
     out: Annotated[
         Path, typer.Option("--out", help="Run folder to make; it becomes a bundle.")
     ],
