@@ -15,7 +15,7 @@ from cellseg3d.core.roi import Zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.finite import message_of, non_finite
-from cellseg3d.io.registry import open_volume, split_inner
+from cellseg3d.io.registry import open_volume, reading, split_inner
 from cellseg3d.io.writing import slabs
 
 # Integers with more distinct values than this are taken for an image.
@@ -91,7 +91,9 @@ def check_volume(
     scan = _Scan()
     for roi in slabs(volume):
         check_memory(roi.size * volume.dtype.itemsize, str(file))
-        scan.take(volume.read(roi), roi.start)
+        with reading(file):
+            part = volume.read(roi)
+        scan.take(part, roi.start)
     if scan.first is not None:
         raise NonFiniteError(message_of(str(file), scan.wrong, scan.first))
     if scan.smallest == scan.largest:

@@ -1,12 +1,13 @@
 """Open, read and write volumes: the suffix picks the format."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.errors import CellSegError, FormatError, SpacingError
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -87,12 +88,13 @@ def open_volume(
     if kind not in ("zarr", "folder"):
         check_format(file, kind)
     request = Request(inner, level, channel)
-    try:
-        volume = module_of(kind).open_file(file, request)
-    except SpacingError:
-        if spacing is None or kind != "nifti":
-            raise
-        volume = module_of(kind).open_file(file, request, ignore_affine=True)
+    with reading(file):
+        try:
+            volume = module_of(kind).open_file(file, request)
+        except SpacingError:
+            if spacing is None or kind != "nifti":
+                raise
+            volume = module_of(kind).open_file(file, request, ignore_affine=True)
     return _with_spacing(volume, spacing)
 
 
@@ -124,7 +126,8 @@ def read_volume(
         path, inner=inner, level=level, spacing=spacing, channel=channel
     )
     check_memory(_nbytes(volume), volume.name)
-    array = volume.read()
+    with reading(volume.name):
+        array = volume.read()
     check_finite(array, volume.name)
     return volume.with_array(array)
 
@@ -185,6 +188,27 @@ def list_volumes(folder: Path | str) -> list[Path]:
             f"{place}: no volumes found; looked for {', '.join(sorted(SUFFIXES))}"
         )
     return sorted(found, key=lambda path: natural_key(path.name))
+
+
+@contextmanager
+def reading(name: Path | str) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into one line that names it.
+
+    Raises
+    ------
+    FormatError
+        With the library's words.
+    """
+    try:
+        yield
+    except (CellSegError, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise FormatError(
+            f"{name}: damaged, cannot be read ({type(error).__name__}: {said}); copy "
+            "it again"
+        ) from error
 
 
 def split_inner(path: Path | str, inner: str | None) -> tuple[Path, str | None]:

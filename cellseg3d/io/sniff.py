@@ -48,8 +48,13 @@ def volume_suffix(path: Path | str) -> str:
 
     ``"cell.OME.tif"`` gives ``".ome.tif"``; an inner path after ``::`` counts nothing.
     """
-    name = str(path).partition("::")[0].rstrip("/").lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    whole = str(path).rstrip("/").lower()
+    # The whole first: a file's name may hold "::" itself.
+    for name in (whole, whole.partition("::")[0]):
+        for suffix in SUFFIXES:
+            if name.endswith(suffix):
+                return suffix
+    return ""
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

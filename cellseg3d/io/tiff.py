@@ -1,9 +1,6 @@
 """TIFF: plain stacks, ImageJ hyperstacks, OME-TIFF, one page or many, BigTIFF."""
 
-import contextlib
-import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from cellseg3d.io.lazy import LazyArray, RawVoxels
 from cellseg3d.io.picking import pick_channel
 from cellseg3d.io.raw_sink import RawSink
 from cellseg3d.io.tiff_chain import check_chain, check_promises
-from cellseg3d.io.tiff_pages import PageVoxels
+from cellseg3d.io.tiff_pages import PageVoxels, quiet
 from cellseg3d.io.tiff_spacing import resolution_of, spacing_of
 
 # ImageJ knows these three, and files below 4 GiB.
@@ -49,7 +46,7 @@ def open_file(path: Path, request: Request) -> Volume:
     """
     pages = check_chain(path)
     try:
-        with _quiet(), tifffile.TiffFile(path) as tif:
+        with quiet(), tifffile.TiffFile(path) as tif:
             check_promises(path, tif, pages)
             series = tif.series[0]
             _check_series(path, tif)
@@ -106,17 +103,6 @@ def create(path: Path, layout: Layout) -> Sink:
         **options,
     )
     return RawSink(path, int(mapped.offset), mapped.dtype, layout.shape)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep tifffile from logging what is raised or checked here anyway."""
-    logger = logging.getLogger("tifffile")
-    was, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = was
 
 
 def _flavour(tif: tifffile.TiffFile) -> str:

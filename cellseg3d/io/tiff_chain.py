@@ -1,14 +1,18 @@
 """Walk a TIFF's chain of pages before a library does: loops, cuts, promises."""
 
-import mmap
 import struct
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from cellseg3d.core.errors import FormatError
+
+# Bytes of TIFF's types 0 to 18; an unknown type takes none.
+_TYPE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
 
 
 def check_chain(path: Path) -> int:
@@ -20,39 +24,52 @@ def check_chain(path: Path) -> int:
         If the chain comes back to a page, or leaves the file.
     """
     size = path.stat().st_size
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        order = {b"II": "<", b"MM": ">"}.get(data[:2])
-        version = struct.unpack(f"{order}H", data[2:4])[0] if order else 0
-        if version not in (42, 43) or size < 16:
-            raise FormatError(f"{path}: not a TIFF header; is this another format?")
-        big = version == 43
-        count_form, entry, next_form, first = (
-            (f"{order}Q", 20, f"{order}Q", 8)
-            if big
-            else (f"{order}H", 12, f"{order}I", 4)
-        )
-        offset = struct.unpack_from(next_form, data, first)[0]
-        seen: set[int] = set()
-        while offset:
-            if offset in seen:
-                raise FormatError(
-                    f"{path}: page {len(seen)} points back to an earlier page (a loop "
-                    "in the page chain); the file is damaged, copy it again"
-                )
-            seen.add(offset)
-            try:
-                entries = struct.unpack_from(count_form, data, offset)[0]
-                after = offset + struct.calcsize(count_form) + entries * entry
-                offset = struct.unpack_from(next_form, data, after)[0]
-            except (struct.error, OverflowError):
-                raise FormatError(
-                    f"{path}: incomplete, page {len(seen) - 1} lies at byte {offset} "
-                    f"of {size}; copy it again"
-                ) from None
+    data: Any = np.memmap(path, np.uint8, "r")
+    order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+    version = struct.unpack_from(f"{order}H", data, 2)[0] if order else 0
+    if version not in (42, 43) or size < 16:
+        raise FormatError(f"{path}: not a TIFF header; is this another format?")
+    big = version == 43
+    width, count_form, next_form, first = (
+        ("u8", f"{order}Q", f"{order}Q", 8)
+        if big
+        else ("u4", f"{order}H", f"{order}I", 4)
+    )
+    tag = np.dtype(
+        [("code", "u2"), ("type", "u2"), ("count", width), ("value", width)]
+    ).newbyteorder("<" if order == "<" else ">")
+    offset = struct.unpack_from(next_form, data, first)[0]
+    seen: set[int] = set()
+    while offset:
+        if offset in seen:
+            raise FormatError(
+                f"{path}: page {len(seen)} points back to an earlier page (a loop "
+                "in the page chain); the file is damaged, copy it again"
+            )
+        seen.add(offset)
+        try:
+            count = struct.unpack_from(count_form, data, offset)[0]
+            start = offset + struct.calcsize(count_form)
+            tags = np.frombuffer(data, tag, count, start)
+            _check_values(tags, size)
+            after = start + count * tag.itemsize
+            offset = struct.unpack_from(next_form, data, after)[0]
+        except (struct.error, OverflowError, ValueError):
+            raise FormatError(
+                f"{path}: incomplete, page {len(seen) - 1} lies at byte {offset} "
+                f"of {size}; copy it again"
+            ) from None
     return len(seen)
+
+
+def _check_values(tags: NDArray[Any], size: int) -> None:
+    """Refuse a page of which a tag's value lies beyond the file's end."""
+    kinds = np.minimum(tags["type"], len(_TYPE_BYTES) - 1)
+    nbytes = _TYPE_BYTES[kinds] * tags["count"].astype(np.float64)
+    apart = nbytes > tags["value"].dtype.itemsize
+    if (apart & (tags["value"] + nbytes > size)).any():
+        message = "a value beyond the end"
+        raise ValueError(message)
 
 
 def check_promises(path: Path, tif: tifffile.TiffFile, pages: int) -> None:

@@ -1,8 +1,12 @@
 """Read the tiles or strips of TIFF pages that meet a region, and no others."""
 
+import contextlib
 import itertools
+import logging
 import os
 import threading
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +48,7 @@ class PageVoxels:
         """Return the voxels in `box`, three slices (z, y, x)."""
         depth, rows, columns = box
         numbers = self.pages[depth]
-        with self._lock:
+        with self._lock, quiet():
             series = self._series()
             found = [self._page(series, number, rows, columns) for number in numbers]
             empty = (0, len(range(*_ends(rows))), len(range(*_ends(columns))))
@@ -54,7 +58,9 @@ class PageVoxels:
         process = os.getpid()
         if process not in self._open:
             self._open.clear()
-            self._open[process] = tifffile.TiffFile(self.path)
+            tif = tifffile.TiffFile(self.path)
+            self._open[process] = tif
+            weakref.finalize(self, tif.close)
         return self._open[process].series[0]
 
     def _page(
@@ -76,6 +82,17 @@ class PageVoxels:
                 f"{self.path}: page {number} cannot be read "
                 f"({type(error).__name__}: {error}); copy the file again"
             ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep tifffile from logging what is raised or checked here anyway."""
+    logger = logging.getLogger("tifffile")
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was
 
 
 def _sample(plane: NDArray[Any], key: Any, sample: int | None) -> NDArray[Any]:  # noqa: ANN401
