@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
@@ -68,4 +69,27 @@ class ScaleVolumed(MapTransform):
             scaled = torch.from_numpy(self.intensity.apply(plain, offset, factor))
             # A MONAI tensor keeps its metadata through arithmetic, not through numpy.
             item[key] = image.float() * 0 + scaled[None]
+        return item
+
+
+class OnGridOfd(MapTransform):
+    """Say of a prediction that it lies where its image lies: same grid, same file.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        Predictions (K, Z, Y, X).
+    source : str
+        Key of the image, with the metadata of `cellseg3d.data.monai_io.VolumeReader`.
+    """
+
+    def __init__(self, keys: Sequence[str], source: str = "image") -> None:
+        super().__init__(keys)
+        self.source = source
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with metadata on each prediction."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = MetaTensor(item[key], meta=item[self.source].meta)
         return item
