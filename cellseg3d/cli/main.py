@@ -14,6 +14,7 @@ from cellseg3d.core.errors import CellSegError
 # In the order a user meets them. Each module is named like its verb and holds a
 # function `command`, or a typer app `app` where the verb has verbs of its own.
 VERBS = (
+    "demo",
     "simulate",
     "inspect",
     "convert",
@@ -74,12 +75,17 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     try:
-        code = build_app()(args=words, standalone_mode=False)
+        return run(words)
     except Exception as error:
         return _explain(error, debug=debug)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def run(words: list[str]) -> int:
+    """Run one command and let its errors through, as `main` and `demo` need it."""
+    code = build_app()(args=words, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 

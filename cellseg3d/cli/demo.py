@@ -1,0 +1,83 @@
+"""`cellseg3d demo`: the whole way on simulated tomograms, verb by verb."""
+
+# ruff: noqa: PLC0415 - imports wait until the verb runs
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+UNSEEN_SEED = 1000
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path(
+        "demo"
+    ),
+    minutes: Annotated[float, typer.Option(help="How long to train.")] = 2.5,
+    shape: Annotated[int, typer.Option(help="Voxels along a tomogram's side.")] = 80,
+    n: Annotated[int, typer.Option("--n", help="Tomograms to train on.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the simulation and the training.")] = 0,
+) -> None:
+    """Simulate tomograms, train a 3D network, segment one it never saw, score it.
+
+    Every step is a command that you can type yourself; each is shown before it runs.
+    """
+    from cellseg3d.core.errors import InputError
+
+    if out.exists() and any(out.iterdir()):
+        message = f"{out}: is not empty; choose another folder with --out, or remove it"
+        raise InputError(message)
+    training, unseen, run = out / "training", out / "unseen", out / "run"
+    side = str(shape)
+    simulate = ["simulate", "--shape", side, "--n"]
+    _type(*simulate, str(n), "--seed", str(seed), "--out", str(training))
+    unseen_seed = str(seed + UNSEEN_SEED)
+    _type(*simulate, "1", "--seed", unseen_seed, "--out", str(unseen))
+    _type(
+        *("train", "--bundle", "cell_tomo_unet3d", "--data", str(training)),
+        *("--fold", "none", "--minutes", str(minutes), "--seed", str(seed)),
+        *("--out", str(run)),
+    )
+    tomogram, truth = _case(unseen)
+    labels = out / "labels"
+    _type("predict", str(tomogram), "--bundle", str(run), "--out", str(labels))
+    prediction = next(labels.glob(f"{tomogram.stem}_labels.*"))
+    _type(
+        *("evaluate", str(prediction), "--datalist", str(unseen)),
+        *("--json", str(out / "evaluation.json")),
+    )
+    _write_scores(out / "evaluation.json", out / "scores.json")
+    for volume, name in ((tomogram, "tomogram"), (prediction, "labels")):
+        _type("inspect", str(volume), "--png", str(out / f"{name}.png"))
+    _type(
+        *("report", str(run), "--prediction", str(prediction), "--truth", str(truth)),
+        *("--image", str(tomogram), "--out", str(out / "index.html")),
+    )
+    print(f"\nLook at {out / 'index.html'} (scores: {out / 'scores.json'})")
+
+
+def _type(*words: str) -> None:
+    """Show a command as a user would type it, and run it."""
+    from cellseg3d.cli.main import run
+
+    print(f"\n$ cellseg3d {' '.join(words)}", flush=True)
+    run(list(words))
+
+
+def _write_scores(evaluation: Path, scores: Path) -> None:
+    """Write the evaluation with the foreground under the name it has here."""
+    import json
+
+    values = json.loads(evaluation.read_text(encoding="utf-8"))
+    for classes in (*values["volumes"].values(), values["mean"]):
+        classes["cell"] = classes.pop("foreground")
+    scores.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _case(folder: Path) -> tuple[Path, Path]:
+    """Return the image and the label of a data set that holds one case."""
+    from cellseg3d.data.datalist import load_datalist
+
+    case = load_datalist(folder).cases[0]
+    return Path(case.image), Path(str(case.label))
