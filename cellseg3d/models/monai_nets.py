@@ -1,54 +1,14 @@
 """MONAI's U-Nets, each built from the same order, with norms and strides adapted."""
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.ladder import Ladder, build_ladder
-
-DEFAULT_CHANNELS = (16, 32, 64, 128, 256)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a builder is told: everything `build_network` knows."""
-
-    spec: InputSpec
-    num_classes: int
-    spacing_um: Sequence[float] | Spacing | None
-    options: dict[str, Any]
-
-    def ladder(self, channels: Sequence[int] | None) -> tuple[Ladder, tuple[int, ...]]:
-        """Return kernels, strides and widths; as many levels as widths are given."""
-        levels = None if channels is None else len(channels)
-        ladder = build_ladder(self.spec, self.spacing_um, levels)
-        widths = tuple(channels or DEFAULT_CHANNELS)
-        return ladder, tuple(map(int, widths[: len(ladder.strides)]))
-
-    def common(self) -> dict[str, Any]:
-        """Return the arguments that every MONAI network takes."""
-        return {
-            "spatial_dims": self.spec.spatial_dims,
-            "in_channels": self.spec.in_channels,
-            "out_channels": self.num_classes,
-        }
-
-
-Built = tuple[nn.Module, Sequence[int]]
-
-
-def unknown(what: str, found: str, known: Sequence[str]) -> str:
-    """Return a message that names what is known and what comes closest."""
-    close = difflib.get_close_matches(found, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{what} {found!r} is unknown{hint}; known: {', '.join(known)}"
+from cellseg3d.models.order import Built, Order, norm_name, unknown
 
 
 def unet(
@@ -217,14 +177,6 @@ def _check(target: type[nn.Module], name: str, options: Mapping[str, Any]) -> No
     for option in options:
         if option not in known:
             raise ConfigError(unknown(f"{name}: option", option, known))
-
-
-def norm_name(norm: str) -> str:
-    """Return ``"batch"`` or ``"instance"``; anything else is refused."""
-    if str(norm).lower() not in {"batch", "instance"}:
-        message = f"norm is {norm!r}; expected 'batch' or 'instance'"
-        raise ConfigError(message)
-    return str(norm).lower()
 
 
 def _with_norm(network: nn.Module, norm: str) -> nn.Module:

@@ -74,7 +74,7 @@ class ResidualBlock(nn.Module):
         return functional.relu(inner + self.around(image), inplace=True)
 
 
-class _Up(nn.Module):
+class UpBlock(nn.Module):
     """Grow the features, add those of the same size from the way down, refine."""
 
     def __init__(
@@ -89,6 +89,7 @@ class _Up(nn.Module):
         self.refine = ResidualBlock(width_out, width_out, kernel, (1,) * dims, norm)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Return features of the finer size (N, width_out, ...)."""
         grown = self.grow_norm(self.grow(coarse)) + fine
         refined: Tensor = self.refine(functional.relu(grown, inplace=True))
         return refined
@@ -141,7 +142,7 @@ class ResidualUNet(nn.Module):
             for index, (width, kernel, stride) in enumerate(levels)
         )
         self.up = nn.ModuleList(
-            _Up(channels[index + 1], width, kernel, ladder.strides[index + 1], norm)
+            UpBlock(channels[index + 1], width, kernel, ladder.strides[index + 1], norm)
             for index, (width, kernel, _) in reversed(list(enumerate(levels[:-1])))
         )
         self.head = _CONV[dims](channels[0], num_classes, 1)

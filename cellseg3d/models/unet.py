@@ -10,9 +10,12 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models import monai_nets
-from cellseg3d.models.monai_nets import Built, Order, norm_name, unknown
+from cellseg3d.models.convlstm import convlstm_unet
+from cellseg3d.models.googlenet import googlenet_fcn
+from cellseg3d.models.order import Built, Order, norm_name, unknown
 from cellseg3d.models.padded import PaddedNetwork
 from cellseg3d.models.residual import ResidualUNet
+from cellseg3d.models.vgg import vgg16_unet
 
 
 def build_network(
@@ -84,6 +87,9 @@ def _builders() -> dict[str, Callable[..., Built]]:
         "segresnet": monai_nets.segresnet,
         "attention_unet": monai_nets.attention_unet,
         "flexible": monai_nets.flexible,
+        "vgg16_unet": vgg16_unet,
+        "googlenet_fcn": googlenet_fcn,
+        "convlstm_unet": convlstm_unet,
         "monai": monai_nets.any_monai,
     }
 

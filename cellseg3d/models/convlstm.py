@@ -1,0 +1,126 @@
+"""A U-Net that reads a stack slice by slice and remembers, by a ConvLSTM."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cellseg3d.models.ladder import Ladder
+from cellseg3d.models.order import Built, Order
+from cellseg3d.models.residual import ResidualBlock, UpBlock, convolution
+
+
+class ConvLSTM(nn.Module):
+    """A long short-term memory whose gates are convolutions [1]_.
+
+    References
+    ----------
+    .. [1] Shi et al. 2015, NeurIPS, arXiv:1506.04214
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
+        with torch.no_grad():
+            # Remember at first: the usual bias of 1 on the forget gate.
+            self.gates.bias[width : 2 * width] = 1.0  # type: ignore[index]
+
+    def forward(self, sequence: list[Tensor]) -> Tensor:
+        """Return what is known after the last of some features (N, C, H, W)."""
+        hidden = torch.zeros_like(sequence[0])
+        memory = torch.zeros_like(sequence[0])
+        for features in sequence:
+            gates = self.gates(torch.cat([features, hidden], dim=1))
+            take, keep, show, new = gates.chunk(4, dim=1)
+            memory = keep.sigmoid() * memory + take.sigmoid() * new.tanh()
+            hidden = show.sigmoid() * memory.tanh()
+        return hidden
+
+
+class ConvLSTMUNet(nn.Module):
+    """A residual U-Net on every slice of a stack, joined at the bottom by memories.
+
+    One encoder reads all slices. At the lowest level one memory goes from the first
+    slice to the centre, another from the last to the centre; the decoder turns both
+    and the centre slice's own features into the centre slice's answer.
+
+    Parameters
+    ----------
+    image_channels : int
+        Channels of one slice.
+    slices : int
+        Odd; input channels are slices x image_channels, slice by slice.
+    num_classes : int
+    ladder : Ladder
+        Kernels and strides of the levels.
+    channels : sequence of int
+        Width of each level.
+    """
+
+    def __init__(
+        self,
+        image_channels: int,
+        slices: int,
+        num_classes: int,
+        ladder: Ladder,
+        channels: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.image_channels, self.slices = image_channels, slices
+        levels = list(zip(channels, ladder.kernels, ladder.strides, strict=True))
+        self.stem = nn.Sequential(
+            convolution(image_channels, channels[0], ladder.kernels[0]),
+            nn.BatchNorm2d(channels[0]),
+            nn.ReLU(inplace=True),
+        )
+        self.down = nn.ModuleList(
+            ResidualBlock(channels[max(0, index - 1)], width, kernel, stride, "batch")
+            for index, (width, kernel, stride) in enumerate(levels)
+        )
+        width = channels[-1]
+        self.forwards, self.backwards = ConvLSTM(width), ConvLSTM(width)
+        self.join = nn.Sequential(
+            convolution(3 * width, width, (1, 1)),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        self.up = nn.ModuleList(
+            UpBlock(
+                channels[index + 1], width, kernel, ladder.strides[index + 1], "batch"
+            )
+            for index, (width, kernel, _) in reversed(list(enumerate(levels[:-1])))
+        )
+        self.head = nn.Conv2d(channels[0], num_classes, 1)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) of a stack (N, slices * image_channels, H, W)."""
+        centre = self.slices // 2
+        # Slices join the batch for the encoder, and leave it for the memories.
+        size = [self.slices, self.image_channels]
+        each_slice: Tensor = stack.unflatten(1, size)  # type: ignore[no-untyped-call]
+        features = self.stem(each_slice.flatten(0, 1))
+        levels: list[Tensor] = []
+        for block in self.down:
+            features = block(features)
+            levels.append(features.unflatten(0, [-1, self.slices])[:, centre])
+        each = features.unflatten(0, [-1, self.slices]).unbind(1)
+        before = self.forwards([each[index] for index in range(centre + 1)])
+        after = self.backwards(
+            [each[self.slices - 1 - index] for index in range(centre + 1)]
+        )
+        grown = self.join(torch.cat([before, each[centre], after], dim=1))
+        for index, block in enumerate(self.up):
+            grown = block(grown, levels[len(levels) - 2 - index])
+        logits: Tensor = self.head(grown)
+        return logits
+
+
+def convlstm_unet(order: Order, channels: Sequence[int] | None = None) -> Built:
+    """Build a `ConvLSTMUNet` over the slices of a stack."""
+    order.only_slices("convlstm_unet")
+    ladder, widths = order.ladder(channels)
+    spec = order.spec
+    network = ConvLSTMUNet(
+        spec.image_channels, 2 * spec.context + 1, order.num_classes, ladder, widths
+    )
+    return network, ladder.total_stride
