@@ -23,6 +23,7 @@ from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.raw_sink import RawSink
 
 Order = Literal["<", ">"]
+_ORDERS: tuple[Order, Order] = ("<", ">")
 
 HEADER_BYTES = 1024
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -93,17 +94,20 @@ def _read_header(path: Path) -> tuple[Any, Order]:
             f"{path}: incomplete, {len(data)} bytes where an MRC header needs "
             f"{HEADER_BYTES}; copy it again"
         )
-    little = np.frombuffer(data, mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<"))[0]
-    big = np.frombuffer(data, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(">"))[0]
-    # The machine stamp is often wrong; a mode above 255 is always a swapped one.
-    if 0 <= int(little["mode"]) < 256:
-        return little, "<"
-    if 0 <= int(big["mode"]) < 256:
-        return big, ">"
-    raise FormatError(
-        f"{path}: MRC field MODE is {int(little['mode'])}; expected one of "
-        f"{', '.join(map(str, MODES))}"
-    )
+    dtype = mrcfile.dtypes.HEADER_DTYPE
+    readings: list[tuple[Any, Order]] = [
+        (np.frombuffer(data, dtype.newbyteorder(order))[0], order) for order in _ORDERS
+    ]
+    # The machine stamp is often wrong. A swapped mode is above 255, unless it is 0:
+    # then a swapped axis number tells.
+    likely = [each for each in readings if 0 <= int(each[0]["mode"]) < 256]
+    sure = [each for each in likely if 0 <= int(each[0]["mapc"]) <= 3]
+    if not likely:
+        raise FormatError(
+            f"{path}: MRC field MODE is {int(readings[0][0]['mode'])}; expected one of "
+            f"{', '.join(map(str, MODES))}"
+        )
+    return (sure or likely)[0]
 
 
 def _voxels(path: Path, header: Any, order: Order) -> RawVoxels:  # noqa: ANN401
