@@ -1,0 +1,158 @@
+"""``cellseg3d simulate``: make tomograms of cells whose every voxel is known."""
+
+import json as json_text
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cellseg3d.simulate.acquisition import Scan
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder to write the data set into.")],
+    *,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many cells.")] = 4,
+    shape: Annotated[
+        str,
+        typer.Option(help="Voxels: one number for a cube, or Z,Y,X."),
+    ] = "128",
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed gives the same cells.")
+    ] = 0,
+    voxel_um: Annotated[
+        float, typer.Option(help="Voxel edge in um; microscopes give 0.03 to 0.06.")
+    ] = 0.05,
+    mount: Annotated[
+        Literal["capillary", "grid", "mixed"],
+        typer.Option(
+            help="Cells in a capillary (full rotation), on a flat grid (missing "
+            "wedge), or by turns."
+        ),
+    ] = "capillary",
+    tilt_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="FIRST LAST", help="Tilts in degrees, such as -60 60."),
+    ] = None,
+    tilt_step: Annotated[
+        float | None, typer.Option(help="Degrees between two tilts.")
+    ] = None,
+    photons: Annotated[
+        float | None,
+        typer.Option(
+            help="Photons per pixel and tilt without a specimen; fewer are noisier, "
+            "0 for no photon noise."
+        ),
+    ] = None,
+    test_cells: Annotated[
+        int, typer.Option(min=0, help="Mark this many of the cells for testing.")
+    ] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the table as JSON.")] = None,
+) -> None:
+    """Simulate soft X-ray tomograms of cells, with labels.
+
+    Each cell has a membrane, cytoplasm, a nucleus with chromatin, mitochondria, lipid
+    droplets and vesicles. It is imaged as a microscope does (tilt series, photon
+    noise) and reconstructed. Writes MRC volumes, MRC labels and datalist.json, ready
+    for cellseg3d train --data.
+    """
+    from cellseg3d.data.simulated import Recipe, write_dataset  # noqa: PLC0415
+
+    scan = None
+    if (tilt_range, tilt_step, photons) != (None, None, None):
+        scan = _scan(mount, tilt_range, tilt_step, photons)
+    recipe = Recipe(voxel_um, mount, scan, test_cells)
+    with _bar() as progress:
+        path = write_dataset(out, n, _shape(shape), seed, recipe, progress=progress)
+    _show(path, json)
+
+
+def _scan(
+    mount: str,
+    tilt_range: tuple[float, float] | None,
+    tilt_step: float | None,
+    photons: float | None,
+) -> "Scan":
+    """Return the mount's usual scan with what the user changed."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from cellseg3d.simulate.acquisition import scan_for  # noqa: PLC0415
+
+    if mount == "mixed":
+        raise ConfigError(
+            "--mount mixed scans each cell in its mount's usual way; leave out "
+            "--tilt-range, --tilt-step and --photons, or choose one mount"
+        )
+    scan = scan_for(mount)
+    return replace(
+        scan,
+        tilt_range_deg=scan.tilt_range_deg if tilt_range is None else tilt_range,
+        tilt_step_deg=scan.tilt_step_deg if tilt_step is None else tilt_step,
+        photons=scan.photons if photons is None else photons,
+    )
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    """Return (Z, Y, X) from ``128`` or ``96,128,128``."""
+    parts = [part.strip() for part in text.replace("x", ",").split(",")]
+    if len(parts) in (1, 3) and all(part.isdigit() for part in parts):
+        z, y, x = (int(part) for part in parts * (3 if len(parts) == 1 else 1))
+        return (z, y, x)
+    raise ConfigError(f"--shape {text}: expected one number, or Z,Y,X as 96,128,128")
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on the error stream; yield what moves it."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("simulating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("cells"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("cells", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(path: Path, out: Path | None) -> None:
+    """Print where the data set lies and what each cell is made of."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    truth = json_text.loads((path.parent / "truth.json").read_text("utf-8"))
+    cases = truth["cases"]
+    names = list(next(iter(cases.values()))["volumes_um3"])
+    table = Table("cell", "seed", "mount", *names, title="true volumes in um^3")
+    for name, facts in cases.items():
+        volumes = [f"{facts['volumes_um3'][part]:.3g}" for part in names]
+        table.add_row(name, str(facts["seed"]), facts["mount"], *volumes)
+    console = Console()
+    console.print(table)
+    console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    if out is not None:
+        text = json_text.dumps({"datalist": str(path), **truth}, indent=2) + "\n"
+        atomic_write(out, lambda new: _write_text(new, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
