@@ -7,10 +7,12 @@ from scipy import ndimage
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.data.augment import (
+    NOISE_VALUES,
     RandBlurd,
     RandIntensityd,
     RandMissingSliced,
     RandMissingWedged,
+    add_noise,
     blur_axis,
     remove_wedge,
 )
@@ -93,6 +95,22 @@ def test_noise_has_the_deviation_drawn():
 
     assert 0 < min(spreads) < 0.15
     assert 0.25 < max(spreads) < 0.41
+
+
+def test_noise_wraps_round_its_table_and_is_gaussian():
+    image = torch.full((1, 300, 200), 0.25)
+
+    plain = add_noise(image, 0.1, 0)
+    wrapped = add_noise(image, 0.1, NOISE_VALUES - 100)
+    flipped = add_noise(image, -0.1, 0)
+
+    torch.testing.assert_close(wrapped.flatten()[100:], plain.flatten()[:-100])
+    torch.testing.assert_close(plain + flipped, 2 * image)
+    values = (plain - image).flatten().double() / 0.1
+    # 60 000 values: 4 standard errors of mean, variance and kurtosis.
+    assert abs(float(values.mean())) < 0.017
+    assert float(values.var()) == pytest.approx(1, abs=0.025)
+    assert float((values**4).mean()) == pytest.approx(3, abs=0.16)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
