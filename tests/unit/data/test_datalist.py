@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -212,3 +213,17 @@ def test_a_folder_of_255_and_0_is_not_guessed(write_pair, tmp_path):
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError, match=r"looked for datalist\.json, X_image"):
         load_datalist(tmp_path)
+
+
+def test_the_datalist_in_the_manual_is_one(tmp_path):
+    manual = Path(__file__).parents[3] / "docs" / "datalists.md"
+    text = manual.read_text().split("```json")[1].split("```")[0]
+    for name in ("c1.mrc", "c1_label.tif", "c2.mrc", "c2_label.tif", "stack.h5"):
+        (tmp_path / name).touch()
+    path = tmp_path / "datalist.json"
+    path.write_text(text)
+
+    found = load_datalist(path)
+
+    assert [case.split for case in found.cases] == [None, "test", None]
+    assert found.cases[2].label.endswith("stack.h5::label")
