@@ -115,7 +115,7 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """Write `rows` to a file, undefined scores as empty cells."""
     table = [
-        {key: "" if value != value else value for key, value in row.items()}  # noqa: PLR0124 - NaN
+        {key: "" if _is_nan(value) else value for key, value in row.items()}
         for row in rows(evaluation)
     ]
     columns = list(dict.fromkeys(key for row in table for key in row))
@@ -138,6 +138,10 @@ def plain_numbers(values: Any) -> Any:  # noqa: ANN401 - JSON is anything
     if isinstance(values, float) and not math.isfinite(values):
         return None if math.isnan(values) else str(values)
     return values
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _scores_of(tables: list[dict[str, dict[str, Any]]], name: str) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.errors import LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
 from cellseg3d.data.labels import IGNORE
+from cellseg3d.data.same_grid import common_spacing
 from cellseg3d.metrics.contingency import (
     Contingency,
-    check_shapes,
     count_slices,
     total,
 )
@@ -147,33 +147,6 @@ def score_volume(
         classes,
         objects,
     )
-
-
-def common_spacing(
-    prediction: Volume, truth: Volume, fallback: Spacing | None
-) -> Spacing | None:
-    """Return the spacing of two volumes on one grid.
-
-    Raises
-    ------
-    LabelError
-        If their shapes differ.
-    SpacingError
-        If both state a spacing and they differ.
-    """
-    try:
-        check_shapes(prediction.shape, truth.shape)
-    except LabelError as error:
-        message = f"{prediction.name}: {error} ({truth.name})"
-        raise LabelError(message) from error
-    one, two = prediction.spacing, truth.spacing
-    if one and two and not one.is_close(two):
-        message = (
-            f"{prediction.name}: spacing {one}, but truth {truth.name} has {two}; "
-            "correct the wrong one with `cellseg3d convert`"
-        )
-        raise SpacingError(message)
-    return one or two or fallback
 
 
 def check_values(

@@ -17,6 +17,7 @@ References
 
 import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +31,21 @@ WAYS = 256
 Edge = frozenset[int]
 
 
+@lru_cache(maxsize=8)
 def mesh_areas(spacing: Spacing) -> Floats:
     """Return the mesh area in each way to fill a cell, in um^2, shape (256,)."""
     edges = np.asarray(spacing.zyx)
-    return np.array(
+    areas = np.array(
         [
             sum(_polygon_area(points * edges) for points in _polygons(way))
             for way in range(WAYS)
         ]
     )
+    areas.setflags(write=False)
+    return areas
 
 
+@lru_cache(maxsize=8)
 def crofton_areas(spacing: Spacing) -> Floats:
     """Return the Crofton estimate in each way to fill a cell, in um^2, shape (256,)."""
     areas = np.zeros(WAYS)
@@ -52,6 +57,7 @@ def crofton_areas(spacing: Spacing) -> Floats:
         for one, two in _pairs_along(step):
             crossed = inside[:, one] != inside[:, two]
             areas += crossed * (2 * weight * spacing.voxel_volume_um3 / length / shared)
+    areas.setflags(write=False)
     return areas
 
 

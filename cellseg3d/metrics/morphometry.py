@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike
-from cellseg3d.metrics.contingency import slabs
 from cellseg3d.metrics.object_sums import Floats, ObjectSums, sum_objects
 
 Table = dict[str, NDArray[Any]]
@@ -46,8 +45,8 @@ def measure_objects(
         ``sphericity`` (of the Crofton area; 1 for a ball), ``elongation`` (longest
         axis over shortest; 1 for a ball); ``axis1_um`` to ``axis3_um``, longest
         first, and their directions ``axis1_z`` ... ``axis3_x``; ``z0`` ... ``x1``, the
-        half-open bounding box in voxels; ``centroid_z_um`` ..., from the corner of
-        the first voxel; ``touches_border``, ``border_distance_um`` from the box to
+        half-open bounding box in voxels; ``centroid_z_um`` ..., from the centre
+        of the first voxel; ``touches_border``, ``border_distance_um`` from the box to
         the border of the volume; ``mean_intensity``, ``sd_intensity``.
 
     Raises
@@ -58,8 +57,7 @@ def measure_objects(
     if image is not None and tuple(image.shape) != tuple(labels.shape):
         message = f"image {tuple(image.shape)} does not fit labels {labels.shape}"
         raise LabelError(message)
-    shift = 0.0 if image is None else _typical(image)
-    sums = sum_objects(labels, spacing, image, shift)
+    sums = sum_objects(labels, spacing, image)
     edges = spacing or Spacing(1, 1, 1)
     table: Table = {"id": sums.ids, "voxels": sums.voxels}
     table |= _sizes(sums, edges)
@@ -71,10 +69,8 @@ def measure_objects(
             name: unknown for name in table if name.endswith(("_um", "_um2", "_um3"))
         }
     if image is not None:
-        mean = sums.intensity[:, 0] / sums.voxels
-        variance = sums.intensity[:, 1] / sums.voxels - mean**2
-        table["mean_intensity"] = mean + shift
-        table["sd_intensity"] = np.sqrt(np.maximum(variance, 0))
+        table["mean_intensity"] = sums.intensity[:, 0]
+        table["sd_intensity"] = np.sqrt(sums.intensity[:, 1] / sums.voxels)
     return table
 
 
@@ -133,7 +129,7 @@ def _summary(table: Mapping[str, NDArray[Any]], rows: NDArray[Any]) -> dict[str,
 
 
 def _sizes(sums: ObjectSums, spacing: Spacing) -> Table:
-    volume = sums.voxels * spacing.voxel_volume_um3
+    volume = sums.voxels * float(spacing.voxel_volume_um3)
     mesh, crofton = sums.areas.T
     ball = np.cbrt(36 * np.pi * volume**2)
     return {
@@ -187,12 +183,12 @@ def principal_axes(sums: ObjectSums, spacing: Spacing) -> tuple[Floats, Floats]:
 
 
 def _places(sums: ObjectSums, spacing: Spacing, shape: tuple[int, ...]) -> Table:
-    edges = np.asarray(spacing.zyx)
+    edges = np.asarray(spacing.zyx, np.float64)
     table: Table = {}
     for axis, letter in enumerate("zyx"):
         table[f"{letter}0"] = sums.lowest[:, axis]
         table[f"{letter}1"] = sums.highest[:, axis] + 1
-    centre = (sums.first / sums.voxels[:, None] + 0.5) * edges
+    centre = (sums.first / sums.voxels[:, None]) * edges
     for axis, letter in enumerate("zyx"):
         table[f"centroid_{letter}_um"] = centre[:, axis]
     gaps = np.minimum(sums.lowest, np.asarray(shape) - 1 - sums.highest)
@@ -201,8 +197,3 @@ def _places(sums: ObjectSums, spacing: Spacing, shape: tuple[int, ...]) -> Table
     table["touches_border"] = (gaps[:, thick] == 0).any(axis=1)
     table["border_distance_um"] = (gaps * edges)[:, thick].min(axis=1)
     return table
-
-
-def _typical(image: ArrayLike) -> float:
-    """Return the mean of the first slab of an image, near which its values lie."""
-    return float(np.asarray(image[next(slabs(image))], np.float64).mean())

@@ -40,7 +40,8 @@ class ObjectSums:
     areas : ndarray of float64, shape (n, 2)
         Mesh and Crofton surface area, in um^2 (voxel edges when there is no spacing).
     intensity : ndarray of float64, shape (n, 2)
-        Sum of the intensity less a shift, and of its square; zeros without an image.
+        Mean of the intensity, and the sum of squared differences from it; zeros
+        without an image.
     """
 
     ids: Ints
@@ -78,7 +79,6 @@ def sum_objects(
     labels: ArrayLike,
     spacing: Spacing | None = None,
     image: ArrayLike | None = None,
-    shift: float = 0.0,
 ) -> ObjectSums:
     """Sum up every object of a volume of ids.
 
@@ -90,8 +90,6 @@ def sum_objects(
         Voxel edges in um; edges of 1 when None.
     image : array or lazy array, shape (Z, Y, X), optional
         Intensities.
-    shift : float
-        Taken off the intensities, near their mean, so that squares keep their digits.
 
     Raises
     ------
@@ -105,7 +103,7 @@ def sum_objects(
         values = None
         if image is not None:
             rows = slice(slab.start, slab.start + slab.depth)
-            values = np.asarray(image[rows, :, :]).astype(np.float64) - shift
+            values = np.asarray(image[rows, :, :]).astype(np.float64)
         parts.append(_sum_slab(slab, areas, values))
     return _joined(parts)
 
@@ -152,14 +150,6 @@ def _sum_slab(slab: Slab, areas: Floats, image: Floats | None) -> ObjectSums:
     starts, lengths = runs(own)
     small = own.ravel()[starts]
     n = len(slab.ids)
-    intensity = np.zeros((n, 2))
-    if image is not None:
-        inner = own[:, 1:-1, 1:-1]
-        begin, _ = runs(inner)
-        which = inner.ravel()[begin]
-        for column, values in enumerate((image, image**2)):
-            sums = np.add.reduceat(values.ravel(), begin)
-            intensity[:, column] = np.bincount(which, sums, n)
     kept = small > 0
     small, starts, lengths = small[kept], starts[kept], lengths[kept]
     z, y, x = np.unravel_index(starts, own.shape)
@@ -179,9 +169,23 @@ def _sum_slab(slab: Slab, areas: Floats, image: Floats | None) -> ObjectSums:
         lowest,
         highest,
         _areas(slab.compact, areas, n),
-        intensity,
+        np.zeros((n, 2)) if image is None else _intensity(own, image, n),
     )
     return _rows(sums_of_all, slice(1, None))
+
+
+def _intensity(own: NDArray[np.int32], image: Floats, n: int) -> Floats:
+    """Return mean and sum of squared differences of each object's intensity."""
+    inner = own[:, 1:-1, 1:-1]
+    starts, lengths = runs(inner)
+    small = inner.ravel()[starts]
+    voxels = np.maximum(np.bincount(small, lengths, n), 1)
+    mean = np.bincount(small, np.add.reduceat(image.ravel(), starts), n) / voxels
+    # From the differences, not from the squares: those lose the digits of a small
+    # spread about a large mean.
+    squares = (image - mean[inner]) ** 2
+    spread = np.bincount(small, np.add.reduceat(squares.ravel(), starts), n)
+    return np.stack([mean, spread], axis=1)
 
 
 def _moments(
@@ -241,10 +245,18 @@ def _joined(parts: list[ObjectSums]) -> ObjectSums:
     if not len(starts):
         return ObjectSums(**columns)
     joined = {}
+    intensity = columns.pop("intensity")[order]
     for name, values in columns.items():
         join = {"lowest": np.minimum, "highest": np.maximum}.get(name, np.add)
         joined[name] = join.reduceat(values[order], starts, axis=0)
     joined["ids"] = ids[starts]
+    parts_of = np.diff(starts, append=len(ids))
+    voxels = columns["voxels"][order][:, None]
+    total = np.maximum(joined["voxels"][:, None], 1)
+    mean = np.add.reduceat(intensity[:, :1] * voxels, starts, axis=0) / total
+    between = voxels * (intensity[:, :1] - np.repeat(mean, parts_of, axis=0)) ** 2
+    spread = np.add.reduceat(intensity[:, 1:] + between, starts, axis=0)
+    joined["intensity"] = np.concatenate([mean, spread], axis=1)
     return _rows(ObjectSums(**joined), joined["voxels"] > 0)
 
 

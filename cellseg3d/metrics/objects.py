@@ -26,3 +26,26 @@ def label_components(mask: NDArray[np.bool_]) -> NDArray[Any]:
         labels, _ = ndimage.label(mask, np.ones((3, 3, 3)), output=np.uint32)
         return np.asarray(labels)
     return np.asarray(cc3d.connected_components(mask, connectivity=26))
+
+
+def label_pieces(classes: NDArray[Any]) -> NDArray[Any]:
+    """Return ids of the connected pieces of each value above 0.
+
+    Parameters
+    ----------
+    classes : ndarray of integers, shape (Z, Y, X)
+        Pieces of different values stay apart, however they touch.
+
+    Returns
+    -------
+    ndarray of unsigned integers, shape (Z, Y, X)
+        0 where the value is 0; from 1 upwards without a gap.
+    """
+    ids = np.zeros(classes.shape, np.uint32)
+    last = 0
+    for value in np.unique(classes[classes > 0]):
+        pieces = label_components(classes == value)
+        inside = pieces > 0
+        ids[inside] = pieces[inside] + np.uint32(last)
+        last = int(ids.max())
+    return ids

@@ -1,0 +1,152 @@
+"""``cellseg3d measure``: one row of measurements for each object."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cellseg3d.data.measuring import Measurement
+
+SUMMARY = {
+    "n": "objects",
+    "n_touching_border": "at border",
+    "volume_um3_mean": "volume um^3",
+    "volume_um3_sd": "sd",
+    "surface_area_um2_mean": "surface um^2",
+    "sphericity_mean": "sphericity",
+    "elongation_mean": "elongation",
+    "mean_intensity_mean": "intensity",
+}
+IN_PARENT = {
+    "n": "objects",
+    "total_volume_um3": "total um^3",
+    "volume_um3_mean": "volume um^3",
+    "share_of_parent": "share of parent",
+}
+MOST_ROWS = 30
+
+
+def command(
+    labels: Annotated[Path, typer.Argument(help="A file of object ids, 0 outside.")],
+    *,
+    image: Annotated[
+        Path | None, typer.Option(help="Image: adds mean and sd of intensity (LAC).")
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Table to write, .csv or .parquet (more than once for both); "
+            "NAME_objects.csv here if unset."
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write summaries and objects as JSON.")
+    ] = None,
+    components: Annotated[
+        bool,
+        typer.Option(
+            "--components",
+            help="The values are classes; objects are their connected pieces.",
+        ),
+    ] = False,
+    class_labels: Annotated[
+        Path | None, typer.Option(help="A volume of classes, to name each object's.")
+    ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(help="Class names by value, such as background,cell,nucleus."),
+    ] = "",
+    parents: Annotated[
+        Path | None,
+        typer.Option(help="Object ids of what the objects lie in, such as cells."),
+    ] = None,
+    cells: Annotated[
+        bool,
+        typer.Option("--cells", help="Parents are the connected pieces of labels > 0."),
+    ] = False,
+    spacing_um: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+    ] = None,
+) -> None:
+    """Measure every object: volume, surface, shape, place, intensity, parent.
+
+    Lengths are in um. Without a spacing in the file or in --spacing-um they are left
+    empty, and shapes are those of cubic voxels.
+    """
+    from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.data import measure_tables as tables  # noqa: PLC0415
+    from cellseg3d.data.cases import case_stem  # noqa: PLC0415
+    from cellseg3d.data.measuring import MeasureOptions, measure_file  # noqa: PLC0415
+
+    paths = out or [Path(f"{case_stem(str(labels))}_objects.csv")]
+    for path in paths:
+        tables.check_suffix(path)
+    options = MeasureOptions(
+        image=_text(image),
+        classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
+        class_labels=_text(class_labels),
+        components=components,
+        parents=_text(parents),
+        cells=cells,
+        spacing=None if spacing_um is None else Spacing.of(spacing_um),
+    )
+    measurement = measure_file(str(labels), options)
+    for path in paths:
+        tables.write_table(measurement.objects, path)
+    if json is not None:
+        tables.write_measurement_json(measurement, json)
+    _show(measurement, paths)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _show(measurement: "Measurement", paths: Sequence[Path]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console()
+    if not console.is_terminal:  # a log file: nothing is cut off
+        console = Console(width=160)
+    spacing = measurement.spacing or "unknown: lengths are left out (--spacing-um)"
+    console.print(f"{measurement.name}: spacing {spacing}", markup=False)
+    console.print(_table("Objects by class", SUMMARY, measurement.by_class))
+    if measurement.by_parent:
+        shown = measurement.by_parent[:MOST_ROWS]
+        console.print(_table("Objects by parent (0: in none)", IN_PARENT, shown))
+        if len(measurement.by_parent) > MOST_ROWS:
+            console.print(f"... and {len(measurement.by_parent) - MOST_ROWS} more")
+    for path in paths:
+        count = len(measurement.objects["id"])
+        console.print(f"{count} objects in {path}", markup=False, soft_wrap=True)
+
+
+def _table(
+    title: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+) -> "Table":
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    keys = [key for key in ("parent", "class") if rows and key in rows[0]]
+    present = {key: name for key, name in columns.items() if rows and key in rows[0]}
+    for heading in keys:
+        table.add_column(heading)
+    for heading in present.values():
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [_number(row[key]) for key in present]
+        table.add_row(*(str(row[key]) for key in keys), *cells)
+    return table
+
+
+def _number(value: Any) -> str:  # noqa: ANN401 - any measure
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,34 @@
+"""Two volumes whose voxels are compared one by one lie on the same grid, or stop."""
+
+from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+
+
+def common_spacing(
+    one: Volume, other: Volume, fallback: Spacing | None = None
+) -> Spacing | None:
+    """Return the spacing of two volumes on one grid; `fallback` when neither has one.
+
+    Raises
+    ------
+    LabelError
+        If their shapes differ.
+    SpacingError
+        If both state a spacing and they differ.
+    """
+    if one.shape != other.shape:
+        transposed = sorted(one.shape) == sorted(other.shape)
+        guess = "transposed?" if transposed else "are these the same volume?"
+        message = (
+            f"{one.name}: has shape {one.shape} (z, y, x), but {other.name} has "
+            f"{other.shape}; {guess}"
+        )
+        raise LabelError(message)
+    if one.spacing and other.spacing and not one.spacing.is_close(other.spacing):
+        message = (
+            f"{one.name}: has spacing {one.spacing}, but {other.name} has "
+            f"{other.spacing}; correct the wrong one with `cellseg3d convert`"
+        )
+        raise SpacingError(message)
+    return one.spacing or other.spacing or fallback
