@@ -45,7 +45,7 @@ class Scan:
 
     tilt_range_deg: tuple[float, float] = (-90.0, 90.0)
     tilt_step_deg: float = 2.0
-    photons: float = 6000.0
+    photons: float = 3000.0
     blur_pixels: float = 0.6
     drift_pixels: float = 0.2
     flicker: float = 0.01

@@ -66,7 +66,7 @@ def make_room(shape: Zyx, spacing_um: float, mount: Mount) -> Room:
     """
     half = [size * spacing_um / 2 for size in shape]
     if mount == "grid":
-        floor, top = -0.62 * half[0], 0.72 * half[0]
+        floor, top = -0.56 * half[0], 0.70 * half[0]
         return Room(mount, ((top - floor) / 2, half[1], half[2]), floor, top, 0.0)
     outer = 0.97 * min(half[0], half[2])
     wall = max(1.5 * spacing_um, 0.04 * outer)
@@ -107,7 +107,7 @@ def clearance_um(room: Room, shape: Zyx, spacing_um: float) -> FloatArray:
     return np.minimum(free, ends) - np.float32(1.5 * spacing_um)
 
 
-def draw_nucleus(cell: Ellipsoid, rng: np.random.Generator) -> Ellipsoid:
+def draw_nucleus(cell: Ellipsoid, mount: Mount, rng: np.random.Generator) -> Ellipsoid:
     """Draw a nucleus inside a cell, off its centre."""
     share = rng.uniform(*NUCLEUS_SHARE)
     radii = cell.radii_um * share * rng.uniform(0.86, 1.1, 3)
@@ -115,6 +115,8 @@ def draw_nucleus(cell: Ellipsoid, rng: np.random.Generator) -> Ellipsoid:
     direction /= np.linalg.norm(direction)
     free = 0.5 * (1 - share) * cell.radii_um * rng.uniform(0.2, 0.9)
     shift = cell.rotation @ (direction * free)
+    if mount == "grid":  # the middle of the dome, not of the whole ellipsoid
+        shift[0] = 0.25 * cell.radii_um[0]
     return Ellipsoid(radii, cell.rotation, cell.centre_um + shift)
 
 

@@ -82,7 +82,7 @@ def build_cell(
     palette = draw_palette(rng)
     room = make_room(shape, spacing_um, mount)
     body = draw_cell(room, rng)
-    nucleus = draw_nucleus(body, rng)
+    nucleus = draw_nucleus(body, mount, rng)
     lac, layers = _surroundings(shape, spacing_um, room, palette)
     canvas = Canvas(np.zeros(shape, np.uint8), lac, spacing_um)
     deep = depth_um(body, shape, spacing_um, float(rng.uniform(*WARP)), rng)

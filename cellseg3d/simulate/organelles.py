@@ -27,12 +27,12 @@ SHARE_PERCENT = {
 }
 # Radius in um in a cell of 4 um radius; smaller cells have a little smaller ones.
 RADIUS_UM = {
-    MITOCHONDRION: (0.17, 0.27),
+    MITOCHONDRION: (0.14, 0.23),
     LIPID_DROPLET: (0.13, 0.32),
     VESICLE: (0.14, 0.38),
 }
 GAP_UM = 0.03
-MITOCHONDRION_LENGTH_UM = (1.0, 6.0)
+MITOCHONDRION_LENGTH_UM = (0.8, 5.0)
 TRIES = 200
 
 
@@ -186,7 +186,7 @@ def _tube(
                 break
             place, heading = following
             left_um -= step_um
-            if rng.random() < 0.03:
+            if rng.random() < 0.04:
                 tips.append((place, _direction(rng), 0.5 * left_um))
 
 
@@ -201,7 +201,7 @@ def _follow(
     """Return the next place of a tube that stays in the cytoplasm, or None."""
     step_um, radius_um = lengths_um
     for attempt in range(8):
-        turned = heading + (0.25 + 0.2 * attempt) * rng.standard_normal(3)
+        turned = heading + (0.1 + 0.15 * attempt) * rng.standard_normal(3)
         turned /= np.linalg.norm(turned)
         there = place + turned * (step_um / spacing_um)
         if room.at(there) > radius_um:

@@ -125,9 +125,7 @@ def _strips(depth: int, width: int, angles: NDArray[np.float64]) -> sparse.csc_m
         _trapezoid_integral(first + k - middles, half_base, half_top) for k in (1, 2)
     ]
     shares = np.stack([cuts[0], cuts[1] - cuts[0], 1 - cuts[1]], axis=-1)
-    pixels: NDArray[np.int32] = np.asarray(first, np.int32)[..., None] + np.arange(
-        3, dtype=np.int32
-    )
+    pixels = _neighbours(first, 3)
     data, rows = _inside(shares, pixels, width)
     columns = depth * width
     starts = np.arange(0, data.size + 1, data.size // columns, dtype=np.int32)
@@ -140,9 +138,7 @@ def _smears(depth: int, width: int, angles: NDArray[np.float64]) -> sparse.csr_m
     first = np.floor(places)
     right = places - first
     shares = np.stack([1 - right, right], axis=-1)
-    pixels: NDArray[np.int32] = np.asarray(first, np.int32)[..., None] + np.arange(
-        2, dtype=np.int32
-    )
+    pixels = _neighbours(first, 2)
     data, columns = _inside(shares, pixels, width)
     rows = depth * width
     starts = np.arange(0, data.size + 1, data.size // rows, dtype=np.int32)
@@ -175,6 +171,12 @@ def _trapezoid_integral(
     area = height * (flat + ramp - ramp * ramp / (2 * slope))
     integral: NDArray[np.float64] = 0.5 + np.sign(at) * area
     return integral
+
+
+def _neighbours(first: NDArray[np.float64], count: int) -> NDArray[np.int32]:
+    """Return the pixel `first` and those right of it, along a new last axis."""
+    start = first.astype(np.int32)
+    return np.stack([start + np.int32(k) for k in range(count)], axis=-1)
 
 
 def _inside(
