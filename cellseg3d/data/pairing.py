@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from cellseg3d.data.cases import (
     Datalist,
     LabelKind,
     case_stem,
+    split_inner,
 )
 from cellseg3d.data.labels import IGNORE, value_counts, whole_numbers
 from cellseg3d.io.registry import list_volumes, read_labels
@@ -70,7 +72,8 @@ def pair_folder(folder: Path) -> Datalist:
     if layout is _object_folders:
         kind, classes = MASKS
     else:
-        kind, classes = _meaning(folder, cases)
+        labels = tuple(str(case.label) for case in cases)
+        kind, classes = _meaning(folder, labels, tuple(map(_stamp, labels)))
     return Datalist(folder.name, classes, None, cases, labels=kind, path=folder)
 
 
@@ -154,11 +157,21 @@ def _by_stem(
     return stems
 
 
-def _meaning(folder: Path, cases: Iterable[Case]) -> Meaning:
+def _stamp(location: str) -> tuple[int, int]:
+    stat = split_inner(location)[0].stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+# A run asks several times; reading every label, and warning, once is enough.
+@lru_cache(maxsize=8)
+def _meaning(
+    folder: Path, labels: Sequence[str], stamps: Sequence[tuple[int, int]]
+) -> Meaning:
     """Return what the label values of a folder can only mean."""
+    del stamps  # part of the cache's key: files that changed are read anew
     highest, small = 0, 0
-    for case in cases:
-        volume = read_labels(str(case.label))
+    for location in labels:
+        volume = read_labels(location)
         values, _ = value_counts(whole_numbers(volume.read(), volume.name))
         if values.size and int(values[0]) < 0:
             message = f"{volume.name}: label values go down to {int(values[0])}"

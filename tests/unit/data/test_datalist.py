@@ -227,3 +227,12 @@ def test_the_datalist_in_the_manual_is_one(tmp_path):
 
     assert [case.split for case in found.cases] == [None, "test", None]
     assert found.cases[2].label.endswith("stack.h5::label")
+
+
+def test_labels_that_changed_are_read_anew(write_pair, tmp_path):
+    write_pair("a", IMAGE, LABEL)
+    assert len(load_datalist(tmp_path).classes) == 3
+
+    write_pair("a", IMAGE, (IMAGE % 5).astype(np.uint16))
+
+    assert len(load_datalist(tmp_path).classes) == 5
