@@ -140,11 +140,14 @@ def attention_unet(
 
 def flexible(
     order: Order,
-    backbone: str = "resnet18",
+    backbone: str = "resnet10",
     norm: str = "batch",
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """MONAI's FlexibleUNet on a residual or efficient backbone; total stride 32."""
+    """MONAI's FlexibleUNet on a residual or efficient backbone; total stride 32.
+
+    The backbones ``resnet18`` and ``resnet34`` cannot be scripted, only traced.
+    """
     from monai.networks.nets.flexible_unet import FlexibleUNet  # noqa: PLC0415
 
     _check(FlexibleUNet, "flexible", rest)
