@@ -41,7 +41,7 @@ class Interrupt:
     def attach(self, engine: Workflow) -> None:
         """Listen while the trainer runs; attach after the checkpoints."""
         engine.add_event_handler(Events.STARTED, self._listen)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._within_epoch)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._restore)
 
@@ -60,6 +60,11 @@ class Interrupt:
         self._restore(engine)
         message = f"stopped at step {engine.state.iteration}; resume with --resume"
         raise KeyboardInterrupt(message)
+
+    def _within_epoch(self, engine: Workflow) -> None:
+        # The last step of an epoch is not complete before the epoch is.
+        if engine.state.iteration % engine.state.epoch_length:
+            self(engine)
 
     def _listen(self, _engine: Workflow) -> None:
         if threading.current_thread() is not threading.main_thread():
