@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import LabelError
+from cellseg3d.core.errors import LabelError, SpacingError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
 from cellseg3d.data.labels import IGNORE
@@ -120,6 +120,9 @@ def score_volume(
         If spacings differ, or distances are asked for and no spacing is known.
     """
     spacing = common_spacing(prediction, truth, options.spacing)
+    if options.surface and spacing is None:
+        message = f"{prediction.name}: has no spacing; pass --spacing-um Z Y X"
+        raise SpacingError(message)
     raw = count_slices(prediction.array, truth.array)
     if not options.ids:
         check_values(total(raw), prediction, truth, options)

@@ -217,6 +217,21 @@ def test_another_spacing_is_refused(tmp_path, capsys):
     assert "spacing" in capsys.readouterr().err
 
 
+def test_distances_need_a_spacing_from_somewhere(tmp_path, capsys):
+    labels = np.zeros((3, 6, 6), np.uint8)
+    labels[:, 2:4, 2:4] = 1
+    path = save(tmp_path / "p.tif", labels, None)
+
+    assert evaluate(tmp_path, path, path, "--surface") == 2
+    assert "p.tif: has no spacing" in capsys.readouterr().err
+    scores = evaluate(
+        tmp_path, path, path, "--surface", "--spacing-um", "2", "1", "0.5"
+    )
+
+    assert scores["volumes"]["p"]["1"]["hausdorff_um"] == 0.0
+    assert scores["volumes"]["p"]["1"]["tolerance_um"] == 2.0
+
+
 def test_a_wrong_map_is_an_option_error(tmp_path, capsys):
     path = save(tmp_path / "p.tif", np.ones((2, 4, 4), np.uint8))
 
