@@ -1,4 +1,4 @@
-"""All of a training but its weights on disk, and both of them from one moment."""
+"""The state of a training on disk: tensors and plain values, never code."""
 
 import io
 from collections.abc import Mapping
@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError
 from cellseg3d.models.checkpoint import (
-    Weights,
-    load_weights,
     read_torch,
     refuse_non_finite,
-    save_weights,
     with_previous,
 )
 
@@ -44,7 +41,7 @@ class TrainingState:
 
 
 def save_state(path: Path, values: Mapping[str, Any]) -> None:
-    """Write optimiser, schedule, counters and so on; the last file stays until read.
+    """Write optimiser, schedule, generators, counters; the last file is kept.
 
     Parameters
     ----------
@@ -88,55 +85,6 @@ def load_state(path: Path) -> TrainingState:
     if not warning:
         return state
     return TrainingState(state.values, state.path, (warning,))
-
-
-def save_training(
-    folder: Path,
-    name: str,
-    state_dict: Mapping[str, Tensor],
-    metadata: Mapping[str, Any],
-    values: Mapping[str, Any],
-) -> None:
-    """Write ``NAME.safetensors``, then ``NAME.state.pt``, which names its weights.
-
-    A kill between the two leaves the state of the moment before, whose weights are
-    then ``NAME.safetensors.prev``; `load_training` finds them.
-    """
-    sha256 = save_weights(folder / f"{name}.safetensors", state_dict, metadata)
-    record = {"weights_sha256": sha256, "values": dict(values)}
-    save_state(folder / f"{name}.state.pt", record)
-
-
-def load_training(
-    folder: Path,
-    name: str,
-    expected: nn.Module | Mapping[str, Tensor] | None = None,
-) -> tuple[Weights, TrainingState]:
-    """Return weights and state of the same moment, the last one that is whole.
-
-    When they are of the moment before, they are made the current ones, so that the
-    next save keeps them as ``.prev``.
-
-    Raises
-    ------
-    InputError
-        If no weights and state fit together; `load_weights` and `load_state` say why.
-    """
-    weights_path = folder / f"{name}.safetensors"
-    state_path = folder / f"{name}.state.pt"
-
-    def read(source: Path) -> tuple[Weights, TrainingState]:
-        state = _read(source)
-        sha256 = str(state.values.get("weights_sha256"))
-        return load_weights(weights_path, expected, sha256=sha256), state
-
-    (weights, state), warning = with_previous(state_path, read)
-    for path in (weights.path, state.path):
-        if path.name.endswith(".prev"):
-            path.replace(path.with_name(path.name.removesuffix(".prev")))
-    warnings = (warning,) if warning else ()
-    values = state.values["values"]
-    return weights, TrainingState(values, state_path, warnings)
 
 
 def _read(path: Path) -> TrainingState:
