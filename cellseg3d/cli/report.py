@@ -1,0 +1,60 @@
+"""``cellseg3d report``: one page to look at, offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A folder that `cellseg3d train` wrote."),
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page to write; report.html in the run if unset."),
+    ] = None,
+    prediction: Annotated[
+        list[str] | None,
+        typer.Option(help="A predicted label file; may be given several times."),
+    ] = None,
+    truth: Annotated[
+        list[str] | None,
+        typer.Option(help="Its truth, in the same order as --prediction."),
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="The image it was predicted from.")
+    ] = None,
+    probs: Annotated[
+        list[str] | None,
+        typer.Option(help="The foreground probabilities, for calibration."),
+    ] = None,
+    objects: Annotated[
+        bool | None,
+        typer.Option(
+            "--objects/--labels",
+            help="Whether values are object ids; told from their number if unset.",
+        ),
+    ] = None,
+    classes: Annotated[
+        str, typer.Option(help="Class names by value, such as background,cell,nucleus.")
+    ] = "",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "",
+) -> None:
+    """Write one HTML file that opens without a server or a network."""
+    from cellseg3d.report.inputs import open_volumes  # noqa: PLC0415
+    from cellseg3d.report.page import ReportInput, write_report  # noqa: PLC0415
+    from cellseg3d.report.run_folder import read_run  # noqa: PLC0415
+
+    given = ReportInput(
+        run=read_run(run) if run else None,
+        volumes=open_volumes(prediction or [], truth or [], image or [], probs or []),
+        ids=objects,
+        classes=[name.strip() for name in classes.split(",") if name.strip()],
+        title=title,
+    )
+    target = out or (run / "report.html" if run else Path("report.html"))
+    size = write_report(given, target)
+    print(f"{target}: {size / 1e6:.1f} MB")

@@ -1,0 +1,215 @@
+"""Charts as SVG that takes its colours from the page, so that dark mode is free."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 560, 260
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 42
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a chart: its name, its points, and which of the colours it has."""
+
+    name: str
+    points: Sequence[Point]
+    colour: int = 1
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What the axes say, and their ranges; a missing range is that of the data."""
+
+    x: str
+    y: str
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A row of an interval chart: a mean with its interval and the points behind it."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    points: Sequence[tuple[str, float]]
+
+
+def line_chart(lines: Sequence[Line], axes: Axes, *, diagonal: bool = False) -> str:
+    """Return an SVG of curves.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        Points that are not finite are left out.
+    axes : Axes
+    diagonal : bool
+        Draw the line of equality, for calibration.
+    """
+    drawn = [
+        Line(line.name, [p for p in line.points if _finite(p)], line.colour, line.dots)
+        for line in lines
+    ]
+    xs = [x for line in drawn for x, _ in line.points]
+    ys = [y for line in drawn for _, y in line.points]
+    place = _Place(axes.x_range or _span(xs), axes.y_range or _span(ys))
+    parts = [*_grid(place, axes)]
+    if diagonal:
+        start, end = place.at((0, 0)), place.at((1, 1))
+        parts.append(_segment(start, end, "chart-diagonal"))
+    for line in drawn:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place.at, line.points))
+        parts.append(f'<polyline class="line c{line.colour}" points="{path}"/>')
+        if line.dots or len(line.points) < 12:
+            parts += [
+                _dot(place.at(p), line.colour, _say(line.name, p)) for p in line.points
+            ]
+    return _svg(parts, HEIGHT, f"{axes.y} against {axes.x}") + _legend(drawn)
+
+
+def interval_chart(rows: Sequence[Interval], label: str) -> str:
+    """Return an SVG with a row for each mean, its interval and its volumes, 0 to 1."""
+    height = TOP + BOTTOM + 34 * max(1, len(rows))
+    place = _Place((0.0, 1.0), (0.0, 1.0), left=150)
+    parts = []
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        x = place.at((tick, 0))[0]
+        parts.append(_segment((x, TOP), (x, height - BOTTOM), "grid"))
+        parts.append(_words((x, height - BOTTOM + 16), f"{tick:g}", "middle"))
+    for index, row in enumerate(rows):
+        y = TOP + 34 * index + 17
+        parts.append(_words((140, y + 4), row.name, "end"))
+        for name, value in row.points:
+            if math.isfinite(value):
+                parts.append(
+                    _dot((place.at((value, 0))[0], y), 0, _say(name, (value,)))
+                )
+        if math.isfinite(row.low) and math.isfinite(row.high):
+            start, end = (place.at((v, 0))[0] for v in (row.low, row.high))
+            parts.append(_segment((start, y), (end, y), "whisker"))
+        if math.isfinite(row.mean):
+            x = place.at((row.mean, 0))[0]
+            box = f'x="{x - 3:.1f}" y="{y - 8}" width="6" height="16" rx="2"'
+            parts.append(f'<rect class="mean" {box}/>')
+    parts.append(_words((place.at((0.5, 0))[0], height - 8), label, "middle"))
+    return _svg(parts, height, label)
+
+
+def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str:
+    """Return an SVG of named points; those that no other beats on both are ringed.
+
+    Low x and high y are good: time and memory against quality.
+    """
+    kept = [row for row in points if _finite(row[1:])]
+    place = _Place(_span([x for _, x, _ in kept]), _span([y for _, _, y in kept]))
+    parts = [*_grid(place, axes)]
+    for name, x, y in kept:
+        at = place.at((x, y))
+        beaten = any(a <= x and b >= y and (a, b) != (x, y) for _, a, b in kept)
+        parts.append(_dot(at, 0 if beaten else 1, _say(name, (x, y))))
+        parts.append(_words((at[0] + 8, at[1] + 4), name, "start"))
+    return _svg(parts, HEIGHT, f"{axes.y} against {axes.x}")
+
+
+class _Place:
+    """Where a value lies in the picture."""
+
+    def __init__(self, x: Point, y: Point, left: float = LEFT) -> None:
+        self.x, self.y, self.left = x, y, left
+
+    def at(self, point: Point) -> Point:
+        """Return the place of a point."""
+        (x0, x1), (y0, y1) = self.x, self.y
+        across = (point[0] - x0) / (x1 - x0)
+        up = (point[1] - y0) / (y1 - y0)
+        return (
+            self.left + across * (WIDTH - self.left - RIGHT),
+            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
+        )
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Return round numbers between two bounds, at most `most` + 1 of them."""
+    raw = (high - low) / most
+    scale = 10.0 ** math.floor(math.log10(raw))
+    step = next(scale * k for k in (1, 2, 2.5, 5, 10) if scale * k >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _grid(place: _Place, axes: Axes) -> list[str]:
+    parts = []
+    for tick in ticks(*place.y):
+        start, end = place.at((place.x[0], tick)), place.at((place.x[1], tick))
+        parts.append(_segment(start, end, "grid"))
+        parts.append(_words((start[0] - 8, start[1] + 4), f"{tick:.4g}", "end"))
+    for tick in ticks(*place.x):
+        x, y = place.at((tick, place.y[0]))
+        parts.append(_words((x, y + 17), f"{tick:.6g}", "middle"))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(_words((middle, HEIGHT - 6), axes.x, "middle"))
+    turned = f"translate(13 {HEIGHT / 2 - 14:.0f}) rotate(-90)"
+    parts.append(
+        f'<text class="tick" transform="{turned}" '
+        f'text-anchor="middle">{escape(axes.y)}</text>'
+    )
+    return parts
+
+
+def _span(values: Sequence[float]) -> Point:
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    margin = 0.04 * (high - low) or max(abs(high) * 0.05, 0.01)
+    return (low - margin * (low < 0 or low > margin), high + margin)
+
+
+def _finite(values: Sequence[float]) -> bool:
+    return all(math.isfinite(value) for value in values)
+
+
+def _say(name: str, values: Sequence[float]) -> str:
+    return f"{name}: {', '.join(f'{value:.4g}' for value in values)}"
+
+
+def _dot(at: Point, colour: int, title: str) -> str:
+    return (
+        f'<circle class="dot c{colour}" cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="4">'
+        f"<title>{escape(title)}</title></circle>"
+    )
+
+
+def _segment(start: Point, end: Point, kind: str) -> str:
+    return (
+        f'<line class="{kind}" x1="{start[0]:.1f}" y1="{start[1]:.1f}" '
+        f'x2="{end[0]:.1f}" y2="{end[1]:.1f}"/>'
+    )
+
+
+def _words(at: Point, text: str, anchor: str) -> str:
+    return (
+        f'<text class="tick" x="{at[0]:.1f}" y="{at[1]:.1f}" '
+        f'text-anchor="{anchor}">{escape(text)}</text>'
+    )
+
+
+def _svg(parts: Sequence[str], height: int, title: str) -> str:
+    inside = "".join(parts)
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(title, quote=True)}">{inside}</svg>'
+    )
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    if len(lines) < 2:
+        return ""
+    items = "".join(
+        f'<span><i class="key c{line.colour}"></i>{escape(line.name)}</span>'
+        for line in lines
+    )
+    return f'<p class="legend">{items}</p>'

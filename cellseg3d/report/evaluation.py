@@ -1,0 +1,143 @@
+"""Scores of the volumes of a report; every number comes from `cellseg3d.metrics`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cellseg3d.core.volume import Volume
+from cellseg3d.data.score_pairs import ScorePair
+from cellseg3d.data.score_report import as_json, summaries
+from cellseg3d.data.score_volume import ScoreOptions, score_volume
+from cellseg3d.data.scoring import Evaluation
+from cellseg3d.metrics.calibration import Reliability, reliability, roc_curve
+from cellseg3d.metrics.instance import (
+    AP_THRESHOLDS,
+    ObjectMatch,
+    match_objects,
+    object_scores,
+)
+from cellseg3d.metrics.objects import label_components
+from cellseg3d.metrics.overlap import mean_defined
+from cellseg3d.metrics.statistics import Summary
+from cellseg3d.report.inputs import IGNORE, ReportVolume
+
+
+@dataclass(frozen=True)
+class ReportScores:
+    """Every score that a report shows.
+
+    Parameters
+    ----------
+    table : dict
+        As `cellseg3d.data.score_report.as_json` returns it.
+    by_iou : list of dict
+        ``iou`` and the means over volumes of ``precision``, ``recall`` and ``ap``.
+    reliability : list of tuple
+        (volume, reliability of its foreground probability, its AUC).
+    matches : dict of str to ObjectMatch
+        Objects of each volume.
+    objects : dict
+        Class to object score to its summary over volumes.
+    """
+
+    table: dict[str, Any] = field(default_factory=dict)
+    by_iou: list[dict[str, float]] = field(default_factory=list)
+    reliability: list[tuple[str, Reliability, float]] = field(default_factory=list)
+    matches: dict[str, ObjectMatch] = field(default_factory=dict)
+    objects: dict[str, dict[str, Summary]] = field(default_factory=dict)
+
+
+def score_volumes(
+    volumes: Sequence[ReportVolume], *, ids: bool, classes: Sequence[str] = ()
+) -> ReportScores:
+    """Score every volume that has a truth.
+
+    Parameters
+    ----------
+    volumes : sequence of ReportVolume
+    ids : bool
+        Label values are object ids.
+    classes : sequence of str
+        Class names by value, background first.
+    """
+    known = [volume for volume in volumes if volume.truth is not None]
+    if not known:
+        return ReportScores()
+    scored, pairs, matches = [], [], {}
+    for volume in known:
+        truth = _truth(volume)
+        options = ScoreOptions(
+            classes=tuple(classes),
+            ids=ids,
+            components=True,
+            surface=volume.spacing is not None,
+            spacing=volume.spacing,
+        )
+        scored.append(score_volume(volume.prediction, truth, options))
+        pairs.append(
+            ScorePair(
+                volume.name,
+                volume.paths["prediction"],
+                volume.paths["truth"],
+                volume.name,
+            )
+        )
+        matches[volume.name] = object_match(volume, ids=ids)
+    evaluation = Evaluation(tuple(pairs), tuple(scored))
+    return ReportScores(
+        as_json(evaluation),
+        _by_iou(list(matches.values())),
+        _reliability(known),
+        matches,
+        summaries(evaluation, objects=True),
+    )
+
+
+def object_match(volume: ReportVolume, *, ids: bool) -> ObjectMatch:
+    """Return a volume's and its truth's objects: ids, or pieces of foreground."""
+    truth = _truth(volume)
+    if ids:
+        return match_objects(volume.prediction.array, truth.array)
+    annotated = truth.read() != IGNORE
+    return match_objects(
+        label_components((volume.prediction.read() > 0) & annotated),
+        label_components((truth.read() > 0) & annotated),
+    )
+
+
+def _truth(volume: ReportVolume) -> Volume:
+    if volume.truth is None:
+        raise ValueError(f"{volume.name} has no truth")
+    return volume.truth
+
+
+def _by_iou(matches: Sequence[ObjectMatch]) -> list[dict[str, float]]:
+    rows = []
+    for iou in AP_THRESHOLDS:
+        scores = [object_scores(match, iou) for match in matches]
+        row = {"iou": iou}
+        for name, key in (
+            ("precision", "object_precision"),
+            ("recall", "object_recall"),
+            ("ap", "ap"),
+        ):
+            row[name] = mean_defined([float(each[key]) for each in scores])[0]
+        rows.append(row)
+    return [row for row in rows if np.isfinite(row["ap"])]
+
+
+def _reliability(
+    volumes: Sequence[ReportVolume],
+) -> list[tuple[str, Reliability, float]]:
+    found = []
+    for volume in volumes:
+        if volume.probs is None:
+            continue
+        probs, truth = volume.probs.read(), _truth(volume).read()
+        if probs.dtype.kind in "ui":
+            probs = probs / np.iinfo(probs.dtype).max
+        roc = roc_curve(probs, truth)
+        found.append((volume.name, reliability(probs, truth), roc.auc))
+    return found

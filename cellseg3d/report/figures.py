@@ -1,0 +1,95 @@
+"""The charts of a page, from scores and from a run's history."""
+
+import math
+from typing import Any
+
+from cellseg3d.report.charts import Axes, Interval, Line, interval_chart, line_chart
+from cellseg3d.report.evaluation import ReportScores
+from cellseg3d.report.run_folder import RunFolder
+
+SHOWN = ("dice", "jaccard", "precision", "recall")
+
+
+def curve_charts(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the curves that the history holds: loss, validation score, rate."""
+    wanted = (
+        ("loss", "Training loss", "mean loss", None, 1),
+        ("score", "Validation", "mean Dice", (0.0, 1.0), 2),
+        ("learning_rate", "Learning rate", "learning rate", None, 3),
+    )
+    found = []
+    for key, title, label, limits, colour in wanted:
+        points = run.curve(key)
+        if points:
+            line = Line(label, points, colour)
+            axes = Axes("iteration", label, y_range=limits)
+            found.append({"title": title, "svg": _safe(line_chart([line], axes))})
+    return found
+
+
+def interval_figure(scores: ReportScores) -> Any:  # noqa: ANN401
+    """Return each class's mean scores with interval and volumes; None without."""
+    if not scores.table:
+        return None
+    rows = []
+    for name, statistics in scores.table["statistics"].items():
+        for score in SHOWN:
+            if score in statistics:
+                found = statistics[score]
+                points = [
+                    (volume, _number(table.get(name, {}).get(score)))
+                    for volume, table in scores.table["volumes"].items()
+                ]
+                interval = (found["mean"], found["low"], found["high"])
+                mean, low, high = (_number(value) for value in interval)
+                if found["note"]:  # Too few volumes: the points say it all.
+                    low = high = math.nan
+                rows.append(Interval(f"{name} {score}", mean, low, high, points))
+    return _safe(interval_chart(rows, "a dot is a volume, the bar their mean"))
+
+
+def overlap_chart(scores: ReportScores) -> Any:  # noqa: ANN401
+    """Return precision, recall and AP of objects against IoU; None without objects."""
+    if not scores.by_iou:
+        return None
+    lines = [
+        Line(
+            label, [(row["iou"], row[key]) for row in scores.by_iou], colour, dots=True
+        )
+        for label, key, colour in (
+            ("precision", "precision", 1),
+            ("recall", "recall", 2),
+            ("AP", "ap", 3),
+        )
+    ]
+    axes = Axes("intersection over union to match", "share", (0.5, 0.95), (0.0, 1.0))
+    return _safe(line_chart(lines, axes))
+
+
+def calibration_charts(scores: ReportScores) -> Any:  # noqa: ANN401
+    """Return the reliability of each volume's probabilities; None without any."""
+    if not scores.reliability:
+        return None
+    lines = [
+        Line(
+            f"{name} (ECE {found.ece:.3f}, AUC {auc:.3f})",
+            list(zip(found.confidence.tolist(), found.frequency.tolist(), strict=True)),
+            1 + index % 4,
+            dots=True,
+        )
+        for index, (name, found, auc) in enumerate(scores.reliability)
+    ]
+    axes = Axes("stated probability", "share that is true", (0.0, 1.0), (0.0, 1.0))
+    names = [line.name for line in lines]
+    return {"svg": _safe(line_chart(lines, axes, diagonal=True)), "names": names}
+
+
+def _number(value: Any) -> float:  # noqa: ANN401
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _safe(svg: str) -> Any:  # noqa: ANN401
+    """Mark an SVG as such: `charts` escapes every word it draws."""
+    from markupsafe import Markup  # noqa: PLC0415
+
+    return Markup(svg)

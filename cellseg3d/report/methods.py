@@ -1,0 +1,103 @@
+"""A methods paragraph that says only what the records hold."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cellseg3d.report.evaluation import ReportScores
+from cellseg3d.report.inputs import ReportVolume
+from cellseg3d.report.run_folder import RunFolder
+
+
+def methods_paragraph(
+    run: RunFolder | None,
+    volumes: Sequence[ReportVolume],
+    scores: ReportScores,
+    versions: Mapping[str, str],
+) -> str:
+    """Return sentences about training and scoring, ready for a paper."""
+    sentences = [_software(versions)]
+    if run is not None:
+        sentences += _training(run)
+    if scores.table:
+        sentences += _scoring(volumes, scores)
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _software(versions: Mapping[str, str]) -> str:
+    names = {"torch": "PyTorch", "monai": "MONAI", "python": "Python"}
+    others = [f"{names[key]} {versions[key]}" for key in names if key in versions]
+    with_others = f" ({', '.join(others)})" if others else ""
+    return (
+        f"Volumes were segmented with cellseg3d {versions.get('cellseg3d', '')}"
+        f"{with_others}."
+    )
+
+
+def _training(run: RunFolder) -> list[str]:
+    record = run.record
+    data = record.get("data", {})
+    training, validation = data.get("training", []), data.get("validation", [])
+    found = []
+    description = run.metadata.get("description")
+    if description:
+        found.append(f"The network ({description}) was trained from its configuration.")
+    if training:
+        sides = f"{_count(training)} ({', '.join(map(str, training))})"
+        held = f" and validated on {_count(validation)}" if validation else ""
+        named = f" ({', '.join(map(str, validation))})" if validation else ""
+        found.append(f"It was trained on {sides}{held}{named}.")
+    if "iteration" in record:
+        seed = f", seed {record['seed']}" if record.get("seed") is not None else ""
+        best = record.get("best_score")
+        chosen = (
+            "; the weights with the best validation score "
+            f"({best:.3f}, iteration {record.get('best_iteration')}) were kept"
+            if isinstance(best, int | float)
+            else ""
+        )
+        found.append(
+            f"Training took {record['iteration']} iterations over "
+            f"{record.get('epoch')} epochs{seed}{chosen}."
+        )
+    if run.cost:
+        found.append(
+            f"It needed {run.cost.get('wall_s', 0) / 60:.1f} minutes and at most "
+            f"{run.cost.get('peak_gib', 0):.1f} GiB of memory."
+        )
+    return found
+
+
+def _scoring(volumes: Sequence[ReportVolume], scores: ReportScores) -> list[str]:
+    found = []
+    spacings = sorted({str(each.spacing) for each in volumes if each.spacing})
+    where = f" (voxels of {' and '.join(spacings)})" if spacings else ""
+    count = len(scores.table["volumes"])
+    found.append(
+        f"Predictions were scored against {count} annotated "
+        f"volume{'s' * (count != 1)}{where}, the volume being the unit of analysis; "
+        "voxels that are not annotated count nowhere."
+    )
+    for name, statistics in scores.table["statistics"].items():
+        dice = statistics.get("dice")
+        if dice and isinstance(dice["mean"], float):
+            found.append(f"Dice of {name}: {_mean(dice)}.")
+    for name, means in scores.table.get("objects_mean", {}).items():
+        f1 = means.get("object_f1")
+        if isinstance(f1, float):
+            found.append(
+                f"Objects of {name} were matched at an intersection over union above "
+                f".5: mean F1 {f1:.3f} (n = {means['n']})."
+            )
+    return found
+
+
+def _mean(summary: Mapping[str, Any]) -> str:
+    text = f"mean {summary['mean']:.3f}"
+    low, high = summary.get("low"), summary.get("high")
+    if isinstance(low, float) and isinstance(high, float) and not summary["note"]:
+        text += f", 95 % bootstrap interval {low:.3f} to {high:.3f}"
+    return f"{text} (n = {summary['n']})"
+
+
+def _count(names: Sequence[Any]) -> str:
+    return f"{len(names)} volume{'s' * (len(names) != 1)}"

@@ -1,0 +1,229 @@
+"""Put one page together: a section for whatever there is, nothing fetched."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellseg3d import __version__
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.report.evaluation import ReportScores, score_volumes
+from cellseg3d.report.figures import (
+    calibration_charts,
+    curve_charts,
+    interval_figure,
+    overlap_chart,
+)
+from cellseg3d.report.inputs import ReportVolume, check_volume, holds_ids
+from cellseg3d.report.methods import methods_paragraph
+from cellseg3d.report.montage import MOST_VOXELS, pack
+from cellseg3d.report.object_rows import object_rows
+from cellseg3d.report.run_folder import RunFolder
+from cellseg3d.report.surfaces import surfaces
+from cellseg3d.report.tables import cost_rows, score_rows, tiles, volume_rows
+
+TEMPLATES = Path(__file__).parent / "templates"
+LARGEST_BYTES = 15_000_000
+SCRIPTS = ("page.js", "viewer.js", "surface.js")
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """What a page is made from.
+
+    Parameters
+    ----------
+    run : RunFolder or None
+    volumes : sequence of ReportVolume
+    ids : bool or None
+        Whether label values are object ids; told from their number when None.
+    classes : sequence of str
+        Class names by value, background first.
+    title : str
+        What the page is called; made up from what there is when empty.
+    """
+
+    run: RunFolder | None = None
+    volumes: Sequence[ReportVolume] = ()
+    ids: bool | None = None
+    classes: Sequence[str] = field(default_factory=tuple)
+    title: str = ""
+
+
+def write_report(given: ReportInput, out: Path) -> int:
+    """Write the page.
+
+    Volumes are thinned until the page is smaller than 15 MB.
+
+    Returns
+    -------
+    int
+        The size of the file in bytes.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to report.
+    EnvironmentFault
+        If the extra ``report`` is not installed, or the page cannot be small enough.
+    """
+    if given.run is None and not given.volumes:
+        raise ConfigError("nothing to report: give a run folder or --prediction")
+    ids = holds_ids(given.volumes) if given.ids is None else given.ids
+    scores = score_volumes(given.volumes, ids=ids, classes=_classes(given))
+    most = MOST_VOXELS
+    while True:
+        text = render(page_values(given, scores, ids=ids, most=most))
+        size = len(text.encode())
+        if size < LARGEST_BYTES:
+            break
+        if most < 1 << 15:
+            message = f"{out}: page of {size} bytes; report fewer volumes at once"
+            raise EnvironmentFault(message)
+        most //= 2
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(out, lambda new: _write(new, text))
+    return size
+
+
+def page_values(
+    given: ReportInput, scores: ReportScores, *, ids: bool, most: int
+) -> dict[str, Any]:
+    """Return what the template shows; a section without data is empty."""
+    run, volumes = given.run, given.volumes
+    versions = dict(run.record.get("versions", {})) if run else {}
+    versions.setdefault("cellseg3d", __version__)
+    viewers, tables = [], []
+    for index, volume in enumerate(volumes):
+        viewers.append(_viewer(volume, ids=ids, most=most))
+        rows, total = object_rows(volume, scores.matches.get(volume.name), ids=ids)
+        shown = {"name": volume.name, "viewer": index, "rows": rows, "total": total}
+        tables.append(
+            shown | {"unit": f"{volume.unit}^3".replace("voxels^3", "voxels")}
+        )
+    return {
+        "title": given.title or _title(given),
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+        "run": run,
+        "ids": ids,
+        "tiles": tiles(run, scores),
+        "checks": [check_volume(volume) for volume in volumes],
+        "warnings": list(run.record.get("warnings", [])) if run else [],
+        "curves": curve_charts(run) if run else [],
+        "intervals": interval_figure(scores),
+        "score_rows": score_rows(scores),
+        "volumes": volume_rows(scores, run),
+        "overlap": overlap_chart(scores),
+        "by_iou": scores.by_iou,
+        "calibration": calibration_charts(scores),
+        "viewers": viewers,
+        "objects": [table for table in tables if table["rows"]],
+        "costs": cost_rows(run) if run else [],
+        "methods": methods_paragraph(run, volumes, scores, versions),
+        "versions": versions,
+        "hashes": _hashes(given),
+        "data": _script_json({"viewers": viewers, "objects": tables}),
+    }
+
+
+def render(values: dict[str, Any]) -> str:
+    """Return the page's text; every value from outside is escaped."""
+    try:
+        from jinja2 import (  # noqa: PLC0415
+            Environment,
+            FileSystemLoader,
+            StrictUndefined,
+        )
+        from markupsafe import Markup  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        message = (
+            f"a report needs {error.name}, which is not installed; run: "
+            'pip install "cellseg3d[report]"'
+        )
+        raise EnvironmentFault(message) from error
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Our own files, and SVG and JSON that escaped what they hold when they were made.
+    style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    scripts = "\n".join((TEMPLATES / name).read_text("utf-8") for name in SCRIPTS)
+    text: str = environment.get_template("page.html").render(
+        **values,
+        style=style,
+        scripts=Markup(scripts),
+    )
+    return text
+
+
+def _viewer(volume: ReportVolume, *, ids: bool, most: int) -> dict[str, Any]:
+    montage = pack(volume, ids=ids, most=most)
+    return {
+        "name": volume.name,
+        "shape": montage.shape,
+        "step": montage.step,
+        "full": volume.prediction.shape,
+        "edges": volume.edges,
+        "unit": volume.unit,
+        "columns": montage.columns,
+        "image": montage.image,
+        "codes": montage.codes,
+        "worst": montage.worst,
+        "truth": volume.truth is not None,
+        "surfaces": surfaces(volume, ids=ids),
+    }
+
+
+def _classes(given: ReportInput) -> Sequence[str]:
+    if given.classes or given.run is None:
+        return given.classes
+    classes: Sequence[str] = given.run.record.get("data", {}).get("classes", ())
+    return classes
+
+
+def _title(given: ReportInput) -> str:
+    if given.run is not None:
+        return given.run.path.resolve().name
+    if len(given.volumes) == 1:
+        return given.volumes[0].name
+    return f"{len(given.volumes)} volumes"
+
+
+def _hashes(given: ReportInput) -> list[tuple[str, str]]:
+    """Return (what, SHA-256) of every input file, and those the run recorded."""
+    found = []
+    for volume in given.volumes:
+        for side, path in volume.paths.items():
+            file = Path(path.partition("::")[0])
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                found.append((f"{volume.name} {side} ({file.name})", digest))
+    if given.run is not None:
+        content = given.run.record.get("data", {}).get("content", {})
+        found += [
+            (f"training data {name}", str(value)) for name, value in content.items()
+        ]
+        commit = given.run.record.get("git_commit")
+        if commit:
+            found.append(("source commit", str(commit)))
+    return found
+
+
+def _script_json(values: Any) -> Any:  # noqa: ANN401
+    from markupsafe import Markup  # noqa: PLC0415
+
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    # No text in it can end the script element that it stands in.
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
