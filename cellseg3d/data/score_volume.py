@@ -80,7 +80,8 @@ class ScoredVolume:
     Parameters
     ----------
     accuracy : float
-        Share of annotated voxels with the right class.
+        Share of annotated voxels with the right class; NaN where the truth annotates
+        only some of the classes.
     annotated_voxels : int
     classes : dict
         Class name to its voxel scores (and distances).
@@ -144,8 +145,10 @@ def score_volume(
             classes[name] |= found.get("surface", {})
             if "objects" in found:
                 objects[name] = found["objects"]
+    # Where the truth names some of the classes, the rest of a volume is unknown.
+    partial = only is not None and not set(options.classes[1:]) <= set(only)
     return ScoredVolume(
-        _accuracy(whole, options),
+        float("nan") if partial else _accuracy(whole, options),
         whole.without_truth(options.ignored).voxels,
         classes,
         objects,

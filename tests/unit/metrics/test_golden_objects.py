@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -158,3 +159,16 @@ def test_components_touch_by_corner_and_keep_their_order():
 
     assert labels[0, 4, 4] == 1
     assert labels[2, 0, 0] == labels[1, 1, 1] == 2
+
+
+def test_components_are_the_same_without_the_extra(monkeypatch):
+    pytest.importorskip("cc3d")
+    mask = np.random.default_rng(0).random((6, 9, 12)) > 0.9
+    fast = label_components(mask)
+
+    monkeypatch.setitem(sys.modules, "cc3d", None)
+    slow = label_components(mask)
+
+    assert fast.max() > 5
+    table = count_pairs(fast, slow.astype(fast.dtype))
+    assert object_scores(ObjectMatch.of(table))["pq"] == 1.0

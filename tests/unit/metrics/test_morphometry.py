@@ -1,6 +1,7 @@
 """Measurements of bodies whose size, area and axes are known."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -227,3 +228,18 @@ def test_the_distance_to_the_parents_boundary_is_physical():
     found = boundary_distance(objects, parents, np.array([4, 7]), Spacing(5, 0.5, 9))
 
     assert found.tolist() == [1.5, 0.0]
+
+
+def test_distances_are_the_same_without_the_extra(monkeypatch):
+    pytest.importorskip("edt")
+    parents = ellipsoid((9, 12, 15), (1, 1, 1))
+    objects = np.zeros(parents.shape, np.uint8)
+    objects[9:12, 12:15, 14:17] = 3
+    inputs = objects, parents, np.array([3]), Spacing(2, 1, 0.5)
+    fast = boundary_distance(*inputs)
+
+    monkeypatch.setitem(sys.modules, "edt", None)
+    slow = boundary_distance(*inputs)
+
+    assert fast[0] > 3
+    np.testing.assert_allclose(fast, slow, rtol=1e-6)
