@@ -23,13 +23,10 @@ ALLOWED = (
     "cellseg3d.bundle.facts.ModelFacts",
     "cellseg3d.bundle.facts.network_for",
     "cellseg3d.data.intensity.IntensityScale",
-    "cellseg3d.models.",
-    "monai.networks.nets.",
-    "monai.networks.blocks.",
-    "torch.nn.",
+    "cellseg3d.models.unet.build_network",
 )
-# What a whole config of ours may name, and the expressions that it may hold.
-TRUSTED = ("cellseg3d.", "monai.", "torch.", "ignite.")
+# And networks themselves: classes of these packages that are torch modules.
+NETWORKS = ("cellseg3d.models.", "monai.networks.", "torch.nn.")
 _CANDIDATES = (WEIGHTS, "last.safetensors", "model.pt")
 
 
@@ -123,25 +120,6 @@ def load_model(place: str | Path) -> TrainedModel:
     )
 
 
-def refuse_foreign_code(config: Path) -> None:
-    """Refuse a config whose ``_target_`` names lie outside cellseg3d, MONAI and torch.
-
-    Expressions (``$...``) are left to MONAI, so this is for a user's own bundles.
-
-    Raises
-    ------
-    ConfigError
-        Names the target.
-    """
-    for target in _targets(read_config(config)):
-        if not target.startswith(TRUSTED):
-            message = (
-                f"{config}: _target_ {target!r} is neither of cellseg3d nor of MONAI, "
-                "Ignite or torch; run foreign bundles with python -m monai.bundle"
-            )
-            raise ConfigError(message)
-
-
 def _weights(path: Path) -> Weights:
     for name in _CANDIDATES:
         file = path / MODELS / name
@@ -177,20 +155,23 @@ def _value(value: Any, config: Config, path: Path, depth: int) -> Any:  # noqa: 
     }
     if "_target_" not in value:
         return arguments
-    target = str(value["_target_"])
-    if not target.startswith(ALLOWED):
-        message = (
-            f"{path}: _target_ {target!r} is not among what a model may be built of "
-            f"({', '.join(ALLOWED)}); nothing was run"
-        )
-        raise ConfigError(message)
-    found = locate(target)
-    if not callable(found):
-        raise ConfigError(f"{path}: _target_ {target!r}: there is no such thing")
+    found = _allowed(str(value["_target_"]), path)
     try:
         return found(**arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: {target}: {error}") from error
+        raise ConfigError(f"{path}: {value['_target_']}: {error}") from error
+
+
+def _allowed(target: str, path: Path) -> Any:  # noqa: ANN401
+    found = locate(target) if target.startswith((*ALLOWED, *NETWORKS)) else None
+    is_network = isinstance(found, type) and issubclass(found, nn.Module)
+    if found is None or not (target in ALLOWED or is_network):
+        message = (
+            f"{path}: _target_ {target!r} is not among what a model may be built of: "
+            f"{', '.join(ALLOWED)}, or a network; nothing was run"
+        )
+        raise ConfigError(message)
+    return found
 
 
 def _text(value: str, config: Config, path: Path, depth: int) -> Any:  # noqa: ANN401
@@ -205,12 +186,3 @@ def _text(value: str, config: Config, path: Path, depth: int) -> Any:  # noqa: A
             raise ConfigError(f"{path}: {value!r} refers to nothing")
         node = node[name]
     return _value(node, config, path, depth + 1)
-
-
-def _targets(value: Any) -> list[str]:  # noqa: ANN401
-    if isinstance(value, Mapping):
-        own = [str(value["_target_"])] if "_target_" in value else []
-        return own + [name for item in value.values() for name in _targets(item)]
-    if isinstance(value, list):
-        return [name for item in value for name in _targets(item)]
-    return []

@@ -5,8 +5,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.bundle.model import refuse_foreign_code
 from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.engines.run_folder import TrainOptions, create_run, reopen_run
 
 

@@ -10,8 +10,8 @@ with warnings.catch_warnings():
     # Ignite and TensorBoard, once imported, say no more; torch 2.13 deprecates what
     # they use of it.
     warnings.simplefilter("ignore")
-    import ignite.engine
-    import monai.engines
+    import ignite.engine  # noqa: F401
+    import monai.engines  # noqa: F401
     import torch.utils.tensorboard  # noqa: F401
 
 from cellseg3d.core.spacing import Spacing
