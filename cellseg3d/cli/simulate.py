@@ -142,7 +142,11 @@ def _show(path: Path, out: Path | None) -> None:
     truth = json_text.loads((path.parent / "truth.json").read_text("utf-8"))
     cases = truth["cases"]
     names = list(next(iter(cases.values()))["volumes_um3"])
-    table = Table("cell", "seed", "mount", *names, title="true volumes in um^3")
+    table = Table(title="true volumes in um^3", box=None, padding=(0, 2, 0, 0))
+    for heading in ("cell", "seed", "mount"):
+        table.add_column(heading, no_wrap=True)
+    for heading in names:
+        table.add_column(heading, justify="right")
     for name, facts in cases.items():
         volumes = [f"{facts['volumes_um3'][part]:.3g}" for part in names]
         table.add_row(name, str(facts["seed"]), facts["mount"], *volumes)

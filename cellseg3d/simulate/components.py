@@ -54,17 +54,17 @@ LABEL_MAP: Final[Mapping[int, int]] = {0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 3}
 LAC_PER_UM: Final[Mapping[str, tuple[float, float]]] = {
     "ice": (0.105, 0.118),
     "glass": (0.85, 1.05),
-    "cytoplasm": (0.19, 0.27),
-    "plasma membrane": (0.33, 0.42),
-    "euchromatin": (0.18, 0.24),
-    "mitochondrion": (0.32, 0.42),
+    "cytoplasm": (0.22, 0.30),
+    "plasma membrane": (0.34, 0.44),
+    "euchromatin": (0.17, 0.22),
+    "mitochondrion": (0.34, 0.44),
     "lipid droplet": (0.50, 0.72),
     "vesicle": (0.13, 0.20),
 }
 ABOVE_EUCHROMATIN: Final[Mapping[str, tuple[float, float]]] = {
     "heterochromatin": (0.07, 0.12),
     "nucleolus": (0.09, 0.14),
-    "nuclear envelope": (0.06, 0.11),
+    "nuclear envelope": (0.10, 0.16),
 }
 # A grid's carbon film: coefficient (1/um) and thickness (um).
 CARBON_PER_UM: Final = 2.5
