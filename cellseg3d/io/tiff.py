@@ -94,9 +94,12 @@ def create(path: Path, layout: Layout) -> Sink:
         if layout.spacing is not None:
             metadata |= {"spacing": layout.spacing.z, "unit": "um"}
             options |= resolution_of(layout.spacing)
+    shape: tuple[int, ...] = layout.shape
+    if imagej:  # tifffile takes a last axis of 1 for samples, unless one is named
+        shape, metadata["axes"] = (*shape, 1), "ZYXS"
     mapped = tifffile.memmap(
         path,
-        shape=layout.shape,
+        shape=shape,
         dtype=dtype,
         photometric="minisblack",
         metadata=metadata,
