@@ -90,6 +90,8 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
             f"{tuple(logits.shape)}; expected the same samples and the same size"
         )
         raise LabelError(message)
+    # MONAI's tensors carry metadata through every operation, at a price in time.
+    logits, label = logits.as_subclass(Tensor), label.as_subclass(Tensor)
     classes = logits.shape[1]
     known = label[:, 0] != NOT_ANNOTATED
     truth = torch.where(known, label[:, 0], 0).long()

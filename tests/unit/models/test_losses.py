@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from monai import losses as monai_losses
+from monai.data import MetaTensor
 
 from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.models.losses import (
@@ -228,6 +229,17 @@ def test_label_types_are_all_one(kind):
     assert torch.equal(
         DiceCELoss()(logits, label.to(kind)), DiceCELoss()(logits, label)
     )
+
+
+def test_monai_tensors_give_the_same_plain_number():
+    logits, label = example(4, 5)
+
+    value = DiceCELoss()(MetaTensor(logits), MetaTensor(label))
+    value.backward()
+
+    assert type(value) is torch.Tensor
+    assert torch.equal(value, DiceCELoss()(logits, label))
+    assert logits.grad.abs().sum() > 0
 
 
 def test_wrong_labels_are_named():
