@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.metrics.contingency import Ids
 from cellseg3d.metrics.instance import ObjectMatch
+from cellseg3d.metrics.morphometry import measure_objects
 from cellseg3d.metrics.objects import label_components
 from cellseg3d.report.inputs import IGNORE, ReportVolume
 
@@ -29,31 +31,25 @@ def object_rows(
     -------
     rows : list of dict
         ``id``, ``state`` (found, extra, missed, or object without a truth), ``iou``
-        (best overlap), ``voxels``, ``volume`` (in the unit cubed), ``place`` (z, y, x
-        voxel of the object nearest to its centroid). At most 1500.
+        (best overlap), ``volume`` (um^3, or voxels without a spacing), ``voxels``,
+        ``sphericity``, ``intensity`` (mean; None without an image), ``place`` (z, y, x
+        voxel of the object nearest to its centre). At most 1500.
     total : int
         How many there are in all.
     """
-    predicted = _objects(volume, truth=False, ids=ids)
-    voxel = float(np.prod(volume.edges))
-    rows = _rows(predicted, "object", voxel)
+    measured = _measured(volume, truth=False, ids=ids)
+    rows = _with_state(measured, "object")
     if match is not None:
-        best = np.zeros(len(match.predicted_ids))
-        np.maximum.at(best, match.predicted, match.iou)
-        matched = match.matched()
-        found = set(match.predicted_ids[match.predicted[matched]].tolist())
-        score = dict(zip(match.predicted_ids.tolist(), best.tolist(), strict=True))
+        found = set(match.predicted_ids[match.predicted[match.matched()]].tolist())
+        best = _best_iou(match.predicted_ids, match.predicted, match)
         for row in rows:
-            row["iou"] = round(score.get(row["id"], 0.0), 3)
+            row["iou"] = best[row["id"]]
             row["state"] = "found" if row["id"] in found else "extra"
-        seen = set(match.true_ids[match.true[matched]].tolist())
-        rest = np.zeros(len(match.true_ids))
-        np.maximum.at(rest, match.true, match.iou)
-        overlap = dict(zip(match.true_ids.tolist(), rest.tolist(), strict=True))
-        truth = _rows(_objects(volume, truth=True, ids=ids), "missed", voxel)
-        for row in truth:
-            row["iou"] = round(overlap.get(row["id"], 0.0), 3)
-        rows += [row for row in truth if row["id"] not in seen]
+        seen = set(match.true_ids[match.true[match.matched()]].tolist())
+        best = _best_iou(match.true_ids, match.true, match)
+        for row in _with_state(_measured(volume, truth=True, ids=ids), "missed"):
+            if row["id"] not in seen:
+                rows.append(row | {"iou": best[row["id"]]})
     rows.sort(key=lambda row: (row.get("iou", 0.0), -row["voxels"]))
     return rows[:MOST_ROWS], len(rows)
 
@@ -69,29 +65,60 @@ def _objects(volume: ReportVolume, *, truth: bool, ids: bool) -> NDArray[Any]:
     return label_components(inside)
 
 
-def _rows(labels: NDArray[Any], state: str, voxel: float) -> list[dict[str, Any]]:
-    """Return id, size and a voxel inside each object, near its centroid."""
+def _best_iou(ids: Ids, place: Ids, match: ObjectMatch) -> dict[int, float]:
+    """Return each object's best intersection over union with any of the other side."""
+    best = np.zeros(len(ids))
+    np.maximum.at(best, place, match.iou)
+    return dict(zip(ids.tolist(), best.round(3).tolist(), strict=True))
+
+
+def _measured(volume: ReportVolume, *, truth: bool, ids: bool) -> list[dict[str, Any]]:
+    """Return the measurements that the table shows, and a voxel of each object."""
+    labels = _objects(volume, truth=truth, ids=ids)
+    if not labels.any():
+        return []
+    image = volume.image.read() if volume.image is not None else None
+    table = measure_objects(labels, volume.spacing, image)
+    places = inner_voxels(labels)
+    size = "volume_um3" if volume.spacing else "voxels"
+    columns = {
+        "id": table["id"],
+        "volume": table[size],
+        "voxels": table["voxels"],
+        "sphericity": table["sphericity"],
+        "intensity": table.get("mean_intensity", [None] * len(places)),
+    }
+    return [
+        {name: _plain(values[row]) for name, values in columns.items()}
+        | {"place": places[row].tolist()}
+        for row in range(len(places))
+    ]
+
+
+def inner_voxels(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a voxel (z, y, x) of each object, by rising id: the nearest to its centre.
+
+    A centre itself may lie outside a bent object.
+    """
     flat = labels.ravel()
     inside = np.flatnonzero(flat)
-    if not len(inside):
-        return []
-    values, index, voxels = np.unique(
-        flat[inside], return_inverse=True, return_counts=True
-    )
-    place = np.stack(np.unravel_index(inside, labels.shape), axis=1).astype(np.float32)
-    centroid = np.stack(
+    _, index, voxels = np.unique(flat[inside], return_inverse=True, return_counts=True)
+    place = np.stack(np.unravel_index(inside, labels.shape), axis=1)
+    centre = np.stack(
         [np.bincount(index, place[:, axis]) / voxels for axis in range(3)], axis=1
     )
-    away = ((place - centroid[index]) ** 2).sum(1)
+    away = ((place - centre[index]) ** 2).sum(axis=1)
     order = np.lexsort((away, index))
-    nearest = order[np.searchsorted(index[order], np.arange(len(values)))]
-    return [
-        {
-            "id": int(value),
-            "state": state,
-            "voxels": int(size),
-            "volume": float(f"{size * voxel:.4g}"),
-            "place": [int(part) for part in place[at]],
-        }
-        for value, size, at in zip(values, voxels, nearest, strict=True)
-    ]
+    return place[order[np.searchsorted(index[order], np.arange(len(voxels)))]]
+
+
+def _with_state(rows: list[dict[str, Any]], state: str) -> list[dict[str, Any]]:
+    return [row | {"state": state} for row in rows]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Return a number as JSON and a table show it: four digits, None for undefined."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return None
+    whole = isinstance(value, np.integer | int)
+    return int(value) if whole else float(f"{float(value):.4g}")

@@ -126,7 +126,7 @@ def page_values(
         "methods": methods_paragraph(run, volumes, scores, versions),
         "versions": versions,
         "hashes": _hashes(given),
-        "data": _script_json({"viewers": viewers, "objects": tables}),
+        "data": _script_json({"viewers": viewers}),
     }
 
 

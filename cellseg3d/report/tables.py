@@ -58,7 +58,8 @@ def score_rows(scores: ReportScores) -> dict[str, Any] | None:
     """Return the mean of each score with interval and n, by class, and the notes."""
     if not scores.table:
         return None
-    rows, notes = [], {}
+    rows: list[list[str]] = []
+    notes: dict[str, None] = {}
     for name, statistics in scores.table["statistics"].items():
         objects = scores.objects.get(name, {})
         found = {

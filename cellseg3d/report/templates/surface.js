@@ -87,16 +87,19 @@
     }
   }
 
-  let pending = false;
+  // At once when idle, else once the present drawing has had its time.
+  let timer = 0, drawn = 0;
+  function paint() {
+    timer = 0;
+    drawn = performance.now();
+    scenes.forEach(draw);
+    const state = `${view.turn.toFixed(3)} ${view.tilt.toFixed(3)}`;
+    scenes.forEach((canvas) => { canvas.dataset.view = state; });
+  }
   function redraw() {
-    if (pending) return;
-    pending = true;
-    requestAnimationFrame(() => {
-      pending = false;
-      scenes.forEach(draw);
-      const state = `${view.turn.toFixed(3)} ${view.tilt.toFixed(3)}`;
-      scenes.forEach((canvas) => { canvas.dataset.view = state; });
-    });
+    if (timer) return;
+    if (performance.now() - drawn > 30) paint();
+    else timer = setTimeout(paint, 16);
   }
   let seen = true, last = 0;
   if ("IntersectionObserver" in window) {
