@@ -1,5 +1,6 @@
 """The table of objects: what was found, what was missed, and where to look."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ def object_rows(
     total : int
         How many there are in all.
     """
-    measured = _measured(volume, truth=False, ids=ids)
-    rows = _with_state(measured, "object")
+    predicted = truth = _objects(volume, truth=False, ids=ids)
+    rows = _measured(volume, predicted, "object")
     if match is not None:
         found = set(match.predicted_ids[match.predicted[match.matched()]].tolist())
         best = _best_iou(match.predicted_ids, match.predicted, match)
@@ -47,11 +48,16 @@ def object_rows(
             row["state"] = "found" if row["id"] in found else "extra"
         seen = set(match.true_ids[match.true[match.matched()]].tolist())
         best = _best_iou(match.true_ids, match.true, match)
-        for row in _with_state(_measured(volume, truth=True, ids=ids), "missed"):
+        truth = _objects(volume, truth=True, ids=ids)
+        for row in _measured(volume, truth, "missed"):
             if row["id"] not in seen:
                 rows.append(row | {"iou": best[row["id"]]})
     rows.sort(key=lambda row: (row.get("iou", 0.0), -row["voxels"]))
-    return rows[:MOST_ROWS], len(rows)
+    shown = rows[:MOST_ROWS]
+    for row in shown:
+        labels = truth if row["state"] == "missed" else predicted
+        row["place"] = inner_voxel(labels, row["id"], row.pop("box"))
+    return shown, len(rows)
 
 
 def _objects(volume: ReportVolume, *, truth: bool, ids: bool) -> NDArray[Any]:
@@ -72,48 +78,47 @@ def _best_iou(ids: Ids, place: Ids, match: ObjectMatch) -> dict[int, float]:
     return dict(zip(ids.tolist(), best.round(3).tolist(), strict=True))
 
 
-def _measured(volume: ReportVolume, *, truth: bool, ids: bool) -> list[dict[str, Any]]:
-    """Return the measurements that the table shows, and a voxel of each object."""
-    labels = _objects(volume, truth=truth, ids=ids)
+def _measured(
+    volume: ReportVolume, labels: NDArray[Any], state: str
+) -> list[dict[str, Any]]:
+    """Return the measurements that the table shows, and each object's box."""
     if not labels.any():
         return []
     image = volume.image.read() if volume.image is not None else None
     table = measure_objects(labels, volume.spacing, image)
-    places = inner_voxels(labels)
-    size = "volume_um3" if volume.spacing else "voxels"
     columns = {
         "id": table["id"],
-        "volume": table[size],
+        "volume": table["volume_um3" if volume.spacing else "voxels"],
         "voxels": table["voxels"],
         "sphericity": table["sphericity"],
-        "intensity": table.get("mean_intensity", [None] * len(places)),
+        "intensity": table.get("mean_intensity", [None] * len(table["id"])),
     }
+    boxes = np.stack([table[name] for name in ("z0", "z1", "y0", "y1", "x0", "x1")], 1)
     return [
         {name: _plain(values[row]) for name, values in columns.items()}
-        | {"place": places[row].tolist()}
-        for row in range(len(places))
+        | {"state": state, "box": boxes[row].tolist()}
+        for row in range(len(boxes))
     ]
 
 
-def inner_voxels(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Return a voxel (z, y, x) of each object, by rising id: the nearest to its centre.
+def inner_voxel(labels: NDArray[Any], value: int, box: Sequence[int]) -> list[int]:
+    """Return the voxel (z, y, x) of an object that is nearest to its centre.
 
     A centre itself may lie outside a bent object.
+
+    Parameters
+    ----------
+    labels : ndarray of integers, shape (Z, Y, X)
+    value : int
+        The object's id.
+    box : sequence of int
+        Its half-open bounding box: z0, z1, y0, y1, x0, x1.
     """
-    flat = labels.ravel()
-    inside = np.flatnonzero(flat)
-    _, index, voxels = np.unique(flat[inside], return_inverse=True, return_counts=True)
-    place = np.stack(np.unravel_index(inside, labels.shape), axis=1)
-    centre = np.stack(
-        [np.bincount(index, place[:, axis]) / voxels for axis in range(3)], axis=1
-    )
-    away = ((place - centre[index]) ** 2).sum(axis=1)
-    order = np.lexsort((away, index))
-    return place[order[np.searchsorted(index[order], np.arange(len(voxels)))]]
-
-
-def _with_state(rows: list[dict[str, Any]], state: str) -> list[dict[str, Any]]:
-    return [row | {"state": state} for row in rows]
+    z0, z1, y0, y1, x0, x1 = box
+    inside = np.argwhere(labels[z0:z1, y0:y1, x0:x1] == value)
+    nearest = ((inside - inside.mean(axis=0)) ** 2).sum(axis=1).argmin()
+    found: list[int] = (inside[nearest] + (z0, y0, x0)).tolist()
+    return found
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
