@@ -142,7 +142,7 @@ def _show(path: Path, out: Path | None) -> None:
     truth = json_text.loads((path.parent / "truth.json").read_text("utf-8"))
     cases = truth["cases"]
     names = list(next(iter(cases.values()))["volumes_um3"])
-    table = Table(title="true volumes in um^3", box=None, padding=(0, 2, 0, 0))
+    table = Table(title="true volumes in um^3", box=None, padding=(0, 1, 0, 0))
     for heading in ("cell", "seed", "mount"):
         table.add_column(heading, no_wrap=True)
     for heading in names:
