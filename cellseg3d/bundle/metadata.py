@@ -43,13 +43,13 @@ def build_metadata(
         "pred_classes": f"{known.num_classes} channels of logits: {classes}",
         "spacing_um": list(known.spacing_um) if known.spacing_um else None,
         "network_data_format": {
-            "inputs": {"image": _image(shape, known)},
+            "inputs": {"image": _image(shape)},
             "outputs": {"pred": _prediction(shape, known, channels)},
         },
     }
 
 
-def _image(spec: InputSpec, facts: ModelFacts) -> Config:
+def _image(spec: InputSpec) -> Config:
     middle = spec.in_channels // 2
     names = {
         str(index): "image" if index == middle else f"slice {index - middle:+d}"
@@ -57,7 +57,7 @@ def _image(spec: InputSpec, facts: ModelFacts) -> Config:
     }
     return {
         "type": "image",
-        "format": "lac" if facts.intensity_unit == "1/um" else "intensity",
+        "format": "magnitude",
         "modality": "tomogram",
         "num_channels": spec.in_channels,
         "spatial_shape": [f"{SIDE}*n"] * spec.spatial_dims,

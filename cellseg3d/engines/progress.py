@@ -47,14 +47,16 @@ class ProgressBar:
         for event in (Events.COMPLETED, Events.EXCEPTION_RAISED):
             engine.add_event_handler(event, self._stop)
 
-    def text(self, engine: Workflow) -> str:
+    def text(self, engine: Workflow, *, ended: bool = False) -> str:
         """Return the line beside the bar."""
         state = engine.state
-        parts = [f"epoch {state.epoch}", f"loss {self.history.epoch_loss:.4f}"]
+        parts = [f"epoch {state.epoch}"]
+        if not math.isnan(self.history.epoch_loss):
+            parts.append(f"loss {self.history.epoch_loss:.4f}")
         if not math.isnan(self.history.best_score):
             parts.append(f"best Dice {self.history.best_score:.4f}")
         left_s = self.left_s()
-        if math.isfinite(left_s):
+        if math.isfinite(left_s) and not ended:
             minutes, seconds = divmod(round(left_s), 60)
             parts.append(f"{minutes}:{seconds:02d} left")
         return ", ".join(parts)
@@ -83,10 +85,11 @@ class ProgressBar:
                 self._task, completed=self.schedule.done, description=self.text(engine)
             )
 
-    def _stop(self, _engine: Workflow, error: BaseException | None = None) -> None:
+    def _stop(self, engine: Workflow, error: BaseException | None = None) -> None:
         if self._bar is not None:
             if error is None:
-                self._bar.update(self._task, completed=1.0)
+                text = self.text(engine, ended=True)
+                self._bar.update(self._task, completed=1.0, description=text)
             self._bar.stop()
             self._bar = None
         if error is not None:
