@@ -1,6 +1,7 @@
 """``cellseg3d predict``: segment volumes with trained bundles."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -136,7 +137,7 @@ def command(
 
 def _one(
     task: "Task",
-    models: "list[TrainedModel]",
+    models: "Sequence[TrainedModel]",
     options: "SegmentOptions",
     spacing_um: tuple[float, float, float] | None,
     *,

@@ -114,8 +114,9 @@ def arrays_of(answer: Chunk, stores: Sequence[Store]) -> list[NDArray[Any]]:
 def as_stored(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return probabilities in the dtype of a file; uint8 holds 255ths."""
     if dtype.kind == "u" and array.dtype.kind == "f":
-        return np.rint(array * 255).astype(dtype)
-    return array.astype(dtype, copy=False)
+        array = np.rint(array * 255)
+    stored: NDArray[Any] = array.astype(dtype, copy=False)
+    return stored
 
 
 def write_chunks(

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.inference.folding import fold
+from cellseg3d.inference.fused import fuse, has_onednn
 from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.hardware import Hardware, choose_hardware
+from cellseg3d.inference.trim import TrimmedNetwork
 
 _log = logging.getLogger(__name__)
 Keep = tuple[slice, ...]
@@ -54,6 +56,9 @@ class Engine:
         given = batch.to(
             self.hardware.device, self.hardware.dtype, memory_format=layout
         )
+        if isinstance(self.network, TrimmedNetwork):
+            trimmed: Tensor = self.network(given, keep)
+            return trimmed
         logits: Tensor = self.network(given)
         return logits if keep is None else logits[(slice(None), slice(None), *keep)]
 
@@ -80,16 +85,21 @@ def prepare(
         See `hardware.choose_hardware`.
     """
     hardware = choose_hardware(device, precision)
-    folded = fold(network).to(hardware.device, hardware.dtype)
+    ready = fold(network)
+    if isinstance(ready, fx.GraphModule):
+        if hardware.device.type == "cpu" and has_onednn():
+            fuse(ready)
+        ready = TrimmedNetwork(ready)
+    ready = ready.to(hardware.device, hardware.dtype)
     layout = memory_layout(geometry_of(network).dims)
-    folded = folded.to(memory_format=layout)  # type: ignore[call-overload]
+    ready = ready.to(memory_format=layout)  # type: ignore[call-overload]
     _log.info(
         "running on %s in %s (%s)",
         hardware.device,
         hardware.precision,
         hardware.reason,
     )
-    return Engine(folded, hardware, "torch")
+    return Engine(ready, hardware, "torch")
 
 
 def run_halving(engine: Engine, batch: Tensor, keep: Keep | None = None) -> Tensor:

@@ -169,7 +169,8 @@ class Fuser:
 
 def entropy(probs_kzyx: Tensor) -> Tensor:
     """Return the entropy of each voxel's probabilities (K, z, y, x), in nats."""
-    return torch.special.entr(probs_kzyx).sum(0)
+    summed: Tensor = torch.special.entr(probs_kzyx).sum(0)
+    return summed
 
 
 def labels_of(scores_kzyx: Tensor) -> Tensor:
