@@ -86,15 +86,17 @@ def bundle_configs(experiment: Path) -> dict[str, Config]:
     ]
     composed: dict[str, Config] = {}
     ignored: list[set[str]] = []
+    arguments: set[str] = set()
     note = {"_generated_from_": f"configs/experiment/{experiment.name}"}
     for file, parts in PARTS.items():
         common = [configs_dir / "common" / f"{part}.yaml" for part in parts]
         # The common part stands first: what a network or data set needs wins.
         config = compose([*common, *shared], choice)
-        unread = unread_keys(config)
         composed[file] = note | prune(config)
-        ignored.append(set(unread))
-    never = sorted(set.intersection(*ignored))
+        ignored.append(set(unread_keys(config)))
+        # Left after pruning: an argument that its target does not take.
+        arguments |= set(unread_keys(composed[file]))
+    never = sorted(set.intersection(*ignored) | arguments)
     if never:
         message = f"{experiment}: nothing reads {', '.join(map(repr, never))}"
         raise ConfigError(message + with_hint(never[0], composed["train"]))

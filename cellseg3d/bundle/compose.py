@@ -4,6 +4,7 @@ import copy
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,14 @@ class _PlainLoader(yaml.SafeLoader):
         pairs = [(self.construct_object(key, deep=True), None) for key, _ in node.value]
         _unique(pairs)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-3 for a word; people mean a number.
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 def _unique(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
