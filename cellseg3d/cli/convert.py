@@ -43,6 +43,9 @@ def command(
         int | None,
         typer.Option(help="Which channel, colour or time point, counted from 0."),
     ] = None,
+    ome_zarr: Annotated[
+        str, typer.Option(metavar="0.5|0.4", help="Version of OME-Zarr to write.")
+    ] = "0.5",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT if it is there.")
     ] = False,
@@ -55,13 +58,17 @@ def command(
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
 
+    if ome_zarr not in ("0.4", "0.5"):
+        raise ConfigError(f"--ome-zarr {ome_zarr}: expected 0.5 or 0.4")
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: exists; pass --overwrite to replace it")
     findings = check_volume(
         source, inner=inner, level=level, spacing=spacing_um, channel=channel
     )
     write = write_labels if labels else write_volume
-    written = write(target, findings.volume)
+    written = write(
+        target, findings.volume, ome_zarr="0.4" if ome_zarr == "0.4" else "0.5"
+    )
     volume = findings.volume
     spacing = "spacing unknown" if volume.spacing is None else str(volume.spacing)
     print(f"{written}: {' x '.join(map(str, volume.shape))} (z, y, x), {spacing}")

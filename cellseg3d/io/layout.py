@@ -67,6 +67,8 @@ class Layout:
         Wanted unit on disk (z, y, x), where the format has one.
     labels : bool
         Whether the values are ids: pyramids then pick, never average.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr; 0.4 has no shards.
     """
 
     shape: Zyx
@@ -77,6 +79,7 @@ class Layout:
     notes: Mapping[str, Any] = field(default_factory=dict)
     chunk: Zyx | None = None
     labels: bool = False
+    ome_zarr: str = "0.5"
 
     @property
     def nbytes(self) -> int:

@@ -15,7 +15,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import FormatError
+from cellseg3d.core.errors import CellSegError, FormatError
+from cellseg3d.core.memory import check_memory
 from cellseg3d.io.lazy import Box
 
 
@@ -77,6 +78,8 @@ class PageVoxels:
                 plane = _sample(page.asarray(), key, self.sample)
                 return plane[rows, columns]
             return _segments(page, key, rows, columns)
+        except CellSegError:
+            raise
         except Exception as error:  # codecs raise whatever they like
             raise FormatError(
                 f"{self.path}: page {number} cannot be read "
@@ -109,6 +112,7 @@ def _segments(page: Any, key: Any, rows: slice, columns: slice) -> NDArray[Any]:
         else (key.rowsperstrip, key.imagewidth)
     )
     height = min(height, key.imagelength) if not key.is_tiled else height
+    check_memory(height * width * key.dtype.itemsize, f"{page.parent.filename}: a tile")
     across = -(-key.imagewidth // width)
     wanted = [
         row * across + column

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,14 @@ from cellseg3d.io.labels import as_labels, label_dtype
 from cellseg3d.io.layout import Layout, notes_of
 from cellseg3d.io.region_writer import RegionWriter, partial_path, remove
 
+OmeZarr = Literal["0.4", "0.5"]
 # Voxels moved at a time when a volume is copied or scanned, in bytes.
 COPY_BYTES = 2**26
 
 
-def write_volume(path: Path | str, volume: Volume) -> Path:
+def write_volume(
+    path: Path | str, volume: Volume, *, ome_zarr: OmeZarr = "0.5"
+) -> Path:
     """Write a volume, exactly; the suffix of `path` picks the format.
 
     Parameters
@@ -34,6 +37,8 @@ def write_volume(path: Path | str, volume: Volume) -> Path:
         replaced when the new file is complete.
     volume : Volume
         In memory or lazy; copied part by part.
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr, for ``.zarr``.
 
     Returns
     -------
@@ -47,10 +52,12 @@ def write_volume(path: Path | str, volume: Volume) -> Path:
     EnvironmentFault
         If the disk is full or refuses.
     """
-    return _write(Path(path), volume, labels=False)
+    return _write(Path(path), volume, volume.dtype, labels=False, version=ome_zarr)
 
 
-def write_labels(path: Path | str, volume: Volume) -> Path:
+def write_labels(
+    path: Path | str, volume: Volume, *, ome_zarr: OmeZarr = "0.5"
+) -> Path:
     """Write a label volume with the smallest unsigned dtype that holds its ids.
 
     Parameters
@@ -59,6 +66,8 @@ def write_labels(path: Path | str, volume: Volume) -> Path:
         As for `write_volume`.
     volume : Volume
         Integers >= 0 (or floats that are all integers), shape (Z, Y, X).
+    ome_zarr : {"0.5", "0.4"}
+        Version of OME-Zarr, for ``.zarr``.
 
     Raises
     ------
@@ -72,7 +81,7 @@ def write_labels(path: Path | str, volume: Volume) -> Path:
         part = volume.read(roi)
         largest = max(largest, int(as_labels(part, volume.name).max(initial=0)))
     dtype = label_dtype(largest)
-    return _write(Path(path), volume, labels=True, dtype=dtype)
+    return _write(Path(path), volume, dtype, labels=True, version=ome_zarr)
 
 
 def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three optional
@@ -107,7 +116,8 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
         Zarr: the shard, the unit that separate processes may write at once. HDF5: the
         chunk. Other formats have none.
     metadata : mapping, optional
-        JSON values to keep in the file; ``"labels": True`` for label or instance ids.
+        JSON values to keep in the file. Two say how: ``"labels": True`` for label or
+        instance ids, ``"ome_zarr": "0.4"`` for that version of OME-Zarr.
     resume : bool
         Go on with a ``NAME.partial`` that is there (Zarr alone); else begin anew.
         `RegionWriter.resumed` tells which.
@@ -127,6 +137,7 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
     file = Path(path)
     notes = dict(metadata or {})
     labels = bool(notes.pop("labels", False))
+    version = str(notes.pop("ome_zarr", "0.5"))
     layout = Layout(
         zyx(list(shape)),
         np.dtype(dtype),
@@ -136,23 +147,25 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
         notes,
         None if chunk is None else zyx(chunk),
         labels,
+        version,
     )
     return _begin(file, layout, resume=resume)
 
 
 def _write(
-    path: Path, volume: Volume, *, labels: bool, dtype: np.dtype[Any] | None = None
+    path: Path, volume: Volume, dtype: np.dtype[Any], *, labels: bool, version: OmeZarr
 ) -> Path:
     notes = {key: value for key, value in notes_of(volume).items() if key != "labels"}
     layout = Layout(
         volume.shape,
-        dtype or volume.dtype,
+        dtype,
         volume.spacing,
         volume.intensity_unit if not labels else "arbitrary",
         volume.affine_mm,
         notes,
         None,
         labels,
+        version,
     )
     with _begin(path, layout) as writer:
         for roi in slabs(volume, writer.unit):

@@ -1,11 +1,12 @@
-"""Write OME-Zarr 0.5: shards that processes fill at once, a pyramid at the end."""
+"""Write OME-Zarr: shards that processes fill at once, a pyramid at the end."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
+from numcodecs import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
@@ -21,15 +22,13 @@ SMALLEST = 128
 
 
 def create(path: Path, layout: Layout) -> Sink:
-    """Make an OME-Zarr 0.5 image with an empty full-size level.
+    """Make an OME-Zarr image, 0.5 or 0.4, with an empty full-size level.
 
     Regions aligned to `ZarrSink.unit` may be written by several processes at once.
     """
-    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group = zarr.open_group(path, mode="w", zarr_format=_format(layout))
     _add_level(group, 0, layout.shape, layout)
-    group.attrs.update(
-        {"ome": _multiscales(layout, 1), "cellseg3d": dict(layout.all_notes)}
-    )
+    group.attrs.update({**_attributes(layout, 1), "cellseg3d": dict(layout.all_notes)})
     return ZarrSink(path, layout)
 
 
@@ -45,7 +44,7 @@ def resume(path: Path, layout: Layout) -> Sink:
         array = zarr.open_array(path, path="0", mode="r")
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise FormatError(f"{path}: not an unfinished volume; remove it") from error
-    found = (array.shape, array.dtype, array.shards)
+    found = (array.shape, array.dtype, array.shards or array.chunks)
     wanted = (layout.shape, _stored(layout), unit_of(layout)[1])
     if found != wanted:
         raise FormatError(
@@ -101,7 +100,7 @@ class ZarrSink:
                 self._level(level)[roi.slices] = _halve(
                     np.asarray(part), labels=self.layout.labels
                 )
-        group.attrs["ome"] = _multiscales(self.layout, level + 1)
+        group.attrs.update(_attributes(self.layout, level + 1))
 
     def _level(self, level: int) -> Any:  # noqa: ANN401
         if level not in self._arrays:
@@ -121,6 +120,8 @@ def unit_of(layout: Layout) -> tuple[Zyx, Zyx]:
     A wanted chunk becomes the shard, and its chunks the largest even parts of it of
     at most 64 voxels a side.
     """
+    if layout.chunk is not None and _format(layout) == 2:
+        return layout.chunk, layout.chunk
     if layout.chunk is None:
         chunk = zyx([min(CHUNK, length) for length in layout.shape])
         shard = zyx(
@@ -129,7 +130,7 @@ def unit_of(layout: Layout) -> tuple[Zyx, Zyx]:
                 for side, length in zip(chunk, layout.shape, strict=True)
             ]
         )
-        return chunk, shard
+        return chunk, chunk if _format(layout) == 2 else shard
     shard = layout.chunk
     return zyx([_part(side) for side in shard]), shard
 
@@ -140,18 +141,31 @@ def _part(side: int) -> int:
 
 def _add_level(group: Any, level: int, shape: Zyx, layout: Layout) -> None:  # noqa: ANN401
     chunk, shard = unit_of(layout)
+    options: dict[str, Any] = {
+        "chunks": chunk,
+        "shards": shard,
+        # With a checksum a flipped bit is an error, not another voxel.
+        "compressors": ZstdCodec(level=3, checksum=True),
+        "dimension_names": list("zyx"),
+    }
+    if _format(layout) == 2:
+        options = {
+            "chunks": chunk,
+            "compressors": Zstd(level=3, checksum=True),
+            "chunk_key_encoding": {"name": "v2", "separator": "/"},
+        }
     group.create_array(
         str(level),
         shape=shape,
         dtype=_stored(layout),
-        chunks=chunk,
-        shards=shard,
-        # With a checksum a flipped bit is an error, not another voxel.
-        compressors=ZstdCodec(level=3, checksum=True),
-        dimension_names=list("zyx"),
         fill_value=0,
         overwrite=True,
+        **options,
     )
+
+
+def _format(layout: Layout) -> Literal[2, 3]:
+    return 2 if layout.ome_zarr == "0.4" else 3
 
 
 def _stored(layout: Layout) -> np.dtype[Any]:
@@ -172,7 +186,8 @@ def _halve(array: NDArray[Any], *, labels: bool) -> NDArray[Any]:
     return halved
 
 
-def _multiscales(layout: Layout, levels: int) -> dict[str, Any]:
+def _attributes(layout: Layout, levels: int) -> dict[str, Any]:
+    """Return the group's attributes, as the layout's version of OME-Zarr puts them."""
     unit = {} if layout.spacing is None else {"unit": "micrometer"}
     edges = (1.0, 1.0, 1.0) if layout.spacing is None else layout.spacing.zyx
     datasets = []
@@ -194,7 +209,10 @@ def _multiscales(layout: Layout, levels: int) -> dict[str, Any]:
         "datasets": datasets,
         "type": "nearest" if layout.labels else "mean",
     }
-    found: dict[str, Any] = {"version": "0.5", "multiscales": [image]}
+    found: dict[str, Any] = {"multiscales": [image]}
     if layout.labels:
-        found["image-label"] = {"version": "0.5"}
-    return found
+        found["image-label"] = {"version": layout.ome_zarr}
+    if layout.ome_zarr == "0.4":
+        image["version"] = "0.4"
+        return found
+    return {"ome": {"version": "0.5", **found}}

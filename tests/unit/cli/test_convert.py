@@ -33,6 +33,18 @@ def test_values_spacing_and_unit_go_along(cell, tmp_path, suffix, capsys):
     assert "6 x 7 x 8" in capsys.readouterr().out
 
 
+def test_the_version_of_ome_zarr_is_an_option(cell, tmp_path, capsys):
+    image, source = cell
+    target = tmp_path / "copy.zarr"
+
+    assert main(["convert", str(source), str(target), "--ome-zarr", "0.4"]) == 0
+
+    assert (target / ".zgroup").is_file()
+    np.testing.assert_array_equal(read_volume(target).array, image)
+    assert main(["convert", str(source), "x.zarr", "--ome-zarr", "0.3"]) == 3
+    assert "0.3" in capsys.readouterr().err
+
+
 def test_labels_get_the_smallest_type_and_the_given_spacing(tmp_path):
     labels = np.zeros((3, 4, 5), np.float32)
     labels[1] = 300

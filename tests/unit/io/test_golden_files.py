@@ -162,6 +162,28 @@ def test_one_page_is_a_volume_of_one_slice(tmp_path, image):
     assert read_volume(path).shape == (1, 6, 5)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_of_single_bits(tmp_path, compression):
+    bits = np.random.default_rng(0).random((5, 9, 21)) > 0.5
+    tifffile.imwrite(
+        tmp_path / "mask.tif", bits, compression=compression, photometric="minisblack"
+    )
+
+    np.testing.assert_array_equal(read_labels(tmp_path / "mask.tif").array, bits)
+
+
+def test_colours_in_separate_planes_are_picked(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (4, 3, 16, 15)).astype(np.uint8)
+    for options in ({}, {"compression": "zlib"}):
+        tifffile.imwrite(
+            tmp_path / "cell.tif", image, photometric="rgb", planarconfig=2, **options
+        )
+
+        found = read_volume(tmp_path / "cell.tif", channel=2)
+
+        np.testing.assert_array_equal(found.array, image[:, 2])
+
+
 # --- MRC
 
 
@@ -482,6 +504,29 @@ def test_zarr_reads_what_we_write(tmp_path):
     ]
     assert group["0"].shards == (192, 40, 30)
     assert group["0"].chunks == (64, 40, 30)
+
+
+def test_ome_zarr_of_version_4_is_written_as_its_specification_says(tmp_path):
+    image = np.random.default_rng(0).random((140, 9, 8)).astype(np.float32)
+    path = write_volume(
+        tmp_path / "cell.zarr", Volume(image, Spacing(0.3, 0.2, 0.1)), ome_zarr="0.4"
+    )
+
+    group = zarr.open_group(path, mode="r", zarr_format=2)
+    (multiscales,) = group.attrs["multiscales"]
+
+    assert multiscales["version"] == "0.4"
+    assert multiscales["axes"][0] == {
+        "name": "z",
+        "type": "space",
+        "unit": "micrometer",
+    }
+    assert (
+        json.loads((path / "0" / ".zarray").read_text())["dimension_separator"] == "/"
+    )
+    np.testing.assert_array_equal(group["0"][...], image)
+    np.testing.assert_array_equal(read_volume(path).array, image)
+    assert read_volume(path, level=1).spacing == Spacing(0.6, 0.4, 0.2)
 
 
 def test_levels_of_labels_hold_labels_alone(tmp_path):
