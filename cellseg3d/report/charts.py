@@ -76,7 +76,8 @@ def line_chart(lines: Sequence[Line], axes: Axes, *, diagonal: bool = False) -> 
 def interval_chart(rows: Sequence[Interval], label: str) -> str:
     """Return an SVG with a row for each mean, its interval and its volumes, 0 to 1."""
     height = TOP + BOTTOM + 34 * max(1, len(rows))
-    place = _Place((0.0, 1.0), (0.0, 1.0), left=150)
+    left = min(230.0, 26 + 7 * max((len(row.name) for row in rows), default=0))
+    place = _Place((0.0, 1.0), (0.0, 1.0), left=left)
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
         x = place.at((tick, 0))[0]
@@ -84,7 +85,7 @@ def interval_chart(rows: Sequence[Interval], label: str) -> str:
         parts.append(_words((x, height - BOTTOM + 16), f"{tick:g}", "middle"))
     for index, row in enumerate(rows):
         y = TOP + 34 * index + 17
-        parts.append(_words((140, y + 4), row.name, "end"))
+        parts.append(_words((left - 10, y + 4), row.name, "end"))
         for name, value in row.points:
             if math.isfinite(value):
                 parts.append(

@@ -15,13 +15,12 @@ from cellseg3d.metrics.calibration import Reliability, reliability, roc_curve
 from cellseg3d.metrics.instance import (
     AP_THRESHOLDS,
     ObjectMatch,
-    match_objects,
     object_scores,
 )
-from cellseg3d.metrics.objects import label_components
 from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.metrics.statistics import Summary
-from cellseg3d.report.inputs import IGNORE, ReportVolume
+from cellseg3d.report.inputs import ReportVolume
+from cellseg3d.report.object_sets import object_sets
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,18 @@ class ReportScores:
     ----------
     table : dict
         As `cellseg3d.data.score_report.as_json` returns it.
-    by_iou : list of dict
-        ``iou`` and the means over volumes of ``precision``, ``recall`` and ``ap``.
+    by_iou : dict of str to list of dict
+        Class to ``iou`` and the means over volumes of ``precision``, ``recall`` and
+        ``ap``.
     reliability : list of tuple
         (volume, reliability of its foreground probability, its AUC).
-    matches : dict of str to ObjectMatch
-        Objects of each volume.
     objects : dict
         Class to object score to its summary over volumes.
     """
 
     table: dict[str, Any] = field(default_factory=dict)
-    by_iou: list[dict[str, float]] = field(default_factory=list)
+    by_iou: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     reliability: list[tuple[str, Reliability, float]] = field(default_factory=list)
-    matches: dict[str, ObjectMatch] = field(default_factory=dict)
     objects: dict[str, dict[str, Summary]] = field(default_factory=dict)
 
 
@@ -65,7 +62,8 @@ def score_volumes(
     known = [volume for volume in volumes if volume.truth is not None]
     if not known:
         return ReportScores()
-    scored, pairs, matches = [], [], {}
+    scored, pairs = [], []
+    matches: dict[str, list[ObjectMatch]] = {}
     for volume in known:
         truth = _truth(volume)
         options = ScoreOptions(
@@ -84,26 +82,15 @@ def score_volumes(
                 volume.name,
             )
         )
-        matches[volume.name] = object_match(volume, ids=ids)
+        for each in object_sets(volume, ids=ids, classes=classes):
+            if each.match is not None:
+                matches.setdefault(each.kind, []).append(each.match)
     evaluation = Evaluation(tuple(pairs), tuple(scored))
     return ReportScores(
         as_json(evaluation),
-        _by_iou(list(matches.values())),
+        {kind: by_iou(found) for kind, found in matches.items()},
         _reliability(known),
-        matches,
         summaries(evaluation, objects=True),
-    )
-
-
-def object_match(volume: ReportVolume, *, ids: bool) -> ObjectMatch:
-    """Return a volume's and its truth's objects: ids, or pieces of foreground."""
-    truth = _truth(volume)
-    if ids:
-        return match_objects(volume.prediction.array, truth.array)
-    annotated = truth.read() != IGNORE
-    return match_objects(
-        label_components((volume.prediction.read() > 0) & annotated),
-        label_components((truth.read() > 0) & annotated),
     )
 
 
@@ -113,7 +100,8 @@ def _truth(volume: ReportVolume) -> Volume:
     return volume.truth
 
 
-def _by_iou(matches: Sequence[ObjectMatch]) -> list[dict[str, float]]:
+def by_iou(matches: Sequence[ObjectMatch]) -> list[dict[str, float]]:
+    """Return mean precision, recall and AP over volumes at IoU .5, .55, ... .95."""
     rows = []
     for iou in AP_THRESHOLDS:
         scores = [object_scores(match, iou) for match in matches]

@@ -48,22 +48,19 @@ def interval_figure(scores: ReportScores) -> Any:  # noqa: ANN401
     return _safe(interval_chart(rows, "a dot is a volume, the bar their mean"))
 
 
-def overlap_chart(scores: ReportScores) -> Any:  # noqa: ANN401
-    """Return precision, recall and AP of objects against IoU; None without objects."""
-    if not scores.by_iou:
-        return None
-    lines = [
-        Line(
-            label, [(row["iou"], row[key]) for row in scores.by_iou], colour, dots=True
-        )
-        for label, key, colour in (
-            ("precision", "precision", 1),
-            ("recall", "recall", 2),
-            ("AP", "ap", 3),
-        )
-    ]
+def overlap_charts(scores: ReportScores) -> list[dict[str, Any]]:
+    """Return precision, recall and AP against IoU, a chart for each class."""
+    named = (("precision", "precision"), ("recall", "recall"), ("AP", "ap"))
     axes = Axes("intersection over union to match", "share", (0.5, 0.95), (0.0, 1.0))
-    return _safe(line_chart(lines, axes))
+    found = []
+    for kind, rows in scores.by_iou.items():
+        lines = [
+            Line(label, [(row["iou"], row[key]) for row in rows], colour, dots=True)
+            for colour, (label, key) in enumerate(named, 1)
+        ]
+        if rows:
+            found.append({"title": kind, "svg": _safe(line_chart(lines, axes))})
+    return found
 
 
 def calibration_charts(scores: ReportScores) -> Any:  # noqa: ANN401

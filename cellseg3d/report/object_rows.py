@@ -1,74 +1,81 @@
 """The table of objects: what was found, what was missed, and where to look."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.metrics.contingency import Ids
 from cellseg3d.metrics.instance import ObjectMatch
 from cellseg3d.metrics.morphometry import measure_objects
-from cellseg3d.metrics.objects import label_components
-from cellseg3d.report.inputs import IGNORE, ReportVolume
+from cellseg3d.report.inputs import ReportVolume
+from cellseg3d.report.object_sets import ObjectSet
 
 MOST_ROWS = 1500
 
 
 def object_rows(
-    volume: ReportVolume, match: ObjectMatch | None, *, ids: bool
+    volume: ReportVolume, sets: Iterable[ObjectSet]
 ) -> tuple[list[dict[str, Any]], int]:
     """Return a row for each predicted object and each missed one, doubtful ones first.
 
     Parameters
     ----------
     volume : ReportVolume
-    match : ObjectMatch or None
-        Its objects and those of its truth; None without a truth.
-    ids : bool
-        Label values are object ids; else objects are components of the foreground.
+    sets : iterable of ObjectSet
+        Its objects, class by class.
 
     Returns
     -------
     rows : list of dict
-        ``id``, ``state`` (found, extra, missed, or object without a truth), ``iou``
-        (best overlap), ``volume`` (um^3, or voxels without a spacing), ``voxels``,
-        ``sphericity``, ``intensity`` (mean; None without an image), ``place`` (z, y, x
-        voxel of the object nearest to its centre). At most 1500.
+        ``id``, ``kind`` (class), ``state`` (found, extra, missed, or object without a
+        truth), ``iou`` (best overlap), ``volume`` (um^3, or voxels without a spacing),
+        ``voxels``, ``sphericity``, ``intensity`` (mean; None without an image),
+        ``place`` (z, y, x voxel of the object nearest to its centre). At most 1500.
     total : int
         How many there are in all.
     """
-    predicted = truth = _objects(volume, truth=False, ids=ids)
-    rows = _measured(volume, predicted, "object")
-    if match is not None:
-        found = set(match.predicted_ids[match.predicted[match.matched()]].tolist())
-        best = _best_iou(match.predicted_ids, match.predicted, match)
-        for row in rows:
-            row["iou"] = best[row["id"]]
-            row["state"] = "found" if row["id"] in found else "extra"
-        seen = set(match.true_ids[match.true[match.matched()]].tolist())
-        best = _best_iou(match.true_ids, match.true, match)
-        truth = _objects(volume, truth=True, ids=ids)
-        for row in _measured(volume, truth, "missed"):
-            if row["id"] not in seen:
-                rows.append(row | {"iou": best[row["id"]]})
+    image = volume.image.read() if volume.image is not None else None
+    rows = [
+        row | {"labels": labels, "kind": each.kind}
+        for each in sets
+        for labels, found in _rows(each, volume.spacing, image)
+        for row in found
+    ]
     rows.sort(key=lambda row: (row.get("iou", 0.0), -row["voxels"]))
     shown = rows[:MOST_ROWS]
     for row in shown:
-        labels = truth if row["state"] == "missed" else predicted
-        row["place"] = inner_voxel(labels, row["id"], row.pop("box"))
+        row["place"] = inner_voxel(row.pop("labels"), row["id"], row.pop("box"))
     return shown, len(rows)
 
 
-def _objects(volume: ReportVolume, *, truth: bool, ids: bool) -> NDArray[Any]:
-    labels = volume.truth if truth and volume.truth is not None else volume.prediction
-    array = labels.read()
-    if ids:
-        return array
-    inside = array > 0
-    if volume.truth is not None:
-        inside &= volume.truth.read() != IGNORE
-    return label_components(inside)
+Rows = list[dict[str, Any]]
+
+
+def _rows(
+    objects: ObjectSet, spacing: Spacing | None, image: NDArray[Any] | None
+) -> Iterator[tuple[NDArray[Any], Rows]]:
+    """Yield predicted and missed objects, each with the ids that they are found in."""
+    rows = _measured(objects.predicted, spacing, image, "object")
+    match, truth = objects.match, objects.truth
+    if match is None or truth is None:
+        yield objects.predicted, rows
+        return
+    found = set(match.predicted_ids[match.predicted[match.matched()]].tolist())
+    best = _best_iou(match.predicted_ids, match.predicted, match)
+    for row in rows:
+        row["iou"] = best[row["id"]]
+        row["state"] = "found" if row["id"] in found else "extra"
+    yield objects.predicted, rows
+    seen = set(match.true_ids[match.true[match.matched()]].tolist())
+    best = _best_iou(match.true_ids, match.true, match)
+    missed = _measured(truth, spacing, image, "missed")
+    yield (
+        truth,
+        [row | {"iou": best[row["id"]]} for row in missed if row["id"] not in seen],
+    )
 
 
 def _best_iou(ids: Ids, place: Ids, match: ObjectMatch) -> dict[int, float]:
@@ -79,16 +86,18 @@ def _best_iou(ids: Ids, place: Ids, match: ObjectMatch) -> dict[int, float]:
 
 
 def _measured(
-    volume: ReportVolume, labels: NDArray[Any], state: str
-) -> list[dict[str, Any]]:
+    labels: NDArray[Any],
+    spacing: Spacing | None,
+    image: NDArray[Any] | None,
+    state: str,
+) -> Rows:
     """Return the measurements that the table shows, and each object's box."""
     if not labels.any():
         return []
-    image = volume.image.read() if volume.image is not None else None
-    table = measure_objects(labels, volume.spacing, image)
+    table = measure_objects(labels, spacing, image)
     columns = {
         "id": table["id"],
-        "volume": table["volume_um3" if volume.spacing else "voxels"],
+        "volume": table["volume_um3" if spacing else "voxels"],
         "voxels": table["voxels"],
         "sphericity": table["sphericity"],
         "intensity": table.get("mean_intensity", [None] * len(table["id"])),

@@ -16,12 +16,13 @@ from cellseg3d.report.figures import (
     calibration_charts,
     curve_charts,
     interval_figure,
-    overlap_chart,
+    overlap_charts,
 )
 from cellseg3d.report.inputs import ReportVolume, check_volume, holds_ids
 from cellseg3d.report.methods import methods_paragraph
 from cellseg3d.report.montage import MOST_VOXELS, pack
 from cellseg3d.report.object_rows import object_rows
+from cellseg3d.report.object_sets import object_sets
 from cellseg3d.report.run_folder import RunFolder
 from cellseg3d.report.surfaces import surfaces
 from cellseg3d.report.tables import cost_rows, score_rows, tiles, volume_rows
@@ -100,7 +101,8 @@ def page_values(
     viewers, tables = [], []
     for index, volume in enumerate(volumes):
         viewers.append(_viewer(volume, ids=ids, most=most))
-        rows, total = object_rows(volume, scores.matches.get(volume.name), ids=ids)
+        sets = object_sets(volume, ids=ids, classes=_classes(given))
+        rows, total = object_rows(volume, sets)
         shown = {"name": volume.name, "viewer": index, "rows": rows, "total": total}
         tables.append(
             shown | {"unit": f"{volume.unit}^3".replace("voxels^3", "voxels")}
@@ -117,8 +119,7 @@ def page_values(
         "intervals": interval_figure(scores),
         "score_rows": score_rows(scores),
         "volumes": volume_rows(scores, run),
-        "overlap": overlap_chart(scores),
-        "by_iou": scores.by_iou,
+        "overlaps": overlap_charts(scores),
         "calibration": calibration_charts(scores),
         "viewers": viewers,
         "objects": [table for table in tables if table["rows"]],

@@ -29,28 +29,36 @@ NAMES = {
 def tiles(run: RunFolder | None, scores: ReportScores) -> list[dict[str, str]]:
     """Return the few numbers to see first."""
     found = []
-    for name, statistics in (scores.table.get("statistics") or {}).items():
+    for name, statistics in _proper(scores.table.get("statistics")).items():
         dice = statistics.get("dice")
         if dice and dice["mean"] is not None:
-            note = _interval(dice)
-            found.append(
-                {"name": f"Dice, {name}", "value": text(dice["mean"]), "note": note}
-            )
-    for name, means in (scores.table.get("objects_mean") or {}).items():
-        if means.get("object_f1") is not None:
-            note = f"IoU > .5, n = {means['n']}"
-            value = text(means["object_f1"])
-            found.append({"name": f"Object F1, {name}", "value": value, "note": note})
+            found.append(_tile(f"Dice, {name}", text(dice["mean"]), _interval(dice)))
+    for name, summaries in _proper(scores.objects).items():
+        f1 = summaries.get("object_f1")
+        if f1 is not None and f1.n:
+            note = f"IoU > .5, n = {f1.n}"
+            found.append(_tile(f"Object F1, {name}", text(f1.mean), note))
     if run is not None:
         best = run.record.get("best_score")
         if isinstance(best, int | float):
-            at = run.record.get("best_iteration")
-            note = f"iteration {at}"
-            found.append({"name": "Best validation", "value": text(best), "note": note})
+            note = f"iteration {run.record.get('best_iteration')}"
+            found.append(_tile("Best validation", text(best), note))
         if run.cost:
             minutes = f"{run.cost.get('wall_s', 0) / 60:.1f} min"
             note = f"peak {run.cost.get('peak_gib', 0):.2f} GiB"
-            found.append({"name": "Training", "value": minutes, "note": note})
+            found.append(_tile("Training", minutes, note))
+    return found
+
+
+def _tile(name: str, value: str, note: str) -> dict[str, str]:
+    return {"name": name, "value": value, "note": note}
+
+
+def _proper(classes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the classes without their union, where there are several."""
+    found = dict(classes or {})
+    if len(found) > 1:
+        found.pop("foreground", None)
     return found
 
 

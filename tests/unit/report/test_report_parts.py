@@ -21,11 +21,12 @@ from cellseg3d.report.charts import (
     scatter_chart,
     ticks,
 )
-from cellseg3d.report.evaluation import object_match, score_volumes
+from cellseg3d.report.evaluation import score_volumes
 from cellseg3d.report.inputs import ReportVolume, check_volume, holds_ids, open_volumes
 from cellseg3d.report.methods import methods_paragraph
 from cellseg3d.report.montage import agreement, pack
 from cellseg3d.report.object_rows import inner_voxel, object_rows
+from cellseg3d.report.object_sets import object_sets
 from cellseg3d.report.run_folder import read_run
 from cellseg3d.report.surfaces import surfaces, triangulate
 
@@ -122,7 +123,7 @@ def test_surfaces_stay_small_and_fit_their_types():
 def test_objects_are_found_extra_or_missed_with_a_place_inside():
     volume = report_volume(predicted_ids(), true_ids())
 
-    rows, total = object_rows(volume, object_match(volume, ids=True), ids=True)
+    rows, total = object_rows(volume, object_sets(volume, ids=True))
 
     assert total == 4
     states = {(row["id"], row["state"]) for row in rows}
@@ -135,6 +136,25 @@ def test_objects_are_found_extra_or_missed_with_a_place_inside():
     for row in rows:
         labels = true_ids() if row["state"] == "missed" else predicted_ids()
         assert labels[tuple(row["place"])] == row["id"]
+
+
+def test_objects_of_class_labels_are_the_pieces_of_each_class():
+    truth = np.array([[[1, 1, 0, 1, 2, 2, 255, 255]]], np.uint8)
+    predicted = np.array([[[1, 1, 0, 0, 1, 2, 2, 1]]], np.uint8)
+    volume = report_volume(predicted, truth, spacing=None)
+
+    sets = object_sets(volume, ids=False, classes=["background", "cell"])
+    rows, total = object_rows(volume, sets)
+
+    states = {(row["kind"], row["state"], *row["place"][2:]) for row in rows}
+    assert total == 5
+    assert states == {
+        ("cell", "found", 0),
+        ("cell", "extra", 4),
+        ("cell", "missed", 3),
+        ("2", "extra", 5),  # IoU of 1/2 is no match.
+        ("2", "missed", 4),
+    }
 
 
 def test_a_bent_object_is_pointed_at_inside_it():
@@ -154,10 +174,12 @@ def test_scores_of_the_report_are_those_of_the_metrics():
     tp, fp, fn = 400 + 570, 30 + 60, 400 + 30
     dice = scores.table["volumes"]["v"]["foreground"]["dice"]
     assert dice == pytest.approx(2 * tp / (2 * tp + fp + fn))
-    assert scores.by_iou[0] == pytest.approx(
+    assert scores.by_iou["foreground"][0] == pytest.approx(
         {"iou": 0.5, "precision": 2 / 3, "recall": 2 / 3, "ap": 0.5}
     )
-    assert scores.by_iou[-1]["recall"] == pytest.approx(1 / 3)  # 19/21 is below .95.
+    assert scores.by_iou["foreground"][-1]["recall"] == pytest.approx(
+        1 / 3
+    )  # 19/21 is below .95.
     assert score_volumes([report_volume(predicted_ids())], ids=True).table == {}
 
 
@@ -264,7 +286,7 @@ def test_the_pareto_chart_marks_what_nothing_beats():
 def test_unknown_spacing_counts_voxels():
     volume = report_volume(predicted_ids(), true_ids(), spacing=None)
 
-    rows, _ = object_rows(volume, object_match(volume, ids=True), ids=True)
+    rows, _ = object_rows(volume, object_sets(volume, ids=True))
 
     assert volume.unit == "voxels"
     assert {row["volume"] for row in rows} == {60, 400, 600}

@@ -1,0 +1,71 @@
+"""What counts as an object: an id, or a connected piece of one class."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.metrics.instance import ObjectMatch, match_objects
+from cellseg3d.metrics.objects import label_components
+from cellseg3d.report.inputs import IGNORE, ReportVolume
+
+FOREGROUND = "foreground"
+
+
+@dataclass(frozen=True)
+class ObjectSet:
+    """The objects of one class in one volume.
+
+    Parameters
+    ----------
+    kind : str
+        The class, or ``"foreground"`` for ids.
+    predicted : ndarray of integers, shape (Z, Y, X)
+        Ids; 0 is no object.
+    truth : ndarray of integers, shape (Z, Y, X), or None
+    match : ObjectMatch or None
+        What the two share; None without a truth.
+    """
+
+    kind: str
+    predicted: NDArray[Any]
+    truth: NDArray[Any] | None
+    match: ObjectMatch | None
+
+
+def object_sets(
+    volume: ReportVolume, *, ids: bool, classes: Sequence[str] = ()
+) -> Iterator[ObjectSet]:
+    """Yield the objects of each class that occurs; where not annotated there are none.
+
+    Parameters
+    ----------
+    volume : ReportVolume
+    ids : bool
+        Label values are object ids.
+    classes : sequence of str
+        Class names by value; a class without one is called by its value.
+    """
+    predicted = volume.prediction.read()
+    truth = volume.truth.read() if volume.truth is not None else None
+    if ids:
+        yield _set(FOREGROUND, predicted, truth)
+        return
+    values = set(np.unique(predicted).tolist())
+    annotated = np.ones(1, np.bool_)
+    if truth is not None:
+        values |= set(np.unique(truth).tolist())
+        annotated = truth != IGNORE
+    for value in sorted(values - {0, IGNORE}):
+        name = classes[value] if value < len(classes) else str(value)
+        pieces = label_components((predicted == value) & annotated)
+        yield _set(
+            name, pieces, None if truth is None else label_components(truth == value)
+        )
+
+
+def _set(kind: str, predicted: NDArray[Any], truth: NDArray[Any] | None) -> ObjectSet:
+    match = None if truth is None else match_objects(predicted, truth)
+    return ObjectSet(kind, predicted, truth, match)
