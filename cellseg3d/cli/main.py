@@ -1,6 +1,7 @@
 """Find the verb, run it, turn errors into one line and an exit code."""
 
 import logging
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -73,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         refused (disk, memory, permission), 130 interrupted.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    # Threads that wait by spinning halve the speed of a machine that others share.
+    # OpenMP reads this when torch loads, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in words
     try:
         return run(words)
