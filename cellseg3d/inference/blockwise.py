@@ -62,6 +62,7 @@ def output_of(
     pipeline: Pipeline,
     classes: Sequence[str],
     probs_dtype: str = "uint8",
+    final: Volume | None = None,
 ) -> Output:
     """Return the files that a pipeline's answers go to.
 
@@ -75,6 +76,8 @@ def output_of(
     classes : sequence of str
     probs_dtype : {"uint8", "float16", "float32"}
         uint8 holds probabilities in 255ths.
+    final : Volume, optional
+        The grid of the finished files, where `volume` is resampled from it.
     """
     names = [(labels, np.dtype("uint8"), True)]
     if pipeline.probs:
@@ -84,7 +87,7 @@ def output_of(
         names.append((beside(labels, "uncertainty"), np.dtype("uint8"), False))
     work = work_folder(labels)
     stores = [
-        Store(path, work, volume, dtype, pipeline.chunk, is_labels)
+        Store(path, work, volume, dtype, pipeline.chunk, is_labels, final)
         for path, dtype, is_labels in names
     ]
     return Output(labels, tuple(stores))

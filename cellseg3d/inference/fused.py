@@ -162,7 +162,7 @@ def _subpixel_weight(weight: Tensor) -> Tensor:
             if all(pair in taps for pair in pairs):
                 tap: Any = tuple(taps[pair] for pair in pairs)
                 rows = slice(place * channels, (place + 1) * channels)
-                fine[(rows, slice(None), *step)] = weight[:, :, *tap].T
+                fine[(rows, slice(None), *step)] = weight[:, :, *tap].T  # type: ignore[index]
     return fine
 
 

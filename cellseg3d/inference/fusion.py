@@ -37,7 +37,7 @@ class Fusion:
     .. [1] Genest and Zidek 1986, Stat. Sci. 1:114, doi:10.1214/ss/1177013825
     """
 
-    mode: FuseMode = "mean"
+    mode: str = "mean"
     weights: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:

@@ -64,6 +64,17 @@ def geometry_of(network: nn.Module) -> Geometry:
     return Geometry(dims, channels, stride, sees_window(network))
 
 
+def classes_of(network: nn.Module) -> int:
+    """Return K, the channels of a network's logits (N, K, ...)."""
+    known = getattr(network, "num_classes", None)
+    if known is not None:
+        return int(known)
+    first = next(network.parameters())
+    with torch.inference_mode():
+        logits: Tensor = network(geometry_of(network).noise().to(first.device))
+    return int(logits.shape[1])
+
+
 def sees_window(network: nn.Module) -> bool:
     """Whether some layer normalises by what is in the window."""
     return any(_looks_around(module) for module in network.modules())

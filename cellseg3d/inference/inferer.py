@@ -13,10 +13,10 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.inference.engine import prepare
 from cellseg3d.inference.field import ArrayField
 from cellseg3d.inference.fusion import Fuser, Fusion
-from cellseg3d.inference.geometry import geometry_of
+from cellseg3d.inference.geometry import classes_of, geometry_of
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.pipeline import fitted
-from cellseg3d.inference.sources import Source, sources_of
+from cellseg3d.inference.sources import NetworkUse, Source
 
 
 class VolumeInferer(Inferer):
@@ -48,7 +48,7 @@ class VolumeInferer(Inferer):
         self.spec = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
         self.plan = WindowPlan.parse(window or {}, self.spec)
         self.precision = precision
-        self.fusion = Fusion(fuse)  # type: ignore[arg-type]
+        self.fusion = Fusion(fuse)
         if output not in ("logits", "probs"):
             raise ConfigError(f"output {output!r}; expected 'logits' or 'probs'")
         self.output = output
@@ -95,19 +95,26 @@ class VolumeInferer(Inferer):
         device = inputs.device
         with torch.autocast(device.type, enabled=False), torch.inference_mode():
             engine = prepare(inner, str(device), self.precision)
-            stride = geometry_of(inner).stride
+            geometry = geometry_of(inner)
             answers = []
             for image in inputs.detach().as_subclass(Tensor):
                 field = ArrayField(image.float().cpu().numpy())
-                sources = sources_of(
-                    "network", field, engine, self.spec, self.plan, stride
+                use = NetworkUse(
+                    "network",
+                    engine,
+                    self.spec,
+                    self.plan,
+                    geometry.stride,
+                    classes_of(inner),
+                    geometry.sees_window,
                 )
+                sources = use.sources(field)
                 answers.append(self._one(sources))
             return torch.stack(answers).to(device)
 
     def _one(self, sources: Sequence[Source]) -> Tensor:
         chosen, _ = fitted(sources)
-        whole = Roi.whole(sources[0].field.shape)
+        whole = Roi.whole(sources[0].shape)
         if len(chosen) == 1 and self.output == "logits":
             return _gather(chosen[0], whole)
         fuser: Fuser | None = None

@@ -18,7 +18,9 @@ CORE_2D = 512
 # Where nobody has calibrated the halo: beyond it, trained nets were seen to look
 # very little (see docs/prediction.md).
 HALO = 32
-KEYS = frozenset({"core", "halo", "axes", "batch", "halo_error", "empty_below"})
+KEYS = frozenset(
+    {"core", "halo", "axes", "batch", "halo_error", "empty_below", "fusion"}
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class WindowPlan:
         halo; None when it was not calibrated.
     empty_below : float or None
         Windows whose scaled intensities all lie below are background.
+    fusion : mapping or None
+        Learned weights: for each axis (``"3d"`` for 3D), one number a class.
     """
 
     core: tuple[int, ...]
@@ -48,6 +52,7 @@ class WindowPlan:
     batch: int = 1
     halo_error: float | None = None
     empty_below: float | None = None
+    fusion: Mapping[str, Sequence[float]] | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], spec: InputSpec) -> "WindowPlan":
@@ -74,7 +79,8 @@ class WindowPlan:
                 "expected core >= 1, halo >= 0, batch >= 1"
             )
             raise ConfigError(message)
-        numbers = {key: values.get(key) for key in ("halo_error", "empty_below")}
+        kept = ("halo_error", "empty_below", "fusion")
+        numbers = {key: values.get(key) for key in kept}
         return cls(core, halo, axes, batch, **numbers)
 
 

@@ -64,7 +64,7 @@ class Pipeline:
     @property
     def shape(self) -> Zyx:
         """The number of voxels of the volume along (z, y, x)."""
-        return self.sources[0].field.shape
+        return self.sources[0].shape
 
     def chunks(self) -> Iterator[Roi]:
         """Yield the chunks of the volume, in C order."""
@@ -122,9 +122,12 @@ def fitted(sources: Sequence[Source]) -> tuple[tuple[Source, ...], Zyx]:
     sources : sequence of Source
         On one volume.
     """
-    shape = sources[0].field.shape
+    shape = sources[0].shape
     if len(sources) == 1:
         return tuple(sources), _chunk_of_one(sources[0], shape)
+    if any(source.view is not None for source in sources):
+        # Views have lattices of their own, which no chunk fits but by chance.
+        return tuple(sources), zyx([min(FUSED_SIDE, length) for length in shape])
     side = []
     for axis in range(3):
         step = math.lcm(*(source.lattice.stride[axis] for source in sources))

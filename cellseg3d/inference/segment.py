@@ -1,6 +1,5 @@
 """The spine: a volume and trained models in, labels out, step by step."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,22 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d import __version__
-from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.inference.blockwise import output_of, write_chunks
-from cellseg3d.inference.engine import prepare
-from cellseg3d.inference.field import VolumeField
-from cellseg3d.inference.fusion import Fusion
-from cellseg3d.inference.geometry import geometry_of
-from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.options import SegmentOptions
-from cellseg3d.inference.pipeline import Pipeline, fitted
+from cellseg3d.inference.planning import plan
 from cellseg3d.inference.predictor import TrainedModel
-from cellseg3d.inference.sources import Source, sources_of
+from cellseg3d.inference.recipe import Recipe
+from cellseg3d.inference.record import notes_of, provenance, task_of
+from cellseg3d.inference.rescale import Resampled, nearest_back, onto_training_grid
+from cellseg3d.inference.scale_out import dask_runner
 
-_log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
@@ -82,6 +76,8 @@ def segment(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
+    if wanted.rescale:
+        return _rescaled(volume, chosen, wanted, progress)
     pipeline = plan(volume, chosen, wanted)
     labels = np.zeros(volume.shape, np.uint8)
     probs = uncertainty = None
@@ -150,9 +146,16 @@ def segment_to_file(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
-    pipeline = plan(volume, chosen, wanted)
+    seen = onto_training_grid(volume, chosen) if wanted.rescale else volume
+    pipeline = plan(seen, chosen, wanted)
     record = provenance(volume, chosen, pipeline)
-    output = output_of(out, volume, pipeline, chosen[0].classes, wanted.probs_dtype)
+    final = volume if wanted.rescale else None
+    output = output_of(
+        out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final
+    )
+    runner = None
+    if wanted.dask is not None:
+        runner = dask_runner(wanted.dask, Recipe(seen, chosen, wanted), output)
     return write_chunks(
         pipeline,
         output,
@@ -160,110 +163,28 @@ def segment_to_file(
         notes_of(volume, record),
         overwrite=overwrite,
         progress=progress,
+        runner=runner,
     )
 
 
-def task_of(
-    volume: Volume, record: dict[str, Any], pipeline: Pipeline
-) -> dict[str, Any]:
-    """Return what tells this segmentation from any other: input, models, windows."""
-    path = Path(volume.name.partition("::")[0])
-    state = path.stat() if path.exists() else None
-    return {
-        **record,
-        "shape": list(volume.shape),
-        "dtype": str(volume.dtype),
-        "intensity": [
-            [source.field.offset, source.field.factor]
-            for source in pipeline.sources
-            if isinstance(source.field, VolumeField)
-        ],
-        "bytes": None if state is None else state.st_size,
-        "modified": None if state is None else state.st_mtime_ns,
-        "chunk": list(pipeline.chunk),
-        "probs": pipeline.probs,
-        "uncertainty": pipeline.uncertainty,
-    }
-
-
-def plan(
-    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
-) -> Pipeline:
-    """Return the pipeline that `options` ask for, on one volume.
-
-    Raises
-    ------
-    ConfigError
-        If there is no model, or the models' classes differ.
-    """
-    if not models:
-        raise ConfigError("no bundle was given; expected at least one")
-    names = [tuple(model.classes) for model in models]
-    for model, classes in zip(models, names, strict=True):
-        if classes != names[0]:
-            message = (
-                f"{model.name}: classes {list(classes)} differ from those of "
-                f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
-            )
-            raise ConfigError(message)
-    sources: list[Source] = []
-    for model in models:
-        sources += _sources(volume, model, options)
-    chosen, chunk = fitted(sources)
-    fusion = Fusion("mean" if options.fuse == "learned" else options.fuse)  # type: ignore[arg-type]
-    return Pipeline(
-        chosen, fusion, len(names[0]), chunk, options.probs, options.uncertainty
+def _rescaled(
+    volume: Volume,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    progress: Progress | None,
+) -> Segmentation:
+    """Segment on the grid of the training; bring the answer back."""
+    seen = onto_training_grid(volume, models)
+    found = segment(seen, models, replace(options, rescale=False), progress)
+    whole = Roi.whole(volume.shape).slices
+    labels = nearest_back(found.labels.array, volume.shape)[whole]
+    probs = uncertainty = None
+    if found.probs is not None:
+        parts = [Resampled(part, volume.shape)[whole] for part in found.probs]
+        probs = np.stack(parts)
+    if found.uncertainty is not None:
+        uncertainty = Resampled(found.uncertainty, volume.shape)[whole]
+    on_grid = replace(
+        found.labels, array=labels, spacing=volume.spacing, affine_mm=volume.affine_mm
     )
-
-
-def notes_of(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what a label file says about itself."""
-    notes: dict[str, Any] = {"segmentation": record}
-    if volume.provenance.get("simulated"):
-        notes["simulated"] = True
-    return notes
-
-
-def provenance(
-    volume: Volume, models: Sequence[TrainedModel], pipeline: Pipeline
-) -> dict[str, Any]:
-    """Return, as JSON holds it, how labels came about."""
-    return {
-        "cellseg3d": __version__,
-        "volume": volume.name,
-        "models": [
-            {
-                "name": model.name,
-                "sha256": model.sha256,
-                "classes": list(model.classes),
-            }
-            for model in models
-        ],
-        "sources": [
-            {
-                "name": source.name,
-                "core": list(source.lattice.core),
-                "halo": list(source.lattice.halo),
-                **source.engine.describe(),
-            }
-            for source in pipeline.sources
-        ],
-        "fuse": pipeline.fusion.mode,
-    }
-
-
-def _sources(
-    volume: Volume, model: TrainedModel, options: SegmentOptions
-) -> list[Source]:
-    for warning in model.warnings:
-        _log.warning("%s: %s", model.name, warning)
-    window = WindowPlan.parse(model.window, model.spec)
-    window = replace(
-        window,
-        axes=options.axes or window.axes,
-        batch=options.batch or window.batch,
-    )
-    engine = prepare(model.network, options.device, options.precision)
-    field = VolumeField.measured(volume, model.intensity)
-    stride = geometry_of(model.network).stride
-    return sources_of(model.name, field, engine, model.spec, window, stride)
+    return Segmentation(on_grid, probs, uncertainty, found.provenance)

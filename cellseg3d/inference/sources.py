@@ -1,17 +1,23 @@
 """A source of class probabilities: a network on its lattice, along one axis."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.inference.engine import Engine
 from cellseg3d.inference.field import Field
 from cellseg3d.inference.lattice import Lattice, WindowPlan, lattice_of
 from cellseg3d.inference.slices import sweep_slices
-from cellseg3d.inference.windows import sweep_windows
+from cellseg3d.inference.views import View, ViewField, symmetric_views
+from cellseg3d.inference.windows import blend_windows, sweep_windows
+
+# The score of background against all else where nothing is looked at.
+CERTAIN = 30.0
 
 
 @dataclass(frozen=True)
@@ -23,52 +29,126 @@ class Source:
     name : str
         For people, such as ``"cell_tomo_unet25d along z"``.
     field : Field
-        What its network sees of the volume.
+        What its network sees of the volume; through `view` when there is one.
     engine : Engine
     lattice : Lattice
+        On the field as it is seen.
+    classes : int
     batch : int
         3D windows that run together.
+    blended : bool
+        Whether windows overlap, for networks that see the whole window.
+    empty_below : float or None
+        Where nothing in a region reaches this scaled intensity, it is background
+        without being looked at.
+    view : View or None
     """
 
     name: str
     field: Field
     engine: Engine
     lattice: Lattice
+    classes: int
     batch: int = 1
+    blended: bool = False
+    empty_below: float | None = None
+    view: View | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the volume (Z, Y, X)."""
+        return self.field.shape
 
     def logits(self, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
         """Yield (roi, logits of shape (K, *roi.shape)) that tile a chunk.
 
         Each voxel of the chunk comes exactly once; a roi never leaves the chunk.
         """
-        if self.lattice.axis is None:
-            parts = sweep_windows(
-                self.field, self.engine, self.lattice, chunk, self.batch
-            )
+        view = self.view
+        if view is None:
+            yield from self._seen(self.field, chunk)
+            return
+        field = ViewField(self.field, view)
+        for roi, logits in self._seen(field, view.seen(chunk, self.shape)):
+            yield view.origin(roi, self.shape), view.turn_back(logits)
+
+    def _seen(self, field: Field, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
+        if self.empty_below is None:
+            yield from self._swept(field, chunk)
+            return
+        # Cores are looked at one by one, on the lattice, so that what is left out
+        # does not depend on the chunk.
+        for tile in self.lattice.windows(chunk):
+            inside = tile.write.intersect(chunk)
+            if float(field.read(tile.write).max()) >= self.empty_below:
+                yield from self._swept(field, inside)
+                continue
+            empty = torch.zeros((self.classes, *inside.shape))
+            empty[0] = CERTAIN
+            yield inside, empty
+
+    def _swept(self, field: Field, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
+        lattice, engine = self.lattice, self.engine
+        if lattice.axis is not None:
+            parts = sweep_slices(field, engine, lattice, chunk)
+        elif self.blended:
+            parts = blend_windows(field, engine, lattice, chunk, self.batch)
         else:
-            parts = sweep_slices(self.field, self.engine, self.lattice, chunk)
+            parts = sweep_windows(field, engine, lattice, chunk, self.batch)
         for roi, logits in parts:
             inside = roi.intersect(chunk)
             yield inside, logits[(slice(None), *inside.within(roi).slices)]
 
 
-def sources_of(
-    name: str,
-    field: Field,
-    engine: Engine,
-    spec: InputSpec,
-    plan: WindowPlan,
-    stride: Sequence[int],
-) -> list[Source]:
-    """Return the sources of one network: one for 3D, one an axis for 2D and 2.5D."""
-    axes: Sequence[str | None] = [None] if spec.spatial_dims == 3 else list(plan.axes)
-    return [
-        Source(
-            name if axis is None else f"{name} along {axis}",
-            field,
-            engine,
-            lattice_of(field.shape, spec, stride, plan, axis),
-            plan.batch,
-        )
-        for axis in axes
-    ]
+@dataclass(frozen=True)
+class NetworkUse:
+    """A prepared network and how it is used.
+
+    Parameters
+    ----------
+    name : str
+    engine : Engine
+    spec : InputSpec
+    plan : WindowPlan
+    stride : tuple of int
+        The net's total stride, one number a spatial dimension.
+    classes : int
+    sees_window : bool
+        Whether its normalisation sees the whole window.
+    """
+
+    name: str
+    engine: Engine
+    spec: InputSpec
+    plan: WindowPlan
+    stride: tuple[int, ...]
+    classes: int
+    sees_window: bool = False
+
+    def sources(self, field: Field, *, skip_empty: bool = False) -> list[Source]:
+        """Return one source for 3D, one an axis for 2D and 2.5D."""
+        deep = self.spec.spatial_dims == 3
+        axes: Sequence[str | None] = [None] if deep else list(self.plan.axes)
+        return [
+            Source(
+                self.name if axis is None else f"{self.name} along {axis}",
+                field,
+                self.engine,
+                lattice_of(field.shape, self.spec, self.stride, self.plan, axis),
+                self.classes,
+                self.plan.batch,
+                self.sees_window and deep,
+                self.plan.empty_below if skip_empty else None,
+            )
+            for axis in axes
+        ]
+
+    def views(self, source: Source, spacing: Spacing | None) -> list[Source]:
+        """Return a source once for each symmetric view of its volume."""
+        found = []
+        for view in symmetric_views(spacing, source.lattice.axis):
+            shape = view.shape(source.shape)
+            axis = view.axis(source.lattice.axis)
+            lattice = lattice_of(shape, self.spec, self.stride, self.plan, axis)
+            found.append(replace(source, lattice=lattice, view=view))
+        return found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.atomic import environment_fault
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.inference.rescale import Resampled
 from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.raw_sink import RawSink
 from cellseg3d.io.region_writer import RegionWriter, remove
@@ -44,6 +45,8 @@ class Store:
         What one task writes (z, y, x).
     labels : bool
         Whether values are class indices.
+    final : Volume or None
+        Another grid of the same box, that the finished file has.
     """
 
     path: Path
@@ -52,16 +55,17 @@ class Store:
     dtype: np.dtype[Any]
     chunk: Zyx
     labels: bool
+    final: Volume | None = None
     _open: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = (self.path, self.work, self.grid, self.dtype, self.chunk, self.labels)
-        return (Store, known)
+        grid = (self.grid, self.dtype, self.chunk, self.labels, self.final)
+        return (Store, (self.path, self.work, *grid))
 
     @property
     def in_place(self) -> bool:
         """Whether the final format itself is filled region by region."""
-        return volume_suffix(self.path.name).endswith(".zarr")
+        return self.final is None and volume_suffix(self.path.name).endswith(".zarr")
 
     def prepare(self, notes: Mapping[str, Any], *, anew: bool) -> None:
         """Make room for the voxels, or keep what is there.
@@ -147,13 +151,11 @@ class Store:
         return RawVoxels(self._scratch, 0, self.dtype, self.grid.shape).lazy()
 
     def _volume(self, notes: Mapping[str, Any]) -> Volume:
-        return Volume(
-            self._array(),
-            self.grid.spacing,
-            "arbitrary",
-            dict(notes),
-            self.grid.affine_mm,
-        )
+        grid, array = self.grid, self._array()
+        if self.final is not None:
+            grid = self.final
+            array = Resampled(array, grid.shape, nearest=True)
+        return Volume(array, grid.spacing, "arbitrary", dict(notes), grid.affine_mm)
 
 
 def put_in_place(done: Path, path: Path) -> None:

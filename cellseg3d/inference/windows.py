@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cellseg3d.core.errors import CoverageError
 from cellseg3d.core.grid import Tile
 from cellseg3d.core.roi import Roi
 from cellseg3d.inference.engine import Engine, run_halving
@@ -44,6 +45,82 @@ def sweep_windows(
         logits = run_halving(engine, torch.from_numpy(stacked), keep)
         for tile, one in zip(tiles, logits, strict=True):
             yield tile.write, one
+
+
+def blend_windows(
+    field: Field, engine: Engine, lattice: Lattice, chunk: Roi, batch: int = 1
+) -> Iterator[tuple[Roi, Tensor]]:
+    """Yield the probabilities of a chunk, blended from overlapping windows.
+
+    For networks whose normalisation sees the whole window, whose answers jump from
+    one window to the next. Each window counts with its core and its halo, weighted
+    down towards its border, so that answers pass smoothly into each other; a
+    constant comes back unchanged.
+
+    Parameters
+    ----------
+    field, engine, lattice, batch
+        As for `sweep_windows`; windows overlap by their halos.
+    chunk : Roi
+        Part of the volume.
+
+    Yields
+    ------
+    tuple of Roi and tensor of float32, shape (K, *chunk.shape)
+        Once: the logarithm of the probabilities.
+
+    Raises
+    ------
+    CoverageError
+        If some voxel lies in no window.
+    """
+    total: Tensor | None = None
+    weights = torch.zeros(chunk.shape)
+    around = chunk.grow(lattice.halo).clip(lattice.shape)
+    for tiles in _alike(lattice.windows(around), batch):
+        stacked = np.stack([field.read(tile.read) for tile in tiles])
+        logits_nkzyx = run_halving(engine, torch.from_numpy(stacked))
+        for tile, logits in zip(tiles, logits_nkzyx, strict=True):
+            part = tile.read.intersect(chunk)
+            if part.size == 0:
+                continue
+            inner = part.within(tile.read).slices
+            weight = window_weight(tile, lattice)[inner]
+            probs = logits[(slice(None), *inner)].float().softmax(0).cpu()
+            if total is None:
+                total = torch.zeros((len(probs), *chunk.shape))
+            place = part.within(chunk).slices
+            total[(slice(None), *place)] += probs * weight
+            weights[place] += weight
+    if total is None or float(weights.min()) <= 0:
+        message = f"region {chunk}: some voxel lies in no window; widen the core"
+        raise CoverageError(message)
+    yield chunk, (total / weights).clamp_min(1e-7).log()
+
+
+def window_weight(tile: Tile, lattice: Lattice) -> Tensor:
+    """Return the weight of each voxel of a window, shape of its read box, > 0.
+
+    1 in the core's middle, falling as a squared cosine across the overlap with each
+    neighbour, so that the weights of two neighbours add up to 1; at the volume's
+    border there is no neighbour and nothing falls.
+    """
+    weight = torch.ones(())
+    for axis in range(3):
+        low, high = tile.read.start[axis], tile.read.stop[axis]
+        place = torch.arange(low, high) + 0.5
+        first = float(tile.write.start[axis])
+        last = first + lattice.core[axis]
+        reach = float(max(1, lattice.halo[axis]))
+        rise = ((place - first) / reach + 1) / 2
+        fall = ((last - place) / reach + 1) / 2
+        profile = torch.ones(high - low)
+        if low > 0:
+            profile = profile * torch.sin(rise.clamp(0, 1) * torch.pi / 2) ** 2
+        if high < lattice.padded[axis]:
+            profile = profile * torch.sin(fall.clamp(0, 1) * torch.pi / 2) ** 2
+        weight = weight[..., None] * profile
+    return weight.clamp_min(1e-4)
 
 
 def _alike(tiles: Iterable[Tile], batch: int) -> Iterator[list[Tile]]:

@@ -1,0 +1,132 @@
+"""The same chunk tasks on a Dask cluster: one chunk, one task, retried if it dies."""
+
+import importlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from cellseg3d.core.errors import CellSegError, ConfigError, EnvironmentFault
+from cellseg3d.core.roi import Roi
+from cellseg3d.inference.blockwise import Output, Runner, arrays_of
+from cellseg3d.inference.hardware import choose_hardware
+from cellseg3d.inference.journal import checksum
+from cellseg3d.inference.pipeline import Pipeline
+from cellseg3d.inference.recipe import Recipe
+from cellseg3d.inference.store import Store
+
+_log = logging.getLogger(__name__)
+# A task that fails is tried this often again; a worker that dies costs no try.
+RETRIES = 2
+_planned: dict[str, Pipeline] = {}
+
+
+def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
+    """Return a runner that works on chunks on a Dask cluster.
+
+    Each task plans the same pipeline (once a process), reads what it needs, and
+    writes its own chunk, so it may run twice and anywhere that sees the files. The
+    number format is settled here, so that all machines compute alike.
+
+    Parameters
+    ----------
+    address : str
+        Of a scheduler, such as ``"tcp://host:8786"``, or ``"local:N"`` for N worker
+        processes on this machine.
+    recipe : Recipe
+    output : Output
+
+    Raises
+    ------
+    EnvironmentFault
+        If Dask is not installed, or the scheduler does not answer.
+    """
+    options = recipe.options
+    hardware = choose_hardware(options.device, options.precision)
+    settled = replace(options, precision=hardware.precision, dask=None)
+    sent = replace(recipe, options=settled)
+
+    def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, int]]:
+        distributed = _distributed()
+        key = f"{output.labels}-{id(sent)}"
+        with _client(distributed, address) as client:
+            # One copy a worker, however many chunks there are.
+            shared = client.scatter((key, sent, output.stores), broadcast=True)
+            futures = [
+                client.submit(run_chunk, shared, chunk, retries=RETRIES, pure=False)
+                for chunk in chunks
+            ]
+            for future in distributed.as_completed(futures):
+                yield _result(future)
+
+    return work
+
+
+def run_chunk(shared: tuple[str, Recipe, tuple[Store, ...]], chunk: Roi) -> Any:  # noqa: ANN401
+    """Segment one chunk and write it; return it with its checksum.
+
+    Parameters
+    ----------
+    shared : tuple
+        A name for the plan, the recipe, and where voxels go.
+    chunk : Roi
+    """
+    key, recipe, stores = shared
+    if key not in _planned:
+        _planned.clear()
+        _planned[key] = recipe.pipeline()
+    arrays = arrays_of(_planned[key].run(chunk), stores)
+    for store, array in zip(stores, arrays, strict=True):
+        store.write(chunk, array)
+    return chunk, checksum(*arrays)
+
+
+def one_thread() -> None:
+    """Let a worker process compute in one thread; there are many workers."""
+    torch.set_num_threads(1)
+
+
+def _result(future: Any) -> tuple[Roi, int]:  # noqa: ANN401
+    try:
+        chunk, known = future.result()
+    except CellSegError:
+        raise
+    except Exception as error:
+        message = f"a chunk failed {RETRIES + 1} times on Dask: {error}; run again"
+        raise EnvironmentFault(message) from error
+    return chunk, known
+
+
+def _distributed() -> Any:  # noqa: ANN401
+    try:
+        return importlib.import_module("distributed")
+    except ImportError as error:
+        message = (
+            '--dask needs Dask, which is not installed: pip install "cellseg3d[scale]"'
+        )
+        raise EnvironmentFault(message) from error
+
+
+def _client(distributed: Any, address: str) -> Any:  # noqa: ANN401
+    """Return a client of a scheduler, or of N processes made here."""
+    kind, _, count = address.partition(":")
+    if kind == "local":
+        if not count.isdigit() or int(count) < 1:
+            message = f"dask {address!r}; expected local:N, such as local:4"
+            raise ConfigError(message)
+        # A client that made its cluster closes it, too.
+        client = distributed.Client(
+            n_workers=int(count),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+        )
+        client.run(one_thread)
+        return client
+    try:
+        return distributed.Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        message = f"dask {address!r}: no scheduler answers there ({error})"
+        raise EnvironmentFault(message) from error
