@@ -55,6 +55,7 @@ def command(
     The file is checked first, as by ``inspect``, and copied part by part: it may be
     larger than memory.
     """
+    from cellseg3d.cli.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
 
@@ -62,9 +63,15 @@ def command(
         raise ConfigError(f"--ome-zarr {ome_zarr}: expected 0.5 or 0.4")
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: exists; pass --overwrite to replace it")
-    findings = check_volume(
-        source, inner=inner, level=level, spacing=spacing_um, channel=channel
-    )
+    with progress(f"reading {source}") as on_part:
+        findings = check_volume(
+            source,
+            inner=inner,
+            level=level,
+            spacing=spacing_um,
+            channel=channel,
+            on_part=on_part,
+        )
     write = write_labels if labels else write_volume
     written = write(
         target, findings.volume, ome_zarr="0.4" if ome_zarr == "0.4" else "0.5"

@@ -57,6 +57,7 @@ def command(
     A file that is cut, damaged, mislabelled, holds NaN or more than one volume is
     reported in one line with its cause; the exit code is then 2.
     """
+    from cellseg3d.cli.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.listing import volumes_at  # noqa: PLC0415
 
@@ -70,14 +71,16 @@ def command(
             continue
         for name in names:
             try:
-                findings = check_volume(
-                    name,
-                    inner=inner,
-                    level=level,
-                    spacing=spacing_um,
-                    channel=channel,
-                    require_complete=require_complete,
-                )
+                with progress(f"reading {name}") as on_part:
+                    findings = check_volume(
+                        name,
+                        inner=inner,
+                        level=level,
+                        spacing=spacing_um,
+                        channel=channel,
+                        require_complete=require_complete,
+                        on_part=on_part,
+                    )
             except CellSegError as error:
                 code = _report(error, code)
             else:

@@ -1,6 +1,6 @@
 """Read a whole volume once, in bounded memory, and refuse what is broken."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.errors import FormatError, NonFiniteError
 from cellseg3d.core.memory import available_bytes, check_memory
-from cellseg3d.core.roi import Zyx
+from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.finite import message_of, non_finite
@@ -55,6 +55,7 @@ def check_volume(
     spacing: Spacing | Sequence[float] | None = None,
     channel: int | None = None,
     require_complete: bool = False,
+    on_part: Callable[[float], None] | None = None,
 ) -> Findings:
     """Read every voxel of a volume and return what it holds.
 
@@ -64,6 +65,8 @@ def check_volume(
         As for `registry.open_volume`.
     require_complete : bool
         Refuse a Zarr or HDF5 array of which chunks are absent, instead of a warning.
+    on_part : callable, optional
+        Called with the share of the voxels read so far, in (0, 1].
 
     Raises
     ------
@@ -89,11 +92,15 @@ def check_volume(
             raise FormatError(f"{file}: {message}; copy it again")
         warnings.append(message)
     scan = _Scan()
+    done, size = 0, Roi.whole(volume.shape).size
     for roi in slabs(volume):
         check_memory(roi.size * volume.dtype.itemsize, str(file))
         with reading(file):
             part = volume.read(roi)
         scan.take(part, roi.start)
+        done += roi.size
+        if on_part is not None:
+            on_part(done / size)
     if scan.first is not None:
         raise NonFiniteError(message_of(str(file), scan.wrong, scan.first))
     if scan.smallest == scan.largest:

@@ -102,7 +102,7 @@ class RegionWriter:
         try:
             self.sink.close()
             _sync(self.partial)
-            _give_name(self.partial, self.path)
+            give_name(self.partial, self.path)
         except OSError as error:
             raise environment_fault(error, self.path) from error
         return self.path
@@ -161,13 +161,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _give_name(partial: Path, path: Path) -> None:
+def give_name(partial: Path, path: Path) -> None:
+    """Put a complete file or folder in the place of what stands there.
+
+    Raises
+    ------
+    OSError
+        If the system refuses; what stood there then stands again.
+    """
     if path.is_dir():
         # A folder cannot be replaced in one step: set the old one aside first.
-        aside = path.with_name(f"{path.name}.old{PARTIAL}")
+        aside = _aside(path)
         remove(aside)
         path.rename(aside)
-        partial.rename(path)
+        try:
+            partial.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
         remove(aside)
     else:
         partial.replace(path)
@@ -176,6 +187,17 @@ def _give_name(partial: Path, path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def restore(path: Path) -> None:
+    """Give back its name to a folder that a killed process had just set aside."""
+    aside = _aside(path)
+    if aside.exists() and not path.exists():
+        aside.rename(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old{PARTIAL}")
 
 
 def _sync(path: Path) -> None:

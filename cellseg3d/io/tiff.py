@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import tifffile
@@ -10,25 +11,16 @@ import tifffile
 from cellseg3d.core.errors import AxisError, CellSegError, FormatError
 from cellseg3d.core.roi import zyx
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.layout import (
-    Layout,
-    Request,
-    Sink,
-    pack_notes,
-    split_unit,
-    unpack_notes,
-)
+from cellseg3d.io.layout import Request, split_unit, unpack_notes
 from cellseg3d.io.lazy import LazyArray, RawVoxels
 from cellseg3d.io.picking import pick_channel
-from cellseg3d.io.raw_sink import RawSink
 from cellseg3d.io.tiff_chain import check_chain, check_promises
 from cellseg3d.io.tiff_pages import PageVoxels, quiet
-from cellseg3d.io.tiff_spacing import resolution_of, spacing_of
+from cellseg3d.io.tiff_sink import create
+from cellseg3d.io.tiff_spacing import spacing_of
 
-# ImageJ knows these three, and files below 4 GiB.
-IMAGEJ_DTYPES = ("u1", "u2", "f4")
-IMAGEJ_BYTES = 2**32 - 2**26
-OME_DTYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
+__all__ = ["create", "open_file"]
+
 # tifffile's letters for an unnamed stack of pages.
 _STACK_LETTERS = "IQ"
 
@@ -68,46 +60,6 @@ def open_file(path: Path, request: Request) -> Volume:
     return Volume(array, spacing, unit, provenance)
 
 
-def create(path: Path, layout: Layout) -> Sink:
-    """Write the pages' headers and room for contiguous voxels.
-
-    Unsigned bytes, 16-bit and float32 below 4 GiB become ImageJ hyperstacks; others,
-    and names that end in ``.ome.tif``, OME-TIFF; what neither knows, plain BigTIFF.
-    """
-    dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
-    metadata: dict[str, Any] = {"axes": "ZYX"}
-    kind = f"{dtype.kind}{dtype.itemsize}"
-    ome = ".ome.tif" in path.name.lower()
-    imagej = not ome and kind in IMAGEJ_DTYPES and layout.nbytes < IMAGEJ_BYTES
-    ome = not imagej and kind in OME_DTYPES
-    options: dict[str, Any] = {"bigtiff": not imagej, "imagej": imagej, "ome": ome}
-    notes = pack_notes(layout.all_notes)
-    if ome:
-        metadata["Description"] = notes
-        if layout.spacing is not None:
-            for letter in "xyz":
-                length = getattr(layout.spacing, letter)
-                metadata[f"PhysicalSize{letter.upper()}"] = length
-                metadata[f"PhysicalSize{letter.upper()}Unit"] = "\u00b5m"
-    else:
-        metadata["Info"] = notes
-        if layout.spacing is not None:
-            metadata |= {"spacing": layout.spacing.z, "unit": "um"}
-            options |= resolution_of(layout.spacing)
-    shape: tuple[int, ...] = layout.shape
-    if imagej:  # tifffile takes a last axis of 1 for samples, unless one is named
-        shape, metadata["axes"] = (*shape, 1), "ZYXS"
-    mapped = tifffile.memmap(
-        path,
-        shape=shape,
-        dtype=dtype,
-        photometric="minisblack",
-        metadata=metadata,
-        **options,
-    )
-    return RawSink(path, int(mapped.offset), mapped.dtype, layout.shape)
-
-
 def _flavour(tif: tifffile.TiffFile) -> str:
     if tif.is_ome:
         return "OME-TIFF"
@@ -116,9 +68,12 @@ def _flavour(tif: tifffile.TiffFile) -> str:
 
 def _notes(tif: tifffile.TiffFile) -> dict[str, Any]:
     if tif.is_ome:
-        text = tif.ome_metadata or ""
-        text = text.replace("&quot;", '"').replace("&amp;", "&")
-        return unpack_notes(text)
+        texts = (
+            element.text
+            for element in ET.fromstring(tif.ome_metadata or "").iter()
+            if element.tag.rpartition("}")[2] == "Description"
+        )
+        return next((found for text in texts if (found := unpack_notes(text))), {})
     if tif.is_imagej:
         return unpack_notes(str((tif.imagej_metadata or {}).get("Info", "")))
     shaped = tif.shaped_metadata

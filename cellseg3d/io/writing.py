@@ -17,7 +17,7 @@ from cellseg3d.core.volume import IntensityUnit, Volume
 from cellseg3d.io.formats import kind_to_write, module_of
 from cellseg3d.io.labels import as_labels, label_dtype
 from cellseg3d.io.layout import Layout, notes_of
-from cellseg3d.io.region_writer import RegionWriter, partial_path, remove
+from cellseg3d.io.region_writer import RegionWriter, partial_path, remove, restore
 
 OmeZarr = Literal["0.4", "0.5"]
 # Voxels moved at a time when a volume is copied or scanned, in bytes.
@@ -180,6 +180,7 @@ def _begin(path: Path, layout: Layout, *, resume: bool = False) -> RegionWriter:
     try:
         if not path.parent.is_dir():
             raise EnvironmentFault(f"{path}: its folder does not exist; make it first")
+        restore(path)
         if resume and partial.exists() and hasattr(module, "resume"):
             sink = module.resume(partial, layout)
             return RegionWriter(path, sink, layout, resumed=True)

@@ -1,6 +1,7 @@
 """Files that other libraries wrote, in other orders, come out as (z, y, x) in um."""
 
 import json
+import struct
 
 import h5py
 import mrcfile
@@ -153,6 +154,29 @@ def test_a_tiff_with_a_predictor_is_exact(tmp_path, image):
     )
 
     np.testing.assert_array_equal(read_volume(path).array, image)
+
+
+@pytest.mark.parametrize("flavour", ["imagej", "plain"])
+def test_one_page_may_stand_for_many_that_follow_it(tmp_path, image, flavour):
+    path = tmp_path / "cell.tif"
+    if flavour == "plain":
+        tifffile.imwrite(path, image, truncate=True, photometric="minisblack")
+    else:  # as ImageJ writes beyond 4 GiB
+        tifffile.imwrite(
+            path, image.astype(np.uint16), imagej=True, metadata={"axes": "ZYX"}
+        )
+        with tifffile.TiffFile(path) as tif:
+            offset, order = tif.pages[0].offset, tif.byteorder
+        data = bytearray(path.read_bytes())
+        entries = struct.unpack_from(f"{order}H", data, offset)[0]
+        struct.pack_into(f"{order}I", data, offset + 2 + 12 * entries, 0)
+        path.write_bytes(data)
+
+    np.testing.assert_array_equal(read_volume(path).array, image)
+
+    path.write_bytes(path.read_bytes()[: image.nbytes])
+    with pytest.raises(FormatError, match="copy it again"):
+        open_volume(path)
 
 
 def test_one_page_is_a_volume_of_one_slice(tmp_path, image):
