@@ -32,8 +32,9 @@ def interval_figure(scores: ReportScores) -> Any:  # noqa: ANN401
     if not scores.table:
         return None
     rows = []
+    shown = SHOWN[:2] if len(scores.table["statistics"]) > 2 else SHOWN
     for name, statistics in scores.table["statistics"].items():
-        for score in SHOWN:
+        for score in shown:
             if score in statistics:
                 found = statistics[score]
                 points = [
