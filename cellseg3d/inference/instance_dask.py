@@ -1,5 +1,6 @@
 """Cut blocks into objects on the workers of a Dask cluster."""
 
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cellseg3d.inference.instances import BlockMap
 
+# A volume that is read lazily travels with each task, so that no worker's death can
+# lose it; one in memory is sent once.
+SMALL_BYTES = 1 << 20
 AHEAD = 4  # Blocks in flight for each worker thread: enough to keep it busy.
 
 
@@ -26,7 +30,9 @@ def dask_map(client: Any) -> "BlockMap":  # noqa: ANN401
     """
 
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        shared = client.scatter(function, broadcast=True, hash=False)
+        shared = function
+        if len(pickle.dumps(function)) > SMALL_BYTES:
+            shared = client.scatter(function, broadcast=True, hash=False)
         threads = max(1, sum(client.nthreads().values()))
         running: deque[Any] = deque()
         for item in items:

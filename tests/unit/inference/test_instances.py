@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,12 @@ from cellseg3d.inference.instance_dask import dask_map
 from cellseg3d.inference.instance_options import InstanceOptions
 from cellseg3d.inference.instance_targets import affinity_target, border_core_target
 from cellseg3d.inference.instances import label_instances
-from cellseg3d.io.registry import open_volume, read_labels, write_volume
+from cellseg3d.io.registry import (
+    open_volume,
+    read_labels,
+    write_labels,
+    write_volume,
+)
 from cellseg3d.metrics.instance import match_objects, object_scores
 
 FLAT = Spacing(0.2, 0.1, 0.1)
@@ -233,20 +239,33 @@ def test_blocks_may_be_cut_by_other_processes(lattice_of_balls):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_dask_workers_give_the_same_ids(lattice_of_balls):
+@pytest.mark.parametrize("lazy", [True, False])
+def test_dask_workers_give_the_same_ids_though_one_dies(
+    lazy, tmp_path, lattice_of_balls
+):
     distributed = pytest.importorskip("distributed")
-    foreground = (lattice_of_balls > 0).astype(np.uint8)
-    alone = label_instances(foreground, FLAT)
+    volume = Volume((lattice_of_balls > 0).astype(np.uint8), FLAT)
+    alone = label_instances(volume)
+    write_labels(tmp_path / "fg.zarr", volume)
+    source = open_volume(tmp_path / "fg.zarr") if lazy else volume
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    )
 
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        far = label_instances(foreground, FLAT, block=30, map_blocks=dask_map(client))
+    with cluster, distributed.Client(cluster) as client:
+        run = dask_map(client)
 
-    np.testing.assert_array_equal(far.volume.array, alone.volume.array)
+        def map_and_kill(function, items):
+            for at, result in enumerate(run(function, items)):
+                if at == 3 and lazy:
+                    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+                yield result
+
+        far = label_instances(
+            source, block=17, map_blocks=map_and_kill, out=tmp_path / "ids.zarr"
+        )
+
+    np.testing.assert_array_equal(far.volume.read(), alone.volume.array)
 
 
 @pytest.mark.parametrize(
