@@ -56,7 +56,7 @@ def command(
         bool | None,
         typer.Option(
             "--probs/--labels",
-            help="What whole numbers are; unset, only floats are probabilities.",
+            help="What whole numbers are; unset, labels (but in NAME_prob_CLASS).",
         ),
     ] = None,
     spacing_um: Annotated[
@@ -64,12 +64,18 @@ def command(
         typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
     ] = None,
     block: Annotated[int, typer.Option(help="Voxels along a block's side.")] = 192,
+    workers: Annotated[
+        int, typer.Option(help="Processes that work on blocks at the same time.")
+    ] = 1,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write counts and volumes to this file."),
     ] = None,
 ) -> None:
     """Find single objects and number them by their first voxel."""
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+    from contextlib import ExitStack  # noqa: PLC0415
+
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.inference.instance_options import InstanceOptions  # noqa: PLC0415
     from cellseg3d.inference.instances import label_instances  # noqa: PLC0415
@@ -87,14 +93,19 @@ def command(
         "mean_volume_um3": mean_volume_um3,
     }
     options = InstanceOptions.parse(_read_json(options_file) if options_file else given)
-    found = label_instances(
-        [open_volume(path) for path in volumes],
-        Spacing.of(spacing_um) if spacing_um else None,
-        options,
-        probs=probs,
-        out=out,
-        block=block,
-    )
+    with ExitStack() as stack:
+        map_blocks: Any = map
+        if workers > 1:
+            map_blocks = stack.enter_context(ProcessPoolExecutor(workers)).map
+        found = label_instances(
+            [open_volume(path) for path in volumes],
+            Spacing.of(spacing_um) if spacing_um else None,
+            options,
+            probs=probs if probs is not None else _named_probs(volumes),
+            out=out,
+            block=block,
+            map_blocks=map_blocks,
+        )
     summary = _summary(found, out)
     print(_line(summary))
     if found.unit == "voxels":
@@ -104,6 +115,11 @@ def command(
         )
     if json_file:
         json_file.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _named_probs(paths: list[Path]) -> bool | None:
+    """Whether files are named as `predict --probs` names them; None if not."""
+    return True if all("_prob_" in path.name for path in paths) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -313,7 +313,7 @@ def test_objects_command_writes_ids_lazily_and_counts(
     write_volume(source, Volume((lattice_of_balls > 0).astype(np.uint8), FLAT))
     words = ["objects", str(source), "--out", str(out), "--json", str(table)]
 
-    code = main([*words, "--block", "20", "--min-volume-um3", "0.5"])
+    code = main([*words, "--block", "20", "--min-volume-um3", "0.5", "--workers", "2"])
 
     assert code == 0
     assert "24 objects" in capsys.readouterr().out
@@ -322,6 +322,20 @@ def test_objects_command_writes_ids_lazily_and_counts(
     assert ids.spacing.is_close(FLAT)
     assert open_volume(out).dtype == np.uint8
     assert json.loads(table.read_text())["objects"] == 24
+
+
+def test_objects_command_knows_what_predict_calls_probabilities(
+    tmp_path, capsys, lattice_of_balls
+):
+    source = tmp_path / "cell_prob_nucleus.tif"
+    probs = np.where(lattice_of_balls > 0, 200, 40).astype(np.uint8)
+    write_volume(source, Volume(probs, FLAT))
+    words = ["objects", str(source), "--out", str(tmp_path / "ids.tif")]
+
+    assert main(words) == 0
+    assert "24 objects" in capsys.readouterr().out
+    assert main([*words[:3], str(tmp_path / "labels.tif"), "--labels"]) == 0
+    assert "24 objects" not in capsys.readouterr().out
 
 
 class _Found:
