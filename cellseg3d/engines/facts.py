@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.bundle.facts import ModelFacts, stored_facts
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.data.cases import Datalist, split_inner
 from cellseg3d.data.datalist import load_datalist, resolve_datalist
@@ -13,9 +13,11 @@ from cellseg3d.io.registry import open_volume
 
 
 def facts_of_data(
-    dataset_dir: str | Path, default: ModelFacts | Mapping[str, Any]
+    dataset_dir: str | Path,
+    default: ModelFacts | Mapping[str, Any],
+    bundle_root: str | Path | None = None,
 ) -> ModelFacts:
-    """Return classes and spacing of a data set; `default` before there is one.
+    """Return classes and spacing of a data set, or what stands for it without one.
 
     Parameters
     ----------
@@ -23,9 +25,13 @@ def facts_of_data(
         A datalist, or a folder that holds one.
     default : ModelFacts or mapping
         Those of the simulated cells, which `initialize` puts into an empty folder.
+    bundle_root : str or Path, optional
+        A bundle whose weights, when it has any, know better than `default`.
     """
     place = Path(dataset_dir)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        if bundle_root is not None:
+            return stored_facts(bundle_root, default)
         return ModelFacts.parse(default)
     return facts_of_datalist(load_datalist(resolve_datalist(place)))
 

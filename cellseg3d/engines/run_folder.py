@@ -64,7 +64,7 @@ class TrainOptions:
         named: dict[str, Any] = {
             "fold": self.fold,
             "max_minutes": self.minutes,
-            "train::trainer::max_epochs": epochs,
+            "epochs": epochs,
             "seed": self.seed,
             "train::dataloader::workers": self.workers,
             "device::name": self.device,

@@ -38,6 +38,9 @@ class Schedule:
         Share of the training, in [0, 1), over which the rate first rises from a tenth.
     max_minutes : float, optional
         Time budget; None trains all epochs.
+    epochs : int, optional
+        Length of the fall; the trainer's epochs when None. A training that was told
+        to end earlier then goes on as if it had not ended.
     final_share : float
         Lowest rate over the highest.
     clock : callable
@@ -55,6 +58,7 @@ class Schedule:
         shape: str = "cosine",
         warmup: float = 0.03,
         max_minutes: float | None = None,
+        epochs: int | None = None,
         final_share: float = 0.01,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,6 +75,7 @@ class Schedule:
         self.shape = shape
         self.warmup = warmup
         self.budget_s = None if max_minutes is None else 60 * max_minutes
+        self.epochs = epochs
         self.final_share = final_share
         self.clock = clock
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
@@ -101,7 +106,8 @@ class Schedule:
 
         The clock starts with the schedule, so that reading the data counts too.
         """
-        steps = engine.state.max_epochs * engine.state.epoch_length
+        epochs = self.epochs or engine.state.max_epochs
+        steps = epochs * engine.state.epoch_length
         done = (engine.state.iteration - 1) / max(steps, 1)
         if self.budget_s is not None:
             usable_s = max(self.budget_s - self.reserve_s, 1e-9)

@@ -7,6 +7,7 @@ from typing import Any
 
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
+from cellseg3d.core.errors import CellSegError
 from cellseg3d.engines.run_folder import TrainOptions, create_run, reopen_run
 
 
@@ -80,8 +81,20 @@ def run_config(config: Path, **overrides: Any) -> None:  # noqa: ANN401
             logging_file=False,
             **overrides,
         )
-    workflow.initialize()
     try:
+        workflow.initialize()
         workflow.run()
+    except RuntimeError as error:
+        raise _own_error(error) from error
     finally:
         workflow.finalize()
+
+
+def _own_error(error: BaseException) -> BaseException:
+    """Return our error that MONAI has wrapped in its own; as it is without one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CellSegError | KeyboardInterrupt | MemoryError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error

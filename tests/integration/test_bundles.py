@@ -1,0 +1,308 @@
+"""The bundles do as MONAI's tools expect: trained, moved, scored, exported."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from cellseg3d.bundle.model import load_model
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.inference.inferer import VolumeInferer
+from cellseg3d.io.registry import open_volume, read_labels, write_labels, write_volume
+
+pytestmark = [
+    # MONAI says of every config that it could run code.
+    pytest.mark.filterwarnings("ignore:parsing:UserWarning"),
+    pytest.mark.filterwarnings("ignore:building:UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+BUNDLES = Path(__file__).parents[2] / "bundles"
+NAMES = ("cell_tomo_unet2d", "cell_tomo_unet25d", "cell_tomo_unet3d")
+SPACING = Spacing(0.1, 0.05, 0.05)
+SHAPE = (20, 33, 28)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Three volumes of two classes, in three formats, of odd sizes."""
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    grid = np.mgrid[tuple(slice(size) for size in SHAPE)]
+    centre = np.reshape(SHAPE, (3, 1, 1, 1)) / 2
+    cases = []
+    for number, suffix in enumerate((".mrc", ".nii.gz", ".tif")):
+        radius = np.sqrt((((grid - centre) / centre) ** 2).sum(0))
+        label = (radius < 0.6 + 0.1 * number).astype(np.uint8)
+        image = (label + random.normal(0, 0.3, SHAPE)).astype(np.float32)
+        write_volume(folder / f"v{number}{suffix}", Volume(image, SPACING))
+        write_labels(folder / f"v{number}_label.tif", Volume(label, SPACING))
+        name = f"v{number}"
+        files = {"image": f"{name}{suffix}", "label": f"{name}_label.tif"}
+        cases.append({"name": name, "group": name, **files})
+    values = {"name": "toy", "classes": ["background", "cell"], "cases": cases}
+    (folder / "datalist.json").write_text(json.dumps(values))
+    return folder
+
+
+def tiny(spatial_dims):
+    return {
+        "train#trainer#max_epochs": 2,
+        "train#dataset#samples": 8,
+        "train#dataloader#batch_size": 2,
+        "val_interval": 2,
+        "network_def#channels": [4, 8],
+        "spec#patch_shape": [16] * spatial_dims,
+        "device": "cpu",
+        "progress": False,
+    }
+
+
+def workflow(files, kind, run_id, **overrides):
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    return ConfigWorkflow(
+        config_file=[str(file) for file in files],
+        workflow_type=kind,
+        run_id=run_id,
+        logging_file=False,
+        **overrides,
+    )
+
+
+def run(work):
+    work.initialize()
+    result = work.run()
+    work.finalize()
+    return result
+
+
+class Trained:
+    """A shipped bundle, zipped, unpacked elsewhere, trained in place by MONAI."""
+
+    def __init__(self, name, folder, dataset):
+        self.name, self.dataset = name, dataset
+        archive = shutil.make_archive(str(folder / "packed"), "zip", BUNDLES / name)
+        self.root = folder / "elsewhere" / name
+        shutil.unpack_archive(archive, self.root)
+        dims = 3 if name.endswith("3d") else 2
+        self.overrides = {**tiny(dims), "dataset_dir": str(dataset)}
+        work = workflow([self.config("train")], "train", "training", **self.overrides)
+        run(work)
+        # What a MONAI user overrides in training must be said again afterwards.
+        keys = ("network_def#channels", "spec#patch_shape", "device", "dataset_dir")
+        self.again = {key: self.overrides[key] for key in keys}
+
+    def config(self, name):
+        return self.root / "configs" / f"{name}.json"
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request, tmp_path_factory, dataset):
+    here = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("cwd"))
+    yield Trained(request.param, tmp_path_factory.mktemp("bundle"), dataset)
+    os.chdir(here)
+
+
+def test_a_bundle_has_all_that_monai_asks_for(trained):
+    for name, kind in (("train", "train"), ("inference", "infer")):
+        work = workflow([trained.config(name)], kind, "run", **trained.again)
+        work.initialize()
+
+        assert work.check_properties() == []
+        assert Path(work.bundle_root) == trained.root.resolve()
+
+
+def test_training_in_place_leaves_weights_with_their_classes(trained):
+    record = json.loads((trained.root / "run.json").read_text())
+    weights = torch.load(trained.root / "models" / "model.pt", weights_only=True)
+
+    assert record["state"] == "completed"
+    assert record["data"]["classes"] == ["background", "cell"]
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+
+
+@pytest.mark.parametrize("files", [("train", "evaluate"), ("inference", "evaluate")])
+def test_scoring_agrees_with_the_best_validation(trained, files):
+    configs = [trained.config(name) for name in files]
+    kind = "train" if files[0] == "train" else "infer"
+
+    [scores] = run(workflow(configs, kind, "evaluating", **trained.again))
+
+    record = json.loads((trained.root / "run.json").read_text())
+    mean = scores["mean"]["cell"]["dice"]
+    assert mean == pytest.approx(record["best_score"], abs=1e-6)
+    assert list(scores["volumes"]) == ["v0"]
+
+
+def test_inference_keeps_the_grid_of_every_volume(trained, tmp_path):
+    overrides = {**trained.again, "output_dir": str(tmp_path), "output_ext": ".mrc"}
+
+    run(workflow([trained.config("inference")], "infer", "inferring", **overrides))
+
+    for name in ("v0", "v1", "v2"):
+        labels = read_labels(tmp_path / f"{name}_labels.mrc")
+        assert labels.shape == SHAPE
+        assert labels.spacing.is_close(SPACING)
+        assert set(np.unique(labels.read())) <= {0, 1}
+
+
+def test_our_prediction_and_monais_are_the_same(trained, tmp_path):
+    settings = {**trained.again, "precision": "float32", "output_dir": str(tmp_path)}
+    run(workflow([trained.config("inference")], "infer", "inferring", **settings))
+    config = json.loads(trained.config("inference").read_text())
+    config["network_def"]["channels"] = [4, 8]
+    config["spec"]["patch_shape"] = trained.overrides["spec#patch_shape"]
+    trained.config("inference").write_text(json.dumps(config))
+
+    model = load_model(trained.root)
+
+    volume = open_volume(trained.dataset / "v0.mrc")
+    scaled = model.intensity.apply(volume.read(), *model.intensity.measure(volume))
+    inferer = VolumeInferer(model.spec, model.window, "float32")
+    logits = inferer(torch.from_numpy(scaled[None, None]), model.network)
+    labels = read_labels(tmp_path / "v0_labels.nii.gz")
+    assert model.classes == ("background", "cell")
+    np.testing.assert_array_equal(logits[0].argmax(0).numpy(), labels.read())
+
+
+def test_the_network_takes_what_the_metadata_say(trained):
+    facts = {"classes": ["background", "cytoplasm", "nucleus", "mitochondrion"]}
+    for name in ("train", "inference"):
+        for n in (1, 2, 3):
+            monai.bundle.verify_net_in_out(
+                "network_def",
+                meta_file=str(trained.root / "configs" / "metadata.json"),
+                config_file=str(trained.config(name)),
+                device="cpu",
+                n=n,
+                facts=facts,
+            )
+
+
+def test_monais_own_loader_and_export_give_the_same_network(trained, tmp_path):
+    keys = {key: trained.again[key] for key in ("network_def#channels",)}
+    spec = {"spec#patch_shape": trained.again["spec#patch_shape"]}
+    exported = tmp_path / "model.ts"
+    monai.bundle.ckpt_export(
+        "network_def",
+        filepath=str(exported),
+        ckpt_file=str(trained.root / "models" / "model.pt"),
+        config_file=str(trained.config("inference")),
+        meta_file=str(trained.root / "configs" / "metadata.json"),
+        **keys,
+        **spec,
+    )
+    script = torch.jit.load(str(exported)).eval()
+
+    for kind in ("train", "inference"):
+        network = monai.bundle.load(
+            trained.name,
+            workflow_type=kind,
+            bundle_dir=str(trained.root.parent),
+            source="github",
+            device="cpu",
+            net_override={"channels": [4, 8]},
+        ).eval()
+        image = torch.rand(1, network.in_channels, *([21] * network.spatial_dims))
+        with torch.no_grad():
+            expected = network(image)
+            assert expected.shape[1] == 2
+            torch.testing.assert_close(script(image), expected, rtol=0, atol=1e-6)
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def command(trained_root, words, overrides, cwd):
+    options = [
+        word for key, value in overrides.items() for word in (f"--{key}", str(value))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *words, *options],
+        cwd=cwd,
+        env=environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture
+def fresh(tmp_path, dataset):
+    root = tmp_path / "cell_tomo_unet2d"
+    shutil.copytree(BUNDLES / "cell_tomo_unet2d", root)
+    return root, {**tiny(2), "dataset_dir": str(dataset)}
+
+
+@pytest.mark.slow
+def test_monais_command_line_trains_and_resumes_to_the_same_bits(fresh):
+    root, overrides = fresh
+    overrides["precision"] = "float32"
+    words = ["monai.bundle", "run", "training", "--config_file", "configs/train.json"]
+    command(root, words, overrides, root)
+    whole = digest(root)
+    shutil.rmtree(root / "checkpoints")
+    command(root, words, {**overrides, "train#trainer#max_epochs": 1}, root)
+    command(root, words, {**overrides, "resume": True}, root)
+
+    assert digest(root) == whole
+
+
+@pytest.mark.slow
+def test_plain_run_and_two_processes_train(fresh):
+    root, overrides = fresh
+    launcher = ["torch.distributed.run", "--nproc_per_node", "2", "-m"]
+    words = ["monai.bundle", "run", "--config_file", "configs/train.json"]
+
+    command(root, [*launcher, *words], overrides, root)
+
+    record = json.loads((root / "run.json").read_text())
+    assert record["state"] == "completed"
+    assert 0 <= record["best_score"] <= 1
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_same_network(trained, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    exported = tmp_path / "model.onnx"
+    words = ["monai.bundle", "onnx_export", "network_def"]
+    overrides = {
+        "filepath": exported,
+        "ckpt_file": trained.root / "models" / "model.pt",
+        "meta_file": trained.root / "configs" / "metadata.json",
+        "config_file": trained.config("inference"),
+        "network_def#channels": [4, 8],
+        "spec#patch_shape": trained.again["spec#patch_shape"],
+    }
+    command(trained.root, words, overrides, trained.root)
+
+    network = load_model(trained.root).network
+    image = torch.rand(1, network.in_channels, *([16] * network.spatial_dims))
+    session = runtime.InferenceSession(str(exported))
+    [answer] = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+
+    with torch.no_grad():
+        np.testing.assert_allclose(answer, network(image).numpy(), atol=1e-4)
+
+
+def digest(root):
+    content = torch.load(root / "models" / "model.pt", weights_only=True)
+    hasher = hashlib.sha256()
+    for name, value in sorted(content.items()):
+        hasher.update(name.encode() + value.numpy().tobytes())
+    return hasher.hexdigest()
