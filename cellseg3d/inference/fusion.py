@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -165,6 +166,29 @@ class Fuser:
     def _adds_up(self) -> bool:
         same = bool(torch.equal(self._rows, self._rows[:, :1].expand_as(self._rows)))
         return same and self.fusion.mode in ("mean", "weighted")
+
+
+def probs_of(logits_kzyx: Tensor) -> Tensor:
+    """Return class probabilities (K, z, y, x), float32, on the CPU.
+
+    Voxel by voxel the same bits whatever the region and the number of threads, which
+    torch's softmax does not promise.
+
+    Parameters
+    ----------
+    logits_kzyx : tensor, shape (K, z, y, x)
+        On any device, in any number format.
+    """
+    scores = logits_kzyx.float().cpu().numpy()
+    if len(scores) == 2:
+        with np.errstate(over="ignore"):
+            second = 1 / (1 + np.exp(scores[0] - scores[1]))
+        return torch.from_numpy(np.stack([1 - second, second]))
+    grown = np.exp(scores - scores.max(axis=0))
+    total = grown[0].copy()
+    for part in grown[1:]:
+        total += part
+    return torch.from_numpy(grown / total)
 
 
 def entropy(probs_kzyx: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi
 from cellseg3d.inference.engine import prepare
 from cellseg3d.inference.field import ArrayField
-from cellseg3d.inference.fusion import Fuser, Fusion
+from cellseg3d.inference.fusion import Fuser, Fusion, probs_of
 from cellseg3d.inference.geometry import classes_of, geometry_of
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.pipeline import fitted
@@ -122,7 +122,7 @@ class VolumeInferer(Inferer):
             for roi, logits in source.logits(whole):
                 if fuser is None:
                     fuser = Fuser(self.fusion, len(chosen), len(logits), whole.shape)
-                fuser.add(index, roi, logits.float().softmax(0).cpu())
+                fuser.add(index, roi, probs_of(logits))
         if fuser is None:
             raise AxisError("the volume holds no voxel")
         probs = fuser.probs()

@@ -12,7 +12,7 @@ from torch import Tensor
 from cellseg3d.core.errors import NonFiniteError
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
-from cellseg3d.inference.fusion import Fuser, Fusion, labels_of
+from cellseg3d.inference.fusion import Fuser, Fusion, labels_of, probs_of
 from cellseg3d.inference.lattice import fit
 from cellseg3d.inference.sources import Source
 
@@ -90,12 +90,16 @@ class Pipeline:
             chunk.shape,
             compare=self.uncertainty,
         )
+        labels = np.empty(chunk.shape, np.uint8)
         for index, source in enumerate(self.sources):
             for roi, logits in self._finite(source, chunk):
-                probs = logits.float().softmax(0).cpu()
-                fuser.add(index, roi.within(chunk), probs)
+                place = roi.within(chunk)
+                fuser.add(index, place, probs_of(logits))
+                if len(self.sources) == 1:
+                    labels[place.slices] = labels_of(logits).cpu().numpy()
         fused = fuser.probs()
-        labels = labels_of(fused).numpy()
+        if len(self.sources) > 1:
+            labels = labels_of(fused).numpy()
         return Chunk(
             labels,
             fused.numpy() if self.probs else None,

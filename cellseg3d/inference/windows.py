@@ -11,6 +11,7 @@ from cellseg3d.core.grid import Tile
 from cellseg3d.core.roi import Roi
 from cellseg3d.inference.engine import Engine, run_halving
 from cellseg3d.inference.field import Field
+from cellseg3d.inference.fusion import probs_of
 from cellseg3d.inference.lattice import Lattice
 
 
@@ -86,7 +87,7 @@ def blend_windows(
                 continue
             inner = part.within(tile.read).slices
             weight = window_weight(tile, lattice)[inner]
-            probs = logits[(slice(None), *inner)].float().softmax(0).cpu()
+            probs = probs_of(logits[(slice(None), *inner)])
             if total is None:
                 total = torch.zeros((len(probs), *chunk.shape))
             place = part.within(chunk).slices
