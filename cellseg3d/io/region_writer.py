@@ -1,7 +1,9 @@
 """Write a volume region by region; it gets its name when it is complete."""
 
+import errno
 import os
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,8 @@ from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.io.layout import Layout, Sink
 
 PARTIAL = ".partial"
+_ATTEMPTS = 20
+_PAUSE_S = 0.05
 
 
 def partial_path(path: Path) -> Path:
@@ -154,11 +158,24 @@ def exact_cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file or a folder if it is there.
+
+    After a failed write Zarr's threads may still be at work in the folder: it is tried
+    again while they end.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            busy = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
+            if not busy or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def give_name(partial: Path, path: Path) -> None:

@@ -29,7 +29,8 @@ def create(path: Path, layout: Layout) -> Sink:
     """
     mapped = tifffile.memmap(path, **_options(path, layout))
     sink = RawSink(path, int(mapped.offset), mapped.dtype, layout.shape)
-    packed = layout.labels and layout.nbytes < PACKED_BYTES
+    small = layout.dtype.itemsize <= 4 and layout.nbytes < PACKED_BYTES
+    packed = layout.labels and small
     return PackingSink(sink, path, layout) if packed else sink
 
 
