@@ -12,10 +12,32 @@ from torch import Tensor
 
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import split_inner
+from cellseg3d.data.cases import INNER, split_inner
 from cellseg3d.data.datalist import load_datalist, resolve_datalist
 from cellseg3d.data.intensity import IntensityScale
+from cellseg3d.data.simulated import LOCK, ensure_dataset
 from cellseg3d.io.registry import list_volumes
+
+
+def ready_dataset(dataset_dir: str | Path) -> str:
+    """Return a data set's place; simulate cells into it if it is empty or not there.
+
+    A folder that holds anything of the user's is left alone. Several processes may
+    call this at once.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        A datalist, a volume, or a folder.
+    """
+    place = Path(dataset_dir)
+    if place.is_file() or INNER in str(place):
+        return str(place)
+    names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    # While another process simulates, its lock stands there with half the volumes.
+    if LOCK in names or all(name.startswith(".") for name in names):
+        ensure_dataset(place)
+    return str(place)
 
 
 def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:

@@ -151,9 +151,6 @@ def _for_data(datalist: Datalist, facts: ModelFacts, train: Config) -> dict[str,
             **facts.as_dict(),
         },
         "spec::patch_shape": list(patch),
-        "initialize": [
-            item for item in train["initialize"] if "ensure_dataset" not in str(item)
-        ],
     }
 
 
@@ -185,7 +182,6 @@ def _write_run(
                 **shared,
                 "dataset_dir": train["dataset_dir"],
                 "fold": train["fold"],
-                "initialize": train["initialize"][:1],
             }
         ),
         "metadata": build_metadata(metadata, train["spec"], facts, name, title),

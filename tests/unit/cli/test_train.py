@@ -1,0 +1,152 @@
+"""``cellseg3d train``: what a user types, and what comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from cellseg3d.cli.main import main
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.registry import write_labels, write_volume
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import ignite.engine  # noqa: F401
+    import torch.utils.tensorboard  # noqa: F401
+
+SETTINGS = (
+    "train::dataset::samples=8",
+    "network_def::channels=[4, 8]",
+    "spec::patch_shape=[8, 8, 8]",
+    "precision=float32",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two volumes that pair with their labels by name; no datalist."""
+    place = tmp_path_factory.mktemp("pairs")
+    random = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (place / part).mkdir()
+    for name in ("one", "two"):
+        label = np.zeros((16, 20, 24), np.uint8)
+        label[4:12, 5:15, 6:18] = 1
+        image = (label + random.normal(0, 0.2, label.shape)).astype(np.float32)
+        spacing = Spacing(0.05, 0.05, 0.05)
+        write_volume(place / "images" / f"{name}.mrc", Volume(image, spacing))
+        write_labels(place / "labels" / f"{name}.tif", Volume(label, spacing))
+    return place
+
+
+def words(folder, out, *more, settings=SETTINGS):
+    chosen = [word for text in settings for word in ("--set", text)]
+    base = ["train", "--bundle", "cell_tomo_unet3d", "--data", str(folder)]
+    return [*base, "--out", str(out), "--device", "cpu", "--quiet", *chosen, *more]
+
+
+def test_two_labelled_volumes_train_a_bundle(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+
+    code = main(words(folder, out, "--epochs", "2"))
+
+    said = capsys.readouterr().out
+    record = json.loads((out / "run.json").read_text())
+    config = json.loads((out / "configs" / "train.json").read_text())
+    assert code == 0
+    assert "trained 8 steps" in said
+    assert f"predict VOLUME --bundle {out}" in said
+    assert record["state"] == "completed"
+    assert [record["data"]["training"], record["data"]["validation"]] == [
+        ["two"],
+        ["one"],
+    ]
+    assert config["facts"]["spacing_um"] == pytest.approx([0.05] * 3)
+    assert config["epochs"] == 2
+
+
+def test_a_time_budget_is_kept(folder, tmp_path):
+    began = time.monotonic()
+
+    code = main(words(folder, tmp_path / "run", "--minutes", "0.05"))
+
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert code == 0
+    assert record["best_iteration"] == record["iteration"] or record["history"]
+    assert record["iteration"] > 4
+    assert record["history"][-1]["learning_rate"] < 0.002
+    # Three seconds of training; reading and writing around it.
+    assert time.monotonic() - began < 12
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "text"),
+    [
+        (("--set", "train::dataset::sampels=3"), 3, "train::dataset::samples"),
+        (("--set", "sead=3"), 3, "did you mean 'seed'"),
+        (("--set", "network_def::chanels=[4]"), 3, "did you mean 'channels'"),
+        (("--fold", "three"), 3, "no fold 'three'"),
+        (("--precision", "half"), 3, "expected one of auto"),
+        (("--device", "gpu"), 3, "device 'gpu'"),
+        (("--pretrained", "nowhere.safetensors"), 2, "nowhere.safetensors"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(folder, tmp_path, capsys, more, code, text):
+    answer = main(words(folder, tmp_path / "run", "--epochs", "1", *more))
+
+    [line] = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("error:")
+    ]
+    assert answer == code
+    assert text in line
+
+
+def test_without_data_it_says_what_is_missing(tmp_path, capsys):
+    assert main(["train", "--out", str(tmp_path / "run")]) == 3
+    assert "--data is missing" in capsys.readouterr().err
+
+
+def test_a_folder_in_use_is_refused(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(words(folder, out, "--epochs", "1")) == 0
+    owner = {"host": "elsewhere", "pid": 1, "started": "noon"}
+    (out / ".lock").write_text(json.dumps(owner))
+
+    code = main(["train", "--out", str(out), "--resume", "--epochs", "2", "--quiet"])
+
+    assert code == 4
+    assert "in use by process 1 on elsewhere" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_training_goes_on(folder, tmp_path, number):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "cellseg3d", *words(folder, out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, "--epochs", "100000"], env=environment)
+    last = out / "checkpoints" / "last.pt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    code = process.wait(timeout=60)
+    record = json.loads((out / "run.json").read_text())
+
+    resumed = main(["train", "--out", str(out), "--resume", "--minutes", "0.05"])
+
+    after = json.loads((out / "run.json").read_text())
+    assert code == (-9 if number == signal.SIGKILL else 130)
+    assert record["state"] == ("running" if code == -9 else "interrupted")
+    assert resumed == 0
+    assert after["state"] == "completed"
+    assert after["iteration"] > 4
