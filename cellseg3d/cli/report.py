@@ -41,18 +41,31 @@ def command(
     classes: Annotated[
         str, typer.Option(help="Class names by value, such as background,cell,nucleus.")
     ] = "",
+    datalist: Annotated[
+        str | None,
+        typer.Option(
+            help="Take class names and label map from it; the run's if unset."
+        ),
+    ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "",
 ) -> None:
     """Write one HTML file that opens without a server or a network."""
+    from cellseg3d.data.datalist import load_datalist  # noqa: PLC0415
     from cellseg3d.report.inputs import open_volumes  # noqa: PLC0415
     from cellseg3d.report.page import ReportInput, write_report  # noqa: PLC0415
     from cellseg3d.report.run_folder import read_run  # noqa: PLC0415
 
+    record = read_run(run) if run else None
+    place = datalist or (record.datalist if record else None)
+    cases = load_datalist(place) if place and not objects else None
+    names = [name.strip() for name in classes.split(",") if name.strip()]
     given = ReportInput(
-        run=read_run(run) if run else None,
-        volumes=open_volumes(prediction or [], truth or [], image or [], probs or []),
+        run=record,
+        volumes=open_volumes(
+            prediction or [], truth or [], image or [], probs or [], datalist=cases
+        ),
         ids=objects,
-        classes=[name.strip() for name in classes.split(",") if name.strip()],
+        classes=names or (cases.classes if cases else ()),
         title=title,
     )
     target = out or (run / "report.html" if run else Path("report.html"))

@@ -1,7 +1,7 @@
 """What a report is made from: volumes with their truth, opened and checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import case_stem, split_inner
+from cellseg3d.data.cases import Datalist, case_stem, split_inner
+from cellseg3d.data.labels import class_labels
 from cellseg3d.data.same_grid import common_spacing
 from cellseg3d.data.scoring import open_labels
 from cellseg3d.io.registry import open_volume
@@ -61,6 +62,8 @@ def open_volumes(
     truths: Sequence[str] = (),
     images: Sequence[str] = (),
     probs: Sequence[str] = (),
+    *,
+    datalist: Datalist | None = None,
 ) -> list[ReportVolume]:
     """Open predictions and what belongs to each, in the order given.
 
@@ -69,6 +72,8 @@ def open_volumes(
     predictions, truths, images, probs : sequence of str
         Paths, with ``::inner`` where needed. Each of the last three is empty, or has
         one path a prediction.
+    datalist : Datalist, optional
+        Whose label map says what classes the truth's values mean.
 
     Raises
     ------
@@ -85,7 +90,18 @@ def open_volumes(
             )
             raise ConfigError(message)
     rows = zip_longest(predictions, truths, images, probs)
-    return [_open(*row) for row in rows]
+    opened = [_open(*row) for row in rows]
+    if datalist is None or datalist.labels != "classes":
+        return opened
+    return [_mapped(volume, datalist) for volume in opened]
+
+
+def _mapped(volume: ReportVolume, datalist: Datalist) -> ReportVolume:
+    truth = volume.truth
+    if truth is None:
+        return volume
+    classes = class_labels(truth.read(), datalist, truth.name)
+    return replace(volume, truth=truth.with_array(classes))
 
 
 def _open(
@@ -121,20 +137,41 @@ def _open_values(path: str) -> Volume:
     return open_volume(file, inner=inner)
 
 
-def holds_ids(volumes: Sequence[ReportVolume]) -> bool:
-    """Return whether label values are object ids rather than classes.
+def settle_kind(
+    volumes: Sequence[ReportVolume], *, ids: bool | None
+) -> tuple[list[ReportVolume], bool]:
+    """Return the volumes and whether their values are object ids rather than classes.
 
-    They are when some volume holds more than 16 values, or one above 254: a guess,
-    which the page states and ``--objects`` or ``--classes`` decides.
+    Unless told, they are ids when some prediction holds more than 16 values, or one
+    above 254: a guess, which the page states. A prediction of foreground alone is
+    scored against a truth of ids as foreground against foreground.
     """
-    for volume in volumes:
-        for labels in (volume.prediction, volume.truth):
-            if labels is not None:
-                values = np.unique(labels.read())
-                values = values[values != IGNORE]
-                if len(values) > MOST_CLASSES or values.max(initial=0) > IGNORE:
-                    return True
-    return False
+    if ids is None:
+        ids = any(_many_values(volume.prediction) for volume in volumes)
+    if ids:
+        return list(volumes), True
+    return [_flattened(volume) for volume in volumes], False
+
+
+def _flattened(volume: ReportVolume) -> ReportVolume:
+    truth = volume.truth
+    if truth is None or not _many_values(truth):
+        return volume
+    if volume.prediction.read().max(initial=0) > 1:
+        message = (
+            f"{truth.name}: holds object ids, but {volume.prediction.name} holds "
+            "classes; give --datalist with a label map, or --objects if it holds ids"
+        )
+        raise LabelError(message)
+    foreground = (truth.read() > 0).astype(np.uint8)
+    return replace(volume, truth=truth.with_array(foreground))
+
+
+def _many_values(labels: Volume) -> bool:
+    values = np.unique(labels.read())
+    return len(values) - (IGNORE in values) > MOST_CLASSES or bool(
+        values.max(initial=0) > IGNORE
+    )
 
 
 def check_volume(volume: ReportVolume) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cellseg3d.report.figures import (
     interval_figure,
     overlap_charts,
 )
-from cellseg3d.report.inputs import ReportVolume, check_volume, holds_ids
+from cellseg3d.report.inputs import ReportVolume, check_volume, settle_kind
 from cellseg3d.report.methods import methods_paragraph
 from cellseg3d.report.montage import MOST_VOXELS, pack
 from cellseg3d.report.object_rows import object_rows
@@ -74,7 +74,8 @@ def write_report(given: ReportInput, out: Path) -> int:
     """
     if given.run is None and not given.volumes:
         raise ConfigError("nothing to report: give a run folder or --prediction")
-    ids = holds_ids(given.volumes) if given.ids is None else given.ids
+    volumes, ids = settle_kind(given.volumes, ids=given.ids)
+    given = replace(given, volumes=volumes)
     scores = score_volumes(given.volumes, ids=ids, classes=_classes(given))
     most = MOST_VOXELS
     while True:
@@ -100,7 +101,8 @@ def page_values(
     versions.setdefault("cellseg3d", __version__)
     viewers, tables = [], []
     for index, volume in enumerate(volumes):
-        viewers.append(_viewer(volume, ids=ids, most=most))
+        meshes = surfaces(volume, ids=ids, classes=_classes(given))
+        viewers.append(_viewer(volume, ids=ids, most=most) | {"surfaces": meshes})
         sets = object_sets(volume, ids=ids, classes=_classes(given))
         rows, total = object_rows(volume, sets)
         shown = {"name": volume.name, "viewer": index, "rows": rows, "total": total}
@@ -178,7 +180,6 @@ def _viewer(volume: ReportVolume, *, ids: bool, most: int) -> dict[str, Any]:
         "codes": montage.codes,
         "worst": montage.worst,
         "truth": volume.truth is not None,
-        "surfaces": surfaces(volume, ids=ids),
     }
 
 

@@ -30,6 +30,12 @@ class RunFolder:
         cost: Mapping[str, Any] = self.record.get("cost", {})
         return cost
 
+    @property
+    def datalist(self) -> str | None:
+        """The datalist it was trained on, if that still lies there."""
+        place = self.record.get("data", {}).get("datalist")
+        return str(place) if place and Path(place).exists() else None
+
     def curve(self, key: str) -> list[tuple[float, float]]:
         """Return (iteration, value) for each row that has a number under `key`."""
         return [

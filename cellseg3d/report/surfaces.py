@@ -1,6 +1,7 @@
 """Small surfaces of prediction and truth, for a browser to turn."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,41 +14,59 @@ SMOOTH = 0.7  # Cells: enough to hide the steps of voxels.
 FINEST = 72  # Cells along the longest edge: about what a small canvas can show.
 
 
-def surfaces(volume: ReportVolume, *, ids: bool) -> dict[str, Any] | None:
-    """Return the surfaces of the foreground of prediction and truth.
+def surfaces(
+    volume: ReportVolume, *, ids: bool, classes: Sequence[str] = ()
+) -> dict[str, list[dict[str, Any]]] | None:
+    """Return the surfaces of prediction and truth, one of each class.
 
     Returns
     -------
     dict or None
-        ``prediction`` and ``truth`` (if there is one), each with ``points`` (int16,
-        3 a vertex: x, y, z from -32000 to 32000 over the longest edge), ``normals``
-        (int8), ``colours`` (uint8, an id or class modulo 12), ``triangles`` (uint16
-        or uint32; see ``wide``), all base64; None when nothing is predicted.
+        ``prediction`` and ``truth`` (if there is one), lists of surfaces, the largest
+        class first, each with ``kind`` (class), ``points`` (int16, 3 a vertex: x, y, z
+        from -32000 to 32000 over the longest edge), ``normals`` (int8), ``colours``
+        (uint8, id or class modulo 12), ``triangles`` (uint16 or uint32; see ``wide``),
+        all base64; None when nothing is predicted.
     """
     found = {}
     for side, labels in (("prediction", volume.prediction), ("truth", volume.truth)):
         if labels is not None:
-            array = labels.read()
-            ignored = side == "truth" and not ids
-            mesh = _mesh(
-                np.where(array == IGNORE, 0, array) if ignored else array, volume
-            )
-            if mesh is not None:
-                found[side] = mesh
-    return found if "prediction" in found else None
+            found[side] = _parts(labels.read(), volume, ids=ids, classes=classes)
+    return found if found["prediction"] else None
 
 
-def _mesh(labels: NDArray[Any], volume: ReportVolume) -> dict[str, Any] | None:
+def _parts(
+    labels: NDArray[Any], volume: ReportVolume, *, ids: bool, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    if ids:
+        mesh = _mesh(labels, volume, MOST_TRIANGLES)
+        return [{"kind": "objects", **mesh}] if mesh else []
+    values, voxels = np.unique(labels, return_counts=True)
+    kept = [
+        int(value)
+        for value in values[np.argsort(-voxels, kind="stable")]
+        if value not in (0, IGNORE)
+    ]
+    parts = []
+    for value in kept:
+        only = np.where(labels == value, labels, 0)
+        mesh = _mesh(only, volume, MOST_TRIANGLES // len(kept))
+        name = classes[value] if value < len(classes) else str(value)
+        if mesh is not None:
+            parts.append({"kind": name, **mesh})
+    return parts
+
+
+def _mesh(
+    labels: NDArray[Any], volume: ReportVolume, most: int
+) -> dict[str, Any] | None:
     if not labels.any():
         return None
     cells = float(FINEST)
-    mesh = triangulate(labels, volume.edges, cells)
-    while mesh is not None and len(mesh[1]) > MOST_TRIANGLES:
-        cells *= 0.97 * (MOST_TRIANGLES / len(mesh[1])) ** 0.5
-        mesh = triangulate(labels, volume.edges, cells)
-    if mesh is None:
-        return None
-    points, triangles, normals, colours = mesh
+    points, triangles, normals, colours = triangulate(labels, volume.edges, cells)
+    while len(triangles) > most and cells > 4:
+        cells *= 0.97 * (most / len(triangles)) ** 0.5
+        points, triangles, normals, colours = triangulate(labels, volume.edges, cells)
     extent = np.array(volume.edges) * labels.shape
     centred = (points - extent / 2) / extent.max() * 64000
     wide = len(points) > 65535
@@ -67,7 +86,7 @@ Mesh = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 def triangulate(
     labels: NDArray[Any], edges: tuple[float, float, float], cells: float
-) -> Mesh | None:
+) -> Mesh:
     """Return the surface of labels > 0, closed at the border of the volume.
 
     Parameters
@@ -109,6 +128,8 @@ def triangulate(
     inside = points - normals * spacing / 2
     at = np.clip((inside / edges).astype(int), 0, np.array(labels.shape) - 1)
     colours = labels[tuple(at.T)].astype(np.int64)
+    if labels.max() == labels[labels > 0].min():  # One class: no point misses it.
+        colours[:] = labels.max()
     return points, triangles, normals, colours
 
 

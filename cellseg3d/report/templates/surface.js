@@ -8,19 +8,43 @@
   const view = { turn: 0.6, tilt: 0.35, zoom: 1 };
   let volume = 0, spinning = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-  function mesh(side) {
+  const hidden = new Set();
+  function parts(side) {
     const key = volume + side;
     if (!meshes.has(key)) {
-      const packed = (report.viewers[volume].surfaces || {})[side];
-      meshes.set(key, packed && {
-        points: new Int16Array(bytes(packed.points)),
-        normals: new Int8Array(bytes(packed.normals)),
-        colours: new Uint8Array(bytes(packed.colours)),
-        radius: packed.radius,
-        triangles: packed.wide ? new Uint32Array(bytes(packed.triangles)) : new Uint16Array(bytes(packed.triangles)),
-      });
+      const packed = (report.viewers[volume].surfaces || {})[side] || [];
+      meshes.set(key, packed.map((part) => ({
+        kind: part.kind,
+        points: new Int16Array(bytes(part.points)),
+        normals: new Int8Array(bytes(part.normals)),
+        colours: new Uint8Array(bytes(part.colours)),
+        radius: part.radius,
+        triangles: part.wide ? new Uint32Array(bytes(part.triangles)) : new Uint16Array(bytes(part.triangles)),
+      })));
     }
     return meshes.get(key);
+  }
+
+  // A chip for each class; the largest one is see-through while others are shown.
+  const chips = document.getElementById("kinds");
+  function kinds() {
+    const names = [...new Set(scenes.flatMap((canvas) => parts(canvas.dataset.side).map((part) => part.kind)))];
+    chips.replaceChildren();
+    if (names.length < 2) return;
+    names.forEach((name) => {
+      const label = document.createElement("label"), box = document.createElement("input"), dot = document.createElement("i");
+      const part = scenes.flatMap((canvas) => parts(canvas.dataset.side)).find((one) => one.kind === name);
+      label.className = "chip";
+      label.style.setProperty("--hue", `hsl(${hues[part.colours[0] % 12]} 50% 50%)`);
+      box.type = "checkbox";
+      box.checked = !hidden.has(name);
+      box.addEventListener("input", () => {
+        if (box.checked) hidden.delete(name); else hidden.add(name);
+        redraw();
+      });
+      label.append(box, dot, " " + name);
+      chips.append(label);
+    });
   }
 
   function tone(hue, light) {
@@ -34,17 +58,18 @@
   const palette = hues.map((hue) => Array.from({ length: SHADES }, (_, i) => tone(hue, 0.12 + 0.62 * i / (SHADES - 1))));
 
   function draw(canvas) {
-    const data = mesh(canvas.dataset.side);
+    const shown = parts(canvas.dataset.side).filter((part) => !hidden.has(part.kind));
     const wide = Math.min(640, Math.max(200, Math.round(canvas.clientWidth * Math.min(devicePixelRatio, 1.5))));
     const high = Math.round(wide * 0.75);
     if (canvas.width !== wide) { canvas.width = wide; canvas.height = high; }
     const context = canvas.getContext("2d");
     const picture = context.createImageData(wide, high);
-    if (data) raster(data, picture, wide, high);
+    const depth = new Float32Array(wide * high).fill(Infinity);
+    shown.forEach((part, at) => raster(part, picture, wide, high, depth, at === 0 && shown.length > 1));
     context.putImageData(picture, 0, 0);
   }
 
-  function raster({ points, normals, colours, triangles, radius }, picture, wide, high) {
+  function raster({ points, normals, colours, triangles, radius }, picture, wide, high, depth, glass) {
     const count = colours.length;
     const [ct, st, cp, sp] = [Math.cos(view.turn), Math.sin(view.turn), Math.cos(view.tilt), Math.sin(view.tilt)];
     const scale = high * 0.5 * view.zoom / radius;
@@ -61,7 +86,6 @@
       const lit = Math.max(0, -0.45 * nx - 0.55 * ny - 0.7 * nz), rim = Math.max(0, -nz);
       shade[i] = Math.min(SHADES - 1, (0.18 + 0.62 * lit + 0.2 * rim) * SHADES);
     }
-    const depth = new Float32Array(wide * high).fill(Infinity);
     const out = picture.data;
     for (let t = 0; t < triangles.length; t += 3) {
       const a = triangles[t], b = triangles[t + 1], c = triangles[t + 2];
@@ -73,6 +97,7 @@
       const colour = palette[colours[a] % 12];
       for (let y = top; y <= bottom; y++) {
         for (let x = left; x <= right; x++) {
+          if (glass && ((x & 1) || (y & 1))) continue;
           const u = ((x - ax) * cy - (y - ay) * cx) / area, v = ((y - ay) * bx - (x - ax) * by) / area;
           if (u < -0.001 || v < -0.001 || u + v > 1.001) continue;
           const z = pz[a] + u * (pz[b] - pz[a]) + v * (pz[c] - pz[a]);
@@ -163,9 +188,10 @@
       redraw();
     });
   });
-  if (viewer) viewer.listeners.push((index) => { volume = index; redraw(); });
+  if (viewer) viewer.listeners.push((index) => { volume = index; kinds(); redraw(); });
   addEventListener("resize", redraw);
   setSpin(spinning);
+  kinds();
   redraw();
   requestAnimationFrame(turn);
 })();

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from report_case import SPACING, predicted_ids, true_ids, write_case, write_run
 
-from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.errors import ConfigError, InputError, LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.data.cases import Datalist
 from cellseg3d.report.charts import (
     Axes,
     Interval,
@@ -22,7 +23,12 @@ from cellseg3d.report.charts import (
     ticks,
 )
 from cellseg3d.report.evaluation import score_volumes
-from cellseg3d.report.inputs import ReportVolume, check_volume, holds_ids, open_volumes
+from cellseg3d.report.inputs import (
+    ReportVolume,
+    check_volume,
+    open_volumes,
+    settle_kind,
+)
 from cellseg3d.report.methods import methods_paragraph
 from cellseg3d.report.montage import agreement, pack
 from cellseg3d.report.object_rows import inner_voxel, object_rows
@@ -114,10 +120,24 @@ def test_surfaces_stay_small_and_fit_their_types():
 
     packed = surfaces(report_volume(speckle, speckle), ids=False)
 
-    assert 0 < packed["prediction"]["count"] <= 30_000
-    points = np.frombuffer(base64.b64decode(packed["truth"]["points"]), "<i2")
-    assert np.abs(points.astype(int)).max() <= packed["truth"]["radius"]
+    assert 0 < packed["prediction"][0]["count"] <= 30_000
+    points = np.frombuffer(base64.b64decode(packed["truth"][0]["points"]), "<i2")
+    assert np.abs(points.astype(int)).max() <= packed["truth"][0]["radius"]
     assert surfaces(report_volume(np.zeros((4, 4, 4), np.uint8)), ids=False) is None
+
+
+def test_each_class_has_a_surface_the_largest_first():
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[2:18, 2:18, 2:18] = 2
+    labels[8:12, 8:12, 8:12] = 1
+    labels[0] = 255
+
+    names = ["background", "nucleus"]
+    packed = surfaces(report_volume(labels), ids=False, classes=names)
+
+    assert [part["kind"] for part in packed["prediction"]] == ["2", "nucleus"]
+    inner = np.frombuffer(base64.b64decode(packed["prediction"][1]["colours"]), "u1")
+    assert set(inner.tolist()) == {1}
 
 
 def test_objects_are_found_extra_or_missed_with_a_place_inside():
@@ -187,8 +207,21 @@ def test_ids_are_told_from_classes_by_their_number():
     few = report_volume(np.array([[[0, 1, 2, 255]]], np.uint8))
     many = report_volume(np.arange(40, dtype=np.uint16).reshape(1, 4, 10))
 
-    assert not holds_ids([few])
-    assert holds_ids([few, many])
+    assert settle_kind([few], ids=None) == ([few], False)
+    assert settle_kind([few, many], ids=None) == ([few, many], True)
+    assert settle_kind([many], ids=False) == ([many], False)
+
+
+def test_foreground_is_scored_against_the_foreground_of_ids():
+    ids = np.arange(40, dtype=np.uint16).reshape(1, 4, 10)
+    foreground = (ids > 0).astype(np.uint8)
+
+    (flat,), found = settle_kind([report_volume(foreground, ids)], ids=None)
+
+    assert not found
+    np.testing.assert_array_equal(flat.truth.read(), foreground)
+    with pytest.raises(LabelError, match="--datalist"):
+        settle_kind([report_volume(foreground * 2, ids)], ids=None)
 
 
 def test_the_data_check_names_what_is_wrong():
@@ -201,6 +234,17 @@ def test_the_data_check_names_what_is_wrong():
     problems = " ".join(check["problems"])
     for words in ("spacing unknown", "image is constant", "prediction is empty"):
         assert words in problems
+
+
+def test_a_datalist_says_what_the_values_of_the_truth_mean(tmp_path):
+    words = write_case(tmp_path)
+    paths = [words[words.index(name) + 1] for name in ("--prediction", "--truth")]
+    cells = Datalist("d", ("background", "cell"), {1: 1, 2: 1, 3: 255}, ())
+
+    (volume,) = open_volumes(paths[:1], paths[1:], datalist=cells)
+
+    expected = np.select([true_ids() == 3, true_ids() > 0], [255, 1], 0)
+    np.testing.assert_array_equal(volume.truth.read(), expected)
 
 
 def test_files_must_come_in_the_same_number(tmp_path):
