@@ -104,7 +104,7 @@ def create_run(
     InputError
         If the data set cannot be read.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not _free(out):
         message = f"{out}: is not empty; go on with --resume, or choose another folder"
         raise EnvironmentFault(message)
     datalist = load_datalist(data)
@@ -134,6 +134,16 @@ def reopen_run(out: Path, options: TrainOptions) -> Path:
     config = override(read_config(path), {**options.overrides(), "resume": True})
     write_config(path, config)
     return path
+
+
+def _free(out: Path) -> bool:
+    """Whether a folder is empty, or holds a run that never took a step."""
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir()}
+    begun = any(out.glob("checkpoints/*")) or any(out.glob("models/*"))
+    ours = (out / "configs" / "train.json").is_file()
+    return not names or (ours and not begun)
 
 
 def _configs_of(bundle: Path) -> dict[str, Config]:

@@ -25,7 +25,6 @@ SETTINGS = (
     "train::dataset::samples=8",
     "network_def::channels=[4, 8]",
     "spec::patch_shape=[8, 8, 8]",
-    "precision=float32",
 )
 
 
@@ -79,11 +78,12 @@ def test_a_time_budget_is_kept(folder, tmp_path):
 
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert code == 0
-    assert record["best_iteration"] == record["iteration"] or record["history"]
-    assert record["iteration"] > 4
-    assert record["history"][-1]["learning_rate"] < 0.002
-    # Three seconds of training; reading and writing around it.
-    assert time.monotonic() - began < 12
+    assert record["best_score"] > 0.5
+    assert record["history"][-1]["iteration"] == record["iteration"]
+    # Three seconds, reading and the last validation included; a slow machine may
+    # take one step and one validation longer.
+    assert 2 < record["cost"]["wall_s"] < 8
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,14 @@ def test_a_mistake_is_named_in_one_line(folder, tmp_path, capsys, more, code, te
     ]
     assert answer == code
     assert text in line
+
+
+def test_a_run_that_never_began_may_be_begun_again(folder, tmp_path):
+    out = tmp_path / "run"
+    assert main(words(folder, out, "--epochs", "1", "--fold", "three")) == 3
+
+    assert main(words(folder, out, "--epochs", "1")) == 0
+    assert main(words(folder, out, "--epochs", "1")) == 4
 
 
 def test_without_data_it_says_what_is_missing(tmp_path, capsys):
