@@ -77,7 +77,7 @@ def _mesh(
         "triangles": _text(triangles.astype("<u4" if wide else "<u2")),
         "wide": wide,
         "count": len(triangles),
-        "radius": float(np.linalg.norm(extent) / extent.max() * 32000),
+        "radius": float(np.linalg.norm(centred, axis=1).max()),
     }
 
 

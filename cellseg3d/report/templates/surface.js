@@ -25,6 +25,11 @@
     return meshes.get(key);
   }
 
+  // The farthest point from the middle, of all that can be shown: it fits the picture.
+  function reach() {
+    return Math.max(1, ...scenes.flatMap((canvas) => parts(canvas.dataset.side).map((part) => part.radius)));
+  }
+
   // A chip for each class; the largest one is see-through while others are shown.
   const chips = document.getElementById("kinds");
   function kinds() {
@@ -69,10 +74,10 @@
     context.putImageData(picture, 0, 0);
   }
 
-  function raster({ points, normals, colours, triangles, radius }, picture, wide, high, depth, glass) {
+  function raster({ points, normals, colours, triangles }, picture, wide, high, depth, glass) {
     const count = colours.length;
     const [ct, st, cp, sp] = [Math.cos(view.turn), Math.sin(view.turn), Math.cos(view.tilt), Math.sin(view.tilt)];
-    const scale = high * 0.5 * view.zoom / radius;
+    const scale = high * 0.46 * view.zoom / reach();
     const px = new Float32Array(count), py = new Float32Array(count), pz = new Float32Array(count), shade = new Float32Array(count);
     for (let i = 0, j = 0; i < count; i++, j += 3) {
       const x = points[j] * ct + points[j + 2] * st, deep = points[j + 2] * ct - points[j] * st;
