@@ -9,7 +9,7 @@ import typer
 def command(
     run: Annotated[
         Path | None,
-        typer.Argument(help="A folder that `cellseg3d train` wrote."),
+        typer.Argument(help="A folder of `cellseg3d train` or `benchmark`."),
     ] = None,
     *,
     out: Annotated[
@@ -51,16 +51,22 @@ def command(
 ) -> None:
     """Write one HTML file that opens without a server or a network."""
     from cellseg3d.data.datalist import load_datalist  # noqa: PLC0415
+    from cellseg3d.report.benchmark_folder import (  # noqa: PLC0415
+        is_benchmark,
+        read_benchmark,
+    )
     from cellseg3d.report.inputs import open_volumes  # noqa: PLC0415
     from cellseg3d.report.page import ReportInput, write_report  # noqa: PLC0415
     from cellseg3d.report.run_folder import read_run  # noqa: PLC0415
 
-    record = read_run(run) if run else None
+    benchmark = read_benchmark(run) if run and is_benchmark(run) else None
+    record = read_run(run) if run and benchmark is None else None
     place = datalist or (record.datalist if record else None)
     cases = load_datalist(place) if place and not objects else None
     names = [name.strip() for name in classes.split(",") if name.strip()]
     given = ReportInput(
         run=record,
+        benchmark=benchmark,
         volumes=open_volumes(
             prediction or [], truth or [], image or [], probs or [], datalist=cases
         ),

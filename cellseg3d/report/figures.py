@@ -23,7 +23,7 @@ def curve_charts(run: RunFolder) -> list[dict[str, Any]]:
         if points:
             line = Line(label, points, colour)
             axes = Axes("iteration", label, y_range=limits)
-            found.append({"title": title, "svg": _safe(line_chart([line], axes))})
+            found.append({"title": title, "svg": safe(line_chart([line], axes))})
     return found
 
 
@@ -46,7 +46,7 @@ def interval_figure(scores: ReportScores) -> Any:  # noqa: ANN401
                 if found["note"]:  # Too few volumes: the points say it all.
                     low = high = math.nan
                 rows.append(Interval(f"{name} {score}", mean, low, high, points))
-    return _safe(interval_chart(rows, "a dot is a volume, the bar their mean"))
+    return safe(interval_chart(rows, "a dot is a volume, the bar their mean"))
 
 
 def overlap_charts(scores: ReportScores) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def overlap_charts(scores: ReportScores) -> list[dict[str, Any]]:
             for colour, (label, key) in enumerate(named, 1)
         ]
         if rows:
-            found.append({"title": kind, "svg": _safe(line_chart(lines, axes))})
+            found.append({"title": kind, "svg": safe(line_chart(lines, axes))})
     return found
 
 
@@ -79,14 +79,14 @@ def calibration_charts(scores: ReportScores) -> Any:  # noqa: ANN401
     ]
     axes = Axes("stated probability", "share that is true", (0.0, 1.0), (0.0, 1.0))
     names = [line.name for line in lines]
-    return {"svg": _safe(line_chart(lines, axes, diagonal=True)), "names": names}
+    return {"svg": safe(line_chart(lines, axes, diagonal=True)), "names": names}
 
 
 def _number(value: Any) -> float:  # noqa: ANN401
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _safe(svg: str) -> Any:  # noqa: ANN401
+def safe(svg: str) -> Any:  # noqa: ANN401
     """Mark an SVG as such: `charts` escapes every word it draws."""
     from markupsafe import Markup  # noqa: PLC0415
 

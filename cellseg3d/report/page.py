@@ -11,6 +11,11 @@ from typing import Any
 from cellseg3d import __version__
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.report.benchmark_folder import (
+    BenchmarkFolder,
+    benchmark_sections,
+    left_out,
+)
 from cellseg3d.report.evaluation import ReportScores, score_volumes
 from cellseg3d.report.figures import (
     calibration_charts,
@@ -39,6 +44,7 @@ class ReportInput:
     Parameters
     ----------
     run : RunFolder or None
+    benchmark : BenchmarkFolder or None
     volumes : sequence of ReportVolume
     ids : bool or None
         Whether label values are object ids; told from their number when None.
@@ -49,6 +55,7 @@ class ReportInput:
     """
 
     run: RunFolder | None = None
+    benchmark: BenchmarkFolder | None = None
     volumes: Sequence[ReportVolume] = ()
     ids: bool | None = None
     classes: Sequence[str] = field(default_factory=tuple)
@@ -72,7 +79,7 @@ def write_report(given: ReportInput, out: Path) -> int:
     EnvironmentFault
         If the extra ``report`` is not installed, or the page cannot be small enough.
     """
-    if given.run is None and not given.volumes:
+    if given.run is None and given.benchmark is None and not given.volumes:
         raise ConfigError("nothing to report: give a run folder or --prediction")
     volumes, ids = settle_kind(given.volumes, ids=given.ids)
     given = replace(given, volumes=volumes)
@@ -97,8 +104,7 @@ def page_values(
 ) -> dict[str, Any]:
     """Return what the template shows; a section without data is empty."""
     run, volumes = given.run, given.volumes
-    versions = dict(run.record.get("versions", {})) if run else {}
-    versions.setdefault("cellseg3d", __version__)
+    versions = _versions(given)
     viewers, tables = [], []
     for index, volume in enumerate(volumes):
         meshes = surfaces(volume, ids=ids, classes=_classes(given))
@@ -115,6 +121,8 @@ def page_values(
         "run": run,
         "ids": ids,
         "tiles": tiles(run, scores),
+        "benchmark": benchmark_sections(given.benchmark) if given.benchmark else [],
+        "left_out": left_out(given.benchmark) if given.benchmark else [],
         "checks": [check_volume(volume) for volume in volumes],
         "warnings": list(run.record.get("warnings", [])) if run else [],
         "curves": curve_charts(run) if run else [],
@@ -190,7 +198,19 @@ def _classes(given: ReportInput) -> Sequence[str]:
     return classes
 
 
+def _versions(given: ReportInput) -> dict[str, str]:
+    versions: dict[str, str] = {}
+    if given.benchmark is not None:
+        for record in given.benchmark.records:
+            versions |= record.get("versions", {})
+    if given.run is not None:
+        versions |= given.run.record.get("versions", {})
+    return {"cellseg3d": __version__} | versions
+
+
 def _title(given: ReportInput) -> str:
+    if given.benchmark is not None:
+        return f"Benchmark {given.benchmark.path.resolve().name}"
     if given.run is not None:
         return given.run.path.resolve().name
     if len(given.volumes) == 1:
