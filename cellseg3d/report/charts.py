@@ -114,7 +114,9 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str
         at = place.at((x, y))
         beaten = any(a <= x and b >= y and (a, b) != (x, y) for _, a, b in kept)
         parts.append(_dot(at, 0 if beaten else 1, _say(name, (x, y))))
-        parts.append(_words((at[0] + 8, at[1] + 4), name, "start"))
+        side = -1 if at[0] > 0.7 * WIDTH else 1  # Names stay inside the picture.
+        anchor = "start" if side > 0 else "end"
+        parts.append(_words((at[0] + 8 * side, at[1] + 4), name, anchor))
     return _svg(parts, HEIGHT, f"{axes.y} against {axes.x}")
 
 

@@ -33,7 +33,7 @@ function sortTable(table, column, down) {
   const body = table.tBodies[0];
   const key = (row) => {
     const text = row.cells[column].textContent.trim();
-    const number = Number(text);
+    const number = text === "inf" ? Infinity : Number(text.replaceAll(",", ""));
     return text === "" || text === "undefined" ? null : Number.isNaN(number) ? text : number;
   };
   const rows = [...body.rows].map((row) => [key(row), row]);
