@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models import monai_nets
+from cellseg3d.models.cascade import CLASSES, Cascade
 from cellseg3d.models.convlstm import convlstm_unet
 from cellseg3d.models.googlenet import googlenet_fcn
 from cellseg3d.models.order import Built, Order, norm_name, unknown
@@ -37,8 +39,9 @@ def build_network(
     name : str
         ``"residual_unet"`` (ours), ``"unet"``, ``"basic_unet"``, ``"unet31m"``,
         ``"dynunet"``, ``"segresnet"``, ``"attention_unet"``, ``"flexible"``,
-        ``"vgg16_unet"``, ``"googlenet_fcn"``, ``"convlstm_unet"``, or
-        ``"monai.CLASS"`` for any other class of ``monai.networks.nets``.
+        ``"vgg16_unet"``, ``"googlenet_fcn"``, ``"convlstm_unet"``, ``"cascade"``
+        (two of any other, named by the option ``stage``), or ``"monai.CLASS"`` for
+        any other class of ``monai.networks.nets``.
     spec : InputSpec or dict
     num_classes : int
         Classes, background included; at least 2.
@@ -90,6 +93,7 @@ def _builders() -> dict[str, Callable[..., Built]]:
         "vgg16_unet": vgg16_unet,
         "googlenet_fcn": googlenet_fcn,
         "convlstm_unet": convlstm_unet,
+        "cascade": _cascade,
         "monai": monai_nets.any_monai,
     }
 
@@ -126,3 +130,26 @@ def _residual_unet(
         deep_supervision=deep_supervision,
     )
     return network, ladder.total_stride
+
+
+def _cascade(
+    order: Order,
+    stage: str = "vgg16_unet",
+    outside: float = -1.0,
+    **rest: Any,  # noqa: ANN401
+) -> Built:
+    """Build a `cascade.Cascade` of two networks alike, each with one output."""
+    if order.num_classes != CLASSES:
+        message = (
+            f"cascade: the data set has {order.num_classes} classes; expected "
+            f"{CLASSES}, background, cytoplasm and nucleus: map the others in the "
+            "datalist's label_map"
+        )
+        raise ConfigError(message)
+    builders = {key: value for key, value in _builders().items() if key != "cascade"}
+    if stage not in builders:
+        raise ConfigError(unknown("cascade: stage", stage, sorted(builders)))
+    inner = replace(order, num_classes=1, options=rest)
+    one, stride = _call(builders[stage], stage, inner)
+    two, _ = _call(builders[stage], stage, inner)
+    return Cascade(one, two, outside), stride
