@@ -15,6 +15,8 @@ from cellseg3d.bundle.facts import WEIGHTS, ModelFacts
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.engines.average import plain_network
 from cellseg3d.models.checkpoint import load_weights, read_torch, save_weights
+from cellseg3d.models.imagenet import has_imagenet_encoder, load_imagenet
+from cellseg3d.models.padded import PaddedNetwork
 
 logger = logging.getLogger(__name__)
 LAST = "last.safetensors"
@@ -95,25 +97,56 @@ class ModelFiles:
         return save_weights(self.folder / name, self.network.state_dict(), metadata)
 
 
-def load_pretrained(network: nn.Module, path: str | Path | None) -> nn.Module:
+def load_pretrained(
+    network: nn.Module, path: str | Path | None, sha256: str | None = None
+) -> nn.Module:
     """Return the network with the weights of a file; as it is without one.
+
+    Networks on an encoder of ImageNet's also take torchvision's published file for
+    it: every such encoder then starts from it, what follows from scratch. Without a
+    file the log says that they train from scratch.
 
     Parameters
     ----------
     network : Module
     path : str or Path, optional
         ``.safetensors``, or a torch file with tensors alone.
+    sha256 : str, optional
+        How the SHA-256 of an ImageNet file begins that is not the published one.
 
     Raises
     ------
     FormatError, NonFiniteError, ArchitectureError
         If the weights cannot be used.
     """
-    if path is not None:
-        weights = load_weights(Path(path), network)
-        network.load_state_dict(weights.tensors)
-        logger.info("weights of %s, sha256 %s", path, weights.sha256)
+    encoders = imagenet_encoders(network)
+    if path is None:
+        if encoders:
+            load_imagenet(encoders[0], None)
+        return network
+    file = Path(path)
+    if encoders and file.suffix != ".safetensors" and not _own(file, network):
+        for encoder in encoders:
+            load_imagenet(encoder, file, sha256=sha256)
+        return network
+    weights = load_weights(file, network)
+    network.load_state_dict(weights.tensors)
+    logger.info("weights of %s, sha256 %s", path, weights.sha256)
     return network
+
+
+def imagenet_encoders(network: nn.Module) -> list[nn.Module]:
+    """Return the parts of a network that can start from ImageNet's weights."""
+    return [
+        part
+        for part in network.modules()
+        if has_imagenet_encoder(part) and not isinstance(part, PaddedNetwork)
+    ]
+
+
+def _own(file: Path, network: nn.Module) -> bool:
+    """Whether a file has weights of the whole network, by their names."""
+    return not set(load_weights(file).tensors).isdisjoint(network.state_dict())
 
 
 def _readable(path: Path) -> None:

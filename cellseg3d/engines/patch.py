@@ -25,7 +25,8 @@ def choose_patch(
     Parameters
     ----------
     spec : InputSpec
-        Its dimensions and axis; its patch counts for nothing.
+        Its dimensions and axis. Of its patch, only a 2D one larger than 256 counts:
+        it is then the largest side.
     shapes : sequence of (Z, Y, X)
         Of the training volumes, voxels.
     spacing_um : three floats (z, y, x), optional
@@ -40,7 +41,8 @@ def choose_patch(
     if spec.spatial_dims == 2:
         across = axis_index(spec.axis)
         sides = [size for axis, size in enumerate(smallest) if axis != across]
-        return tuple(_fit(SIDE_2D, size) for size in sides)
+        most = max(SIDE_2D, *spec.patch_shape)
+        return tuple(_fit(most, size) for size in sides)
     lengths = list(spacing_um or (1.0, 1.0, 1.0))
     patch = [0, 0, 0]
     budget = float(VOXELS_3D)
