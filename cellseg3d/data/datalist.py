@@ -29,6 +29,7 @@ __all__ = [
     "load_datalist",
     "num_classes",
     "parse_datalist",
+    "read_mapping",
     "resolve_datalist",
     "write_datalist",
 ]
@@ -74,7 +75,7 @@ def load_datalist(place: str | Path) -> Datalist:
     path = resolve_datalist(place)
     if path.is_dir():
         return pair_folder(path)
-    return parse_datalist(_read_mapping(path), path)
+    return parse_datalist(read_mapping(path), path)
 
 
 def write_datalist(datalist: Datalist, path: Path) -> None:
@@ -105,7 +106,14 @@ def class_names(place: str | Path, default: Sequence[str]) -> list[str]:
     return list(load_datalist(place).classes)
 
 
-def _read_mapping(path: Path) -> Mapping[str, Any]:
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """Return the mapping in a datalist file, unchecked.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no JSON or YAML, or holds no mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -38,6 +38,24 @@ Pairs = dict[str, tuple[str, str]]
 logger = logging.getLogger(__name__)
 
 
+class UnpairedError(InputError):
+    """Some files have no partner.
+
+    Parameters
+    ----------
+    message : str
+    alone : sequence of str
+        Those files.
+    pairs : dict of str to (str, str)
+        Image and label of every stem that has both.
+    """
+
+    def __init__(self, message: str, alone: Sequence[str], pairs: Pairs) -> None:
+        super().__init__(message)
+        self.alone = tuple(alone)
+        self.pairs = pairs
+
+
 def pair_folder(folder: Path) -> Datalist:
     """Return the cases of a folder whose images and labels pair by stem.
 
@@ -54,24 +72,46 @@ def pair_folder(folder: Path) -> Datalist:
     LabelError
         If label values are fractional or negative, or hold only 0 and 255.
     """
+    pairs, masks = find_pairs(folder)
+    return datalist_of_pairs(folder, pairs, masks=masks)
+
+
+def find_pairs(folder: Path) -> tuple[Pairs, bool]:
+    """Return image and label by stem, and whether each label is a folder of masks.
+
+    Raises
+    ------
+    UnpairedError
+        If some image or label has no partner.
+    InputError
+        If no volumes are found, or two have the same stem.
+    """
     for layout in (_object_folders, _two_folders, _side_by_side, _hdf5_files):
         pairs = layout(folder)
         if pairs:
-            break
-    else:
-        message = (
-            f"{folder}: no pairs of volumes found; looked for datalist.json, "
-            "X_image.* with X_label.*, images/ with labels/ or masks/, X/images with "
-            "X/masks, and HDF5 files with raw and label"
-        )
-        raise InputError(message)
+            return pairs, layout is _object_folders
+    message = (
+        f"{folder}: no pairs of volumes found; looked for datalist.json, "
+        "X_image.* with X_label.*, images/ with labels/ or masks/, X/images with "
+        "X/masks, and HDF5 files with raw and label"
+    )
+    raise InputError(message)
+
+
+def datalist_of_pairs(folder: Path, pairs: Pairs, *, masks: bool = False) -> Datalist:
+    """Return pairs as a datalist whose classes are the label values that occur.
+
+    Raises
+    ------
+    LabelError
+        If label values are fractional or negative, or hold only 0 and 255.
+    """
     cases = tuple(
         Case(name, image, label, group=name)
         for name, (image, label) in sorted(pairs.items())
     )
-    if layout is _object_folders:
-        kind, classes = MASKS
-    else:
+    kind, classes = MASKS
+    if not masks:
         labels = tuple(str(case.label) for case in cases)
         kind, classes = _meaning(folder, labels, tuple(map(_stamp, labels)))
     return Datalist(folder.name, classes, None, cases, labels=kind, path=folder)
@@ -131,6 +171,7 @@ def _match(images: Iterable[Path], labels: Iterable[Path], folder: Path) -> Pair
     two = _by_stem(labels, (_LABEL_MARK,))
     alone = [str(one[stem]) for stem in sorted(one.keys() - two.keys())]
     alone += [str(two[stem]) for stem in sorted(two.keys() - one.keys())]
+    pairs = {stem: (str(one[stem]), str(two[stem])) for stem in one if stem in two}
     if alone:
         more = f" and {len(alone) - 10} more" if len(alone) > 10 else ""
         message = (
@@ -138,8 +179,8 @@ def _match(images: Iterable[Path], labels: Iterable[Path], folder: Path) -> Pair
             f"{', '.join(alone[:10])}{more}; add the partners, take these away, or "
             "write a datalist.json (where a label may be left out)"
         )
-        raise InputError(message)
-    return {stem: (str(one[stem]), str(two[stem])) for stem in one}
+        raise UnpairedError(message, alone, pairs)
+    return pairs
 
 
 def _by_stem(

@@ -1,0 +1,131 @@
+"""``cellseg3d doctor``: everything that is wrong with a data set, at once."""
+
+# ruff: noqa: PLC0415 - imports wait until the verb runs
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellseg3d.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cellseg3d.data.cases import Datalist
+    from cellseg3d.data.doctor import Diagnosis
+    from cellseg3d.data.doctor_findings import Finding
+    from cellseg3d.data.doctor_repair import Repair
+
+
+def command(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATALIST|FOLDER]", help="The data set; or --image and --label."
+        ),
+    ] = None,
+    *,
+    image: Annotated[
+        str | None, typer.Option(help="One image, instead of a data set.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Its label.")] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=2, help="How many classes it has, background included."),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Write a repaired copy into this new folder; the input stays.",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the findings as JSON.")
+    ] = None,
+) -> None:
+    """Report every problem of every file: one line each, with the way out.
+
+    A training runs this first. The exit code is 2 when there is an error, 0 when
+    there are warnings alone. --fix undoes what can be undone without guessing: NaN
+    in images, labels of 0 and 255, gaps in label values, labels stored as floats or
+    with turned axes; OUT/fixes.json lists each change.
+    """
+    from cellseg3d.data.doctor import default_cache, examine, pair_datalist
+
+    source: Path | Datalist
+    if data is not None and image is None and label is None:
+        source = data
+    elif data is None and image and label and classes:
+        source = pair_datalist(image, label, classes)
+    else:
+        raise ConfigError(
+            "doctor: give a datalist or a folder; or all of --image, --label and "
+            "--classes"
+        )
+    diagnosis = examine(source, cache_dir=default_cache())
+    _show(diagnosis)
+    if json is not None:
+        _write_json(diagnosis, json)
+    if fix is not None:
+        from cellseg3d.data.doctor_repair import repair
+
+        _tell(repair(diagnosis, fix))
+    if diagnosis.errors:
+        raise typer.Exit(2)
+
+
+def _show(diagnosis: "Diagnosis") -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # a log file: nothing is cut off
+        console = Console(width=240)
+    if diagnosis.findings:
+        console.print(_table(diagnosis.findings))
+    cases = 0 if diagnosis.datalist is None else len(diagnosis.datalist.cases)
+    errors = len(diagnosis.errors)
+    warnings = len(diagnosis.findings) - errors
+    print(f"cases: {cases}; errors: {errors}; warnings: {warnings}")
+
+
+def _table(findings: "Sequence[Finding]") -> object:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for title in ("file", "found", "way out"):
+        table.add_column(title, overflow="fold")
+    for finding in findings:
+        style = "red" if finding.severity == "error" else "yellow"
+        table.add_row(
+            f"[{style}]{finding.severity}[/]",
+            escape(finding.file),
+            escape(f"{finding.kind}: {finding.cause}"),
+            escape(finding.way_out),
+        )
+    return table
+
+
+def _write_json(diagnosis: "Diagnosis", path: Path) -> None:
+    import json
+
+    from cellseg3d.core.atomic import atomic_write
+
+    text = json.dumps([each.as_dict() for each in diagnosis.findings], indent=2) + "\n"
+    atomic_write(path, lambda target: _put(target, text))
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _tell(done: "Repair") -> None:
+    for change in done.changes:
+        print(f"fixed: {change['file']}: {change['change']}")
+    for case in done.left_out:
+        print(f"left out: {case['case']}: {case['why'][0]}")
+    if done.datalist.is_file():
+        print(f"next: cellseg3d doctor {done.datalist}")
