@@ -1,5 +1,7 @@
 """A study: which methods, on which data, over which folds and seeds, at what budget."""
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,38 +9,14 @@ from typing import Any, Literal
 
 import yaml
 
+from cellseg3d.benchmark.dataset import Dataset, parse_dataset, refuse_unknown
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.data.cases import Datalist, suggestion
-from cellseg3d.data.datalist import load_datalist
+from cellseg3d.data.cases import suggestion
 
 Kind = Literal["train", "axes", "ensemble", "peer"]
-_STUDY_KEYS = ("name", "question", "datasets", "methods", "seeds", "minutes")
-_DATASET_KEYS = ("name", "datalist", "target", "objects", "tests")
-_METHOD_KEYS = ("name", "bundle", "set", "axes", "of", "peer", "reference", "predict")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """One data set of a study.
-
-    Parameters
-    ----------
-    name : str
-    datalist : Datalist
-        All cases, those to train on and those to test on.
-    target : str
-        The class whose Dice decides.
-    objects : bool
-        Whether objects are scored too (connected components of the target class).
-    tests : tuple of tuple of str
-        One fold each: the names of the cases (or groups) held out.
-    """
-
-    name: str
-    datalist: Datalist
-    target: str
-    objects: bool
-    tests: tuple[tuple[str, ...], ...]
+PEERS = ("monai-2d", "monai-3d", "nnunet-2d", "nnunet-3d_fullres")
+STUDY_KEYS = ("name", "question", "datasets", "methods", "seeds", "minutes")
+METHOD_KEYS = ("name", "bundle", "set", "axes", "of", "peer", "reference", "predict")
 
 
 @dataclass(frozen=True)
@@ -59,9 +37,9 @@ class Method:
     of : tuple of str
         Methods whose trained networks are used (``"axes"``, ``"ensemble"``).
     axes : str
-        Axes to sweep and fuse, such as ``"zyx"`` (``"axes"``).
+        Axes to sweep and fuse, such as ``"zyx"``.
     peer : str
-        Which tool, and which of its configurations, such as ``"monai-2d"``.
+        Which tool and which of its configurations, one of `PEERS`.
     reference : bool
         The method that the others are compared with.
     predict : tuple of str
@@ -78,6 +56,23 @@ class Method:
     reference: bool = False
     predict: tuple[str, ...] = ()
 
+    @property
+    def trains(self) -> bool:
+        """Whether it takes the budget; the others use what was trained."""
+        return self.kind in ("train", "peer")
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what decides its results, as JSON holds it."""
+        return {
+            "kind": self.kind,
+            "bundle": self.bundle,
+            "settings": dict(self.settings),
+            "of": list(self.of),
+            "axes": self.axes,
+            "peer": self.peer,
+            "predict": list(self.predict),
+        }
+
 
 @dataclass(frozen=True)
 class Job:
@@ -91,8 +86,11 @@ class Job:
     @property
     def key(self) -> str:
         """A file name that no other job of the study has."""
-        method = "".join(c if c.isalnum() else "-" for c in self.method.name)
-        return f"{self.dataset.name}_{method}_fold{self.fold}_seed{self.seed}"
+        return self.key_of(self.method.name)
+
+    def key_of(self, method: str) -> str:
+        """Return the key of the same fold and seed under another method."""
+        return f"{self.dataset.name}_{slug(method)}_fold{self.fold}_seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -117,67 +115,86 @@ class Study:
     seeds: tuple[int, ...]
     minutes: float
 
+    @property
+    def reference(self) -> Method:
+        """The method that the others are compared with; the first when none is."""
+        return next((m for m in self.methods if m.reference), self.methods[0])
+
+    def method(self, name: str) -> Method:
+        """Return a method by its name."""
+        return next(method for method in self.methods if method.name == name)
+
     def jobs(self) -> Iterator[Job]:
-        """Yield every cell of the matrix; what trains before what uses it."""
-        for dataset in self.datasets:
-            for fold in range(len(dataset.tests)):
-                for seed in self.seeds:
+        """Yield every cell of the matrix; what trains before what uses it.
+
+        Seeds are the outermost loop: a study that is cut short has still compared
+        all methods on all volumes.
+        """
+        for seed in self.seeds:
+            for dataset in self.datasets:
+                for fold in range(dataset.folds):
                     for method in self.methods:
                         yield Job(dataset, method, fold, seed)
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file name: letters, digits, dots and hyphens."""
+    return "".join(c if c.isalnum() or c == "." else "-" for c in name)
 
 
 def load_study(path: Path) -> Study:
     """Read a study from YAML; paths in it are relative to the file.
 
+    No volume and no datalist is opened.
+
     Raises
     ------
     ConfigError
-        If a key is unknown or missing, or a method uses one that does not precede it.
-    InputError
-        If a datalist or one of its files is missing.
+        If a key is unknown or missing, a name occurs twice, or a method uses one
+        that does not precede it.
     """
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path}: holds no mapping; expected {', '.join(_STUDY_KEYS)}"
-        )
-    _refuse_unknown(values, _STUDY_KEYS, str(path))
-    missing = [key for key in _STUDY_KEYS if key not in values]
+    values = _read(path)
+    refuse_unknown(values, STUDY_KEYS, str(path))
+    missing = [key for key in STUDY_KEYS if not values.get(key)]
     if missing:
-        raise ConfigError(f"{path}: {missing[0]!r} is missing")
+        raise ConfigError(f"{path}: {missing[0]!r} is missing or empty")
     methods = tuple(_method(entry, str(path)) for entry in values["methods"])
+    datasets = tuple(parse_dataset(entry, path) for entry in values["datasets"])
+    _refuse_twins([slug(method.name) for method in methods], f"{path}: method")
+    _refuse_twins([dataset.name for dataset in datasets], f"{path}: data set")
     _check_order(methods, str(path))
+    seeds = tuple(int(seed) for seed in values["seeds"])
+    _refuse_twins([str(seed) for seed in seeds], f"{path}: seed")
+    minutes = float(values["minutes"])
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise ConfigError(f"{path}: minutes is {minutes}; expected a positive number")
     return Study(
-        name=str(values["name"]),
-        question=str(values["question"]),
-        datasets=tuple(_dataset(entry, path) for entry in values["datasets"]),
-        methods=methods,
-        seeds=tuple(int(seed) for seed in values["seeds"]),
-        minutes=float(values["minutes"]),
+        str(values["name"]), str(values["question"]), datasets, methods, seeds, minutes
     )
 
 
-def _dataset(entry: Mapping[str, Any], path: Path) -> Dataset:
-    _refuse_unknown(entry, _DATASET_KEYS, f"{path}: dataset")
-    datalist = load_datalist(path.parent / str(entry["datalist"]))
-    target = str(entry.get("target", datalist.classes[1]))
-    if target not in datalist.classes:
-        message = f"{path}: target {target!r} is no class of {datalist.where}"
-        raise ConfigError(message + suggestion(target, datalist.classes))
-    tests = entry.get("tests") or [[case.name] for case in datalist.cases]
-    for names in tests:
-        datalist.select(names)
-    return Dataset(
-        name=str(entry.get("name", datalist.name)),
-        datalist=datalist,
-        target=target,
-        objects=bool(entry.get("objects", True)),
-        tests=tuple(tuple(names) for names in tests),
-    )
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: does not exist; expected a study (YAML)") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: is not readable YAML ({reason})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds no mapping; expected {', '.join(STUDY_KEYS)}")
+    return values
 
 
 def _method(entry: Mapping[str, Any], where: str) -> Method:
-    _refuse_unknown(entry, _METHOD_KEYS, f"{where}: method")
+    refuse_unknown(entry, METHOD_KEYS, f"{where}: method")
+    peer = str(entry.get("peer", ""))
+    if peer and peer not in PEERS:
+        raise ConfigError(
+            f"{where}: peer {peer!r} is unknown" + suggestion(peer, PEERS)
+        )
+    if "name" not in entry:
+        raise ConfigError(f"{where}: a method has no 'name'")
     return Method(
         name=str(entry["name"]),
         kind=_kind(entry, where),
@@ -185,7 +202,7 @@ def _method(entry: Mapping[str, Any], where: str) -> Method:
         settings=dict(entry.get("set", {})),
         of=_names(entry.get("of", ())),
         axes=str(entry.get("axes", "")),
-        peer=str(entry.get("peer", "")),
+        peer=peer,
         reference=bool(entry.get("reference", False)),
         predict=_names(entry.get("predict", ())),
     )
@@ -197,7 +214,7 @@ def _kind(entry: Mapping[str, Any], where: str) -> Kind:
     if "bundle" in entry:
         return "train"
     if "of" in entry:
-        return "axes" if "axes" in entry else "ensemble"
+        return "axes" if len(_names(entry["of"])) == 1 else "ensemble"
     message = (
         f"{where}: method {entry.get('name')!r} trains nothing and uses nothing; "
         "give 'bundle', 'of' (with or without 'axes') or 'peer'"
@@ -219,12 +236,11 @@ def _check_order(methods: Sequence[Method], where: str) -> None:
             trained.add(method.name)
 
 
+def _refuse_twins(names: Sequence[str], what: str) -> None:
+    twins = [name for name, count in Counter(names).items() if count > 1]
+    if twins:
+        raise ConfigError(f"{what} {twins[0]!r} occurs twice; give each its own name")
+
+
 def _names(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(map(str, value))
-
-
-def _refuse_unknown(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in entry:
-        if key not in known:
-            message = f"{where}: unknown key {key!r}"
-            raise ConfigError(message + suggestion(str(key), list(known)))

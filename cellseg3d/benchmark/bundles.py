@@ -1,0 +1,108 @@
+"""Train and predict with this package, as a user does: through its command line."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.outcome import Predicted, Trained, read_facts
+from cellseg3d.benchmark.process import Cost, run_verb
+from cellseg3d.benchmark.study import Method
+from cellseg3d.bundle.model import load_model
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.data.cases import Case
+from cellseg3d.engines.run_record import NAME as RUN_RECORD
+
+LOG = "log.txt"
+MODEL = "model"
+
+
+def train_bundle(
+    method: Method, fold: Fold, seed: int, minutes: float, folder: Path
+) -> Trained:
+    """Train a bundle on all but the held-out cases of a fold.
+
+    Parameters
+    ----------
+    method : Method
+    fold : Fold
+    seed : int
+    minutes : float
+        By the clock.
+    folder : Path
+        Of the job; the run lies in ``model`` in it.
+
+    Raises
+    ------
+    CellSegError
+        If the training fails.
+    """
+    run = folder / MODEL
+    words = ["train", "--bundle", method.bundle, "--data", str(fold.path)]
+    words += ["--fold", "none", "--minutes", str(minutes), "--seed", str(seed)]
+    words += ["--out", str(run), "--quiet"]
+    for key, value in method.settings.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    cost = run_verb(words, folder / LOG)
+    record = read_facts(run / RUN_RECORD)
+    return Trained(
+        cost=cost,
+        steps=int(record["iteration"]),
+        parameters=parameters_of(run),
+        warnings=tuple(w for w in record["warnings"] if "no validation" not in w),
+        versions=record["versions"],
+    )
+
+
+def predict_bundles(
+    method: Method, runs: Sequence[Path], fold: Fold, folder: Path
+) -> Predicted:
+    """Predict the held-out cases with one trained network, or several fused.
+
+    Raises
+    ------
+    CellSegError
+        If the prediction fails.
+    """
+    labels: dict[str, str] = {}
+    costs, elapsed_s = [], 0.0
+    for number, cases in enumerate(_by_spacing(fold.tests)):
+        report = folder / f"predict{number}.json"
+        words = ["predict", *(case.image for case in cases)]
+        for run in runs:
+            words += ["--bundle", str(run)]
+        words += ["--out", str(folder / f"labels{number}"), "--json", str(report)]
+        words += ["--axes", method.axes] if method.axes else []
+        words += [*_spacing_words(cases[0].spacing), "--overwrite", *method.predict]
+        costs.append(run_verb(words, folder / LOG))
+        done = {each["volume"]: each for each in read_facts(report)["volumes"]}
+        labels |= {case.name: done[case.image]["labels"] for case in cases}
+        elapsed_s += sum(each["elapsed_s"] for each in done.values())
+    return Predicted(total(costs), labels, elapsed_s)
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """Return the cost of commands that ran one after another."""
+    return Cost(
+        sum(cost.elapsed_s for cost in costs),
+        sum(cost.cpu_s for cost in costs),
+        max(cost.peak_gib for cost in costs),
+    )
+
+
+def parameters_of(run: Path) -> int:
+    """Return how many numbers a trained network has learned."""
+    network = load_model(run).network
+    return sum(each.numel() for each in network.parameters())
+
+
+def _by_spacing(cases: Sequence[Case]) -> list[list[Case]]:
+    """Return cases in groups of one given spacing, for one command each."""
+    groups: dict[Spacing | None, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.spacing, []).append(case)
+    return list(groups.values())
+
+
+def _spacing_words(spacing: Spacing | None) -> list[str]:
+    return [] if spacing is None else ["--spacing-um", *map(str, spacing.zyx)]

@@ -1,0 +1,213 @@
+"""A data set of a study: where its cases are, which are held out, what is scored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.data.cases import Case, Datalist, suggestion
+from cellseg3d.data.datalist import load_datalist, write_datalist
+from cellseg3d.data.simulated import Recipe, ensure_dataset
+from cellseg3d.data.splits import training_fold
+
+DATASET_KEYS = ("name", "datalist", "simulate", "target", "objects", "tests")
+SIMULATE_KEYS = ("n", "shape", "seed", "voxel_um", "mount")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set of a study, not opened yet.
+
+    Parameters
+    ----------
+    name : str
+    target : str
+        The class whose scores the tables show.
+    tests : tuple of tuple of str
+        One fold each: the names of the cases (or groups) held out.
+    datalist : Path or None
+        All cases, those to train on and those to test on.
+    simulate : mapping
+        Where there is no datalist: how many cells (``n``), ``shape`` (one edge),
+        ``seed``, ``voxel_um`` and ``mount`` of the simulation.
+    objects : bool
+        Whether objects are scored too.
+    """
+
+    name: str
+    target: str
+    tests: tuple[tuple[str, ...], ...]
+    datalist: Path | None = None
+    simulate: Mapping[str, Any] = field(default_factory=dict)
+    objects: bool = True
+
+    @property
+    def folds(self) -> int:
+        """How often it is trained and tested."""
+        return len(self.tests)
+
+    def recipe(self, fold: int) -> dict[str, Any]:
+        """Return what decides the results of a fold, as JSON holds it."""
+        return {
+            "target": self.target,
+            "held_out": list(self.tests[fold]),
+            "simulate": dict(self.simulate),
+            "objects": self.objects,
+        }
+
+    def open(self, folder: Path) -> Datalist:
+        """Return its cases; simulate them into `folder` where they are not yet.
+
+        Raises
+        ------
+        InputError
+            If the datalist or one of its files is missing.
+        ConfigError
+            If the target is no class, or a held-out name is no case.
+        """
+        place = folder / self.name if self.datalist is None else self.datalist
+        if self.datalist is None:
+            recipe = Recipe(
+                float(self.simulate.get("voxel_um", 0.05)),
+                self.simulate.get("mount", "capillary"),
+            )
+            ensure_dataset(
+                place,
+                int(self.simulate["n"]),
+                int(self.simulate["shape"]),
+                int(self.simulate.get("seed", 0)),
+                recipe,
+            )
+        elif not place.exists():
+            message = (
+                f"{place}: does not exist; data set {self.name!r} needs it (the "
+                "head of the study says how to write it)"
+            )
+            raise InputError(message)
+        datalist = load_datalist(place.resolve())
+        if self.target not in datalist.classes:
+            message = f"{datalist.where}: has no class {self.target!r}"
+            raise ConfigError(message + suggestion(self.target, datalist.classes))
+        for names in self.tests:
+            datalist.select(names)
+        return datalist
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fold on disk.
+
+    Parameters
+    ----------
+    path : Path
+        Its datalist: held-out cases are marked ``"test"``, all others train.
+    datalist : Datalist
+        The same, in memory.
+    warnings : tuple of str
+        What every table has to say about it, such as specimens on both sides.
+    """
+
+    path: Path
+    datalist: Datalist
+    warnings: tuple[str, ...]
+
+    @property
+    def tests(self) -> tuple[Case, ...]:
+        """The labelled cases that are held out."""
+        return _labelled(self.datalist, test=True)
+
+    @property
+    def training(self) -> tuple[Case, ...]:
+        """The labelled cases to train on."""
+        return _labelled(self.datalist, test=False)
+
+    def unit_of(self, case: Case) -> str:
+        """Return what a case counts as in statistics: its specimen, or itself.
+
+        Sub-volumes of one specimen that the datalist allows on both sides count by
+        themselves, with the warning that comes with them.
+        """
+        return case.name if self.datalist.allow_shared_groups else case.group
+
+
+def write_fold(dataset: Dataset, datalist: Datalist, fold: int, folder: Path) -> Fold:
+    """Write the datalist of a fold and check that training and test are apart.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is left to train on, nothing is held out that has a label, or a
+        specimen is on both sides without ``allow_shared_groups``.
+    """
+    held = {case.name for case in datalist.select(dataset.tests[fold])}
+    cases = tuple(
+        replace(case, split="test" if case.name in held else None)
+        for case in datalist.cases
+    )
+    sided = replace(datalist, cases=cases)
+    checked = training_fold(sided, None, validation="none")
+    if not any(case.label for case in checked.test):
+        message = f"{datalist.where}: fold {fold} holds out no case with a label"
+        raise ConfigError(message)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = (folder / f"{dataset.name}_fold{fold}.json").resolve()
+    write_datalist(sided, path)
+    notes = tuple(note for note in checked.warnings if "no validation" not in note)
+    return Fold(path, sided, notes)
+
+
+def parse_dataset(entry: Mapping[str, Any], path: Path) -> Dataset:
+    """Return a data set as a study describes it; paths are relative to the study.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or missing.
+    """
+    where = f"{path}: data set {entry.get('name')!r}"
+    refuse_unknown(entry, DATASET_KEYS, where)
+    missing = [key for key in ("name", "target", "tests") if not entry.get(key)]
+    if missing:
+        raise ConfigError(f"{where}: {missing[0]!r} is missing or empty")
+    if ("datalist" in entry) == ("simulate" in entry):
+        raise ConfigError(f"{where}: give either 'datalist' or 'simulate'")
+    simulate = dict(entry.get("simulate", {}))
+    refuse_unknown(simulate, SIMULATE_KEYS, where)
+    if "simulate" in entry and not {"n", "shape"} <= set(simulate):
+        raise ConfigError(f"{where}: simulate needs 'n' and 'shape'")
+    tests = tuple(
+        (names,) if isinstance(names, str) else tuple(map(str, names))
+        for names in entry["tests"]
+    )
+    given = entry.get("datalist")
+    return Dataset(
+        name=str(entry["name"]),
+        target=str(entry["target"]),
+        tests=tests,
+        datalist=None if given is None else path.parent / str(given),
+        simulate=simulate,
+        objects=bool(entry.get("objects", True)),
+    )
+
+
+def _labelled(datalist: Datalist, *, test: bool) -> tuple[Case, ...]:
+    return tuple(
+        case
+        for case in datalist.cases
+        if case.label is not None and (case.split == "test") == test
+    )
+
+
+def refuse_unknown(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Refuse a mapping with a key that nothing reads.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest known key.
+    """
+    for key in entry:
+        if key not in known:
+            message = f"{where}: unknown key {key!r}"
+            raise ConfigError(message + suggestion(str(key), list(known)))

@@ -1,0 +1,163 @@
+"""The tables of a study as Markdown."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cellseg3d.benchmark.record import number
+from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
+
+HEADS = (
+    "method",
+    "Dice, mean [95 % interval]",
+    "n",
+    "seed sd",
+    "Jaccard",
+    "object F1",
+    "HD95 um",
+    "ASSD um",
+    "train s",
+    "predict s",
+    "peak GiB",
+    "parameters",
+)
+
+
+def markdown(title: str, question: str, summary: Mapping[str, Any]) -> str:
+    """Return the report: for each data set scores, every point, comparison, warnings.
+
+    Parameters
+    ----------
+    title, question : str
+    summary : mapping
+        Of `cellseg3d.benchmark.summary.summarise_study`.
+    """
+    parts = [f"# {title}", question, _terms(summary)]
+    for name, facts in summary["datasets"].items():
+        parts += _dataset(name, facts, summary["reference"])
+    if summary["pooled"]:
+        parts += [
+            "## All data sets together",
+            "Every volume of every data set is one pair; Dice of its target class.",
+            _comparison(summary["pooled"], summary["reference"]),
+        ]
+    if summary["incomplete"]:
+        parts += ["## What did not run", _incomplete(summary["incomplete"])]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _terms(summary: Mapping[str, Any]) -> str:
+    minutes = " and ".join(f"{value:g}" for value in summary["minutes"])
+    seeds = ", ".join(map(str, summary["seeds"]))
+    versions = ", ".join(
+        f"{name} {' and '.join(each)}" for name, each in summary["versions"].items()
+    )
+    lines = [
+        f"Budget: {minutes} min of training by the clock for every network; seeds "
+        f"{seeds}. Methods that fuse networks cost what all of these cost.",
+        "n counts volumes (specimens where these are independent), never slices; seeds "
+        "are averaged first. Undefined scores are left out and counted.",
+        *(f"Machine: {machine}." for machine in summary["machines"]),
+        f"Versions: {versions}." if versions else "",
+    ]
+    return "  \n".join(line for line in lines if line)
+
+
+def _dataset(name: str, facts: Mapping[str, Any], reference: str) -> list[str]:
+    if not facts["methods"]:
+        return [f"## {name}", "No cell has finished yet."]
+    rows = [_row(method, each) for method, each in facts["methods"].items()]
+    return [
+        f"## {name}: {facts['target']}",
+        *(f"> {warning}" for warning in facts["warnings"]),
+        table(HEADS, rows),
+        _note(facts["methods"]),
+        _points(facts["methods"]),
+        "### Difference of Dice to the reference",
+        _comparison(facts["comparison"], reference),
+    ]
+
+
+def _row(method: str, facts: Mapping[str, Any]) -> list[str]:
+    scores, dice = facts["scores"], facts["scores"]["dice"]
+    interval = f" [{show(dice['low'])}, {show(dice['high'])}]" if dice["n"] > 1 else ""
+    peak = max(facts["training"]["peak_gib"], facts["prediction"]["peak_gib"])
+    return [
+        method,
+        f"{show(dice['mean'])}{interval}",
+        str(dice["n"]),
+        show(facts["sd_over_seeds"]),
+        *(_mean(scores[name]) for name in ("jaccard", "object_f1")),
+        *(_mean(scores[name]) for name in ("hd95_um", "assd_um")),
+        f"{facts['training']['elapsed_s']:.0f}",
+        f"{facts['prediction']['volumes_s']:.1f}",
+        f"{peak:.2f}",
+        f"{facts['parameters']:,}",
+    ]
+
+
+def _mean(summary: Mapping[str, Any]) -> str:
+    """Return a mean, with n where some volumes have no such score."""
+    undefined = summary["n_undefined"]
+    return show(summary["mean"]) + (f" (n = {summary['n']})" if undefined else "")
+
+
+def _note(methods: Mapping[str, Any]) -> str:
+    notes = [facts["scores"]["dice"]["note"] for facts in methods.values()]
+    return next((f"*{note}.*" for note in notes if note), "")
+
+
+def _points(methods: Mapping[str, Any]) -> str:
+    """Return every volume's Dice where there are too few for an interval."""
+    units = list(
+        dict.fromkeys(u for each in methods.values() for u in each["units"]["dice"])
+    )
+    if len(units) >= MIN_FOR_INTERVAL:
+        return ""
+    rows = [
+        [name, *(show(facts["units"]["dice"].get(unit, math.nan)) for unit in units)]
+        for name, facts in methods.items()
+    ]
+    return table(["Dice of every volume", *units], rows)
+
+
+def _comparison(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
+    if not rows:
+        return f"Nothing to compare: {reference} or all others have no record."
+    heads = ["method", f"minus {reference}", "95 % interval", "effect d_z", "n"]
+    body = [
+        [
+            row["method"],
+            show(row["difference"], sign=True),
+            f"[{show(row['low'], sign=True)}, {show(row['high'], sign=True)}]",
+            show(row["effect"]),
+            str(row["n"]),
+            show(row["p_permutation"]),
+            show(row["p_holm"]),
+        ]
+        for row in rows
+    ]
+    notes = dict.fromkeys(f"*{row['note']}.*" for row in rows if row["note"])
+    return "\n\n".join([table([*heads, "p (sign flips)", "p (Holm)"], body), *notes])
+
+
+def _incomplete(rows: Sequence[Mapping[str, str]]) -> str:
+    return "\n".join(f"- {row['key']}: {row['state']}: {row['reason']}" for row in rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; all but the first column are right-aligned."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    lines = [heads, rule, *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "/") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def show(value: object, *, sign: bool = False) -> str:
+    """Return a number with three decimals; a dash where it is undefined."""
+    real = number(value)
+    if math.isnan(real):
+        return "-"
+    return f"{real:+.3f}" if sign else f"{real:.3f}"

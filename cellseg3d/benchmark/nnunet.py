@@ -1,0 +1,170 @@
+"""nnU-Net v2 as an opponent: its files written, its Python found, its runs started."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from cellseg3d.benchmark import nnunet_driver
+from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.outcome import (
+    PREDICTED,
+    TRAINED,
+    NotAvailable,
+    Predicted,
+    Trained,
+    read_facts,
+)
+from cellseg3d.benchmark.process import Cost, run_process
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.data.cases import Case
+from cellseg3d.data.labels import IGNORE, class_labels
+from cellseg3d.data.volumes import read_case_label
+from cellseg3d.io.registry import read_volume
+
+LOG = "log.txt"
+COMMAND = "nnUNetv2_train"
+
+
+def find_python(given: Path | None) -> Path:
+    """Return a Python that has nnU-Net v2.
+
+    Parameters
+    ----------
+    given : Path or None
+        What the user named; else the Python beside ``nnUNetv2_train`` on the path,
+        else this one.
+
+    Raises
+    ------
+    NotAvailable
+        If there is none.
+    """
+    if given is not None:
+        if not given.exists():
+            raise NotAvailable(f"--nnunet-python {given}: does not exist")
+        return given
+    command = shutil.which(COMMAND)
+    if command is not None:
+        beside = Path(command).resolve().parent / "python"
+        if beside.exists():
+            return beside
+    if find_spec("nnunetv2") is not None:
+        return Path(sys.executable)
+    message = (
+        f"nnU-Net is not here ({COMMAND} is not on the path); install nnunetv2 and "
+        "name its interpreter with --nnunet-python"
+    )
+    raise NotAvailable(message)
+
+
+def train_nnunet(
+    python: Path,
+    configuration: str,
+    fold: Fold,
+    folder: Path,
+    *,
+    budget: tuple[int, float],
+) -> Trained:
+    """Plan, preprocess and train; preprocessing costs no training time.
+
+    Parameters
+    ----------
+    python : Path
+        An interpreter that has ``nnunetv2``.
+    configuration : str
+        ``"2d"`` or ``"3d_fullres"``.
+    fold : Fold
+    folder : Path
+        Of the job.
+    budget : tuple
+        Seed and minutes.
+
+    Raises
+    ------
+    CellSegError
+        If nnU-Net fails.
+    """
+    seed, minutes = budget
+    write_raw(fold, folder)
+    _drive(python, folder, ["prepare", "--configuration", configuration])
+    words = ["train", "--configuration", configuration]
+    words += ["--minutes", str(minutes), "--seed", str(seed)]
+    cost = _drive(python, folder, words)
+    facts = read_facts(folder / TRAINED)
+    notes = list(facts["warnings"])
+    if any(_spacing(case) is None for case in fold.training):
+        notes.append("nnU-Net was told isotropic voxels: the voxel size is unknown")
+    return Trained(
+        cost, facts["steps"], facts["parameters"], tuple(notes), facts["versions"]
+    )
+
+
+def predict_nnunet(
+    python: Path, configuration: str, fold: Fold, folder: Path
+) -> Predicted:
+    """Predict the held-out cases with nnU-Net's own settings, mirroring included."""
+    cost = _drive(python, folder, ["predict", "--configuration", configuration])
+    done = read_facts(folder / PREDICTED)["volumes"]
+    names = {case_id(number): case.name for number, case in enumerate(fold.tests)}
+    labels = {names[found]: facts["labels"] for found, facts in done.items()}
+    return Predicted(cost, labels, sum(facts["elapsed_s"] for facts in done.values()))
+
+
+def write_raw(fold: Fold, folder: Path) -> None:
+    """Write the training cases as nnU-Net reads them, and the held-out images."""
+    raw = folder / "raw" / nnunet_driver.DATASET
+    images, labels, held = raw / "imagesTr", raw / "labelsTr", folder / "held_out"
+    for place in (images, labels, held):
+        place.mkdir(parents=True, exist_ok=True)
+    names = {name: index for index, name in enumerate(fold.datalist.classes)}
+    names["background"] = names.pop(fold.datalist.classes[0])
+    ignored = False
+    for number, case in enumerate(fold.training):
+        truth = read_case_label(case, fold.datalist)
+        classes = class_labels(truth.read(), fold.datalist, truth.name)
+        ignored |= bool((classes == IGNORE).any())
+        # nnU-Net wants its "ignore" to be the value after the last class.
+        values = np.where(classes == IGNORE, len(fold.datalist.classes), classes)
+        _write(labels, case_id(number), values.astype(np.uint8), _spacing(case), "")
+        image = read_volume(case.image).read()
+        _write(images, case_id(number), image, _spacing(case), "_0000")
+    for number, case in enumerate(fold.tests):
+        image = read_volume(case.image).read()
+        _write(held, case_id(number), image, _spacing(case), "_0000")
+    description = {
+        "channel_names": {"0": "microscopy"},
+        "labels": names | ({"ignore": len(names)} if ignored else {}),
+        "numTraining": len(fold.training),
+        "file_ending": ".tif",
+    }
+    (raw / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+def case_id(number: int) -> str:
+    """Return the name of a case in nnU-Net's folders."""
+    return f"case{number:03d}"
+
+
+def _write(
+    folder: Path, name: str, array: np.ndarray, spacing: Spacing | None, channel: str
+) -> None:
+    tifffile.imwrite(folder / f"{name}{channel}.tif", array, compression="zlib")
+    zyx = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
+    text = json.dumps({"spacing": list(zyx)})
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def _spacing(case: Case) -> Spacing | None:
+    return case.spacing or read_volume(case.image).spacing
+
+
+def _drive(python: Path, folder: Path, words: Sequence[str]) -> Cost:
+    script = str(Path(nnunet_driver.__file__).resolve())
+    place = ["--work", str(folder.resolve())]
+    return run_process([str(python), script, *words, *place], folder / LOG)

@@ -1,0 +1,125 @@
+"""nnU-Net v2 within a budget; runs under any Python that has `nnunetv2`.
+
+    python nnunet_driver.py train --work W --configuration 2d --minutes 5 --seed 0
+    python nnunet_driver.py predict --work W --configuration 2d
+
+Imports nothing of cellseg3d, so that nnU-Net may live in an environment of its own.
+Its plans, preprocessing, augmentation, network, loss, optimiser and prediction are
+untouched; the training ends by the clock instead of after 1000 epochs, its
+polynomial learning rate follows the clock, and no time goes into validation.
+"""
+
+import argparse
+import json
+import os
+import random
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+DATASET = "Dataset001_fold"
+PLANS = "nnUNetPlans"
+
+
+def main() -> None:
+    """Run one verb."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verb", choices=("prepare", "train", "predict"))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--configuration", required=True)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for name in ("raw", "preprocessed", "results"):
+        folder = options.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ[f"nnUNet_{name}"] = str(folder)
+    {"prepare": prepare, "train": train, "predict": predict}[options.verb](options)
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Extract the fingerprint, plan, and preprocess for one configuration."""
+    from nnunetv2.experiment_planning import (  # type: ignore[import-not-found]  # noqa: PLC0415
+        plan_and_preprocess_api as api,
+    )
+
+    api.extract_fingerprints([1], num_processes=1, check_dataset_integrity=True)
+    api.plan_experiments([1])
+    plans = json.loads(
+        (options.work / "preprocessed" / DATASET / f"{PLANS}.json").read_text()
+    )
+    if options.configuration not in plans["configurations"]:
+        known = ", ".join(plans["configurations"])
+        message = f"nnU-Net plans no {options.configuration!r} for this data: {known}"
+        raise SystemExit(message)
+    api.preprocess([1], configurations=[options.configuration], num_processes=[1])
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train on every case until the time is up."""
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+    from nnunetv2.run.run_training import get_trainer_from_args  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    random.seed(options.seed)
+    np.random.seed(options.seed)  # noqa: NPY002 - nnU-Net draws from this one
+    torch.manual_seed(options.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = get_trainer_from_args(
+        DATASET, options.configuration, "all", device=device
+    )
+    trainer.on_train_start()
+    steps = spend(trainer, 60 * options.minutes)
+    trainer.on_train_end()
+    facts = {
+        "steps": steps,
+        "parameters": sum(each.numel() for each in trainer.network.parameters()),
+        "patch": list(trainer.configuration_manager.patch_size),
+        "batch": int(trainer.batch_size),
+        "versions": {"nnunetv2": version("nnunetv2"), "torch": torch.__version__},
+        "warnings": [],
+    }
+    (options.work / "trained.json").write_text(json.dumps(facts))
+
+
+def spend(trainer: Any, budget_s: float) -> int:  # noqa: ANN401 - nnU-Net's, untyped
+    """Take training steps until the budget is spent; return how many."""
+    trainer.network.train()
+    begun, steps = time.monotonic(), 0
+    while (share := (time.monotonic() - begun) / budget_s) < 1:
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = trainer.initial_lr * (1 - share) ** 0.9
+        trainer.train_step(next(trainer.dataloader_train))
+        steps += 1
+    return steps
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Predict everything in ``held_out`` as nnU-Net does unless told otherwise."""
+    import torch  # noqa: PLC0415
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    predictor = nnUNetPredictor(
+        device=device, perform_everything_on_device=device.type == "cuda"
+    )
+    trained = f"nnUNetTrainer__{PLANS}__{options.configuration}"
+    folder = options.work / "results" / DATASET / trained
+    predictor.initialize_from_trained_model_folder(str(folder), use_folds=("all",))
+    out = options.work / "predictions"
+    out.mkdir(exist_ok=True)
+    done = {}
+    for image in sorted((options.work / "held_out").glob("*_0000.tif")):
+        name = image.name.removesuffix("_0000.tif")
+        begun = time.monotonic()
+        predictor.predict_from_files_sequential([[str(image)]], [str(out / name)])
+        done[name] = {
+            "labels": str(out / f"{name}.tif"),
+            "elapsed_s": time.monotonic() - begun,
+        }
+    (options.work / "predicted.json").write_text(json.dumps({"volumes": done}))
+
+
+if __name__ == "__main__":
+    main()

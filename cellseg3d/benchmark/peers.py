@@ -1,0 +1,85 @@
+"""Other tools under the same budget, on the same folds, scored by the same code."""
+
+import sys
+from pathlib import Path
+
+from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.nnunet import find_python, predict_nnunet, train_nnunet
+from cellseg3d.benchmark.outcome import (
+    PREDICTED,
+    TRAINED,
+    Predicted,
+    Trained,
+    read_facts,
+)
+from cellseg3d.benchmark.process import run_process
+
+LOG = "log.txt"
+STOCK = "cellseg3d.benchmark.stock_monai"
+
+
+def train_peer(
+    peer: str,
+    fold: Fold,
+    folder: Path,
+    *,
+    budget: tuple[int, float],
+    python: Path | None,
+) -> Trained:
+    """Train another tool on all but the held-out cases of a fold.
+
+    Parameters
+    ----------
+    peer : str
+        Tool and configuration, such as ``"monai-2d"`` or ``"nnunet-3d_fullres"``.
+    fold : Fold
+    folder : Path
+        Of the job.
+    budget : tuple
+        Seed and minutes.
+    python : Path or None
+        An interpreter that has nnU-Net.
+
+    Raises
+    ------
+    NotAvailable
+        If the tool is not installed.
+    CellSegError
+        If it fails.
+    """
+    tool, _, configuration = peer.partition("-")
+    if tool == "nnunet":
+        found = find_python(python)
+        return train_nnunet(found, configuration, fold, folder, budget=budget)
+    seed, minutes = budget
+    words = [*_stock("train", configuration, fold, folder), "--seed", str(seed)]
+    cost = run_process([*words, "--minutes", str(minutes)], folder / LOG)
+    facts = read_facts(folder / TRAINED)
+    return Trained(
+        cost,
+        facts["steps"],
+        facts["parameters"],
+        tuple(facts["warnings"]),
+        facts["versions"],
+    )
+
+
+def predict_peer(
+    peer: str, fold: Fold, folder: Path, *, python: Path | None
+) -> Predicted:
+    """Predict the held-out cases with what `train_peer` trained."""
+    tool, _, configuration = peer.partition("-")
+    if tool == "nnunet":
+        return predict_nnunet(find_python(python), configuration, fold, folder)
+    cost = run_process(_stock("predict", configuration, fold, folder), folder / LOG)
+    done = read_facts(folder / PREDICTED)["volumes"]
+    return Predicted(
+        cost,
+        {name: facts["labels"] for name, facts in done.items()},
+        sum(facts["elapsed_s"] for facts in done.values()),
+    )
+
+
+def _stock(verb: str, kind: str, fold: Fold, folder: Path) -> list[str]:
+    words = [sys.executable, "-m", STOCK, verb, "--kind", kind]
+    return [*words, "--fold", str(fold.path), "--out", str(folder)]

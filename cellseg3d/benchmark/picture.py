@@ -1,0 +1,139 @@
+"""The Pareto picture: quality against time and memory."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import EnvironmentFault
+
+# Okabe and Ito's colours, told apart with any colour vision; shapes say it again.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*Xph<>"
+PANELS = (
+    ("training", "elapsed_s", "training, s"),
+    ("prediction", "volumes_s", "prediction of the held-out volumes, s"),
+    ("memory", "peak_gib", "peak memory, GiB"),
+)
+Point = tuple[float, float]
+
+
+def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
+    """Draw quality against cost, a row for each data set; PNG or SVG by suffix.
+
+    Bars are 95 % bootstrap intervals where n allows one; small dots are volumes. The
+    grey line joins the methods that no other beats in both quality and cost.
+
+    Raises
+    ------
+    EnvironmentFault
+        If matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        message = 'the picture needs matplotlib; pip install "cellseg3d[report]"'
+        raise EnvironmentFault(message) from error
+    shown = {n: f for n, f in summary["datasets"].items() if f["methods"]}
+    names = list(dict.fromkeys(m for f in shown.values() for m in f["methods"]))
+    figure = Figure(figsize=(12, 3.4 * max(1, len(shown)) + 1.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(max(1, len(shown)), len(PANELS), squeeze=False)
+    for row, (dataset, facts) in zip(axes, shown.items(), strict=False):
+        for panel, axis in zip(PANELS, row, strict=True):
+            _draw(axis, facts["methods"], panel, names)
+        row[0].set_ylabel(f"Dice of {facts['target']}")
+        row[0].set_title(dataset, loc="left", fontweight="bold")
+    handles, labels = _legend(axes)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(5, len(labels) or 1)
+    )
+    file_format = path.suffix.lstrip(".") or "png"
+    atomic_write(path, lambda new: figure.savefig(new, dpi=150, format=file_format))
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats: none is as cheap and better.
+
+    Parameters
+    ----------
+    points : sequence of (cost, quality)
+        Those with a NaN are left out.
+
+    Returns
+    -------
+    list of (cost, quality)
+        From the cheapest to the dearest; quality rises.
+    """
+    front: list[Point] = []
+    finite = [p for p in points if all(math.isfinite(value) for value in p)]
+    for cost, quality in sorted(finite, key=lambda p: (p[0], -p[1])):
+        if not front or quality > front[-1][1]:
+            front.append((cost, quality))
+    return front
+
+
+def cost_of(facts: Mapping[str, Any], stage: str, name: str) -> float:
+    """Return one cost of a method; memory is the larger of training and prediction."""
+    if stage == "memory":
+        return max(float(facts[each][name]) for each in ("training", "prediction"))
+    return float(facts[stage][name])
+
+
+def _draw(
+    axis: Any,  # noqa: ANN401 - matplotlib has no types here
+    methods: Mapping[str, Any],
+    panel: tuple[str, str, str],
+    names: Sequence[str],
+) -> None:
+    stage, cost_name, label = panel
+    points = []
+    for method, facts in methods.items():
+        cost = cost_of(facts, stage, cost_name)
+        dice = facts["scores"]["dice"]
+        look = names.index(method)
+        colour = COLOURS[look % len(COLOURS)]
+        values = list(facts["units"]["dice"].values())
+        axis.plot([cost] * len(values), values, ".", color=colour, alpha=0.35, ms=4)
+        if all(math.isfinite(dice[end]) for end in ("low", "high")):
+            axis.vlines(cost, dice["low"], dice["high"], color=colour, lw=1.4)
+        axis.plot(
+            cost,
+            dice["mean"],
+            MARKERS[look % len(MARKERS)],
+            color=colour,
+            ms=9,
+            mec="white",
+            mew=0.8,
+            label=f"{method} (n = {dice['n']})",
+        )
+        points.append((cost, float(dice["mean"])))
+    front = pareto_front(points)
+    axis.step(*zip(*front, strict=True), where="post", color="0.6", lw=1, zorder=0)
+    axis.set_xscale("log")
+    _ticks(axis)
+    axis.set_xlabel(label)
+    axis.grid(visible=True, alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _ticks(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
+    """Write plain numbers on a logarithmic axis, few enough to read."""
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
+
+    low, high = axis.get_xlim()
+    subs = (1, 2, 5) if high / low < 100 else (1,)
+    axis.xaxis.set_major_locator(LogLocator(subs=subs))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axes: Any) -> tuple[list[Any], list[str]]:  # noqa: ANN401
+    """Return each method once, without its n, which differs by data set."""
+    found: dict[str, Any] = {}
+    for axis in axes.ravel():
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label.rsplit(" (n", 1)[0], handle)
+    return list(found.values()), list(found)

@@ -1,0 +1,137 @@
+"""One small JSON for each cell of the matrix: all that tables and pictures need."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cellseg3d.benchmark.study import Job, Study
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.data.score_report import plain_numbers
+
+State = Literal["done", "failed", "skipped"]
+RECORDS = "records"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one method reached on one fold of a data set with one seed.
+
+    Parameters
+    ----------
+    key, study, dataset, target, method : str
+        Who it is; `target` is the class that the scores are of.
+    fold, seed : int
+    recipe : dict
+        All that decides the result: settings of the method, what is held out, minutes.
+    state : {"done", "failed", "skipped"}
+    reason : str
+        Why it failed or was skipped, in one line.
+    volumes : dict
+        Test volume to ``unit`` (its specimen, or itself) and ``scores``: ``dice``,
+        ``jaccard``, ``precision``, ``recall``, ``mean_dice`` (over all classes),
+        ``object_f1``, ``hd95_um``, ``assd_um``; None is undefined, ``"inf"`` a miss.
+    training, prediction : dict
+        ``elapsed_s``, ``cpu_s``, ``peak_gib``; ``steps`` of the training; of the
+        prediction also ``volumes_s``, the time without loading the program.
+    parameters : int
+        Of all networks that are used.
+    warnings : list of str
+        What every table has to repeat.
+    versions, machine : dict
+    commit : str or None
+    """
+
+    key: str
+    study: str
+    dataset: str
+    target: str
+    method: str
+    fold: int
+    seed: int
+    recipe: dict[str, Any]
+    state: State
+    reason: str = ""
+    volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    training: dict[str, float] = field(default_factory=dict)
+    prediction: dict[str, float] = field(default_factory=dict)
+    parameters: int = 0
+    warnings: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    commit: str | None = None
+    format: int = FORMAT
+
+    def score(self, volume: str, name: str) -> float:
+        """Return a score of a volume; NaN where it is undefined or was not measured."""
+        return number(self.volumes[volume]["scores"].get(name))
+
+
+def recipe_of(job: Job, study: Study) -> dict[str, Any]:
+    """Return all that decides the result of a job, as JSON holds it."""
+    values = {
+        "method": job.method.recipe(),
+        "uses": [study.method(name).recipe() for name in job.method.of],
+        "data": job.dataset.recipe(job.fold),
+        "minutes": study.minutes,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(plain_numbers(values)))
+    return plain
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no record.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Record(**values)
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        message = f"{path}: is no record of a benchmark ({error}); take it away"
+        raise ConfigError(message) from error
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Return every record below a benchmark's folder, in the order of their names.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or one cannot be read.
+    """
+    paths = sorted((folder / RECORDS).glob("*.json"))
+    if not paths:
+        message = f"{folder / RECORDS}: holds no record; run the benchmark first"
+        raise ConfigError(message)
+    return [read_record(path) for path in paths]
+
+
+def write_record(record: Record, folder: Path) -> Path:
+    """Write a record below a benchmark's folder; a reader sees all of it or nothing."""
+    path = folder / RECORDS / f"{record.key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(asdict(record), path)
+    return path
+
+
+def write_json(values: Mapping[str, Any], path: Path) -> None:
+    """Write plain JSON atomically, undefined numbers as null."""
+    text = json.dumps(plain_numbers(values), indent=1, allow_nan=False) + "\n"
+
+    def write(new: Path) -> None:
+        new.write_text(text, encoding="utf-8")
+
+    atomic_write(path, write)
+
+
+def number(value: object) -> float:
+    """Return a number as JSON holds it: None is NaN, ``"inf"`` is infinite."""
+    return math.nan if value is None else float(str(value))

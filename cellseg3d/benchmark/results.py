@@ -1,0 +1,55 @@
+"""Write tables and picture of a study from its records alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.benchmark.markdown import markdown
+from cellseg3d.benchmark.picture import draw_pareto
+from cellseg3d.benchmark.record import Record, read_records, write_json
+from cellseg3d.benchmark.study import Study
+from cellseg3d.benchmark.summary import summarise_study
+from cellseg3d.core.atomic import atomic_write
+
+TABLE = "benchmark.md"
+VALUES = "benchmark.json"
+PICTURE = "pareto.png"
+
+
+def write_results(study: Study, folder: Path) -> dict[str, Any]:
+    """Write ``benchmark.md``, ``benchmark.json`` and ``pareto.png`` into a folder.
+
+    Neither volumes nor networks are needed: the records hold all of it.
+
+    Returns
+    -------
+    dict
+        What ``benchmark.json`` holds.
+
+    Raises
+    ------
+    ConfigError
+        If there are no records.
+    EnvironmentFault
+        If matplotlib is missing.
+    """
+    records = _of_study(read_records(folder), study)
+    methods = [method.name for method in study.methods]
+    summary = summarise_study(records, methods, study.reference.name)
+    values = {"study": study.name, "question": study.question, **summary}
+    write_json(values, folder / VALUES)
+    text = markdown(study.name, study.question, summary)
+
+    def write(new: Path) -> None:
+        new.write_text(text, encoding="utf-8")
+
+    atomic_write(folder / TABLE, write)
+    draw_pareto(summary, folder / PICTURE)
+    return values
+
+
+def _of_study(records: Sequence[Record], study: Study) -> list[Record]:
+    """Return the records of what the study still asks for, in its order."""
+    keys = {job.key: number for number, job in enumerate(study.jobs())}
+    mine = [record for record in records if record.key in keys]
+    return sorted(mine, key=lambda record: keys[record.key])

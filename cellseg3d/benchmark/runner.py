@@ -1,0 +1,263 @@
+"""Work through the matrix: train, predict, score and record each cell once."""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.benchmark.bundles import MODEL, predict_bundles, train_bundle
+from cellseg3d.benchmark.dataset import Dataset, Fold, write_fold
+from cellseg3d.benchmark.outcome import NotAvailable, Predicted, Trained
+from cellseg3d.benchmark.peers import predict_peer, train_peer
+from cellseg3d.benchmark.record import (
+    RECORDS,
+    Record,
+    read_record,
+    recipe_of,
+    write_record,
+)
+from cellseg3d.benchmark.scores import score_case
+from cellseg3d.benchmark.study import Job, Study
+from cellseg3d.core.errors import CellSegError, ConfigError
+from cellseg3d.engines.run_record import git_commit, machine, versions
+
+logger = logging.getLogger(__name__)
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A study and the folder in which it runs.
+
+    Parameters
+    ----------
+    study : Study
+    folder : Path
+        Gets ``records``, ``runs`` (models, labels, logs), ``folds`` and ``data``.
+    nnunet_python : Path or None
+        An interpreter that has nnU-Net v2.
+    """
+
+    study: Study
+    folder: Path
+    nnunet_python: Path | None = None
+    _folds: dict[tuple[str, int], Fold] = field(default_factory=dict)
+
+    def record_path(self, key: str) -> Path:
+        """Return where the record of a job lies or will lie."""
+        return self.folder / RECORDS / f"{key}.json"
+
+    def run_folder(self, key: str) -> Path:
+        """Return where a job trains and predicts."""
+        return self.folder / RUNS / key
+
+    def fold(self, dataset: Dataset, number: int) -> Fold:
+        """Return a fold, written on first use."""
+        found = self._folds.get((dataset.name, number))
+        if found is None:
+            datalist = dataset.open(self.folder / "data")
+            found = write_fold(dataset, datalist, number, self.folder / "folds")
+            self._folds[dataset.name, number] = found
+        return found
+
+
+def pending(bench: Bench, only: Sequence[str] = ()) -> tuple[list[Job], int]:
+    """Return the jobs that have no finished record, and how many have one.
+
+    Parameters
+    ----------
+    bench : Bench
+    only : sequence of str
+        Keys, parts of keys, or patterns with ``*``; all jobs when empty.
+
+    Raises
+    ------
+    ConfigError
+        If nothing fits `only`, or a record was made with other settings.
+    """
+    jobs = list(bench.study.jobs())
+    chosen = [job for job in jobs if not only or _fits(job.key, only)]
+    if not chosen:
+        message = f"--only {' '.join(only)}: fits no cell, such as {jobs[0].key}"
+        raise ConfigError(message)
+    todo = [job for job in chosen if not _is_done(bench, job)]
+    return todo, len(chosen) - len(todo)
+
+
+def run_jobs(
+    bench: Bench,
+    jobs: Sequence[Job],
+    before: Callable[[Job], None] | None = None,
+    after: Callable[[Job, Record], None] | None = None,
+) -> list[Record]:
+    """Run jobs one after another; a failure is recorded and the next one begins.
+
+    Parameters
+    ----------
+    bench : Bench
+    jobs : sequence of Job
+    before, after : callable, optional
+        Told when a job begins, and its record when it ends.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The job in hand leaves no record; the ones before stand.
+    """
+    records = []
+    for job in jobs:
+        if before is not None:
+            before(job)
+        record = run_job(bench, job)
+        write_record(record, bench.folder)
+        records.append(record)
+        if after is not None:
+            after(job, record)
+    return records
+
+
+def run_job(bench: Bench, job: Job) -> Record:
+    """Train, predict and score one cell; what goes wrong goes into its record."""
+    folder = bench.run_folder(job.key)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        return _measured(bench, job, folder)
+    except NotAvailable as error:
+        return _record(bench, job, state="skipped", reason=str(error))
+    except (CellSegError, OSError) as error:
+        logger.warning("%s failed: %s", job.key, error)
+        return _record(bench, job, state="failed", reason=str(error))
+
+
+def _measured(bench: Bench, job: Job, folder: Path) -> Record:
+    """Return the record of a cell that worked."""
+    fold = bench.fold(job.dataset, job.fold)
+    trained = _trained(bench, job, fold, folder)
+    predicted = _predicted(bench, job, fold, folder)
+    volumes = {
+        case.name: {
+            "unit": fold.unit_of(case),
+            "scores": score_case(
+                predicted.labels[case.name],
+                case,
+                fold,
+                job.dataset.target,
+                objects=job.dataset.objects,
+            ),
+        }
+        for case in fold.tests
+    }
+    prediction = predicted.cost.as_dict()
+    prediction["volumes_s"] = round(predicted.volumes_s, 3)
+    return _record(
+        bench,
+        job,
+        state="done",
+        volumes=volumes,
+        prediction=prediction,
+        warnings=list(dict.fromkeys((*fold.warnings, *trained.pop("warnings")))),
+        versions={**versions(), **trained.pop("versions")},
+        **trained,
+    )
+
+
+def _trained(bench: Bench, job: Job, fold: Fold, folder: Path) -> dict[str, Any]:
+    """Train, or add up what the methods cost whose networks are used."""
+    if job.method.of:
+        return _borrowed(bench, job)
+    budget = (job.seed, bench.study.minutes)
+    if job.method.kind == "peer":
+        python = bench.nnunet_python
+        peer = job.method.peer
+        result = train_peer(peer, fold, folder, budget=budget, python=python)
+    else:
+        result = train_bundle(job.method, fold, *budget, folder)
+    return _facts(result)
+
+
+def _facts(result: Trained) -> dict[str, Any]:
+    return {
+        "training": {**result.cost.as_dict(), "steps": result.steps},
+        "parameters": result.parameters,
+        "warnings": list(result.warnings),
+        "versions": result.versions,
+    }
+
+
+def _borrowed(bench: Bench, job: Job) -> dict[str, Any]:
+    """Return the training cost of the networks that a job uses, added up."""
+    used = []
+    for name in job.method.of:
+        key = job.key_of(name)
+        path = bench.record_path(key)
+        record = read_record(path) if path.exists() else None
+        if record is None or record.state != "done":
+            state = "was not run" if record is None else record.state
+            raise CellSegError(f"{key}: {state}, and {job.method.name!r} needs it")
+        if not (bench.run_folder(key) / MODEL).exists():
+            message = f"{bench.run_folder(key)}: its network is gone; delete {path}"
+            raise CellSegError(f"{message} and run again")
+        used.append(record)
+    training = {
+        name: sum(record.training[name] for record in used)
+        for name in ("elapsed_s", "cpu_s", "steps")
+    }
+    return {
+        "training": {
+            **training,
+            "peak_gib": max(record.training["peak_gib"] for record in used),
+        },
+        "parameters": sum(record.parameters for record in used),
+        "warnings": [warning for record in used for warning in record.warnings],
+        "versions": {},
+    }
+
+
+def _predicted(bench: Bench, job: Job, fold: Fold, folder: Path) -> Predicted:
+    method = job.method
+    if method.kind == "peer":
+        return predict_peer(method.peer, fold, folder, python=bench.nnunet_python)
+    names = method.of or (method.name,)
+    runs = [bench.run_folder(job.key_of(name)) / MODEL for name in names]
+    return predict_bundles(method, runs, fold, folder)
+
+
+def _record(bench: Bench, job: Job, **facts: Any) -> Record:  # noqa: ANN401
+    return Record(
+        key=job.key,
+        study=bench.study.name,
+        dataset=job.dataset.name,
+        target=job.dataset.target,
+        method=job.method.name,
+        fold=job.fold,
+        seed=job.seed,
+        recipe=recipe_of(job, bench.study),
+        machine=machine(),
+        commit=git_commit(),
+        **{"versions": versions(), **facts},
+    )
+
+
+def _is_done(bench: Bench, job: Job) -> bool:
+    """Return whether a job has a finished record, made with the same settings."""
+    path = bench.record_path(job.key)
+    if not path.exists():
+        return False
+    record = read_record(path)
+    wanted = recipe_of(job, bench.study)
+    if record.state == "done" and record.recipe != wanted:
+        changed = [key for key in wanted if record.recipe.get(key) != wanted[key]]
+        message = (
+            f"{path}: was made with another {' and '.join(changed)} than the study now "
+            "says; choose another --out, or delete it"
+        )
+        raise ConfigError(message)
+    return record.state == "done"
+
+
+def _fits(key: str, only: Sequence[str]) -> bool:
+    return any(fnmatch(key, pattern) or pattern in key for pattern in only)

@@ -1,0 +1,85 @@
+"""Score the labels of every method with the same code."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.core.volume import Volume
+from cellseg3d.data.cases import Case
+from cellseg3d.data.labels import class_labels
+from cellseg3d.data.score_volume import FOREGROUND, ScoreOptions, score_volume
+from cellseg3d.data.scoring import open_labels
+from cellseg3d.data.volumes import read_case_label
+from cellseg3d.metrics.objects import label_components
+
+VOXEL = ("dice", "jaccard", "precision", "recall")
+SURFACE = ("hd95_um", "assd_um")
+OBJECT = ("object_f1", "n_true", "n_predicted")
+
+
+def score_case(
+    labels: str, case: Case, fold: Fold, target: str, *, objects: bool = True
+) -> dict[str, float]:
+    """Score predicted labels of one case against its truth.
+
+    Parameters
+    ----------
+    labels : str
+        File of predicted class indices, on the grid of the case.
+    case : Case
+    fold : Fold
+    target : str
+        The class that all scores but ``mean_dice`` are of.
+    objects : bool
+        Score objects too: connected components of the target against the ids of the
+        truth where it has ids, else against the truth's components.
+
+    Returns
+    -------
+    dict
+        Scores by name, NaN where undefined; surface distances in um are left out
+        where no voxel size is known.
+
+    Raises
+    ------
+    InputError
+        If the prediction does not fit the truth.
+    """
+    datalist = fold.datalist
+    raw = read_case_label(case, datalist)
+    spacing = case.spacing or raw.spacing
+    truth = raw.with_array(class_labels(raw.read(), datalist, raw.name))
+    ids = datalist.labels != "classes"
+    options = ScoreOptions(
+        classes=datalist.classes,
+        components=objects and not ids,
+        surface=spacing is not None,
+        spacing=spacing,
+    )
+    prediction = open_labels(labels)
+    if prediction.spacing is None and spacing is not None:
+        prediction = replace(prediction, spacing=spacing)
+    found = score_volume(prediction, truth, options, case.annotated)
+    mine: dict[str, Any] = {**found.classes[target], **found.objects.get(target, {})}
+    if objects and ids:
+        mine |= _id_scores(prediction, raw, datalist.classes.index(target), options)
+    wanted = [*VOXEL, *SURFACE, *OBJECT]
+    scores = {name: float(mine[name]) for name in wanted if name in mine}
+    return {**scores, "mean_dice": _mean_dice(found.classes)}
+
+
+def _id_scores(
+    prediction: Volume, truth: Volume, target: int, options: ScoreOptions
+) -> dict[str, Any]:
+    """Return the object scores of connected components against true ids."""
+    pieces = prediction.with_array(label_components(prediction.read() == target))
+    asked = ScoreOptions(ids=True, spacing=options.spacing)
+    return score_volume(pieces, truth, asked).objects[FOREGROUND]
+
+
+def _mean_dice(classes: dict[str, dict[str, float | int]]) -> float:
+    """Return the mean Dice over the named classes that are defined."""
+    each = [float(v["dice"]) for name, v in classes.items() if name != FOREGROUND]
+    defined = [value for value in each if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan

@@ -1,0 +1,204 @@
+"""From records to means, intervals and paired comparisons; nothing else is read."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellseg3d.benchmark.record import Record
+from cellseg3d.metrics.comparison import compare_paired, holm
+from cellseg3d.metrics.overlap import mean_defined
+from cellseg3d.metrics.statistics import Summary, summarise
+
+SCORES = ("dice", "jaccard", "object_f1", "hd95_um", "assd_um", "mean_dice")
+POOLED = "all data sets"
+Units = dict[str, float]
+
+
+def summarise_study(
+    records: Sequence[Record], methods: Sequence[str], reference: str
+) -> dict[str, Any]:
+    """Return everything that tables and pictures show, as plain values.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    methods : sequence of str
+        In the order in which tables list them.
+    reference : str
+        The method that the others are compared with.
+
+    Returns
+    -------
+    dict
+        ``datasets`` {name: {``target``, ``methods`` {method: scores, costs, units},
+        ``comparison`` [rows], ``warnings``}}, ``pooled`` [rows over the units of all
+        data sets], ``incomplete`` [records that failed or were skipped], ``budget``.
+    """
+    names = list(dict.fromkeys(record.dataset for record in records))
+    done = [record for record in records if record.state == "done"]
+    datasets = {name: _dataset(name, done, methods, reference) for name in names}
+    return {
+        "datasets": datasets,
+        "pooled": _pooled(datasets, methods, reference) if len(names) > 1 else [],
+        "reference": reference,
+        "incomplete": [
+            {"key": r.key, "state": r.state, "reason": r.reason}
+            for r in records
+            if r.state != "done"
+        ],
+        "minutes": sorted({float(record.recipe["minutes"]) for record in records}),
+        "seeds": sorted({record.seed for record in records}),
+        "machines": _machines(done),
+        "versions": _versions(done),
+    }
+
+
+def unit_scores(records: Sequence[Record], score: str) -> Units:
+    """Return a score for each unit: seeds averaged first, then volumes of a unit.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of one method on one data set.
+    score : str
+
+    Returns
+    -------
+    dict
+        Unit to mean; NaN where it is defined for no seed.
+    """
+    by_volume: dict[str, list[float]] = {}
+    unit_of: dict[str, str] = {}
+    for record in records:
+        for volume, facts in record.volumes.items():
+            by_volume.setdefault(volume, []).append(record.score(volume, score))
+            unit_of[volume] = str(facts["unit"])
+    by_unit: dict[str, list[float]] = {}
+    for volume, values in by_volume.items():
+        by_unit.setdefault(unit_of[volume], []).append(mean_defined(values)[0])
+    return {unit: mean_defined(values)[0] for unit, values in by_unit.items()}
+
+
+def _dataset(
+    name: str, done: Sequence[Record], methods: Sequence[str], reference: str
+) -> dict[str, Any]:
+    mine = [record for record in done if record.dataset == name]
+    found = {
+        method: _method([record for record in mine if record.method == method])
+        for method in methods
+        if any(record.method == method for record in mine)
+    }
+    units = {method: facts["units"]["dice"] for method, facts in found.items()}
+    return {
+        "target": mine[0].target if mine else "",
+        "methods": found,
+        "comparison": compare(units, reference),
+        "warnings": list(dict.fromkeys(w for r in mine for w in r.warnings)),
+    }
+
+
+def _method(records: Sequence[Record]) -> dict[str, Any]:
+    """Return scores and costs of one method on one data set."""
+    units = {score: unit_scores(records, score) for score in SCORES}
+    return {
+        "units": units,
+        "scores": {score: _summary(values) for score, values in units.items()},
+        "sd_over_seeds": _seed_spread(records),
+        "seeds": sorted({record.seed for record in records}),
+        "runs": len(records),
+        "training": _costs(records, "training"),
+        "prediction": _costs(records, "prediction"),
+        "parameters": max(record.parameters for record in records),
+    }
+
+
+def _summary(values: Units) -> dict[str, Any]:
+    summary: Summary = summarise(list(values.values()))
+    return summary.as_dict()
+
+
+def _seed_spread(records: Sequence[Record]) -> float:
+    """Return how far the mean Dice moves from seed to seed (standard deviation)."""
+    means = [
+        mean_defined(list(unit_scores(same, "dice").values()))[0]
+        for seed in {record.seed for record in records}
+        if (same := [record for record in records if record.seed == seed])
+    ]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+
+
+def _costs(records: Sequence[Record], stage: str) -> dict[str, float]:
+    """Return the mean cost of a stage for one fold and seed; of memory the most."""
+    values = [getattr(record, stage) for record in records]
+    means = {
+        name: sum(float(each[name]) for each in values) / len(values)
+        for name in values[0]
+        if all(name in each for each in values)
+    }
+    return {**means, "peak_gib": max(float(each["peak_gib"]) for each in values)}
+
+
+def compare(units: Mapping[str, Units], reference: str) -> list[dict[str, Any]]:
+    """Compare every method with the reference on the units that both have.
+
+    Parameters
+    ----------
+    units : mapping
+        Method to its score for each unit.
+    reference : str
+
+    Returns
+    -------
+    list of dict
+        The fields of `PairedComparison`, ``method`` and ``p_holm``, corrected for the
+        number of methods; empty where the reference has no score.
+    """
+    base = units.get(reference)
+    if base is None:
+        return []
+    rows = []
+    for method, values in units.items():
+        if method == reference:
+            continue
+        both = [unit for unit in base if unit in values]
+        pair = compare_paired([values[u] for u in both], [base[u] for u in both])
+        rows.append({"method": method, **pair.as_dict()})
+    for row, p in zip(rows, holm([row["p_permutation"] for row in rows]), strict=True):
+        row["p_holm"] = p
+    return rows
+
+
+def _pooled(
+    datasets: Mapping[str, Any], methods: Sequence[str], reference: str
+) -> list[dict[str, Any]]:
+    """Compare over the units of all data sets, each unit one pair."""
+    units: dict[str, Units] = {}
+    for name, facts in datasets.items():
+        for method in methods:
+            if method in facts["methods"]:
+                mine = facts["methods"][method]["units"]["dice"]
+                into = units.setdefault(method, {})
+                into |= {f"{name}/{unit}": value for unit, value in mine.items()}
+    return compare(units, reference)
+
+
+def _machines(records: Sequence[Record]) -> list[str]:
+    return list(
+        dict.fromkeys(
+            f"{r.machine.get('system')}, {r.machine.get('threads')} threads, "
+            f"GPU: {r.machine.get('gpu') or 'none'}"
+            for r in records
+        )
+    )
+
+
+def _versions(records: Sequence[Record]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for record in records:
+        for name, version in record.versions.items():
+            listed = found.setdefault(name, [])
+            if version not in listed:
+                listed.append(version)
+    return found

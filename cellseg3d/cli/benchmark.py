@@ -1,0 +1,161 @@
+"""``cellseg3d benchmark``: 2D, 2.5D or 3D? An answer with intervals."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cellseg3d.benchmark.record import Record
+    from cellseg3d.benchmark.runner import Bench
+    from cellseg3d.benchmark.study import Job
+
+    _Bar = tuple[Callable[[Job], None], Callable[[Job, Record], None]]
+
+
+def command(
+    config: Annotated[
+        Path, typer.Argument(help="A study: data sets, methods, seeds, minutes (YAML).")
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="Folder for records, models, tables and picture.")
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="Only cells whose key holds this; patterns with * too."
+        ),
+    ] = None,
+    tables_only: Annotated[
+        bool,
+        typer.Option("--tables-only", help="Run nothing; tables from the records."),
+    ] = False,
+    nnunet_python: Annotated[
+        Path | None,
+        typer.Option(metavar="PYTHON", help="An interpreter that has nnunetv2."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON.")
+    ] = False,
+) -> None:
+    """Compare networks and tools under one budget, and say which wins where.
+
+    Every cell of {data set x method x fold x seed} becomes one small record; a cell
+    that has one is not run again, one that failed is. Tables, the comparison with the
+    reference and the Pareto picture are made of the records alone.
+    """
+    from cellseg3d.benchmark.results import (  # noqa: PLC0415
+        PICTURE,
+        TABLE,
+        VALUES,
+        write_results,
+    )
+    from cellseg3d.benchmark.runner import Bench  # noqa: PLC0415
+    from cellseg3d.benchmark.study import load_study  # noqa: PLC0415
+
+    study = load_study(config)
+    if not tables_only:
+        out.mkdir(parents=True, exist_ok=True)
+        _run(Bench(study, out, nnunet_python), only or [])
+    write_results(study, out)
+    if json:
+        print((out / VALUES).read_text(encoding="utf-8"), end="")
+        return
+    print((out / TABLE).read_text(encoding="utf-8"), end="")
+    print(f"\nwrote {out / TABLE}, {out / VALUES} and {out / PICTURE}", file=sys.stderr)
+
+
+def _run(bench: "Bench", only: Sequence[str]) -> None:
+    """Run what has no record yet, and show how far it is."""
+    from cellseg3d.benchmark.runner import pending, run_jobs  # noqa: PLC0415
+
+    jobs, done = pending(bench, only)
+    say = f"{len(jobs)} cells to run, {done} have a record"
+    print(f"{say}; about {_forecast(bench, jobs)} of training", file=sys.stderr)
+    with _progress(bench, jobs) as (before, after):
+        run_jobs(bench, jobs, before, after)
+
+
+def _forecast(bench: "Bench", jobs: "Sequence[Job]") -> str:
+    minutes = bench.study.minutes * sum(job.method.trains for job in jobs)
+    return f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.1f} min"
+
+
+@contextmanager
+def _progress(bench: "Bench", jobs: "Sequence[Job]") -> "Iterator[_Bar]":
+    """Show a bar on a terminal, a line for each cell elsewhere."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    clock = _Clock(bench, jobs)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("cells", total=len(jobs), left="")
+
+        def before(job: "Job") -> None:
+            bar.update(task, description=job.key, left=clock.left())
+
+        def after(job: "Job", record: "Record") -> None:
+            clock.finish(job)
+            bar.update(task, advance=1, left=clock.left())
+            console.print(
+                _line(job, record), markup=False, highlight=False, soft_wrap=True
+            )
+
+        yield before, after
+
+
+class _Clock:
+    """How long the rest takes, by what the cells so far took beyond their budget."""
+
+    def __init__(self, bench: "Bench", jobs: "Sequence[Job]") -> None:
+        self._budget_s = 60 * bench.study.minutes
+        self._rest = [job.method.trains for job in jobs]
+        self._begun = time.monotonic()
+        self._spent: dict[bool, list[float]] = {True: [], False: []}
+
+    def finish(self, job: "Job") -> None:
+        """Note that a cell has ended."""
+        now = time.monotonic()
+        self._spent[job.method.trains].append(now - self._begun)
+        self._begun = now
+        self._rest = self._rest[1:]
+
+    def left(self) -> str:
+        """Return the time left in words."""
+        seconds = sum(self._expected(trains) for trains in self._rest)
+        return f"about {seconds / 60:.0f} min left" if seconds else ""
+
+    def _expected(self, trains: bool) -> float:
+        spent = self._spent[trains]
+        if spent:
+            return sum(spent) / len(spent)
+        return self._budget_s if trains else 0.1 * self._budget_s
+
+
+def _line(job: "Job", record: "Record") -> str:
+    if record.state != "done":
+        return f"{job.key}: {record.state}: {record.reason}"
+    dice = [record.score(volume, "dice") for volume in record.volumes]
+    listed = ", ".join(f"{value:.3f}" for value in dice)
+    return f"{job.key}: Dice of {record.target} {listed}"
