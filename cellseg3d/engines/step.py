@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import NonFiniteError
+from cellseg3d.models.imagenet import drop_encoder_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class TrainingStep:
         Clip the gradient to this norm; None leaves it.
     patience : int
         Offending batches in a row that end the training.
+    frozen_epochs : int
+        Epochs at the beginning during which an encoder of ImageNet's stays as it is.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class TrainingStep:
         bad_batch_dir: str | Path,
         max_gradient_norm: float | None = 12.0,
         patience: int = 3,
+        frozen_epochs: int = 0,
     ) -> None:
         self.bad_batch_dir = Path(bad_batch_dir)
         self.max_gradient_norm = max_gradient_norm
         self.patience = patience
+        self.frozen_epochs = frozen_epochs
         self.skipped: list[str] = []
         self.in_a_row = 0
 
@@ -63,7 +68,7 @@ class TrainingStep:
         engine.state.output = output
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
-        reason = self._descend(engine, images, labels)
+        reason = self._descend(engine, images, labels, _partial(batch, images))
         if reason is None:
             self.in_a_row = 0
         else:
@@ -73,7 +78,11 @@ class TrainingStep:
         return output
 
     def _descend(
-        self, engine: SupervisedTrainer, images: Tensor, labels: Tensor
+        self,
+        engine: SupervisedTrainer,
+        images: Tensor,
+        labels: Tensor,
+        partial: dict[str, Tensor],
     ) -> str | None:
         """Return why the step was not made, or None when it was."""
         output = engine.state.output
@@ -83,7 +92,8 @@ class TrainingStep:
         statistics = [buffer.clone() for buffer in engine.network.buffers()]
         output[CommonKeys.PRED] = engine.inferer(images, engine.network)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        loss = engine.loss_function(output[CommonKeys.PRED], labels).mean()
+        logits = output[CommonKeys.PRED]
+        loss = engine.loss_function(logits, labels, **partial).mean()
         output[CommonKeys.LOSS] = loss
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         if _any_rank(not bool(torch.isfinite(loss)), engine):
@@ -91,6 +101,8 @@ class TrainingStep:
             return f"the loss is {float(loss.detach())}"
         loss.backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if engine.state.epoch <= self.frozen_epochs:
+            drop_encoder_gradients(engine.network)
         norm = nn.utils.clip_grad_norm_(
             engine.network.parameters(), self.max_gradient_norm or float("inf")
         )
@@ -131,6 +143,13 @@ def describe_batch(batch: Any) -> str:  # noqa: ANN401
         pairs = zip(parts, places, strict=True)
         parts = [f"{name} at {_place(place)}" for name, place in pairs]
     return ", ".join(parts)
+
+
+def _partial(batch: Any, images: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
+    """Return which classes each sample is annotated for, if not all are."""
+    if not isinstance(batch, Mapping) or "annotated" not in batch:
+        return {}
+    return {"annotated": batch["annotated"].to(images.device)}
 
 
 def _listed(values: Any) -> list[Any]:  # noqa: ANN401

@@ -1,0 +1,264 @@
+"""Choose the numbers of a training from the data and the machine, with reasons."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cellseg3d.bundle.compose import Config, read_config
+from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.core.axes import AXES, Axis, axis_index
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.engines.patch import choose_patch
+from cellseg3d.engines.plan_machine import Machine, StepCost, measure_step
+from cellseg3d.engines.plan_survey import Survey
+
+Kind = Literal["2D", "2.5D", "3D"]
+BUNDLES: dict[Kind, str] = {
+    "2D": "cell_tomo_unet2d",
+    "2.5D": "cell_tomo_unet25d",
+    "3D": "cell_tomo_unet3d",
+}
+# Slices are cut across the coarsest axis when its edge is so many times another's.
+ANISOTROPIC = 1.5
+# Slices on each side that a stack may have: more are channels of little news.
+MOST_CONTEXT = 3
+STEPS_PER_EPOCH = 50
+# Each annotated voxel is drawn about so often, within the bounds on steps.
+PASSES = 20
+LEAST_STEPS = 1000
+MOST_STEPS = {"cpu": 5000, "gpu": 25000}
+# Samples of a step at most, where memory would hold more.
+MOST_BATCH: dict[Kind, int] = {"2D": 32, "2.5D": 32, "3D": 8}
+
+Measure = Callable[[Mapping[str, Any], InputSpec, ModelFacts, int], StepCost]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One number of a training and why it is that."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of one training.
+
+    Parameters
+    ----------
+    kind : {"2D", "2.5D", "3D"}
+    bundle : str
+        The bundle that they are for.
+    choices : tuple of Choice
+    steps : int
+        Of the whole training.
+    minutes : float
+        What they take on this machine, without validation.
+    gib : float
+        Memory of the network's side of a step.
+    advice : str
+        Whether to begin with this one.
+    """
+
+    kind: Kind
+    bundle: str
+    choices: tuple[Choice, ...]
+    steps: int
+    minutes: float
+    gib: float
+    advice: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Config keys and values."""
+        return {choice.key: choice.value for choice in self.choices}
+
+
+def make_plans(
+    facts: ModelFacts,
+    data: Survey,
+    machine: Machine,
+    measure: Measure = measure_step,
+) -> list[Plan]:
+    """Return a plan each for 2D, 2.5D and 3D.
+
+    Parameters
+    ----------
+    facts : ModelFacts
+        Classes and spacing.
+    data : Survey
+    machine : Machine
+    measure : callable
+        Returns the cost of a training step.
+    """
+    return [_plan(kind, facts, data, machine, measure) for kind in BUNDLES]
+
+
+def choose_axis(data: Survey) -> tuple[Axis, str]:
+    """Return the axis that slices are cut across, and why."""
+    z_um, y_um, x_um = data.edges
+    longest = max(range(3), key=lambda index: data.edges[index])
+    if min(shape[0] for shape in data.shapes) == 1:
+        return "z", "some volumes are single slices"
+    if data.edges[longest] >= ANISOTROPIC * min(data.edges):
+        return AXES[longest], (
+            f"voxels are {z_um:g} x {y_um:g} x {x_um:g} {data.unit} (z, y, x): slices "
+            "are sharp across the longest edge"
+        )
+    return "z", "voxels are about cubes, so any axis serves"
+
+
+def choose_context(data: Survey, axis: Axis) -> tuple[int, str]:
+    """Return the slices on each side of a stack's centre, and why."""
+    smallest = _smallest(data)
+    step = data.edges[axis_index(axis)]
+    if not math.isfinite(smallest):
+        return 1, "no object was found to measure, so the least"
+    wanted = smallest / step / 4
+    chosen = min(MOST_CONTEXT, max(1, round(wanted)))
+    return chosen, (
+        f"the smallest class is {smallest:.3g} {data.unit} across = "
+        f"{smallest / step:.1f} slices; a stack spans about half of that, and at "
+        f"most {2 * MOST_CONTEXT + 1} slices"
+    )
+
+
+def choose_foreground(data: Survey) -> tuple[float, str]:
+    """Return the share of samples that are centred on an object, and why."""
+    share = data.foreground
+    if share >= 0.5:
+        chosen, why = 0.33, "common: most samples hold it anyway"
+    elif share >= 0.05:
+        chosen, why = 0.5, "neither rare nor common"
+    else:
+        chosen, why = 0.67, "rare: most random samples would miss it"
+    return chosen, f"foreground is {share:.1%} of the annotated voxels, {why}"
+
+
+def choose_workers(machine: Machine) -> tuple[int, str]:
+    """Return how many extra processes prepare samples, and why."""
+    if machine.gpu:
+        chosen = min(8, max(1, machine.cores // 2))
+        return chosen, f"half of {machine.cores} cores feed the GPU"
+    if machine.cores <= 4:
+        return 0, f"the network needs all {machine.cores} cores"
+    chosen = min(4, machine.cores // 4)
+    return chosen, f"a quarter of {machine.cores} cores; the network has the rest"
+
+
+def _plan(
+    kind: Kind, facts: ModelFacts, data: Survey, machine: Machine, measure: Measure
+) -> Plan:
+    config = read_config(find_bundle(BUNDLES[kind]) / "configs" / "train.json")
+    spec, choices = _input(kind, config, data)
+    usual = int(config["train"]["dataloader"]["batch_size"])
+    cost = measure(config["network_def"], spec, facts, usual)
+    batch, why_batch = _batch(kind, usual, cost, machine)
+    share, why_share = choose_foreground(data)
+    workers, why_workers = choose_workers(machine)
+    steps, why_steps = _steps(spec, batch, data, machine)
+    epochs = math.ceil(steps / STEPS_PER_EPOCH)
+    samples = STEPS_PER_EPOCH * batch
+    choices += [
+        Choice("train::dataloader::batch_size", batch, why_batch),
+        Choice("train::dataset::foreground", share, why_share),
+        Choice("train::dataset::samples", samples, f"{STEPS_PER_EPOCH} steps an epoch"),
+        Choice("epochs", epochs, why_steps),
+        Choice("train::dataloader::workers", workers, why_workers),
+    ]
+    return Plan(
+        kind,
+        BUNDLES[kind],
+        tuple(choices),
+        epochs * STEPS_PER_EPOCH,
+        epochs * STEPS_PER_EPOCH * batch * cost.sample_s / 60,
+        (cost.fixed_bytes + batch * cost.sample_bytes) / 2**30,
+        _advice(kind, data),
+    )
+
+
+def _input(kind: Kind, config: Config, data: Survey) -> tuple[InputSpec, list[Choice]]:
+    """Return what the network eats, and the choices in it."""
+    spec = InputSpec.parse(config["spec"])
+    choices = []
+    if kind != "3D":
+        axis, why = choose_axis(data)
+        spec = replace(spec, axis=axis)
+        choices.append(Choice("spec::axis", axis, why))
+    if kind == "2.5D":
+        context, why = choose_context(data, spec.axis)
+        spec = replace(spec, context=context)
+        choices.append(Choice("spec::context", context, why))
+    edges = data.spacing.zyx if data.spacing else None
+    patch = choose_patch(spec, data.shapes, edges)
+    spec = replace(spec, patch_shape=patch)
+    choices.append(Choice("spec::patch_shape", list(patch), _why_patch(spec, data)))
+    return spec, choices
+
+
+def _why_patch(spec: InputSpec, data: Survey) -> str:
+    sides = [
+        f"{n * edge:.3g}" for n, edge in zip(spec.patch_zyx(), data.edges, strict=True)
+    ]
+    smallest = [min(shape[axis] for shape in data.shapes) for axis in range(3)]
+    largest = max((c.diameter for c in data.classes if c.objects), default=math.nan)
+    return (
+        f"{' x '.join(sides)} {data.unit} (z, y, x); fits the smallest volume, "
+        f"{' x '.join(map(str, smallest))} voxels; the largest class is "
+        f"{largest:.3g} {data.unit} across"
+    )
+
+
+def _batch(kind: Kind, usual: int, cost: StepCost, machine: Machine) -> tuple[int, str]:
+    """Return the samples of a step: the bundle's, more on a GPU, less if memory ends."""
+    batch = usual
+    if machine.gpu:
+        while batch < MOST_BATCH[kind] and cost.fits(2 * batch, machine):
+            batch *= 2
+    while batch > 1 and not cost.fits(batch, machine):
+        batch //= 2
+    gib = (cost.fixed_bytes + batch * cost.sample_bytes) / 2**30
+    place = machine.gpu or "a CPU, where more samples take as much longer"
+    return batch, (
+        f"takes {gib:.2f} GiB of {machine.network_bytes / 2**30:.1f} GiB free, on "
+        f"{place}"
+    )
+
+
+def _steps(
+    spec: InputSpec, batch: int, data: Survey, machine: Machine
+) -> tuple[int, str]:
+    most = MOST_STEPS["gpu" if machine.gpu else "cpu"]
+    # A stack is asked about its centre slice alone.
+    answered = replace(spec, context=0).patch_zyx()
+    drawn = math.prod(answered) * batch
+    wanted = math.ceil(PASSES * data.voxels / drawn)
+    steps = min(most, max(LEAST_STEPS, wanted))
+    passes = steps * drawn / max(data.voxels, 1)
+    return steps, (
+        f"{steps} steps of {STEPS_PER_EPOCH} an epoch: each annotated voxel is drawn "
+        f"about {passes:.3g} times (sought {PASSES}, within {LEAST_STEPS} to {most} "
+        "steps)"
+    )
+
+
+def _advice(kind: Kind, data: Survey) -> str:
+    """Return whether to begin with this kind; figures decide in the end."""
+    if min(shape[0] for shape in data.shapes) < 8:
+        best: Kind = "2D"
+        why = "the thinnest volume has fewer than 8 slices"
+    elif max(data.edges) >= 4 * min(data.edges):
+        best, why = "2.5D", "voxels are 4 times as long as wide, or more"
+    else:
+        best, why = "3D", "voxels are near enough to cubes, and volumes deep enough"
+    if kind == best:
+        return f"begin with this one: {why}; `cellseg3d benchmark` compares all three"
+    return f"begin with {best}: {why}"
+
+
+def _smallest(data: Survey) -> float:
+    return min((c.diameter for c in data.classes if c.objects), default=math.nan)

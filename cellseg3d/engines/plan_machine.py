@@ -1,0 +1,146 @@
+"""What the machine has, and what one training step costs on it, measured."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellseg3d.bundle.facts import ModelFacts, network_for
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.memory import available_bytes
+from cellseg3d.engines.precision import AutocastInferer
+from cellseg3d.engines.processes import choose_device, place_network
+
+# Weights, gradients, the two moments of AdamW and the average, float32.
+_BYTES_PER_WEIGHT = 20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a training would run.
+
+    Parameters
+    ----------
+    cores : int
+        Those that this process may use.
+    memory_bytes : int
+        Free memory.
+    gpu : str or None
+        Name of the GPU that `device: auto` takes.
+    gpu_bytes : int
+        Its free memory; 0 without one.
+    """
+
+    cores: int
+    memory_bytes: int
+    gpu: str | None = None
+    gpu_bytes: int = 0
+
+    @property
+    def network_bytes(self) -> int:
+        """Memory where the network would be."""
+        return self.gpu_bytes if self.gpu else self.memory_bytes
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one sample of a training step costs.
+
+    Parameters
+    ----------
+    sample_s : float
+        Seconds, forward and backward.
+    sample_bytes : int
+        Kept from forward to backward.
+    fixed_bytes : int
+        Weights and what the optimiser keeps for each.
+    """
+
+    sample_s: float
+    sample_bytes: int
+    fixed_bytes: int
+
+    def fits(self, batch: int, machine: Machine) -> bool:
+        """Whether a batch takes at most half of the memory; the rest is workspace."""
+        needed = self.fixed_bytes + batch * self.sample_bytes
+        return needed <= machine.network_bytes / 2
+
+
+def this_machine() -> Machine:
+    """Return what this machine has free now."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    if not torch.cuda.is_available():
+        return Machine(cores, available_bytes())
+    free, _ = torch.cuda.mem_get_info()
+    return Machine(cores, available_bytes(), torch.cuda.get_device_name(), int(free))
+
+
+def measure_step(
+    network_def: Mapping[str, Any], spec: InputSpec, facts: ModelFacts, batch: int = 2
+) -> StepCost:
+    """Run two training steps on noise and return what the second one costs.
+
+    Parameters
+    ----------
+    network_def : mapping
+        The block of that name in a bundle's config.
+    spec : InputSpec
+        With the patch to measure.
+    facts : ModelFacts
+    batch : int
+        Samples in the steps.
+    """
+    options = {
+        key: value
+        for key, value in network_def.items()
+        if key not in ("_target_", "name", "spec", "facts")
+    }
+    device = choose_device()
+    state = torch.random.get_rng_state()  # a plan leaves no trace in what follows
+    try:
+        network = network_for(str(network_def["name"]), spec, facts, **options)
+        images = torch.randn(batch, spec.in_channels, *spec.patch_shape)
+    finally:
+        torch.random.set_rng_state(state)
+    network = place_network(network, device).train()
+    images = images.to(device)
+    kept = _Kept()
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, _same):
+        _step(network, images)
+    started_s = time.perf_counter()
+    _step(network, images)
+    elapsed_s = time.perf_counter() - started_s
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    saved = sum(size for place, size in kept.sizes.items() if place not in own)
+    return StepCost(elapsed_s / batch, saved // batch, _BYTES_PER_WEIGHT * weights)
+
+
+def _step(network: torch.nn.Module, images: Tensor) -> None:
+    logits = AutocastInferer()(images, network)
+    logits.float().square().mean().backward()
+    if images.is_cuda:
+        torch.cuda.synchronize()
+
+
+class _Kept:
+    """Sizes of what autograd keeps, each storage once."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[int, int] = {}
+        self._held: list[Tensor] = []
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        self.sizes[storage.data_ptr()] = storage.nbytes()
+        self._held.append(tensor)  # else a later one may get the same address
+        return tensor
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
