@@ -113,6 +113,18 @@ def freeze_encoder(network: nn.Module, *, frozen: bool = True) -> int:
     return count
 
 
+def drop_encoder_gradients(network: nn.Module) -> None:
+    """Forget the gradients of every ImageNet encoder, so that a step leaves it alone.
+
+    Unlike `freeze_encoder` it may come and go while several processes train.
+    """
+    for module in network.modules():
+        prefixes = tuple(getattr(module, "imagenet_prefixes", ()))
+        for name, parameter in module.named_parameters() if prefixes else ():
+            if name.startswith(prefixes):
+                parameter.grad = None
+
+
 def encoder_of(network: nn.Module) -> Any:  # noqa: ANN401 - either of two networks
     """Return the network within the padding that has the encoder.
 
