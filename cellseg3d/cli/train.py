@@ -66,6 +66,10 @@ def command(
         Path | None,
         typer.Option("--pretrained", help="Weights to begin with (.safetensors, .pt)."),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="Numbers that `cellseg3d plan --out` has chosen."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,7 +87,7 @@ def command(
     """
     import json
 
-    from cellseg3d.bundle.compose import parse_setting
+    from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.core.errors import ConfigError
     from cellseg3d.engines.run_folder import TrainOptions
     from cellseg3d.engines.run_record import NAME
@@ -100,6 +104,7 @@ def command(
         precision=precision,
         pretrained=pretrained,
         progress=not quiet,
+        plan={} if plan is None else read_config(plan),
         settings=dict(parse_setting(text) for text in settings or []),
     )
     if resume:

@@ -106,8 +106,8 @@ def choose_axis(data: Survey) -> tuple[Axis, str]:
         return "z", "some volumes are single slices"
     if data.edges[longest] >= ANISOTROPIC * min(data.edges):
         return AXES[longest], (
-            f"voxels are {z_um:g} x {y_um:g} x {x_um:g} {data.unit} (z, y, x): slices "
-            "are sharp across the longest edge"
+            f"voxels are {z_um:.4g} x {y_um:.4g} x {x_um:.4g} {data.unit} (z, y, x): "
+            "cut across the longest edge, slices have the fine ones"
         )
     return "z", "voxels are about cubes, so any axis serves"
 
@@ -160,22 +160,21 @@ def _plan(
     batch, why_batch = _batch(kind, usual, cost, machine)
     share, why_share = choose_foreground(data)
     workers, why_workers = choose_workers(machine)
-    steps, why_steps = _steps(spec, batch, data, machine)
-    epochs = math.ceil(steps / STEPS_PER_EPOCH)
-    samples = STEPS_PER_EPOCH * batch
+    epochs, why_epochs = _epochs(spec, batch, data, machine)
+    steps, samples = epochs * STEPS_PER_EPOCH, STEPS_PER_EPOCH * batch
     choices += [
         Choice("train::dataloader::batch_size", batch, why_batch),
         Choice("train::dataset::foreground", share, why_share),
         Choice("train::dataset::samples", samples, f"{STEPS_PER_EPOCH} steps an epoch"),
-        Choice("epochs", epochs, why_steps),
+        Choice("epochs", epochs, why_epochs),
         Choice("train::dataloader::workers", workers, why_workers),
     ]
     return Plan(
         kind,
         BUNDLES[kind],
         tuple(choices),
-        epochs * STEPS_PER_EPOCH,
-        epochs * STEPS_PER_EPOCH * batch * cost.sample_s / 60,
+        steps,
+        steps * batch * cost.sample_s / 60,
         (cost.fixed_bytes + batch * cost.sample_bytes) / 2**30,
         _advice(kind, data),
     )
@@ -206,15 +205,17 @@ def _why_patch(spec: InputSpec, data: Survey) -> str:
     ]
     smallest = [min(shape[axis] for shape in data.shapes) for axis in range(3)]
     largest = max((c.diameter for c in data.classes if c.objects), default=math.nan)
-    return (
+    reason = (
         f"{' x '.join(sides)} {data.unit} (z, y, x); fits the smallest volume, "
-        f"{' x '.join(map(str, smallest))} voxels; the largest class is "
-        f"{largest:.3g} {data.unit} across"
+        f"{' x '.join(map(str, smallest))} voxels"
     )
+    if math.isnan(largest):
+        return reason
+    return f"{reason}; the largest class is {largest:.3g} {data.unit} across"
 
 
 def _batch(kind: Kind, usual: int, cost: StepCost, machine: Machine) -> tuple[int, str]:
-    """Return the samples of a step: the bundle's, more on a GPU, less if memory ends."""
+    """Return the samples of a step: the bundle's; more on a GPU, less if it must."""
     batch = usual
     if machine.gpu:
         while batch < MOST_BATCH[kind] and cost.fits(2 * batch, machine):
@@ -229,7 +230,7 @@ def _batch(kind: Kind, usual: int, cost: StepCost, machine: Machine) -> tuple[in
     )
 
 
-def _steps(
+def _epochs(
     spec: InputSpec, batch: int, data: Survey, machine: Machine
 ) -> tuple[int, str]:
     most = MOST_STEPS["gpu" if machine.gpu else "cpu"]
@@ -237,9 +238,10 @@ def _steps(
     answered = replace(spec, context=0).patch_zyx()
     drawn = math.prod(answered) * batch
     wanted = math.ceil(PASSES * data.voxels / drawn)
-    steps = min(most, max(LEAST_STEPS, wanted))
+    epochs = math.ceil(min(most, max(LEAST_STEPS, wanted)) / STEPS_PER_EPOCH)
+    steps = epochs * STEPS_PER_EPOCH
     passes = steps * drawn / max(data.voxels, 1)
-    return steps, (
+    return epochs, (
         f"{steps} steps of {STEPS_PER_EPOCH} an epoch: each annotated voxel is drawn "
         f"about {passes:.3g} times (sought {PASSES}, within {LEAST_STEPS} to {most} "
         "steps)"

@@ -1,6 +1,7 @@
 """Write a plan as YAML that `cellseg3d train --plan` takes, reasons included."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def write_plans(
     for plan in plans:
         path = out / _NAMES[plan.kind]
         text = plan_text(plan, data, machine, f"--data {source} --plan {path}")
-        atomic_write(path, lambda new, text=text: _write(new, text))
+        atomic_write(path, partial(_write, text=text))
         paths.append(path)
     return paths
 

@@ -123,7 +123,8 @@ def measure_step(
 
 def _step(network: torch.nn.Module, images: Tensor) -> None:
     logits = AutocastInferer()(images, network)
-    logits.float().square().mean().backward()
+    loss = logits.float().square().mean()
+    loss.backward()  # type: ignore[no-untyped-call]
     if images.is_cuda:
         torch.cuda.synchronize()
 

@@ -124,16 +124,24 @@ def survey(
     picked = np.unique(np.linspace(0, len(cases) - 1, MOST_LABELS).round().astype(int))
     counts = np.zeros(256, np.int64)
     sizes: dict[int, list[NDArray[np.float64]]] = {}
+    objects: dict[int, int] = {}
     for number, index in enumerate(picked.tolist(), start=1):
-        _count(cases[index], datalist, edges, counts, sizes)
+        classes_zyx, raw_zyx = _label(cases[index], datalist)
+        counts += np.bincount(classes_zyx.ravel(), minlength=256)
+        for value in range(1, len(datalist.classes)):
+            ids = _objects(classes_zyx == value, raw_zyx, datalist)
+            if ids is not None:
+                sizes.setdefault(value, []).append(_diameters(ids, edges))
+                objects[value] = objects.get(value, 0) + len(np.unique(ids[ids > 0]))
         if on_case is not None:
             on_case(number, len(picked))
     annotated = int(counts[:IGNORE].sum())
     classes = []
     for index, name in enumerate(datalist.classes[1:], start=1):
-        found = np.concatenate(sizes.get(index, [np.zeros(0)]))
-        share = counts[index] / max(annotated, 1)
-        classes.append(ClassFacts(name, float(share), len(found), _typical(found)))
+        measured = np.concatenate(sizes.get(index, [np.zeros(0)]))
+        share = float(counts[index] / max(annotated, 1))
+        number = objects.get(index, 0)
+        classes.append(ClassFacts(name, share, number, _typical(measured)))
     return Survey(
         datalist.name,
         len(cases),
@@ -145,25 +153,21 @@ def survey(
     )
 
 
-def _count(
-    case: Case,
-    datalist: Datalist,
-    edges: Sequence[float],
-    counts: NDArray[np.int64],
-    sizes: dict[int, list[NDArray[np.float64]]],
-) -> None:
-    """Add the voxels and the object diameters of a label."""
+def _label(
+    case: Case, datalist: Datalist
+) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
     raw = read_case_label(case, datalist)
     array = raw.read()
-    classes = class_labels(array, datalist, raw.name)
-    counts += np.bincount(classes.ravel(), minlength=256)
-    for index in range(1, len(datalist.classes)):
-        mask = classes == index
-        if not mask.any():
-            continue
-        by_id = datalist.labels != "classes"
-        ids = array if by_id else label_components(mask)
-        sizes.setdefault(index, []).append(_diameters(ids, edges))
+    return class_labels(array, datalist, raw.name), array
+
+
+def _objects(
+    mask: NDArray[np.bool_], raw: NDArray[np.integer], datalist: Datalist
+) -> NDArray[np.integer] | None:
+    """Return object ids: the label's own, or the connected pieces of a class."""
+    if not mask.any():
+        return None
+    return label_components(mask) if datalist.labels == "classes" else raw
 
 
 def _diameters(ids: NDArray[np.integer], edges: Sequence[float]) -> NDArray[np.float64]:
@@ -177,9 +181,12 @@ def _diameters(ids: NDArray[np.integer], edges: Sequence[float]) -> NDArray[np.f
     inner = np.array([name not in touching for name in names.tolist()])
     chosen = voxels[inner] if inner.any() else voxels
     z, y, x = edges
+    found: NDArray[np.float64]
     if ids.shape[0] == 1:
-        return 2 * np.sqrt(chosen * (y * x) / math.pi)
-    return np.cbrt(6 * chosen * (z * y * x) / math.pi)
+        found = 2 * np.sqrt(chosen * (y * x) / math.pi)
+    else:
+        found = np.cbrt(6 * chosen * (z * y * x) / math.pi)
+    return found
 
 
 def _typical(diameters: NDArray[np.float64]) -> float:

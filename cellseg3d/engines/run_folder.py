@@ -40,8 +40,10 @@ class TrainOptions:
     pretrained : Path, optional
         Weights to begin with.
     progress : bool
+    plan : mapping of str to object
+        Keys that `cellseg3d plan` has chosen; the options above win over them.
     settings : mapping of str to object
-        Any other key of the config.
+        Any other key of the config; wins over all.
     """
 
     fold: int | str | None = None
@@ -53,6 +55,7 @@ class TrainOptions:
     precision: str | None = None
     pretrained: Path | None = None
     progress: bool = True
+    plan: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def overrides(self) -> dict[str, Any]:
@@ -77,7 +80,7 @@ class TrainOptions:
             chosen["fold"] = int(self.fold) if is_number else self.fold
             if self.fold == "none":
                 chosen["fold"] = None
-        return {**chosen, "progress": self.progress, **self.settings}
+        return {**self.plan, **chosen, "progress": self.progress, **self.settings}
 
 
 def create_run(

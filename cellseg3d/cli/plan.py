@@ -1,0 +1,92 @@
+"""``cellseg3d plan``: numbers of a training, from data and machine, with reasons."""
+
+# ruff: noqa: PLC0415 - imports wait until the verb runs
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cellseg3d.engines.plan import Plan
+
+
+def command(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATALIST|FOLDER", help="The data set.")
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for plan_2d.yaml, plan_25d.yaml and plan_3d.yaml."
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all of it as JSON.")] = None,
+) -> None:
+    """Choose patch, batch, context, axis and length of a training, and say why.
+
+    Looks at sizes, spacing, classes and objects of the data, and at cores, memory
+    and GPU of this machine, where it times one training step each. `cellseg3d train
+    --plan FILE` takes the files.
+    """
+    from cellseg3d.data.datalist import load_datalist
+    from cellseg3d.engines.facts import facts_of_datalist
+    from cellseg3d.engines.plan import make_plans
+    from cellseg3d.engines.plan_files import facts_lines, plan_facts, write_plans
+    from cellseg3d.engines.plan_machine import this_machine
+    from cellseg3d.engines.plan_survey import survey
+
+    datalist = load_datalist(data)
+    seen, machine = survey(datalist), this_machine()
+    plans = make_plans(facts_of_datalist(datalist), seen, machine)
+    for line in facts_lines(seen, machine):
+        print(line)
+    _show(plans)
+    if json is not None:
+        _write_json(plan_facts(plans, seen, machine), json)
+    if out is not None:
+        files = write_plans(plans, seen, machine, out, str(data))
+        for path, plan in zip(files, plans, strict=True):
+            print(f"{plan.kind}: {path}")
+        best = next(
+            i for i, p in enumerate(plans) if p.advice.startswith("begin with t")
+        )
+        words = f"--bundle {plans[best].bundle} --data {data} --plan {files[best]}"
+        print(f"next: cellseg3d train {words} --out RUN")
+
+
+def _show(plans: "list[Plan]") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:  # a log file: nothing is cut off
+        console = Console(width=200)
+    for plan in plans:
+        title = (
+            f"{plan.kind} ({plan.bundle}): {plan.steps} steps, about "
+            f"{plan.minutes:.0f} min here; {plan.advice}"
+        )
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for heading in ("setting", "value", "because"):
+            table.add_column(heading, overflow="fold")
+        for choice in plan.choices:
+            name = choice.key.replace("train::", "")
+            table.add_row(name, str(choice.value), escape(choice.reason))
+        console.print(table)
+        console.print()
+
+
+def _write_json(values: object, path: Path) -> None:
+    import json
+
+    from cellseg3d.core.atomic import atomic_write
+
+    text = json.dumps(values, indent=2) + "\n"
+    atomic_write(path, lambda target: _put(target, text))
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
