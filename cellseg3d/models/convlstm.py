@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cellseg3d.models.ladder import Ladder
 from cellseg3d.models.order import Built, Order
-from cellseg3d.models.residual import ResidualBlock, UpBlock, convolution
+from cellseg3d.models.residual import ConvBlock, ResidualBlock, UpBlock
 
 
 class ConvLSTM(nn.Module):
@@ -68,25 +68,22 @@ class ConvLSTMUNet(nn.Module):
         super().__init__()
         self.image_channels, self.slices = image_channels, slices
         levels = list(zip(channels, ladder.kernels, ladder.strides, strict=True))
-        self.stem = nn.Sequential(
-            convolution(image_channels, channels[0], ladder.kernels[0]),
-            nn.BatchNorm2d(channels[0]),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = ConvBlock(image_channels, channels[0], ladder.kernels[0], "batch")
         self.down = nn.ModuleList(
-            ResidualBlock(channels[max(0, index - 1)], width, kernel, stride, "batch")
-            for index, (width, kernel, stride) in enumerate(levels)
+            ResidualBlock(channels[index], width, kernel, stride, "batch")
+            for index, (width, kernel, stride) in enumerate(levels[1:])
         )
         width = channels[-1]
         self.forwards, self.backwards = ConvLSTM(width), ConvLSTM(width)
-        self.join = nn.Sequential(
-            convolution(3 * width, width, (1, 1)),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
+        self.join = ConvBlock(3 * width, width, (1, 1), "batch")
         self.up = nn.ModuleList(
             UpBlock(
-                channels[index + 1], width, kernel, ladder.strides[index + 1], "batch"
+                channels[index + 1],
+                width,
+                kernel,
+                ladder.strides[index + 1],
+                "batch",
+                light=index == 0,
             )
             for index, (width, kernel, _) in reversed(list(enumerate(levels[:-1])))
         )
@@ -99,7 +96,7 @@ class ConvLSTMUNet(nn.Module):
         size = [self.slices, self.image_channels]
         each_slice: Tensor = stack.unflatten(1, size)  # type: ignore[no-untyped-call]
         features = self.stem(each_slice.flatten(0, 1))
-        levels: list[Tensor] = []
+        levels = [features.unflatten(0, [-1, self.slices])[:, centre]]
         for block in self.down:
             features = block(features)
             levels.append(features.unflatten(0, [-1, self.slices])[:, centre])

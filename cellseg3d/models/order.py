@@ -24,11 +24,18 @@ class Order:
     spacing_um: Sequence[float] | Spacing | None
     options: dict[str, Any]
 
-    def ladder(self, channels: Sequence[int] | None) -> tuple[Ladder, tuple[int, ...]]:
-        """Return kernels, strides and widths; as many levels as widths are given."""
+    def ladder(
+        self,
+        channels: Sequence[int] | None,
+        default: Sequence[int] = DEFAULT_CHANNELS,
+    ) -> tuple[Ladder, tuple[int, ...]]:
+        """Return kernels, strides and widths; as many levels as widths are given.
+
+        Without widths, as many of the default as the patch has room for.
+        """
         levels = None if channels is None else len(channels)
-        ladder = build_ladder(self.spec, self.spacing_um, levels)
-        widths = tuple(channels or DEFAULT_CHANNELS)
+        ladder = build_ladder(self.spec, self.spacing_um, levels, most=len(default))
+        widths = tuple(channels or default)
         return ladder, tuple(map(int, widths[: len(ladder.strides)]))
 
     def only_slices(self, name: str) -> None:

@@ -74,11 +74,40 @@ class ResidualBlock(nn.Module):
         return functional.relu(inner + self.around(image), inplace=True)
 
 
+class ConvBlock(nn.Sequential):
+    """One convolution, its normalisation and a ReLU."""
+
+    def __init__(self, width_in: int, width_out: int, kernel: Sizes, norm: str) -> None:
+        super().__init__(
+            convolution(width_in, width_out, kernel),
+            normalisation(norm, width_out, len(kernel)),
+            nn.ReLU(inplace=True),
+        )
+
+
 class UpBlock(nn.Module):
-    """Grow the features, add those of the same size from the way down, refine."""
+    """Grow the features, join those of that size from the way down, refine.
+
+    Parameters
+    ----------
+    width_in, width_out : int
+        Of the coarse features; of the fine ones and the answer.
+    kernel, stride : tuple of int
+        Of the finer level; between the two levels.
+    norm : {"batch", "instance"}
+    light : bool
+        Refine by one convolution, not by a residual block.
+    """
 
     def __init__(
-        self, width_in: int, width_out: int, kernel: Sizes, stride: Sizes, norm: str
+        self,
+        width_in: int,
+        width_out: int,
+        kernel: Sizes,
+        stride: Sizes,
+        norm: str,
+        *,
+        light: bool = False,
     ) -> None:
         super().__init__()
         dims = len(kernel)
@@ -86,21 +115,26 @@ class UpBlock(nn.Module):
             width_in, width_out, stride, stride=stride, bias=False
         )
         self.grow_norm = normalisation(norm, width_out, dims)
-        self.refine = ResidualBlock(width_out, width_out, kernel, (1,) * dims, norm)
+        self.refine: nn.Module
+        if light:
+            self.refine = ConvBlock(2 * width_out, width_out, kernel, norm)
+        else:
+            ones = (1,) * dims
+            self.refine = ResidualBlock(2 * width_out, width_out, kernel, ones, norm)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Return features of the finer size (N, width_out, ...)."""
-        grown = self.grow_norm(self.grow(coarse)) + fine
-        refined: Tensor = self.refine(functional.relu(grown, inplace=True))
+        grown = functional.relu(self.grow_norm(self.grow(coarse)), inplace=True)
+        refined: Tensor = self.refine(torch.cat([grown, fine], dim=1))
         return refined
 
 
 class ResidualUNet(nn.Module):
-    """A U-Net [1]_ of residual blocks whose skips are sums, not concatenations.
+    """A U-Net [1]_ of residual blocks with little work at full resolution.
 
     Every convolution is followed by a normalisation, so that it folds at prediction,
-    and has a multiple of 16 channels, where bf16 runs best. The full resolution
-    carries one residual block each way at the least width.
+    and has a multiple of 16 channels, where bf16 runs best. The full resolution, which
+    costs most, carries one convolution each way.
 
     Parameters
     ----------
@@ -132,17 +166,20 @@ class ResidualUNet(nn.Module):
         super().__init__()
         dims = len(ladder.kernels[0])
         levels = list(zip(channels, ladder.kernels, ladder.strides, strict=True))
-        self.stem = nn.Sequential(
-            convolution(in_channels, channels[0], ladder.kernels[0]),
-            normalisation(norm, channels[0], dims),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = ConvBlock(in_channels, channels[0], ladder.kernels[0], norm)
         self.down = nn.ModuleList(
-            ResidualBlock(channels[max(0, index - 1)], width, kernel, stride, norm)
-            for index, (width, kernel, stride) in enumerate(levels)
+            ResidualBlock(channels[index], width, kernel, stride, norm)
+            for index, (width, kernel, stride) in enumerate(levels[1:])
         )
         self.up = nn.ModuleList(
-            UpBlock(channels[index + 1], width, kernel, ladder.strides[index + 1], norm)
+            UpBlock(
+                channels[index + 1],
+                width,
+                kernel,
+                ladder.strides[index + 1],
+                norm,
+                light=index == 0,
+            )
             for index, (width, kernel, _) in reversed(list(enumerate(levels[:-1])))
         )
         self.head = _CONV[dims](channels[0], num_classes, 1)
@@ -155,7 +192,7 @@ class ResidualUNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (N, K, ...); while training with side outputs, stacked."""
         features = self.stem(image)
-        levels: list[Tensor] = []
+        levels: list[Tensor] = [features]
         for block in self.down:
             features = block(features)
             levels.append(features)

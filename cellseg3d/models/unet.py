@@ -19,6 +19,9 @@ from cellseg3d.models.padded import PaddedNetwork
 from cellseg3d.models.residual import ResidualUNet
 from cellseg3d.models.vgg import vgg16_unet
 
+# Narrow at the two finest levels: on a CPU, steps a second count for more than width.
+_HOUSE_CHANNELS = (16, 16, 32, 64, 128, 256)
+
 
 def build_network(
     name: str,
@@ -120,7 +123,7 @@ def _residual_unet(
     norm: str = "batch",
     deep_supervision: int = 0,
 ) -> Built:
-    ladder, widths = order.ladder(channels)
+    ladder, widths = order.ladder(channels, _HOUSE_CHANNELS)
     network = ResidualUNet(
         order.spec.in_channels,
         order.num_classes,

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cellseg3d.models.order import Built, Order
-from cellseg3d.models.residual import convolution
+from cellseg3d.models.residual import ConvBlock
 
 # Widths of the convolutions of each block; every block ends in a pooling by 2.
 BLOCKS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
@@ -50,13 +50,7 @@ class VGG16UNet(nn.Module):
         skips = (BLOCKS[3][-1], BLOCKS[2][-1], BLOCKS[1][-1], 0, 0)
         blocks = []
         for skip, block_width in zip(skips, _DECODER, strict=True):
-            blocks.append(
-                nn.Sequential(
-                    convolution(width + skip, block_width, (3, 3)),
-                    nn.BatchNorm2d(block_width),
-                    nn.ReLU(inplace=True),
-                )
-            )
+            blocks.append(ConvBlock(width + skip, block_width, (3, 3), "batch"))
             width = block_width
         self.decoder = nn.ModuleList(blocks)
         self.head = nn.Conv2d(width, num_classes, 1)

@@ -63,7 +63,7 @@ def test_coarse_axis_has_its_own_facts():
 
     facts = network_facts(network)
 
-    assert facts.total_stride == (2, 16, 16)
+    assert facts.total_stride == (4, 16, 16)
     assert facts.halo[0] < facts.halo[1] == facts.halo[2]
 
 
