@@ -109,16 +109,15 @@ def measure_step(
         torch.random.set_rng_state(state)
     network = place_network(network, device).train()
     images = images.to(device)
-    kept = _Kept()
+    kept = _Kept(batch)
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, _same):
         _step(network, images)
     started_s = time.perf_counter()
     _step(network, images)
     elapsed_s = time.perf_counter() - started_s
     weights = sum(parameter.numel() for parameter in network.parameters())
-    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    saved = sum(size for place, size in kept.sizes.items() if place not in own)
-    return StepCost(elapsed_s / batch, saved // batch, _BYTES_PER_WEIGHT * weights)
+    saved = sum(kept.sizes.values()) // batch
+    return StepCost(elapsed_s / batch, saved, _BYTES_PER_WEIGHT * weights)
 
 
 def _step(network: torch.nn.Module, images: Tensor) -> None:
@@ -130,16 +129,18 @@ def _step(network: torch.nn.Module, images: Tensor) -> None:
 
 
 class _Kept:
-    """Sizes of what autograd keeps, each storage once."""
+    """Sizes of what autograd keeps of a batch, each storage once, weights left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
         self.sizes: dict[int, int] = {}
         self._held: list[Tensor] = []
 
     def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        self.sizes[storage.data_ptr()] = storage.nbytes()
-        self._held.append(tensor)  # else a later one may get the same address
+        if tensor.ndim > 1 and tensor.shape[0] == self.batch:
+            storage = tensor.untyped_storage()
+            self.sizes[storage.data_ptr()] = storage.nbytes()
+            self._held.append(tensor)  # else a later one may get the same address
         return tensor
 
 
