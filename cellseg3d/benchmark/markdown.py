@@ -34,12 +34,12 @@ def markdown(title: str, question: str, summary: Mapping[str, Any]) -> str:
     """
     parts = [f"# {title}", question, _terms(summary)]
     for name, facts in summary["datasets"].items():
-        parts += _dataset(name, facts, summary["reference"])
+        parts += _dataset(name, facts)
     if summary["pooled"]:
         parts += [
             "## All data sets together",
             "Every volume of every data set is one pair; Dice of its target class.",
-            _comparison(summary["pooled"], summary["reference"]),
+            _comparison(summary["pooled"]),
         ]
     if summary["incomplete"]:
         parts += ["## What did not run", _incomplete(summary["incomplete"])]
@@ -63,7 +63,7 @@ def _terms(summary: Mapping[str, Any]) -> str:
     return "  \n".join(line for line in lines if line)
 
 
-def _dataset(name: str, facts: Mapping[str, Any], reference: str) -> list[str]:
+def _dataset(name: str, facts: Mapping[str, Any]) -> list[str]:
     if not facts["methods"]:
         return [f"## {name}", "No cell has finished yet."]
     rows = [_row(method, each) for method, each in facts["methods"].items()]
@@ -73,8 +73,8 @@ def _dataset(name: str, facts: Mapping[str, Any], reference: str) -> list[str]:
         table(HEADS, rows),
         _note(facts["methods"]),
         _points(facts["methods"]),
-        "### Difference of Dice to the reference",
-        _comparison(facts["comparison"], reference),
+        "### Differences of Dice, volume by volume",
+        _comparison(facts["comparison"]),
     ]
 
 
@@ -121,13 +121,13 @@ def _points(methods: Mapping[str, Any]) -> str:
     return table(["Dice of every volume", *units], rows)
 
 
-def _comparison(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
+def _comparison(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
-        return f"Nothing to compare: {reference} or all others have no record."
-    heads = ["method", f"minus {reference}", "95 % interval", "effect d_z", "n"]
+        return "Nothing to compare: no two methods of a pair have a record."
+    heads = ["methods", "difference", "95 % interval", "effect d_z", "n"]
     body = [
         [
-            row["method"],
+            f"{row['method']} minus {row['against']}",
             show(row["difference"], sign=True),
             f"[{show(row['low'], sign=True)}, {show(row['high'], sign=True)}]",
             show(row["effect"]),

@@ -7,6 +7,7 @@ from typing import Any
 
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
 # Okabe and Ito's colours, told apart with any colour vision; shapes say it again.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -16,14 +17,15 @@ PANELS = (
     ("prediction", "volumes_s", "prediction of the held-out volumes, s"),
     ("memory", "peak_gib", "peak memory, GiB"),
 )
+SPAN_COST, SPAN_DICE = 4.0, 0.05
 Point = tuple[float, float]
 
 
 def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
     """Draw quality against cost, a row for each data set; PNG or SVG by suffix.
 
-    Bars are 95 % bootstrap intervals where n allows one; small dots are volumes. The
-    grey line joins the methods that no other beats in both quality and cost.
+    Small dots are volumes; bars are 95 % bootstrap intervals of the mean, from 10
+    volumes on. The grey line joins the methods that none beats in quality and cost.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
     names = list(dict.fromkeys(m for f in shown.values() for m in f["methods"]))
     figure = Figure(figsize=(12, 3.4 * max(1, len(shown)) + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(max(1, len(shown)), len(PANELS), squeeze=False)
+    axes = figure.subplots(max(1, len(shown)), len(PANELS), squeeze=False, sharey="row")
     for row, (dataset, facts) in zip(axes, shown.items(), strict=False):
         for panel, axis in zip(PANELS, row, strict=True):
             _draw(axis, facts["methods"], panel, names)
@@ -96,8 +98,8 @@ def _draw(
         look = names.index(method)
         colour = COLOURS[look % len(COLOURS)]
         values = list(facts["units"]["dice"].values())
-        axis.plot([cost] * len(values), values, ".", color=colour, alpha=0.35, ms=4)
-        if all(math.isfinite(dice[end]) for end in ("low", "high")):
+        axis.plot([cost] * len(values), values, ".", color=colour, alpha=0.45, ms=6)
+        if dice["n"] >= MIN_FOR_INTERVAL:
             axis.vlines(cost, dice["low"], dice["high"], color=colour, lw=1.4)
         axis.plot(
             cost,
@@ -113,10 +115,21 @@ def _draw(
     front = pareto_front(points)
     axis.step(*zip(*front, strict=True), where="post", color="0.6", lw=1, zorder=0)
     axis.set_xscale("log")
+    _widen(axis)
     _ticks(axis)
     axis.set_xlabel(label)
     axis.grid(visible=True, alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _widen(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
+    """Show at least a factor of 4 and 0.05 of Dice: less looks like more than it is."""
+    low, high = axis.get_xlim()
+    factor = math.sqrt(max(1.0, SPAN_COST / (high / low)))
+    axis.set_xlim(low / factor, high * factor)
+    bottom, top = axis.get_ylim()
+    margin = max(0.0, SPAN_DICE - (top - bottom)) / 2
+    axis.set_ylim(bottom - margin, top + margin)
 
 
 def _ticks(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
@@ -124,7 +137,7 @@ def _ticks(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
     from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
 
     low, high = axis.get_xlim()
-    subs = (1, 2, 5) if high / low < 100 else (1,)
+    subs = (1, 1.5, 2, 3, 5, 7) if high / low < 20 else (1, 2, 5)
     axis.xaxis.set_major_locator(LogLocator(subs=subs))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())

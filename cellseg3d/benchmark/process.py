@@ -1,19 +1,17 @@
 """Run a command in a process of its own; time it, weigh it."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cellseg3d.benchmark import weigh
 from cellseg3d.core.errors import CellSegError
-
-# ru_maxrss is in KiB on Linux, in bytes on macOS.
-RSS_PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,7 @@ def run_verb(words: Sequence[str], log: Path) -> Cost:
     return run_process([sys.executable, "-m", "cellseg3d", *words], log)
 
 
-def run_process(
-    command: Sequence[str], log: Path, extra: Mapping[str, str] | None = None
-) -> Cost:
+def run_process(command: Sequence[str], log: Path) -> Cost:
     """Run any command, its output into `log`, and return its cost.
 
     An interruption ends the command and everything that it started.
@@ -69,37 +65,32 @@ def run_process(
     command : sequence of str
     log : Path
         Appended to.
-    extra : mapping, optional
-        Environment variables on top of this process's.
 
     Raises
     ------
     CellSegError
         If the command ends in anything but 0.
     """
-    begin = time.monotonic()
+    place = log.with_name(f".{log.name}.cost")
+    launcher = [sys.executable, str(Path(weigh.__file__).resolve()), str(place)]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            [*launcher, *command],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(extra or {})},
             start_new_session=True,
         )
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            code = process.wait()
         except BaseException:
             _end(process)
             raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise CellSegError(_complaint(command, process.returncode, log))
-    return Cost(
-        elapsed_s=time.monotonic() - begin,
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        peak_gib=usage.ru_maxrss / RSS_PER_GIB,
-    )
+    if code != 0:
+        raise CellSegError(_complaint(command, code, log))
+    cost = Cost(**json.loads(place.read_text(encoding="utf-8")))
+    place.unlink()
+    return cost
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

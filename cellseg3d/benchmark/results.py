@@ -35,7 +35,7 @@ def write_results(study: Study, folder: Path) -> dict[str, Any]:
     """
     records = _of_study(read_records(folder), study)
     methods = [method.name for method in study.methods]
-    summary = summarise_study(records, methods, study.reference.name)
+    summary = summarise_study(records, methods, study.pairs)
     values = {"study": study.name, "question": study.question, **summary}
     write_json(values, folder / VALUES)
     text = markdown(study.name, study.question, summary)

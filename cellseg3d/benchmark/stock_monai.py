@@ -9,9 +9,9 @@ Only reading, writing and the budget by the clock are this package's.
 """
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import monai
@@ -83,9 +83,9 @@ def train(datalist: Datalist, options: argparse.Namespace) -> None:
     network = build(options.kind, len(datalist.classes)).to(device)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    begun, steps = time.monotonic(), 0
+    begun, steps = monotonic(), 0
     for batch in _forever(loader):
-        if time.monotonic() - begun > 60 * options.minutes:
+        if monotonic() - begun > 60 * options.minutes:
             break
         optimizer.zero_grad()
         logits = network(batch["image"].to(device))
@@ -115,7 +115,7 @@ def predict(datalist: Datalist, options: argparse.Namespace) -> None:
     for case in datalist.cases:
         if case.split != "test" or case.label is None:
             continue
-        begun = time.monotonic()
+        begun = monotonic()
         volume = _read(case)
         inferer = _inferer(options.kind, patch_shape([volume.shape], options.kind))
         with torch.inference_mode():
@@ -124,7 +124,7 @@ def predict(datalist: Datalist, options: argparse.Namespace) -> None:
         labels = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
         path = options.out / f"{case.name}.tif"
         write_labels(path, volume.with_array(labels))
-        done[case.name] = {"labels": str(path), "elapsed_s": time.monotonic() - begun}
+        done[case.name] = {"labels": str(path), "elapsed_s": monotonic() - begun}
     write_json({"volumes": done}, options.out / PREDICTED)
 
 

@@ -15,7 +15,8 @@ from cellseg3d.data.cases import suggestion
 
 Kind = Literal["train", "axes", "ensemble", "peer"]
 PEERS = ("monai-2d", "monai-3d", "nnunet-2d", "nnunet-3d_fullres")
-STUDY_KEYS = ("name", "question", "datasets", "methods", "seeds", "minutes")
+NEEDED = ("name", "question", "datasets", "methods", "seeds", "minutes")
+STUDY_KEYS = (*NEEDED, "compare")
 METHOD_KEYS = ("name", "bundle", "set", "axes", "of", "peer", "reference", "predict")
 
 
@@ -106,6 +107,9 @@ class Study:
     seeds : tuple of int
     minutes : float
         Training time of every method on this machine: the equal budget.
+    compare : tuple of (str, str)
+        Pairs of methods to compare beside every method with the reference; named
+        before anything is run, so that no test is picked by its result.
     """
 
     name: str
@@ -114,6 +118,14 @@ class Study:
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     minutes: float
+    compare: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every method with the reference, then the pairs that the study names."""
+        base = self.reference.name
+        each = [(method.name, base) for method in self.methods if method.name != base]
+        return tuple(dict.fromkeys([*each, *self.compare]))
 
     @property
     def reference(self) -> Method:
@@ -155,7 +167,7 @@ def load_study(path: Path) -> Study:
     """
     values = _read(path)
     refuse_unknown(values, STUDY_KEYS, str(path))
-    missing = [key for key in STUDY_KEYS if not values.get(key)]
+    missing = [key for key in NEEDED if not values.get(key)]
     if missing:
         raise ConfigError(f"{path}: {missing[0]!r} is missing or empty")
     methods = tuple(_method(entry, str(path)) for entry in values["methods"])
@@ -169,7 +181,13 @@ def load_study(path: Path) -> Study:
     if not (math.isfinite(minutes) and minutes > 0):
         raise ConfigError(f"{path}: minutes is {minutes}; expected a positive number")
     return Study(
-        str(values["name"]), str(values["question"]), datasets, methods, seeds, minutes
+        name=str(values["name"]),
+        question=str(values["question"]),
+        datasets=datasets,
+        methods=methods,
+        seeds=seeds,
+        minutes=minutes,
+        compare=_pairs(values.get("compare", ()), methods, str(path)),
     )
 
 
@@ -234,6 +252,23 @@ def _check_order(methods: Sequence[Method], where: str) -> None:
             raise ConfigError(message + suggestion(unknown[0], sorted(trained)))
         if method.kind == "train":
             trained.add(method.name)
+
+
+def _pairs(
+    given: Sequence[Sequence[str]], methods: Sequence[Method], where: str
+) -> tuple[tuple[str, str], ...]:
+    known = [method.name for method in methods]
+    pairs = []
+    for pair in given:
+        names = _names(pair)
+        if len(names) != 2:
+            raise ConfigError(f"{where}: compare holds {pair!r}; expected [A, B]")
+        for name in names:
+            if name not in known:
+                message = f"{where}: compare names {name!r}, which is no method"
+                raise ConfigError(message + suggestion(name, known))
+        pairs.append((names[0], names[1]))
+    return tuple(pairs)
 
 
 def _refuse_twins(names: Sequence[str], what: str) -> None:

@@ -1,13 +1,14 @@
 """From records to means, intervals and paired comparisons; nothing else is read."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cellseg3d.benchmark.record import Record
-from cellseg3d.metrics.comparison import compare_paired, holm
+from cellseg3d.metrics.comparison import PairedComparison, compare_paired, holm
 from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.metrics.statistics import Summary, summarise
 
@@ -17,7 +18,9 @@ Units = dict[str, float]
 
 
 def summarise_study(
-    records: Sequence[Record], methods: Sequence[str], reference: str
+    records: Sequence[Record],
+    methods: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
     """Return everything that tables and pictures show, as plain values.
 
@@ -26,8 +29,8 @@ def summarise_study(
     records : sequence of Record
     methods : sequence of str
         In the order in which tables list them.
-    reference : str
-        The method that the others are compared with.
+    pairs : sequence of (str, str)
+        Methods to compare: the first minus the second.
 
     Returns
     -------
@@ -38,11 +41,10 @@ def summarise_study(
     """
     names = list(dict.fromkeys(record.dataset for record in records))
     done = [record for record in records if record.state == "done"]
-    datasets = {name: _dataset(name, done, methods, reference) for name in names}
+    datasets = {name: _dataset(name, done, methods, pairs) for name in names}
     return {
         "datasets": datasets,
-        "pooled": _pooled(datasets, methods, reference) if len(names) > 1 else [],
-        "reference": reference,
+        "pooled": _pooled(datasets, methods, pairs) if len(names) > 1 else [],
         "incomplete": [
             {"key": r.key, "state": r.state, "reason": r.reason}
             for r in records
@@ -82,7 +84,10 @@ def unit_scores(records: Sequence[Record], score: str) -> Units:
 
 
 def _dataset(
-    name: str, done: Sequence[Record], methods: Sequence[str], reference: str
+    name: str,
+    done: Sequence[Record],
+    methods: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
     mine = [record for record in done if record.dataset == name]
     found = {
@@ -94,7 +99,7 @@ def _dataset(
     return {
         "target": mine[0].target if mine else "",
         "methods": found,
-        "comparison": compare(units, reference),
+        "comparison": compare(units, pairs),
         "warnings": list(dict.fromkeys(w for r in mine for w in r.warnings)),
     }
 
@@ -140,38 +145,50 @@ def _costs(records: Sequence[Record], stage: str) -> dict[str, float]:
     return {**means, "peak_gib": max(float(each["peak_gib"]) for each in values)}
 
 
-def compare(units: Mapping[str, Units], reference: str) -> list[dict[str, Any]]:
-    """Compare every method with the reference on the units that both have.
+def compare(
+    units: Mapping[str, Units], pairs: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Compare methods pair by pair on the units that both have.
 
     Parameters
     ----------
     units : mapping
         Method to its score for each unit.
-    reference : str
+    pairs : sequence of (str, str)
+        Those with a method that has no score are left out.
 
     Returns
     -------
     list of dict
-        The fields of `PairedComparison`, ``method`` and ``p_holm``, corrected for the
-        number of methods; empty where the reference has no score.
+        The fields of `PairedComparison`, ``method``, ``against`` and ``p_holm``,
+        corrected for the number of pairs.
     """
-    base = units.get(reference)
-    if base is None:
-        return []
     rows = []
-    for method, values in units.items():
-        if method == reference:
+    for method, against in pairs:
+        if method not in units or against not in units:
             continue
-        both = [unit for unit in base if unit in values]
-        pair = compare_paired([values[u] for u in both], [base[u] for u in both])
-        rows.append({"method": method, **pair.as_dict()})
+        first, second = units[method], units[against]
+        both = [unit for unit in second if unit in first]
+        pair = _compare_quietly([first[u] for u in both], [second[u] for u in both])
+        rows.append({"method": method, "against": against, **pair.as_dict()})
     for row, p in zip(rows, holm([row["p_permutation"] for row in rows]), strict=True):
         row["p_holm"] = p
     return rows
 
 
+def _compare_quietly(
+    first: Sequence[float], second: Sequence[float]
+) -> PairedComparison:
+    """Compare; numpy need not warn that two pairs have no spread without one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
+        return compare_paired(first, second)
+
+
 def _pooled(
-    datasets: Mapping[str, Any], methods: Sequence[str], reference: str
+    datasets: Mapping[str, Any],
+    methods: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
 ) -> list[dict[str, Any]]:
     """Compare over the units of all data sets, each unit one pair."""
     units: dict[str, Units] = {}
@@ -181,7 +198,7 @@ def _pooled(
                 mine = facts["methods"][method]["units"]["dice"]
                 into = units.setdefault(method, {})
                 into |= {f"{name}/{unit}": value for unit, value in mine.items()}
-    return compare(units, reference)
+    return compare(units, pairs)
 
 
 def _machines(records: Sequence[Record]) -> list[str]:

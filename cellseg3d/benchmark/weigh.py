@@ -1,0 +1,35 @@
+"""Start a command and write what it took; a script of its own, standard library only.
+
+    python weigh.py COST.json COMMAND ...
+
+A process inherits the peak of memory of the one that starts it. This one is small, so
+that the figure is the command's own and not that of a program that has loaded torch.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+# ru_maxrss is in KiB on Linux, in bytes on macOS.
+RSS_PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
+
+
+def main(place: str, command: list[str]) -> int:
+    """Run the command, write its cost as JSON, and end as it ended."""
+    begun = time.monotonic()
+    pid = os.posix_spawnp(command[0], command, os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    cost = {
+        "elapsed_s": time.monotonic() - begun,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_gib": usage.ru_maxrss / RSS_PER_GIB,
+    }
+    Path(place).write_text(json.dumps(cost), encoding="utf-8")
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,34 @@
+import sys
+
+import pytest
+
+from cellseg3d.benchmark.process import run_process, run_verb
+from cellseg3d.core.errors import CellSegError
+
+
+def test_a_command_is_weighed_by_itself_not_with_its_parent(tmp_path):
+    held = bytearray(200 * 2**20)  # this process is larger than the command
+    code = "import time; x = bytearray(64 * 2**20); time.sleep(0.2)"
+
+    cost = run_process([sys.executable, "-S", "-c", code], tmp_path / "log")
+
+    assert len(held) > 64 * 2**20
+    assert 0.0625 < cost.peak_gib < 0.12
+    assert 0.2 < cost.elapsed_s < 10
+    assert 0 < cost.cpu_s < 5
+
+
+def test_a_failure_says_the_last_line_and_where_to_look(tmp_path):
+    code = "print('first'); raise SystemExit('no such thing')"
+
+    with pytest.raises(CellSegError, match=r"ended in 1: no such thing") as caught:
+        run_process([sys.executable, "-c", code], tmp_path / "log.txt")
+
+    assert str(tmp_path / "log.txt") in str(caught.value)
+    assert (tmp_path / "log.txt").read_text().startswith("first")
+
+
+def test_verbs_run_as_a_user_runs_them(tmp_path):
+    run_verb(["--version"], tmp_path / "log")
+
+    assert (tmp_path / "log").read_text().startswith("cellseg3d ")
