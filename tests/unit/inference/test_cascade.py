@@ -173,11 +173,11 @@ def test_a_cascade_can_be_scripted():
 
 
 def test_other_classes_are_refused_with_a_way_out():
-    with pytest.raises(ConfigError, match="4 classes.*label_map"):
+    with pytest.raises(ConfigError, match=r"4 classes.*label_map"):
         build_network("cascade", SPEC, 4)
-    with pytest.raises(ConfigError, match="vgg61_unet.*vgg16_unet"):
+    with pytest.raises(ConfigError, match=r"vgg61_unet.*vgg16_unet"):
         build_network("cascade", SPEC, 3, stage="vgg61_unet")
-    with pytest.raises(LabelError, match="holds 3.*label_map"):
+    with pytest.raises(LabelError, match=r"holds 3.*label_map"):
         CascadeLoss()(torch.zeros(1, 3, 4, 4), torch.full((1, 1, 4, 4), 3))
 
 
