@@ -1,0 +1,168 @@
+"""What each recipe is measured on, and which cases are left out together."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datalists import TASKS, cases_of, datalist
+
+from cellseg3d.data.datalist import load_datalist
+from cellseg3d.data.simulated import write_dataset
+from cellseg3d.data.splits import Fold, grouped_folds, leave_one_group_out
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One binary question that labels are scored by.
+
+    Parameters
+    ----------
+    name : str
+        What the table calls the class.
+    rename : mapping of int to int
+        Class to 0 or 1; the others stay.
+    published : str
+        What the original reports, on its own data.
+    """
+
+    name: str
+    rename: Mapping[int, int] = field(default_factory=dict)
+    published: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A bundle, the data that stand in for the original's, and what to score.
+
+    Parameters
+    ----------
+    bundle : str
+    task : str
+        One of `datalists.TASKS`, or ``"simulated"``.
+    measures : tuple of Measure
+    folds : int or None
+        Grouped k-fold; leave one case out when None.
+    classes : tuple of str
+        For simulated cells: what the classes are called.
+    label_map : mapping of int to int
+        For simulated cells: label value to class.
+    roc : bool
+        Choose the threshold on the training images' ROC curve.
+    objects : {"", "components", "instances"}
+        Score connected components of truth and prediction; or split objects and score
+        them against the truth's ids.
+    """
+
+    bundle: str
+    task: str
+    measures: tuple[Measure, ...]
+    folds: int | None = None
+    classes: tuple[str, ...] = ()
+    label_map: Mapping[int, int] = field(default_factory=dict)
+    roc: bool = False
+    objects: str = ""
+
+
+RECIPES = {
+    "sxt_cascade": Recipe(
+        "sxt_cell_nucleus_cascade",
+        "simulated",
+        (
+            Measure("cell", {2: 1}, "accuracy .9640, Jaccard .8566"),
+            Measure("nucleus", {1: 0, 2: 1}, "accuracy .9784, Jaccard .8642"),
+        ),
+        classes=("background", "cytoplasm", "nucleus"),
+        # Droplets, vesicles and mitochondria are parts of the cytoplasm.
+        label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1},
+    ),
+    "em_mito_sbem": Recipe(
+        "recipe_em_mitochondria",
+        "cdeep3m_mito",
+        (Measure("mitochondrion", published="Dice .91"),),
+        objects="components",
+    ),
+    "em_mito_sstem": Recipe(
+        "recipe_em_mitochondria",
+        "vnc_mito",
+        (Measure("mitochondrion", published="Dice .91"),),
+        objects="components",
+    ),
+    "mes": Recipe(
+        "recipe_mes_nuclei",
+        "gowt1",
+        (Measure("nucleus"),),
+        roc=True,
+        objects="instances",
+    ),
+    "dsb2018": Recipe(
+        "recipe_dsb2018_nuclei",
+        "dsb2018",
+        (Measure("nucleus", published="Jaccard .75"),),
+        folds=5,
+        objects="instances",
+    ),
+    "unet31m": Recipe(
+        "recipe_unet31m",
+        "simulated",
+        (Measure("cell", published="median accuracy .993 per image"),),
+        classes=("background", "cell"),
+        label_map={0: 0, 1: 1, 2: 1, 3: 1, 4: 1, 5: 1},
+    ),
+}
+
+
+def write_datalist(
+    recipe: Recipe, data: Path, out: Path, cells: int, side: int
+) -> Path:
+    """Write the datalist of a recipe's data, simulated if need be; return its path."""
+    path = out / "datalist.json"
+    if recipe.task == "simulated":
+        # One set of cells serves every recipe that takes some.
+        source = out.parent / f"cells_{cells}x{side}" / "datalist.json"
+        if not source.is_file():
+            write_dataset(source.parent, cells, side)
+        values = json.loads(source.read_text())
+        values["classes"] = list(recipe.classes)
+        values["label_map"] = {str(k): v for k, v in recipe.label_map.items()}
+        for case in values["cases"]:
+            for key in ("image", "label"):
+                case[key] = str((source.parent / case[key]).resolve())
+    else:
+        dataset, meaning = TASKS[recipe.task]
+        rows = json.loads((data / "manifest.json").read_text())
+        cases = [
+            case
+            for row in rows
+            if row["dataset"] == dataset
+            for case in cases_of(row, data.resolve(), recipe.task)
+        ]
+        values = datalist(recipe.task, meaning, cases)
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    return path
+
+
+def folds_of(recipe: Recipe, path: Path) -> list[Fold]:
+    """Return the folds; the held-out side is called validation here."""
+    cases = load_datalist(path)
+    if recipe.folds is None:
+        return leave_one_group_out(cases)
+    return grouped_folds(cases, recipe.folds)
+
+
+def write_fold(path: Path, held: Sequence[str], out: Path) -> Path:
+    """Write a datalist in which the held-out cases are for testing, and no more.
+
+    No score on them chooses weights or ends a training.
+    """
+    values: Values = json.loads(path.read_text())
+    for case in values["cases"]:
+        case.pop("split", None)
+        if case["name"] in held:
+            case["split"] = "test"
+    out.write_text(json.dumps(values, indent=1) + "\n")
+    return out

@@ -1,0 +1,285 @@
+"""Measure the recipes of docs/recipes.md by cross-validation.
+
+    python benchmarks/recipes.py --data "$CELLSEG3D_DATA" --out runs/recipes
+    python benchmarks/recipes.py --data ... --out ... --only mes --minutes 20
+
+Every case is predicted once, by a network that never saw it: the held-out side of a
+fold is marked for testing, so it chooses neither weights nor thresholds. What has no
+data at hand is measured on simulated cells. Killed and called again, it goes on.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recipe_data import RECIPES, Measure, Recipe, folds_of, write_datalist, write_fold
+
+from cellseg3d.benchmark.process import run_verb
+from cellseg3d.bundle.model import TrainedModel, load_model
+from cellseg3d.core.volume import Volume
+from cellseg3d.data.cases import Case, Datalist
+from cellseg3d.data.datalist import load_datalist
+from cellseg3d.data.labels import class_labels
+from cellseg3d.data.scoring import Evaluation, ScoreOptions, evaluate_files
+from cellseg3d.data.splits import Fold
+from cellseg3d.data.volumes import read_case_label
+from cellseg3d.inference.instances import label_instances
+from cellseg3d.inference.options import SegmentOptions
+from cellseg3d.inference.segment import segment
+from cellseg3d.io.registry import read_labels, read_volume, write_labels
+from cellseg3d.metrics.calibration import roc_curve
+from cellseg3d.metrics.contingency import count_slices
+from cellseg3d.metrics.overlap import mean_defined, median_defined, voxel_accuracy
+
+Row = dict[str, Any]
+COLUMNS = (
+    "accuracy",
+    "jaccard",
+    "dice",
+    "median_image_accuracy",
+    "object_precision",
+    "object_recall",
+    "n_true",
+    "n_found",
+    "predict_s",
+)
+
+
+def main() -> None:
+    """Run the recipes that are asked for; print one table, write one JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=sorted(RECIPES), default=[])
+    parser.add_argument("--minutes", type=float, default=10, help="of each training")
+    parser.add_argument("--folds", type=int, help="only the first N folds")
+    parser.add_argument("--cells", type=int, default=6, help="simulated, at least 6")
+    parser.add_argument("--side", type=int, default=160, help="of a simulated cell")
+    parser.add_argument("--pretrained", type=Path, help="torchvision's VGG-16 file")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rows = []
+    for name in options.only or RECIPES:
+        rows += measure(name, RECIPES[name], options)
+        print_table(rows)
+    path = options.out / "recipes.json"
+    known = json.loads(path.read_text()) if path.is_file() else []
+    done = {row["recipe"] for row in rows}
+    kept = [row for row in known if row["recipe"] not in done]
+    path.write_text(json.dumps(kept + rows, indent=1) + "\n")
+    print(f"{path}: {len(kept + rows)} rows")
+
+
+def measure(name: str, recipe: Recipe, options: argparse.Namespace) -> list[Row]:
+    """Train and predict every fold of a recipe; return a row a measure."""
+    out = options.out / name
+    base = write_datalist(recipe, options.data, out, options.cells, options.side)
+    folds = folds_of(recipe, base)[: options.folds]
+    costs = [
+        run_fold(recipe, base, fold, out / f"fold{number}", options)
+        for number, fold in enumerate(folds)
+    ]
+    for folder in ("labels", "objects"):
+        (out / folder).mkdir(exist_ok=True)
+        for number in range(len(folds)):
+            for file in (out / f"fold{number}" / folder).glob("*.tif"):
+                (out / folder / file.name).write_bytes(file.read_bytes())
+    facts = {
+        "recipe": name,
+        "bundle": recipe.bundle,
+        "data": recipe.task,
+        "folds": len(folds),
+        "minutes": options.minutes,
+        "seed": options.seed,
+        "pretrained": str(options.pretrained) if options.pretrained else None,
+        "training": costs,
+    }
+    return [{**facts, **scores(recipe, each, base, out)} for each in recipe.measures]
+
+
+def run_fold(
+    recipe: Recipe, base: Path, fold: Fold, out: Path, options: argparse.Namespace
+) -> Row:
+    """Train on one side of a fold and label the other; what is there is kept."""
+    record = out / "fold.json"
+    if record.is_file():
+        return dict(json.loads(record.read_text()))
+    out.mkdir(parents=True, exist_ok=True)
+    held = [case.name for case in fold.validation]
+    listed = write_fold(base, held, out / "datalist.json")
+    run = out / "run"
+    words = ["train", "--out", str(run), "--quiet"]
+    if (run / "checkpoints" / "last.pt").is_file():
+        words += ["--resume"]
+    else:
+        words += ["--bundle", recipe.bundle, "--data", str(listed), "--fold", "none"]
+        words += ["--minutes", str(options.minutes), "--seed", str(options.seed)]
+        if options.pretrained and "cascade" in recipe.bundle:
+            words += ["--pretrained", str(options.pretrained)]
+    print(f"{out}: training on {len(fold.training)}, {len(held)} held out", flush=True)
+    cost = run_verb(words, out / "train.log")
+    facts = {"held_out": held, "elapsed_s": cost.elapsed_s, "peak_gib": cost.peak_gib}
+    facts |= predict(recipe, load_model(run), load_datalist(listed), fold, out)
+    record.write_text(json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def predict(
+    recipe: Recipe, model: TrainedModel, cases: Datalist, fold: Fold, out: Path
+) -> Row:
+    """Write labels, and objects where asked for, of the held-out cases."""
+    threshold = 0.5
+    if recipe.roc:
+        # On what the network was trained on: the held-out images stay unseen.
+        threshold = roc_threshold(model, cases, fold.training)
+    times, counts = [], {}
+    for folder in ("labels", "objects"):
+        (out / folder).mkdir(exist_ok=True)
+    for case in fold.validation:
+        volume = read_volume(case.image)
+        begin = time.perf_counter()
+        if recipe.roc:
+            found = (probs_of(model, case) >= threshold).astype(np.uint8)
+        else:
+            found = segment(volume, model).labels.read()
+        times.append(time.perf_counter() - begin)
+        labels = Volume(found, case.spacing or volume.spacing)
+        write_labels(out / "labels" / f"{case.name}.tif", labels)
+        if recipe.objects == "instances":
+            objects = label_instances(labels, out=out / "objects" / f"{case.name}.tif")
+            counts[case.name] = sizes(case, cases, objects.volumes)
+    return {"threshold": threshold, "predict_s": times, "objects": counts}
+
+
+def roc_threshold(
+    model: TrainedModel, cases: Datalist, training: Sequence[Case]
+) -> float:
+    """Return the threshold with the largest gap between the ROC curve's two rates."""
+    probs = [probs_of(model, case).ravel() for case in training]
+    truth = [truth_of(case, cases).ravel() for case in training]
+    return roc_curve(np.concatenate(probs), np.concatenate(truth), 1).choose("youden")
+
+
+def probs_of(model: TrainedModel, case: Case) -> NDArray[np.float32]:
+    """Return the probability (Z, Y, X) of class 1."""
+    found = segment(read_volume(case.image), model, SegmentOptions(probs=True))
+    if found.probs is None:
+        raise RuntimeError(case.name)
+    return found.probs[1]
+
+
+def truth_of(case: Case, cases: Datalist) -> NDArray[np.uint8]:
+    """Return the classes (Z, Y, X) that a case's label says."""
+    raw = read_case_label(case, cases)
+    return class_labels(raw.read(), cases, raw.name)
+
+
+def sizes(case: Case, cases: Datalist, found: NDArray[np.float64]) -> Row:
+    """Return how many objects there are, how many were found, and how large."""
+    ids = read_case_label(case, cases).read()
+    truth = np.bincount(ids.ravel())[1:]
+    true = truth[truth > 0]
+    voxel = case.spacing.voxel_volume_um3 if case.spacing else 1.0
+    return {
+        "true": len(true),
+        "found": len(found),
+        "median_true": float(np.median(true) * voxel) if len(true) else None,
+        "median_found": float(np.median(found)) if len(found) else None,
+    }
+
+
+def scores(recipe: Recipe, wanted: Measure, base: Path, out: Path) -> Row:
+    """Return the mean scores over the cases that have been predicted."""
+    rename = dict(wanted.rename)
+    evaluation = evaluate_files(
+        str(out / "labels"),
+        datalist=str(base),
+        options=ScoreOptions(
+            classes=("background", wanted.name),
+            truth_map=rename,
+            prediction_map=rename,
+            components=recipe.objects == "components",
+        ),
+    )
+    rows = [each.classes[wanted.name] for each in evaluation.scored]
+    row: Row = {
+        "measure": wanted.name,
+        "published": wanted.published,
+        "accuracy": mean_defined([each.accuracy for each in evaluation.scored])[0],
+        "median_image_accuracy": image_accuracy(rename, base, out),
+        **{
+            key: mean_defined([float(each[key]) for each in rows])[0]
+            for key in ("jaccard", "dice")
+        },
+        "cases": {
+            pair.name: {"accuracy": each.accuracy, **each.classes[wanted.name]}
+            for pair, each in zip(evaluation.pairs, evaluation.scored, strict=True)
+        },
+    }
+    timed = [json.loads(file.read_text()) for file in out.glob("fold*/fold.json")]
+    row["predict_s"] = mean_defined([s for each in timed for s in each["predict_s"]])[0]
+    if recipe.objects == "instances":
+        ids = ScoreOptions(ids=True)
+        evaluation = evaluate_files(
+            str(out / "objects"), datalist=str(base), options=ids
+        )
+    return row | (object_scores(evaluation) if recipe.objects else {})
+
+
+def object_scores(evaluation: Evaluation) -> Row:
+    """Return precision, recall and counts of objects in all cases together."""
+    tables = [next(iter(each.objects.values())) for each in evaluation.scored]
+    total = {
+        key: sum(int(table[key]) for table in tables)
+        for key in ("tp", "fp", "fn", "n_true", "n_predicted", "splits", "merges")
+    }
+    return {
+        "object_precision": total["tp"] / max(1, total["tp"] + total["fp"]),
+        "object_recall": total["tp"] / max(1, total["tp"] + total["fn"]),
+        "n_true": total["n_true"],
+        "n_found": total["n_predicted"],
+        "splits": total["splits"],
+        "merges": total["merges"],
+    }
+
+
+def image_accuracy(rename: dict[int, int], base: Path, out: Path) -> float:
+    """Return the median over all slices of all cases of the voxel accuracy."""
+    cases, values = load_datalist(base), []
+    for case in cases.cases:
+        file = out / "labels" / f"{case.name}.tif"
+        if file.is_file():
+            tables = count_slices(read_labels(file).array, truth_of(case, cases))
+            values += [voxel_accuracy(each.renamed(rename, rename)) for each in tables]
+    return median_defined(values)
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print one line a row."""
+    print("\n" + "recipe".ljust(24) + " ".join(map(_wide, COLUMNS, COLUMNS)))
+    for row in rows:
+        cells = [row.get(column) for column in COLUMNS]
+        texts = [
+            "-" if c is None else (str(c) if isinstance(c, int) else f"{c:.4f}")
+            for c in cells
+        ]
+        name = f"{row['recipe']} {row['measure']}"
+        print(name[:23].ljust(24) + " ".join(map(_wide, texts, COLUMNS)))
+    for row in rows:
+        if row["published"]:
+            print(f"{row['recipe']} {row['measure']}: original {row['published']}")
+
+
+def _wide(text: str, column: str) -> str:
+    return text.rjust(max(9, len(column)))
+
+
+if __name__ == "__main__":
+    main()
