@@ -9,14 +9,23 @@ from pathlib import Path
 
 from cellseg3d import __version__
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.core.errors import CellSegError, InputError
+from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.data.cases import Case, Datalist, split_inner
-from cellseg3d.data.datalist import resolve_datalist
-from cellseg3d.data.doctor_findings import DUPLICATE, MACHINE, Finding
+from cellseg3d.data.doctor_findings import (
+    CONSTANT,
+    DATALIST,
+    DUPLICATE,
+    EMPTY_LABEL,
+    FOLDS,
+    MACHINE,
+    Finding,
+)
 from cellseg3d.data.doctor_pair import CaseReport, check_case
 from cellseg3d.data.doctor_set import check_set
 from cellseg3d.data.doctor_sources import read_what_reads
 
+# Of these the fold itself speaks when it is loaded, knowing who trains on what.
+_TOLD_BY_FOLD = frozenset({CONSTANT, DUPLICATE, EMPTY_LABEL, FOLDS})
 logger = logging.getLogger(__name__)
 
 
@@ -99,8 +108,8 @@ def examine_before_training(
 ) -> list[str]:
     """Return the warnings about a data set; refuse it if it has errors.
 
-    Images of the same content are warned about here; the fold, which knows who trains
-    and who validates, refuses them.
+    What the fold says or refuses when it is loaded, such as images of the same content
+    on both sides, is left to it: it knows who trains and who validates.
 
     Parameters
     ----------
@@ -111,20 +120,19 @@ def examine_before_training(
 
     Raises
     ------
-    InputError
+    InputError, ConfigError
         With the first error and the number of all; each is logged.
     """
     findings = diagnose(data, cache_dir=cache_dir or default_cache())
-    stopping = [f for f in findings if f.severity == "error" and f.kind != DUPLICATE]
+    findings = [each for each in findings if each.kind not in _TOLD_BY_FOLD]
+    stopping = [each for each in findings if each.severity == "error"]
     if stopping:
         for finding in stopping[1:]:
             logger.error("%s", finding.line)
         more = len(stopping) - 1
         hint = f" ({more} more above)" if more else ""
-        raise InputError(
-            f"{stopping[0].line}{hint}; `cellseg3d doctor {resolve_datalist(data)}` "
-            "shows all"
-        )
+        fault = ConfigError if stopping[0].kind == DATALIST else InputError
+        raise fault(f"{stopping[0].line}{hint}; `cellseg3d doctor {data}` shows all")
     return [finding.line for finding in findings]
 
 

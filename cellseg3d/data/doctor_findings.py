@@ -24,6 +24,10 @@ TRANSPOSED = "transposed label"
 GAPS = "gaps in label values"
 MACHINE = "machine"
 DUPLICATE = "duplicate content"
+CONSTANT = "constant image"
+EMPTY_LABEL = "empty label"
+FOLDS = "folds"
+DATALIST = "datalist"
 
 _KINDS: tuple[tuple[type[CellSegError], str], ...] = (
     (FormatError, "damaged file"),
@@ -32,7 +36,7 @@ _KINDS: tuple[tuple[type[CellSegError], str], ...] = (
     (LabelError, "label values"),
     (NonFiniteError, NAN_IMAGE),
     (InputError, "file"),
-    (ConfigError, "datalist"),
+    (ConfigError, DATALIST),
     (EnvironmentFault, MACHINE),
 )
 

@@ -12,6 +12,8 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.data.cases import Case, Datalist
 from cellseg3d.data.doctor_findings import (
     BINARY_LABEL,
+    CONSTANT,
+    EMPTY_LABEL,
     FLOAT_LABEL,
     TRANSPOSED,
     Finding,
@@ -98,7 +100,7 @@ def _check_image(case: Case, report: CaseReport) -> Volume | None:
     try:
         for warning in check_volume(case.image).warnings:
             constant = warning.startswith(_CONSTANT)
-            kind = "constant image" if constant else "odd file"
+            kind = CONSTANT if constant else "odd file"
             way_out = (
                 "nothing can be learnt from it: take the case out"
                 if constant
@@ -209,7 +211,7 @@ def _check_annotation(file: str, report: CaseReport) -> None:
         way_out = "right if the volume is empty; else it is the wrong file"
     else:
         return
-    report.warn("empty label", file, cause, way_out)
+    report.warn(EMPTY_LABEL, file, cause, way_out)
 
 
 def _check_both(case: Case, image: Volume, label: Volume, report: CaseReport) -> None:

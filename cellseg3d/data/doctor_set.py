@@ -9,7 +9,13 @@ import numpy as np
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.data.cases import Case, Datalist
-from cellseg3d.data.doctor_findings import DUPLICATE, GAPS, Finding, from_error
+from cellseg3d.data.doctor_findings import (
+    DUPLICATE,
+    FOLDS,
+    GAPS,
+    Finding,
+    from_error,
+)
 from cellseg3d.data.doctor_pair import CaseReport
 from cellseg3d.data.labels import IGNORE
 from cellseg3d.data.splits import Fold, check_duplicates, training_fold
@@ -198,11 +204,11 @@ def _folds(datalist: Datalist) -> Iterator[Finding]:
     try:
         fold = training_fold(datalist)
     except CellSegError as error:
-        yield from_error(error, datalist.where, kind="folds")
+        yield from_error(error, datalist.where, kind=FOLDS)
         return
     for warning in fold.warnings:
         words = warning.replace(f"{datalist.where}: ", "")
         cause, mark, advice = words.rpartition("; ")
         way_out = advice if mark else "keep it in mind when you read the scores"
         kept = cause if mark else words
-        yield Finding("warning", "folds", datalist.where, kept, way_out)
+        yield Finding("warning", FOLDS, datalist.where, kept, way_out)

@@ -12,6 +12,7 @@ from monai.engines.workflow import Workflow
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.data.volumes import LoadedFold
 from cellseg3d.engines.checkpoints import Checkpoints
+from cellseg3d.engines.doctor_notes import kept_notes
 from cellseg3d.engines.history import History
 from cellseg3d.engines.lock import RunLock
 from cellseg3d.engines.run_record import RunRecord
@@ -81,7 +82,7 @@ def run_training(
         _run(trainer, checkpoints)
         return
     with RunLock(Path(run_dir)):
-        record = RunRecord(run_dir, {"seed": seed, **_data_facts(data)})
+        record = RunRecord(run_dir, {"seed": seed, **_data_facts(data, run_dir)})
         record.start()
         state, step = "failed", _step_of(trainer)
         try:
@@ -105,7 +106,7 @@ def run_training(
             )
 
 
-def _data_facts(data: LoadedFold | None) -> dict[str, Any]:
+def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
     if data is None:
         return {}
     sides = {"training": data.training, "validation": data.validation}
@@ -116,7 +117,7 @@ def _data_facts(data: LoadedFold | None) -> dict[str, Any]:
             **{side: [case.name for case in cases] for side, cases in sides.items()},
             "content": data.hashes,
         },
-        "warnings": list(data.warnings),
+        "warnings": [*data.warnings, *kept_notes(Path(run_dir))],
     }
 
 

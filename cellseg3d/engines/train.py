@@ -8,7 +8,11 @@ from typing import Any
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.core.errors import CellSegError
+from cellseg3d.data.doctor import examine_before_training
+from cellseg3d.engines.doctor_notes import keep_notes
 from cellseg3d.engines.run_folder import TrainOptions, create_run, reopen_run
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -18,6 +22,8 @@ def train(
     options: TrainOptions | None = None,
 ) -> Path:
     """Train a bundle on a data set and return the run folder, itself a bundle.
+
+    The doctor looks at the data first: errors end it, warnings go into the record.
 
     Parameters
     ----------
@@ -37,7 +43,12 @@ def train(
         If a signal asked it to stop; `resume` goes on.
     """
     folder = Path(out)
-    config = create_run(find_bundle(bundle), data, folder, options or TrainOptions())
+    chosen = find_bundle(bundle)
+    notes = examine_before_training(data)
+    for note in notes:
+        logger.warning("%s", note)
+    config = create_run(chosen, data, folder, options or TrainOptions())
+    keep_notes(folder, notes)
     run_config(config)
     return folder
 

@@ -63,3 +63,14 @@ def test_half_a_pair_is_refused(folder, capsys):
     assert main(["doctor", "--image", str(folder / "b_image.tif")]) == 3
 
     assert "--label and --classes" in capsys.readouterr().err
+
+
+def test_a_training_asks_the_doctor_first(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+
+    assert main(["train", "--data", str(folder), "--out", str(out)]) == 2
+
+    error = capsys.readouterr().err
+    assert "_image.tif: 1 voxels are NaN" in error
+    assert "2 more above" in error
+    assert not out.exists()

@@ -1,0 +1,33 @@
+"""What the doctor said before a training, kept where its record finds it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellseg3d.core.atomic import atomic_write
+
+NAME = "doctor.json"
+
+
+def keep_notes(folder: Path, lines: Sequence[str]) -> None:
+    """Write the doctor's warnings into a run folder.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the folder cannot be written.
+    """
+    text = json.dumps({"warnings": list(lines)}, indent=1) + "\n"
+    atomic_write(folder / NAME, lambda new: _write(new, text))
+
+
+def kept_notes(folder: Path) -> list[str]:
+    """Return the doctor's warnings about the data of a run; none without a file."""
+    path = folder / NAME
+    if not path.is_file():
+        return []
+    return [str(line) for line in json.loads(path.read_text("utf-8"))["warnings"]]
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
