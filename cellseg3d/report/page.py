@@ -201,8 +201,8 @@ def _classes(given: ReportInput) -> Sequence[str]:
 def _versions(given: ReportInput) -> dict[str, str]:
     versions: dict[str, str] = {}
     if given.benchmark is not None:
-        for record in given.benchmark.records:
-            versions |= record.get("versions", {})
+        found = given.benchmark.values.get("versions", {})
+        versions |= {name: ", ".join(each) for name, each in found.items()}
     if given.run is not None:
         versions |= given.run.record.get("versions", {})
     return {"cellseg3d": __version__} | versions
