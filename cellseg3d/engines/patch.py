@@ -1,8 +1,8 @@
-"""How large a training crop is, from the volumes and their spacing."""
+"""How a training crop lies and how large it is, from the volumes and their spacing."""
 
 from collections.abc import Sequence
 
-from cellseg3d.core.axes import axis_index
+from cellseg3d.core.axes import AXES, Axis, axis_index
 from cellseg3d.core.input_spec import InputSpec
 
 # A crop of so many voxels holds the context of a cell's parts and, twice in a batch,
@@ -11,6 +11,32 @@ VOXELS_3D = 80**3
 SIDE_2D = 256
 # Sides are multiples of this where the volume has room for it.
 MULTIPLE = 16
+# Slices are cut across the longest edge of a voxel when it is so many times another.
+ANISOTROPIC = 1.5
+
+
+def choose_axis(
+    shapes: Sequence[Sequence[int]], spacing_um: Sequence[float] | None = None
+) -> tuple[Axis, str]:
+    """Return the axis that slices are best cut across, and why.
+
+    Parameters
+    ----------
+    shapes : sequence of (Z, Y, X)
+        Of the training volumes, voxels.
+    spacing_um : three floats (z, y, x), optional
+        Voxel edges; None counts as cubes.
+    """
+    if min(shape[0] for shape in shapes) == 1:
+        return "z", "some volumes are single slices"
+    edges = list(spacing_um or (1.0, 1.0, 1.0))
+    if max(edges) >= ANISOTROPIC * min(edges):
+        lengths = " x ".join(f"{edge:.4g}" for edge in edges)
+        return AXES[edges.index(max(edges))], (
+            f"voxels are {lengths} um (z, y, x): cut across the longest edge, slices "
+            "have the fine ones"
+        )
+    return "z", "voxels are about cubes, so any axis serves"
 
 
 def choose_patch(

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from cellseg3d.bundle.compose import Config, read_config
 from cellseg3d.bundle.facts import ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
-from cellseg3d.core.axes import AXES, Axis, axis_index
+from cellseg3d.core.axes import Axis, axis_index
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.engines.patch import choose_patch
+from cellseg3d.engines.patch import choose_axis, choose_patch
 from cellseg3d.engines.plan_machine import Machine, StepCost, measure_step
 from cellseg3d.engines.plan_survey import Survey
 
@@ -20,8 +20,6 @@ BUNDLES: dict[Kind, str] = {
     "2.5D": "cell_tomo_unet25d",
     "3D": "cell_tomo_unet3d",
 }
-# Slices are cut across the coarsest axis when its edge is so many times another's.
-ANISOTROPIC = 1.5
 # Slices on each side that a stack may have: more are channels of little news.
 MOST_CONTEXT = 3
 STEPS_PER_EPOCH = 50
@@ -98,20 +96,6 @@ def make_plans(
     return [_plan(kind, facts, data, machine, measure) for kind in BUNDLES]
 
 
-def choose_axis(data: Survey) -> tuple[Axis, str]:
-    """Return the axis that slices are cut across, and why."""
-    z_um, y_um, x_um = data.edges
-    longest = max(range(3), key=lambda index: data.edges[index])
-    if min(shape[0] for shape in data.shapes) == 1:
-        return "z", "some volumes are single slices"
-    if data.edges[longest] >= ANISOTROPIC * min(data.edges):
-        return AXES[longest], (
-            f"voxels are {z_um:.4g} x {y_um:.4g} x {x_um:.4g} {data.unit} (z, y, x): "
-            "cut across the longest edge, slices have the fine ones"
-        )
-    return "z", "voxels are about cubes, so any axis serves"
-
-
 def choose_context(data: Survey, axis: Axis) -> tuple[int, str]:
     """Return the slices on each side of a stack's centre, and why."""
     smallest = _smallest(data)
@@ -184,15 +168,15 @@ def _input(kind: Kind, config: Config, data: Survey) -> tuple[InputSpec, list[Ch
     """Return what the network eats, and the choices in it."""
     spec = InputSpec.parse(config["spec"])
     choices = []
+    edges = data.spacing.zyx if data.spacing else None
     if kind != "3D":
-        axis, why = choose_axis(data)
+        axis, why = choose_axis(data.shapes, edges)
         spec = replace(spec, axis=axis)
         choices.append(Choice("spec::axis", axis, why))
     if kind == "2.5D":
         context, why = choose_context(data, spec.axis)
         spec = replace(spec, context=context)
         choices.append(Choice("spec::context", context, why))
-    edges = data.spacing.zyx if data.spacing else None
     patch = choose_patch(spec, data.shapes, edges)
     spec = replace(spec, patch_shape=patch)
     choices.append(Choice("spec::patch_shape", list(patch), _why_patch(spec, data)))

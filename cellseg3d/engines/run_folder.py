@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.data.cases import Datalist, split_inner
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.engines.facts import facts_of_datalist
-from cellseg3d.engines.patch import choose_patch
+from cellseg3d.engines.patch import choose_axis, choose_patch
 from cellseg3d.io.registry import open_volume
 
 # With a time budget the clock ends the training, not the epochs.
@@ -113,7 +113,7 @@ def create_run(
     datalist = load_datalist(data)
     files = _configs_of(bundle)
     facts = facts_of_datalist(datalist)
-    base = override(files["train"], _for_data(datalist, facts, files["train"]))
+    base = override(files["train"], _for_data(datalist, facts, files["train"], options))
     train = override(base, options.overrides())
     check_read(prune(train), str(bundle / "configs" / "train.json"))
     _write_run(out, bundle, files, prune(train), facts)
@@ -154,10 +154,18 @@ def _configs_of(bundle: Path) -> dict[str, Config]:
     return {name: read_config(bundle / "configs" / f"{name}.json") for name in names}
 
 
-def _for_data(datalist: Datalist, facts: ModelFacts, train: Config) -> dict[str, Any]:
-    spec = InputSpec.parse(train["spec"])
-    patch = choose_patch(spec, _shapes(datalist), facts.spacing_um)
+def _for_data(
+    datalist: Datalist, facts: ModelFacts, train: Config, options: TrainOptions
+) -> dict[str, Any]:
+    spec, shapes = InputSpec.parse(train["spec"]), _shapes(datalist)
+    cut: dict[str, Any] = {}
+    if spec.spatial_dims == 2 and "axis" in train["spec"]:
+        best, _ = choose_axis(shapes, facts.spacing_um)
+        cut = {"spec::axis": options.overrides().get("spec::axis", best)}
+        spec = replace(spec, axis=cut["spec::axis"])
+    patch = choose_patch(spec, shapes, facts.spacing_um)
     return {
+        **cut,
         "dataset_dir": str(Path(datalist.path or ".").resolve()),
         "facts": {
             "_target_": "cellseg3d.bundle.facts.ModelFacts",

@@ -17,7 +17,7 @@ from cellseg3d.engines.plan import make_plans
 from cellseg3d.engines.plan_files import plan_text
 from cellseg3d.engines.plan_machine import Machine, StepCost, measure_step
 from cellseg3d.engines.plan_survey import ClassFacts, Survey, survey
-from cellseg3d.engines.run_folder import TrainOptions
+from cellseg3d.engines.run_folder import TrainOptions, create_run
 from cellseg3d.io.registry import write_labels, write_volume
 
 FACTS = ModelFacts(("background", "cell"), (0.3, 0.1, 0.1))
@@ -191,3 +191,29 @@ def test_a_step_costs_what_its_voxels_and_weights_do():
     assert 3.0 < large.sample_bytes / small.sample_bytes < 5.0
     assert large.fixed_bytes == small.fixed_bytes > 20_000
     assert 0 < small.sample_s < 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "axis", "patch"),
+    [({}, "x", [24, 32]), ({"spec::axis": "y"}, "y", [24, 16])],
+)
+def test_a_training_without_a_plan_cuts_across_the_longest_edge_too(
+    tmp_path, settings, axis, patch
+):
+    label = np.zeros((24, 40, 16), np.uint8)
+    label[6:18, 10:30, 4:12] = 1
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+        volume = Volume(label, Spacing(0.1, 0.1, 0.3))
+        write_labels(tmp_path / part / "a.tif", volume)
+
+    config = create_run(
+        find_bundle("cell_tomo_unet2d"),
+        tmp_path,
+        tmp_path / "run",
+        TrainOptions(settings=settings),
+    )
+
+    spec = read_config(config)["spec"]
+    assert spec["axis"] == axis
+    assert spec["patch_shape"] == patch
