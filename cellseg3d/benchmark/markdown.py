@@ -7,6 +7,8 @@ from typing import Any
 from cellseg3d.benchmark.record import number
 from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
+ALL_CLASSES = "mean Dice, all classes"
+PICTURE = "pareto.png"
 HEADS = (
     "method",
     "Dice, mean [95 % interval]",
@@ -32,7 +34,8 @@ def markdown(title: str, question: str, summary: Mapping[str, Any]) -> str:
     summary : mapping
         Of `cellseg3d.benchmark.summary.summarise_study`.
     """
-    parts = [f"# {title}", question, _terms(summary)]
+    picture = f"![Dice against time and memory]({PICTURE})"
+    parts = [f"# {title}", question, _terms(summary), picture]
     for name, facts in summary["datasets"].items():
         parts += _dataset(name, facts)
     if summary["pooled"]:
@@ -66,16 +69,33 @@ def _terms(summary: Mapping[str, Any]) -> str:
 def _dataset(name: str, facts: Mapping[str, Any]) -> list[str]:
     if not facts["methods"]:
         return [f"## {name}", "No cell has finished yet."]
-    rows = [_row(method, each) for method, each in facts["methods"].items()]
+    heads, rows = _scores(facts["methods"])
     return [
         f"## {name}: {facts['target']}",
         *(f"> {warning}" for warning in facts["warnings"]),
-        table(HEADS, rows),
+        table(heads, rows),
         _note(facts["methods"]),
         _points(facts["methods"]),
         "### Differences of Dice, volume by volume",
         _comparison(facts["comparison"]),
     ]
+
+
+def _scores(methods: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows; all classes get a column where there are several."""
+    rows = [_row(method, facts) for method, facts in methods.items()]
+    units = [facts["units"] for facts in methods.values()]
+    if all(_same(each["dice"], each["mean_dice"]) for each in units):
+        return list(HEADS), rows
+    for row, facts in zip(rows, methods.values(), strict=True):
+        row.insert(2, _mean(facts["scores"]["mean_dice"]))
+    return [*HEADS[:2], ALL_CLASSES, *HEADS[2:]], rows
+
+
+def _same(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
+    """Whether two scores agree wherever both are defined."""
+    both = [(first[unit], second[unit]) for unit in first]
+    return all(a == b for a, b in both if not (math.isnan(a) or math.isnan(b)))
 
 
 def _row(method: str, facts: Mapping[str, Any]) -> list[str]:

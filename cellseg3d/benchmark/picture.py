@@ -113,7 +113,8 @@ def _draw(
         )
         points.append((cost, float(dice["mean"])))
     front = pareto_front(points)
-    axis.step(*zip(*front, strict=True), where="post", color="0.6", lw=1, zorder=0)
+    if front:
+        axis.step(*zip(*front, strict=True), where="post", color="0.6", lw=1, zorder=0)
     axis.set_xscale("log")
     _widen(axis)
     _ticks(axis)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.benchmark.markdown import markdown
+from cellseg3d.benchmark.markdown import PICTURE, markdown
 from cellseg3d.benchmark.picture import draw_pareto
 from cellseg3d.benchmark.record import Record, read_records, write_json
 from cellseg3d.benchmark.study import Study
@@ -13,7 +13,6 @@ from cellseg3d.core.atomic import atomic_write
 
 TABLE = "benchmark.md"
 VALUES = "benchmark.json"
-PICTURE = "pareto.png"
 
 
 def write_results(study: Study, folder: Path) -> dict[str, Any]:
