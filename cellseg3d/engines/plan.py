@@ -227,7 +227,7 @@ def _epochs(
     passes = steps * drawn / max(data.voxels, 1)
     return epochs, (
         f"{steps} steps of {STEPS_PER_EPOCH} an epoch: each annotated voxel is drawn "
-        f"about {passes:.3g} times (sought {PASSES}, within {LEAST_STEPS} to {most} "
+        f"about {passes:.0f} times (sought {PASSES}, within {LEAST_STEPS} to {most} "
         "steps)"
     )
 

@@ -1,8 +1,10 @@
 """Each fault a data set can have is planted and must be told."""
 
 import json
+import os
 import re
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -15,6 +17,7 @@ from cellseg3d.data.doctor import (
     examine_before_training,
     pair_datalist,
 )
+from cellseg3d.data.doctor_orientation import guess_turn
 from cellseg3d.data.doctor_repair import repair
 from cellseg3d.io.registry import read_labels, read_volume
 
@@ -340,3 +343,52 @@ def test_repair_closes_gaps_and_leaves_out_what_it_would_have_to_guess(
     assert [entry["case"] for entry in done.left_out] == ["a"]
     values = json.loads(done.datalist.read_text())
     assert [case["name"] for case in values["cases"]] == ["b"]
+
+
+def test_each_file_that_is_not_what_it_says_is_named(tmp_path, write_list):
+    image, label = cell()
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / "whole.nii.gz")
+    tifffile.imwrite(tmp_path / "whole.tif", image)
+    tifffile.imwrite(tmp_path / "label.tif", label)
+    whole = {s: (tmp_path / f"whole{s}").read_bytes() for s in (".nii.gz", ".tif")}
+    broken = {
+        "cut.nii.gz": whole[".nii.gz"][:-200],
+        "cut.tif": whole[".tif"][: len(whole[".tif"]) // 2],
+        "empty.tif": b"",
+        "page.tif": b"<!DOCTYPE html><html></html>",
+        "pointer.tif": b"version https://git-lfs.github.com/spec/v1\n",
+        "renamed.tif": whole[".nii.gz"],
+    }
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+    colours = np.zeros((20, 28, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "colour.tif", colours, photometric="rgb")
+    names = [*broken, "colour.tif"]
+    cases = [{"name": n, "image": n, "label": "label.tif", "group": n} for n in names]
+
+    errors = [f for f in diagnose(write_list(cases)) if f.severity == "error"]
+
+    assert {finding.case for finding in errors} == set(names)
+    assert all(finding.way_out for finding in errors)
+    causes = {finding.case: finding.line for finding in errors}
+    assert "git lfs pull" in causes["pointer.tif"]
+    assert "HTML" in causes["page.tif"]
+    assert "0 bytes" in causes["empty.tif"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "name", ["ovule_nuclei", "ovule_cells", "qcanet_embryo", "vnc_sstem"]
+)
+def test_real_pairs_are_sound_and_their_mirror_images_are_not(name):
+    place = os.environ.get("CELLSEG3D_DATA")
+    if not place:
+        pytest.skip("CELLSEG3D_DATA names no folder of real data")
+    datalist = load_datalist(f"{place}/{name}")
+
+    findings = diagnose(datalist)
+
+    assert {finding.kind for finding in findings} <= {"spacing", "folds"}
+    case = datalist.cases[0]
+    image, label = read_volume(case.image).read(), read_labels(case.label).read()
+    assert str(guess_turn(image, label[:, :, ::-1])) == "mirrored along x"
