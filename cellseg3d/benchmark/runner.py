@@ -227,6 +227,11 @@ def _predicted(bench: Bench, job: Job, fold: Fold, folder: Path) -> Predicted:
 
 
 def _record(bench: Bench, job: Job, **facts: Any) -> Record:  # noqa: ANN401
+    """Return a record; paths in its sentences begin at the benchmark's folder."""
+    if "reason" in facts:
+        facts["reason"] = _portable(facts["reason"], bench.folder)
+    if "warnings" in facts:
+        facts["warnings"] = [_portable(w, bench.folder) for w in facts["warnings"]]
     return Record(
         key=job.key,
         study=bench.study.name,
@@ -240,6 +245,13 @@ def _record(bench: Bench, job: Job, **facts: Any) -> Record:  # noqa: ANN401
         commit=git_commit(),
         **{"versions": versions(), **facts},
     )
+
+
+def _portable(sentence: str, folder: Path) -> str:
+    """Return a sentence without the place of the folder, which differs by machine."""
+    for place in (folder.resolve(), folder):
+        sentence = sentence.replace(f"{place}/", "")
+    return sentence
 
 
 def _is_done(bench: Bench, job: Job) -> bool:

@@ -26,7 +26,7 @@ def bench(study_path, tmp_path, monkeypatch):
 
     def train(method, fold, seed, minutes, folder):
         if method.name == "2.5D":
-            raise CellSegError("log.txt: out of patience")
+            raise CellSegError(f"{folder / 'log.txt'}: out of patience")
         (folder / MODEL).mkdir()
         return Trained(COST, 7, 100)
 
@@ -56,7 +56,7 @@ def test_a_cell_that_fails_is_recorded_and_stops_nothing(bench):
     states = {record.method: record.state for record in records}
     assert states == {"2D": "done", "2.5D": "failed", "fused": "done"}
     failed = next(record for record in records if record.state == "failed")
-    assert failed.reason == "log.txt: out of patience"
+    assert failed.reason == f"runs/{failed.key}/log.txt: out of patience"
 
 
 def test_records_hold_scores_and_added_costs(bench):
