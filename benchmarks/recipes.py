@@ -28,6 +28,7 @@ from cellseg3d.data.labels import class_labels
 from cellseg3d.data.scoring import Evaluation, ScoreOptions, evaluate_files
 from cellseg3d.data.splits import Fold
 from cellseg3d.data.volumes import read_case_label
+from cellseg3d.inference.instance_options import InstanceOptions
 from cellseg3d.inference.instances import label_instances
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.segment import segment
@@ -140,6 +141,10 @@ def predict(
         # On what the network was trained on: the held-out images stay unseen.
         threshold = roc_threshold(model, cases, fold.training)
     times, counts = [], {}
+    least = (
+        smallest_object(cases, fold.training) if recipe.objects == "instances" else 0
+    )
+    splitting = InstanceOptions(min_volume_um3=least)
     for folder in ("labels", "objects"):
         (out / folder).mkdir(exist_ok=True)
     for case in fold.validation:
@@ -153,9 +158,15 @@ def predict(
         labels = Volume(found, case.spacing or volume.spacing)
         write_labels(out / "labels" / f"{case.name}.tif", labels)
         if recipe.objects == "instances":
-            objects = label_instances(labels, out=out / "objects" / f"{case.name}.tif")
+            place = out / "objects" / f"{case.name}.tif"
+            objects = label_instances(labels, options=splitting, out=place)
             counts[case.name] = sizes(case, cases, objects.volumes)
-    return {"threshold": threshold, "predict_s": times, "objects": counts}
+    return {
+        "threshold": threshold,
+        "min_volume": least,
+        "predict_s": times,
+        "objects": counts,
+    }
 
 
 def roc_threshold(
@@ -181,16 +192,26 @@ def truth_of(case: Case, cases: Datalist) -> NDArray[np.uint8]:
     return class_labels(raw.read(), cases, raw.name)
 
 
+def smallest_object(cases: Datalist, training: Sequence[Case]) -> float:
+    """Return half of the volume that all but 1 % of the training objects reach."""
+    every = np.concatenate([true_volumes(case, cases) for case in training])
+    return float(np.percentile(every, 1) / 2)
+
+
+def true_volumes(case: Case, cases: Datalist) -> NDArray[np.float64]:
+    """Return the volume of each object of a case's label, in um^3, else in voxels."""
+    voxels = np.bincount(read_case_label(case, cases).read().ravel())[1:]
+    voxel = case.spacing.voxel_volume_um3 if case.spacing else 1.0
+    return np.asarray(voxels[voxels > 0] * voxel, np.float64)
+
+
 def sizes(case: Case, cases: Datalist, found: NDArray[np.float64]) -> Row:
     """Return how many objects there are, how many were found, and how large."""
-    ids = read_case_label(case, cases).read()
-    truth = np.bincount(ids.ravel())[1:]
-    true = truth[truth > 0]
-    voxel = case.spacing.voxel_volume_um3 if case.spacing else 1.0
+    true = true_volumes(case, cases)
     return {
         "true": len(true),
         "found": len(found),
-        "median_true": float(np.median(true) * voxel) if len(true) else None,
+        "median_true": float(np.median(true)) if len(true) else None,
         "median_found": float(np.median(found)) if len(found) else None,
     }
 
