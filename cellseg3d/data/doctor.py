@@ -153,7 +153,7 @@ def pair_datalist(image: str, label: str, classes: int) -> Datalist:
     """
     names = ("background", *(f"class_{index}" for index in range(1, classes)))
     case = Case("pair", image, label, group="pair")
-    return Datalist("pair", names, None, (case,), path=Path(image))
+    return Datalist(image, names, None, (case,))
 
 
 def _report(case: Case, datalist: Datalist, cache_dir: Path | None) -> CaseReport:

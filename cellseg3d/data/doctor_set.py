@@ -201,6 +201,8 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
 
 def _folds(datalist: Datalist) -> Iterator[Finding]:
     """Report what the first fold of the data set would say."""
+    if datalist.path is None:  # made of one pair: nothing is split
+        return
     try:
         fold = training_fold(datalist)
     except CellSegError as error:
