@@ -1,0 +1,329 @@
+"""Time and memory of whole-volume prediction: stock MONAI, nnU-Net and ours.
+
+All cases run on the same weights and the same volume, each in a fresh process, so that
+peaks of memory do not hide behind one another:
+
+    python benchmarks/predict.py                      # all cases, 400^3
+    python benchmarks/predict.py --size 128 --cases ours,monai_25_b1 --rounds 1
+
+Columns: wall and CPU seconds (medians of the rounds), how many times longer than ours,
+peak memory above imports, Dice and changed labels against one float32 pass over the
+whole volume, and useful FLOPs (those of that one pass) over the machine's GEMM speed
+in bfloat16. Run it on a quiet machine. nnU-Net needs ``pip install nnunetv2``.
+"""
+
+# Cases import what they compare, and nothing else, in their own process.
+# ruff: noqa: ANN001, ANN201, PLC0415
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+NETS = {
+    "unet": {"name": "unet", "spatial_dims": 3, "context": 0},
+    "basic_unet": {"name": "basic_unet", "spatial_dims": 3, "context": 0},
+    "unet25d": {"name": "unet", "spatial_dims": 2, "context": 2},
+}
+CASES = {
+    "unet": (
+        "monai_25_b1",
+        "monai_25_b4",
+        "monai_50_b4",
+        "monai_tuned",
+        "nnunet",
+        "ours_float32",
+        "ours",
+        "ours_openvino",
+    ),
+    "basic_unet": ("monai_25_b1", "monai_25_b2", "ours", "ours_openvino"),
+    "unet25d": ("slices_1axis", "slices_3axes", "ours_1axis", "ours_3axes"),
+}
+
+
+def main() -> None:
+    """Run the cases of one network and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--net", default="unet", choices=sorted(NETS))
+    parser.add_argument("--size", type=int, default=400)
+    parser.add_argument("--cases", default="")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=30, help="training steps")
+    parser.add_argument("--folder", type=Path, help="keep data and answers here")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        run_case(arguments)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        arguments.folder = arguments.folder or Path(place)
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        rows = measure_all(arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def measure_all(arguments: argparse.Namespace) -> list[dict]:
+    """Measure every case, rounds interleaved; print and return the rows."""
+    child(arguments, "prepare", max(thread_counts(arguments)))
+    ceiling = {n: child(arguments, "gemm", n) for n in thread_counts(arguments)}
+    for count, found in ceiling.items():
+        print(f"GEMM, {count} thread(s): {found['gflops']:.0f} GFLOP/s in bfloat16")
+    wanted = arguments.cases.split(",") if arguments.cases else CASES[arguments.net]
+    runs: dict[tuple[str, int], list[dict]] = {}
+    for turn in range(arguments.rounds):
+        for case in wanted:
+            for count in thread_counts(arguments):
+                found = child(arguments, case, count)
+                if "skipped" in found:
+                    print(f"{case}: skipped, {found['skipped']}")
+                    continue
+                runs.setdefault((case, count), []).append(found)
+                print(
+                    f"round {turn + 1}: {case}, {count} thread(s): "
+                    f"{found['wall_s']:.2f} s",
+                    flush=True,
+                )
+    rows = [summary(key, found, ceiling[key[1]]) for key, found in runs.items()]
+    show(rows)
+    return rows
+
+
+def summary(key: tuple[str, int], runs: list[dict], ceiling: dict) -> dict:
+    """Return the medians of a case's runs."""
+    row = {"case": key[0], "threads": key[1], "runs": len(runs)}
+    for name in ("wall_s", "cpu_s", "peak_mib", "others"):
+        row[name] = statistics.median(run[name] for run in runs)
+    row.update({name: runs[0][name] for name in ("dice", "changed", "picked")})
+    speed = runs[0]["useful_gflop"] / row["wall_s"]
+    row["gemm_share"] = speed / ceiling["gflops"]
+    return row
+
+
+def show(rows: list[dict]) -> None:
+    """Print a table; ratios are to our default of the same number of threads."""
+    head = "threads      wall s    CPU s   ours x  peak MiB     Dice   changed   GEMM"
+    print(f"\n{'case':16}{head}")
+    for row in rows:
+        same = [r for r in rows if r["threads"] == row["threads"]]
+        ours = [r for r in same if r["case"] in ("ours", "ours_3axes")]
+        ratio = row["wall_s"] / ours[0]["wall_s"] if ours else float("nan")
+        print(
+            f"{row['case']:16}{row['threads']:7}{row['wall_s']:12.2f}"
+            f"{row['cpu_s']:9.2f}{ratio:9.2f}{row['peak_mib']:10.0f}"
+            f"{row['dice']:9.5f}{row['changed']:10.1e}{row['gemm_share']:7.1%}"
+            f"  {row['picked']}, {row['others']:.2f} CPUs busy elsewhere"
+        )
+
+
+def thread_counts(arguments: argparse.Namespace) -> list[int]:
+    """Return the numbers of threads to measure with."""
+    return [int(word) for word in arguments.threads.split(",")]
+
+
+def child(arguments: argparse.Namespace, case: str, threads: int) -> dict:
+    """Run one case in a fresh process and return what it measured."""
+    words = [sys.executable, __file__, "--child", case, "--threads", str(threads)]
+    words += ["--net", arguments.net, "--size", str(arguments.size)]
+    words += ["--steps", str(arguments.steps), "--folder", str(arguments.folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# In the child process ---------------------------------------------------------------
+
+
+def run_case(arguments: argparse.Namespace) -> None:
+    """Run one case and print what it measured as one line of JSON."""
+    import torch
+
+    torch.set_num_threads(int(arguments.threads))
+    if arguments.child == "prepare":
+        prepare(arguments)
+        found = {}
+    elif arguments.child == "gemm":
+        found = {"gflops": gemm_gflops()}
+    elif arguments.child == "nnunet" and not importlib.util.find_spec("nnunetv2"):
+        found = {"skipped": "pip install nnunetv2 to compare with it"}
+    else:
+        found = measure(arguments)
+    print(json.dumps(found))
+
+
+def measure(arguments: argparse.Namespace) -> dict:
+    """Return time, memory and agreement of one case."""
+    import torch
+    from predict_cases import CASE
+
+    folder = arguments.folder
+    network = build(arguments)
+    network.load_state_dict(torch.load(folder / f"{arguments.net}.pt"))
+    image = np.load(folder / "image.npy", mmap_mode="r")
+    task = CASE[arguments.child](network.eval(), image, NETS[arguments.net], folder)
+    base, busy = peak_mib(reset=True), busy_seconds()
+    wall, cpu = time.perf_counter(), time.process_time()
+    labels, picked = task()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = peak_mib() - base
+    expected = np.load(folder / f"{arguments.net}_labels.npy", mmap_mode="r")
+    both = sum(
+        int(((a > 0) & (b > 0)).sum()) for a, b in zip(labels, expected, strict=True)
+    )
+    size = int((labels > 0).sum()) + int((expected > 0).sum())
+    useful = json.loads((folder / f"{arguments.net}.json").read_text())
+    axes = 3 if arguments.child.endswith("3axes") else 1
+    return {
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "peak_mib": peak,
+        "others": max(0.0, (busy_seconds() - busy - cpu) / wall),
+        "dice": 2 * both / max(1, size),
+        "changed": float(np.mean(labels != expected)),
+        "useful_gflop": useful["gflop"] * axes,
+        "picked": picked,
+    }
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Make the volume, train the network a little, save the float32 answer."""
+    import torch
+    from scipy.ndimage import gaussian_filter
+
+    folder, size = arguments.folder, arguments.size
+    target = folder / f"{arguments.net}_labels.npy"
+    if target.exists():
+        return
+    rng = np.random.default_rng(0)
+    small = gaussian_filter(rng.normal(size=(size // 4 + 1,) * 3), 3)
+    coarse = small.astype(np.float32) / small.std()
+    truth = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[:size, :size, :size] > 0.5
+    image = truth.astype(np.float32) + rng.normal(0, 0.5, truth.shape).astype("f4")
+    image = image.clip(-3, 3)  # where the scale of ours ends
+    np.save(folder / "image.npy", image)
+    torch.manual_seed(0)
+    network = train(build(arguments), image, truth, arguments)
+    torch.save(network.state_dict(), folder / f"{arguments.net}.pt")
+    labels, gflop = reference(network.eval(), image, NETS[arguments.net])
+    (folder / f"{arguments.net}.json").write_text(json.dumps({"gflop": gflop}))
+    np.save(target, labels)
+
+
+def build(arguments: argparse.Namespace):
+    """Return the network of this run, with frozen batch norms."""
+    from cellseg3d.core.input_spec import InputSpec
+    from cellseg3d.models.unet import build_network
+
+    facts = NETS[arguments.net]
+    dims = facts["spatial_dims"]
+    spec = InputSpec(dims, (96,) * dims, context=facts["context"])
+    return build_network(facts["name"], spec, 2)
+
+
+def train(network, image, truth, arguments):
+    """Return the network after a few steps, so that its answers mean something."""
+    import torch
+
+    facts = NETS[arguments.net]
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    rng = np.random.default_rng(1)
+    side = min(48 if facts["spatial_dims"] == 3 else 128, arguments.size)
+    depth = side if facts["spatial_dims"] == 3 else 2 * facts["context"] + 1
+    for _ in range(arguments.steps):
+        images, labels = [], []
+        for _ in range(2):
+            at = [
+                int(rng.integers(0, n - s + 1))
+                for n, s in zip(image.shape, (depth, side, side), strict=True)
+            ]
+            box = tuple(slice(a, a + s) for a, s in zip(at, (depth, side, side)))
+            images.append(image[box])
+            labels.append(truth[box])
+        x = torch.from_numpy(np.stack(images))
+        y = torch.from_numpy(np.stack(labels)).long()
+        if facts["spatial_dims"] == 3:
+            x = x[:, None]
+        else:
+            y = y[:, facts["context"]]
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), y).backward()
+        optimiser.step()
+    return network
+
+
+def reference(network, image, facts):
+    """Return labels of one float32 pass over the volume, and its GFLOP.
+
+    A 3D pass is cut into slabs with a halo as wide as the receptive field, which
+    changes nothing but the memory it takes.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from cellseg3d.inference.inferer import VolumeInferer
+    from cellseg3d.models.facts import network_facts
+
+    dims = facts["spatial_dims"]
+    spec = {"spatial_dims": dims, "patch_shape": [96] * dims}
+    spec["context"] = facts["context"]
+    halo = max(network_facts(network).halo)
+    window = {"core": 128 if dims == 3 else 4096, "halo": halo}
+    inferer = VolumeInferer(spec, window, "float32")
+    logits = inferer(torch.from_numpy(image)[None, None], network)[0]
+    labels = (logits[1] > logits[0]).numpy().astype(np.uint8)
+    side = 96 if dims == 3 else 192
+    shape = (
+        (1, 1, *(side,) * 3) if dims == 3 else (1, 2 * facts["context"] + 1, side, side)
+    )
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(shape))
+    per_voxel = counter.get_total_flops() / side**dims
+    return labels, per_voxel * image.size / 1e9
+
+
+def gemm_gflops() -> float:
+    """Return the speed of a bfloat16 matrix product on this machine."""
+    import torch
+
+    one = torch.randn(2048, 2048).bfloat16()
+    best = float("inf")
+    for _ in range(12):
+        begun = time.perf_counter()
+        one @ one
+        best = min(best, time.perf_counter() - begun)
+    return 2 * 2048**3 / best / 1e9
+
+
+def peak_mib(*, reset: bool = False) -> float:
+    """Return the largest resident memory so far; or now, forgetting the past."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def busy_seconds() -> float:
+    """Return the CPU seconds that all processes of the machine have taken."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    ticks = [int(field) for field in fields]
+    return (sum(ticks[:3]) + sum(ticks[5:8])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()

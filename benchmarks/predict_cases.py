@@ -1,0 +1,185 @@
+"""The ways to predict a volume that `predict.py` compares; each returns labels."""
+
+# Cases import what they compare, and nothing else, in their own process.
+# ruff: noqa: ANN001, ANN201, ANN202, PLC0415
+
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SIDE = 96
+
+
+def prepared(image):
+    """Return the image as stock inferers want it, (1, 1, Z, Y, X)."""
+    return torch.from_numpy(np.array(image))[None, None]
+
+
+@torch.no_grad()
+def monai(network, image, facts, folder, *, overlap, batch):
+    """Stock MONAI: sliding windows, Gaussian off as by default, argmax."""
+    from monai.inferers import SlidingWindowInferer
+
+    inferer = SlidingWindowInferer((SIDE,) * 3, batch, overlap)
+    volume = prepared(image)
+
+    @torch.no_grad()
+    def task():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logits = inferer(volume, network)
+        return logits.argmax(1)[0].to(torch.uint8).numpy(), "float32"
+
+    return task
+
+
+def monai_tuned(network, image, facts, folder):
+    """Stock MONAI as far as its options go: bfloat16, folded, larger windows."""
+    from monai.inferers import SlidingWindowInferer
+
+    from cellseg3d.inference.folding import fold
+
+    layout = torch.channels_last_3d
+    half = fold(network).bfloat16().to(memory_format=layout)
+    side = min(160, *image.shape)
+    inferer = SlidingWindowInferer((side // 16 * 16,) * 3, 1, 0.25)
+    volume = prepared(image)
+
+    @torch.no_grad()
+    def task():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seen = volume.bfloat16()
+            logits = inferer(seen, lambda x: half(x.contiguous(memory_format=layout)))
+        return (logits[0, 1] > logits[0, 0]).to(torch.uint8).numpy(), "bfloat16"
+
+    return task
+
+
+def nnunet(network, image, facts, folder):
+    """nnU-Net's predictor with the same network, mirroring off."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(
+        tile_step_size=0.5,
+        use_gaussian=True,
+        use_mirroring=False,
+        perform_everything_on_device=False,
+        device=torch.device("cpu"),
+        allow_tqdm=False,
+    )
+
+    @dataclass
+    class Shapes:
+        patch_size: tuple[int, ...] = (SIDE,) * 3
+
+    class Heads:
+        num_segmentation_heads = 2
+
+    predictor.network = network
+    predictor.configuration_manager = Shapes()
+    predictor.label_manager = Heads()
+    predictor.list_of_parameters = [network.state_dict()]
+    volume = prepared(image)[0]
+
+    def task():
+        logits = predictor.predict_sliding_window_return_logits(volume)
+        return logits.argmax(0).to(torch.uint8).numpy(), "float32"
+
+    return task
+
+
+def slices(network, image, facts, folder, *, axes):
+    """Stock MONAI: SliceInferer over zero-copy stacks, one axis after another."""
+    from monai.inferers import SliceInferer
+
+    k = facts["context"]
+    volume = prepared(image)
+    side = [-(-n // 16) * 16 for n in image.shape]
+
+    def sweep(axis):
+        pad = [0] * 6
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = k
+        grown = torch.nn.functional.pad(volume, pad, mode="replicate")
+        stacks = grown.unfold(2 + axis, 2 * k + 1, 1).squeeze(1).movedim(-1, 1)
+        shape = [n for other, n in enumerate(side) if other != axis]
+        inferer = SliceInferer(tuple(shape), axis, sw_batch_size=4)
+        return inferer(stacks, network).softmax(1)
+
+    @torch.no_grad()
+    def task():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            probs = sum(sweep(axis) for axis in range(axes)) / axes
+        return probs.argmax(1)[0].to(torch.uint8).numpy(), "float32"
+
+    return task
+
+
+def ours(
+    network,
+    image,
+    facts,
+    folder,
+    *,
+    precision="auto",
+    axes="z",
+    engine="auto",
+):
+    """Ours, from a lazily read volume into a label file, as the command does it."""
+    from cellseg3d.core.input_spec import InputSpec
+    from cellseg3d.core.volume import Volume
+    from cellseg3d.data.intensity import IntensityScale
+    from cellseg3d.inference.options import SegmentOptions
+    from cellseg3d.inference.segment import segment
+
+    @dataclass
+    class Model:
+        network: torch.nn.Module
+        spec: InputSpec
+        window: dict
+        name: str = "benchmark"
+        path: Path = Path()
+        classes: tuple[str, ...] = ("background", "cell")
+        # What the stock inferers get: the intensities as they are.
+        intensity: IntensityScale = field(
+            default_factory=lambda: IntensityScale("range", -1, 1)
+        )
+        spacing_um: None = None
+        sha256: str = ""
+        warnings: tuple[str, ...] = ()
+
+    dims = facts["spatial_dims"]
+    spec = InputSpec(dims, (SIDE,) * dims, context=facts["context"])
+    halo = 32 if facts["name"] == "basic_unet" else 16
+    model = Model(network, spec, {"halo": halo, "axes": axes})
+    options = SegmentOptions(precision=precision, engine=engine)
+
+    def task():
+        found = segment(Volume(image), model, options)
+        first = found.provenance["sources"][0]
+        picked = f"{first['engine']}, {first['precision']}"
+        return found.labels.array, picked
+
+    return task
+
+
+CASE = {
+    "monai_25_b1": partial(monai, overlap=0.25, batch=1),
+    "monai_25_b2": partial(monai, overlap=0.25, batch=2),
+    "monai_25_b4": partial(monai, overlap=0.25, batch=4),
+    "monai_50_b4": partial(monai, overlap=0.5, batch=4),
+    "monai_tuned": monai_tuned,
+    "nnunet": nnunet,
+    "slices_1axis": partial(slices, axes=1),
+    "slices_3axes": partial(slices, axes=3),
+    "ours": ours,
+    "ours_float32": partial(ours, precision="float32"),
+    "ours_openvino": partial(ours, engine="openvino"),
+    "ours_1axis": ours,
+    "ours_3axes": partial(ours, axes="zyx"),
+}

@@ -1,0 +1,170 @@
+"""Keep a prediction within the memory that the user allows."""
+
+import logging
+import math
+import resource
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.roi import zyx
+from cellseg3d.inference.engine import Engine
+from cellseg3d.inference.pipeline import Pipeline
+from cellseg3d.inference.sources import Source
+from cellseg3d.inference.trim import TrimmedNetwork
+
+_log = logging.getLogger(__name__)
+# Copies that layers make on their way, on top of the features that are alive.
+SLACK = 1.5
+# Bytes a voxel of a window where the network could not be traced.
+UNTRACED = 512
+
+
+def within(pipeline: Pipeline, limit: int) -> Pipeline:
+    """Return a pipeline that fits into memory: smaller batches, chunks, windows.
+
+    Windows come last, because only they change the answer, within the error that the
+    bundle's halo has; the user is told.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    limit : int
+        Bytes that the whole process may take; on a GPU, that windows may take there.
+
+    Raises
+    ------
+    EnvironmentFault
+        If not even the least window fits.
+    """
+    on_gpu = pipeline.sources[0].engine.hardware.device.type == "cuda"
+    room = limit - (0 if on_gpu else resident_bytes())
+    rates = {
+        id(source.engine): bytes_per_voxel(source.engine) for source in pipeline.sources
+    }
+
+    def needed(tried: Pipeline) -> int:
+        windows = [
+            _window_voxels(source) * rates[id(source.engine)] * source.batch
+            for source in tried.sources
+        ]
+        return int(max(windows)) + (0 if on_gpu else chunk_bytes(tried))
+
+    while needed(pipeline) > room:
+        smaller = _smaller(pipeline)
+        if smaller is None:
+            least, left = needed(pipeline) / 2**20, room / 2**20
+            message = (
+                f"memory limit of {limit / 2**20:.0f} MiB: {left:.0f} MiB are left, "
+                f"the least window needs {least:.0f}; allow more"
+            )
+            raise EnvironmentFault(message)
+        pipeline = smaller
+    return pipeline
+
+
+def chunk_bytes(pipeline: Pipeline) -> int:
+    """Return what is held of one chunk: input, labels, sums of several sources."""
+    voxels = math.prod(pipeline.chunk)
+    fused = len(pipeline.sources) > 1 or pipeline.probs or pipeline.uncertainty
+    sums = 4 * pipeline.classes * (3 if fused else 0)
+    return voxels * (1 + sums)
+
+
+def bytes_per_voxel(engine: Engine) -> float:
+    """Return the peak memory of a window's features, in bytes a voxel of its input.
+
+    Measured on noise: the features that are alive at once, in the engine's format.
+    """
+    network, geometry = engine.network, engine.geometry
+    if not isinstance(network, TrimmedNetwork):
+        return UNTRACED
+    noise = geometry.noise().to(engine.hardware.device, engine.hardware.dtype)
+    meter = _Meter(network.traced)
+    with torch.inference_mode():
+        meter.run(noise)
+    voxels = math.prod(noise.shape[2:])
+    # The input comes in float32 too.
+    return SLACK * meter.peak / voxels + 8 * geometry.channels
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class _Meter(fx.Interpreter):
+    """Runs a graph and notes the most bytes that were alive at once."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__(traced)
+        self.peak = 0
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401
+        """Run a node; what it needs and what it makes are alive together."""
+        made = super().run_node(n)
+        alive = [value for value in self.env.values() if isinstance(value, Tensor)]
+        if isinstance(made, Tensor):
+            alive.append(made)
+        sizes = {id(value): value.numel() * value.element_size() for value in alive}
+        self.peak = max(self.peak, sum(sizes.values()))
+        return made
+
+
+def _window_voxels(source: Source) -> int:
+    lattice = source.lattice
+    sides = [
+        min(core + 2 * halo, length + 2 * halo * (letter == lattice.axis))
+        for letter, core, halo, length in zip(
+            "zyx", lattice.core, lattice.halo, lattice.padded, strict=True
+        )
+    ]
+    return math.prod(sides)
+
+
+def _smaller(pipeline: Pipeline) -> Pipeline | None:
+    """Return the next smaller pipeline; None when there is none."""
+    batch = max(source.batch for source in pipeline.sources)
+    if batch > 1:
+        sources = [
+            replace(source, batch=max(1, source.batch // 2))
+            for source in pipeline.sources
+        ]
+        return replace(pipeline, sources=tuple(sources))
+    cores = [
+        max(source.lattice.core[axis] for source in pipeline.sources)
+        for axis in range(3)
+    ]
+    chunk = [
+        max(core, -(-side // 2 // core) * core) if side > core else side
+        for side, core in zip(pipeline.chunk, cores, strict=True)
+    ]
+    if chunk != list(pipeline.chunk):
+        return replace(pipeline, chunk=zyx(chunk))
+    if max(cores) <= max(max(s.lattice.stride) for s in pipeline.sources):
+        return None
+    _log.warning(
+        "memory limit: windows smaller than the bundle's; labels may differ at their "
+        "seams, within the error of its halo"
+    )
+    sources = [_narrowed(source) for source in pipeline.sources]
+    side = [max(source.lattice.core[axis] for source in sources) for axis in range(3)]
+    return replace(pipeline, sources=tuple(sources), chunk=zyx(side))
+
+
+def _narrowed(source: Source) -> Source:
+    """Return a source with the longest side of its cores halved."""
+    core = list(source.lattice.core)
+    longest = core.index(max(core))
+    core[longest] = max(1, core[longest] // 2)
+    return replace(source, lattice=source.lattice.with_core(core))

@@ -1,0 +1,191 @@
+"""Learn how much each source counts for each class, on validation volumes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.roi import Roi
+from cellseg3d.core.volume import Volume
+from cellseg3d.inference.fusion import probs_of
+from cellseg3d.inference.sources import Source
+
+IGNORE = 255
+# A source that betters the mean Dice by less than this is left out.
+LEAST_GAIN = 0.002
+SAMPLE = 200_000
+# Weights tried against each other on the way to the best mixture.
+ROUNDS = 200
+
+
+@dataclass(frozen=True)
+class LearnedWeights:
+    """Weights of sources, what they gain, and what the user should know.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The sources.
+    rows : tuple of tuple of float
+        One row a source, one number a class, >= 0.
+    dice, dice_mean : float
+        Mean Dice over classes of the validation volumes, with these weights and with
+        equal ones.
+    sentence : str
+        For the user.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
+    dice: float
+    dice_mean: float
+    sentence: str
+
+
+def fit_weights(
+    names: Sequence[str],
+    probs_skn: NDArray[np.float32],
+    labels_n: NDArray[np.uint8],
+) -> LearnedWeights:
+    """Fit weights to validation voxels.
+
+    For each class, the mixture of the sources that makes the class's own voxels (and
+    the lack of all others) likeliest, by expectation maximisation [1]_; then sources
+    are left out, one by one, as long as that costs no more than `LEAST_GAIN` of Dice.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The S sources.
+    probs_skn : ndarray of float32, shape (S, K, n)
+        Probabilities of n voxels, in [0, 1].
+    labels_n : ndarray of uint8, shape (n,)
+        Classes; 255 counts nowhere.
+
+    Raises
+    ------
+    ConfigError
+        If no voxel is annotated, or shapes do not fit.
+
+    References
+    ----------
+    .. [1] Dempster et al. 1977, J. R. Stat. Soc. B 39:1,
+       doi:10.1111/j.2517-6161.1977.tb01600.x
+    """
+    known = labels_n != IGNORE
+    if not known.any() or probs_skn.shape[::2] != (len(names), len(labels_n)):
+        message = (
+            f"learned fusion: {int(known.sum())} annotated voxels, probabilities of "
+            f"shape {probs_skn.shape} for {len(names)} sources; expected some, and "
+            "(sources, classes, voxels)"
+        )
+        raise ConfigError(message)
+    probs, labels = probs_skn[:, :, known], labels_n[known]
+    equal = np.ones(probs.shape[:2])
+    kept = list(range(len(names)))
+    rows = _mixture(probs, labels)
+    best = mean_dice(_fused(probs, rows), labels)
+    while len(kept) > 1:
+        trials = []
+        for source in kept:
+            rest = [each for each in kept if each != source]
+            weights = np.zeros_like(rows)
+            weights[rest] = _mixture(probs[rest], labels)
+            trials.append((mean_dice(_fused(probs, weights), labels), source, weights))
+        dice, source, weights = max(trials, key=lambda trial: trial[0])
+        if dice < best - LEAST_GAIN:
+            break
+        kept.remove(source)
+        rows, best = weights, max(best, dice)
+    final = mean_dice(_fused(probs, rows), labels)
+    before = mean_dice(_fused(probs, equal), labels)
+    sentence = _sentence(names, kept, final, before)
+    return LearnedWeights(
+        tuple(names), tuple(map(tuple, rows.tolist())), final, before, sentence
+    )
+
+
+def sample_sources(
+    sources: Sequence[Source], labels: Volume, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return what sources say of annotated voxels of one validation volume.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        On the volume.
+    labels : Volume
+        Its labels; 255 is not annotated.
+    seed : int
+        Of the draw of at most `SAMPLE` voxels.
+
+    Returns
+    -------
+    tuple of ndarray
+        Probabilities (S, K, n) and labels (n,).
+    """
+    truth = labels.read()
+    places = np.flatnonzero(truth != IGNORE)
+    if len(places) > SAMPLE:
+        rng = np.random.default_rng(seed)
+        places = np.sort(rng.choice(places, SAMPLE, replace=False))
+    whole = Roi.whole(labels.shape)
+    found = []
+    for source in sources:
+        probs = np.empty((source.classes, *whole.shape), np.float32)
+        for roi, logits in source.logits(whole):
+            probs[(slice(None), *roi.slices)] = probs_of(logits).numpy()
+        found.append(probs.reshape(source.classes, -1)[:, places])
+    return np.stack(found), truth.ravel()[places].astype(np.uint8)
+
+
+def mean_dice(fused_kn: NDArray[np.floating], labels_n: NDArray[np.uint8]) -> float:
+    """Return the mean Dice of the foreground classes that are there."""
+    found = fused_kn.argmax(0)
+    scores = []
+    for index in range(1, len(fused_kn)):
+        here, there = found == index, labels_n == index
+        if there.any():
+            scores.append(2 * (here & there).sum() / (here.sum() + there.sum()))
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def _fused(
+    probs: NDArray[np.float32], rows: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    fused: NDArray[np.floating] = np.einsum("sk,skn->kn", rows / rows.sum(0), probs)
+    return fused
+
+
+def _mixture(
+    probs: NDArray[np.float32], labels: NDArray[np.uint8]
+) -> NDArray[np.floating]:
+    """Return the mixture weights (S, K) of each class against all others."""
+    rows = np.full(probs.shape[:2], 1 / len(probs))
+    for index in range(probs.shape[1]):
+        true = labels == index
+        likely = np.where(true, probs[:, index], 1 - probs[:, index]).clip(1e-6)
+        # Both sides count alike, however rare the class.
+        weight = np.where(true, 0.5 / max(1, true.sum()), 0.5 / max(1, (~true).sum()))
+        row = rows[:, index].copy()
+        for _ in range(ROUNDS):
+            share = row[:, None] * likely
+            row = (share / share.sum(0) * weight).sum(1)
+            row /= row.sum()
+        rows[:, index] = row
+    return rows
+
+
+def _sentence(
+    names: Sequence[str], kept: Sequence[int], dice: float, before: float
+) -> str:
+    """Return what the fit says, for the user."""
+    gain = f"Dice {dice:.4f} against {before:.4f} with equal weights"
+    if len(kept) == 1:
+        return f"{names[kept[0]]} alone is as good ({gain})"
+    left = [name for index, name in enumerate(names) if index not in kept]
+    if left:
+        return f"{', '.join(left)} does not help and is left out ({gain})"
+    return f"all {len(names)} sources help ({gain})"
