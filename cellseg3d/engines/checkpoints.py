@@ -1,7 +1,5 @@
 """The whole state of a training on disk, so that it goes on to the same bits."""
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,15 +10,13 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.engines.workflow import Workflow
-from torch import Tensor
 
-from cellseg3d.core.atomic import atomic_write, sweep_orphans
-from cellseg3d.core.errors import ConfigError, FormatError
+from cellseg3d.core.atomic import sweep_orphans
+from cellseg3d.core.errors import ConfigError
 from cellseg3d.engines.average import plain_network
-from cellseg3d.models.checkpoint import read_torch, tensor_sha256, with_previous
+from cellseg3d.models.training_state import load_state, save_state
 
 logger = logging.getLogger(__name__)
-_FORMAT = 1
 
 
 class Stateful(Protocol):
@@ -84,27 +80,21 @@ class Checkpoints:
 
         Raises
         ------
+        NonFiniteError
+            If a tensor of the state holds NaN or infinity; the old file stands.
         EnvironmentFault
             If the disk is full or the folder cannot be written; the old file stands.
         """
         self._saved_s = self.clock()
         if idist.get_rank() != 0:
             return
-        state = {name: _plain(part.state_dict()) for name, part in _each(self.parts)}
         content = {
-            "format": _FORMAT,
             "iteration": int(engine.state.iteration),
             "epoch_length": int(engine.state.epoch_length),
-            "state": state,
+            "state": {name: part.state_dict() for name, part in _each(self.parts)},
         }
-        content["sha256"] = state_sha256(content)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(
-            self.path,
-            lambda new: torch.save(content, new),
-            verify=_verify,
-            keep_previous=True,
-        )
+        save_state(self.path, content)
         self._saved_iteration = int(engine.state.iteration)
 
     def load(self, engine: Workflow) -> bool:
@@ -120,9 +110,7 @@ class Checkpoints:
         previous = self.path.with_name(f"{self.path.name}.prev")
         if not (self.path.is_file() or previous.is_file()):
             return False
-        content, warning = with_previous(self.path, read_state)
-        if warning:
-            logger.warning(warning)
+        content = load_state(self.path).values
         length = engine.state.epoch_length
         if content["epoch_length"] != length:
             message = (
@@ -155,71 +143,7 @@ class Checkpoints:
             self.save(engine)
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, once its hash has been checked.
-
-    Raises
-    ------
-    FormatError
-        If the file is missing, cut short, altered, or no checkpoint of ours.
-    """
-    if not path.is_file():
-        message = f"{path}: no such checkpoint"
-        raise FormatError(message)
-    content = read_torch(path)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        message = f"{path}: is no checkpoint of a cellseg3d training"
-        raise FormatError(message)
-    stored = content.pop("sha256", None)
-    if stored != state_sha256(content):
-        message = f"{path}: its hash does not match; the file was altered or damaged"
-        raise FormatError(message)
-    return content
-
-
-def state_sha256(value: Any) -> str:  # noqa: ANN401 - nested plain values
-    """Return the SHA-256 of nested mappings, lists, tensors and plain values."""
-    hasher = hashlib.sha256()
-    for part in _digests(value):
-        hasher.update(part.encode())
-    return hasher.hexdigest()
-
-
-def _digests(value: Any) -> Iterator[str]:  # noqa: ANN401
-    if isinstance(value, Tensor):
-        yield tensor_sha256(value)
-    elif isinstance(value, Mapping):
-        yield "{"
-        for key, item in value.items():
-            yield f"{key!r}:"
-            yield from _digests(item)
-        yield "}"
-    elif isinstance(value, list | tuple):
-        yield "["
-        for item in value:
-            yield from _digests(item)
-            yield ","
-        yield "]"
-    else:
-        yield json.dumps(value)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a state in types that ``torch.load(weights_only=True)`` reads."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _each(parts: Mapping[str, Stateful]) -> Iterator[tuple[str, Stateful]]:
     for name, part in parts.items():
         inner = plain_network(part) if isinstance(part, torch.nn.Module) else part
         yield name, inner
-
-
-def _verify(path: Path) -> None:
-    read_state(path)

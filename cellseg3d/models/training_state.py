@@ -1,7 +1,9 @@
 """The state of a training on disk: tensors and plain values, never code."""
 
+import hashlib
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from cellseg3d.core.errors import ConfigError, FormatError
 from cellseg3d.models.checkpoint import (
     read_torch,
     refuse_non_finite,
+    tensor_sha256,
     with_previous,
 )
 
@@ -63,11 +66,11 @@ def save_state(path: Path, values: Mapping[str, Any]) -> None:
     refuse_non_finite(path, _tensors(plain, "state"))
 
     buffer = io.BytesIO()
-    torch.save(plain, buffer)
+    torch.save({"values": plain, "sha256": state_sha256(plain)}, buffer)
     atomic_write(
         path,
         # Written by Python, for torch hides why a write failed, such as a full disk.
-        lambda temporary: _write(temporary, buffer.getbuffer()),
+        lambda temporary: _write(temporary, buffer),
         verify=_check,
         keep_previous=True,
     )
@@ -87,24 +90,65 @@ def load_state(path: Path) -> TrainingState:
     return TrainingState(state.values, state.path, (warning,))
 
 
-def _read(path: Path) -> TrainingState:
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what one file of `save_state` holds, once its hash has been checked.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, cut short, altered, or no training state.
+    """
     if not path.is_file():
         message = f"{path}: no such file; expected a training state (.pt)"
         raise FormatError(message)
-    values = read_torch(path)
-    if not isinstance(values, dict):
-        message = f"{path}: holds no training state but a {type(values).__name__}"
+    content = read_torch(path)
+    if not isinstance(content, dict) or set(content) != {"values", "sha256"}:
+        message = f"{path}: holds no state of a cellseg3d training"
         raise FormatError(message)
-    return TrainingState(values, path)
+    values: dict[str, Any] = content["values"]
+    if content["sha256"] != state_sha256(values):
+        message = f"{path}: its hash does not match; the file was altered or damaged"
+        raise FormatError(message)
+    return values
+
+
+def state_sha256(value: Any) -> str:  # noqa: ANN401 - nested plain values
+    """Return the SHA-256 of nested mappings, lists, tensors and plain values."""
+    hasher = hashlib.sha256()
+    for part in _digests(value):
+        hasher.update(part.encode())
+    return hasher.hexdigest()
+
+
+def _digests(value: Any) -> Iterator[str]:  # noqa: ANN401
+    if isinstance(value, Tensor):
+        yield tensor_sha256(value)
+    elif isinstance(value, Mapping):
+        yield "{"
+        for key, item in value.items():
+            yield f"{key!r}:"
+            yield from _digests(item)
+        yield "}"
+    elif isinstance(value, list | tuple):
+        yield "["
+        for item in value:
+            yield from _digests(item)
+            yield ","
+        yield "]"
+    else:
+        yield json.dumps(value)
+
+
+def _read(path: Path) -> TrainingState:
+    return TrainingState(read_state(path), path)
 
 
 def _check(path: Path) -> None:
-    _read(path)
+    read_state(path)
 
 
-def _write(path: Path, data: memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(data)
+def _write(path: Path, buffer: io.BytesIO) -> None:
+    path.write_bytes(buffer.getbuffer())
 
 
 def _plain(value: Any, where: str) -> Any:  # noqa: ANN401 - any nesting

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.engines.average import AveragedNetwork
-from cellseg3d.engines.checkpoints import Checkpoints, read_state
+from cellseg3d.engines.checkpoints import Checkpoints
 from cellseg3d.engines.epochs import ResumableOrder
 from cellseg3d.engines.history import History
 from cellseg3d.engines.lock import RunLock
@@ -26,6 +27,7 @@ from cellseg3d.engines.run_record import file_sha256
 from cellseg3d.engines.schedule import Schedule
 from cellseg3d.engines.scores import VolumeScores
 from cellseg3d.models.checkpoint import with_previous
+from cellseg3d.models.training_state import read_state
 
 
 def optimizer(rate=0.1):
@@ -276,7 +278,7 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(tmp_path, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(EnvironmentFault, match="disk full"):
         checkpoints.save(at(4))
 

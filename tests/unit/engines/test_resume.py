@@ -8,10 +8,10 @@ import pytest
 from safetensors.torch import load_file
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
-from cellseg3d.engines.checkpoints import read_state, state_sha256
 from cellseg3d.engines.interrupt import Interrupt
 from cellseg3d.engines.run_folder import TrainOptions
 from cellseg3d.engines.train import resume, train
+from cellseg3d.models.training_state import read_state, state_sha256
 
 TINY = {
     "train::dataset::samples": 8,
