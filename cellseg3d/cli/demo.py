@@ -52,7 +52,8 @@ def command(
         _type("inspect", str(volume), "--png", str(out / f"{name}.png"))
     _type(
         *("report", str(run), "--prediction", str(prediction), "--truth", str(truth)),
-        *("--image", str(tomogram), "--out", str(out / "index.html")),
+        *("--image", str(tomogram), "--datalist", str(unseen / "datalist.json")),
+        *("--title", "A simulated cell, segmented", "--out", str(out / "index.html")),
     )
     print(f"\nLook at {out / 'index.html'} (scores: {out / 'scores.json'})")
 
