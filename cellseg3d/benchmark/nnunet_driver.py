@@ -13,9 +13,9 @@ import argparse
 import json
 import os
 import random
-import time
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 DATASET = "Dataset001_fold"
@@ -86,8 +86,8 @@ def train(options: argparse.Namespace) -> None:
 def spend(trainer: Any, budget_s: float) -> int:  # noqa: ANN401 - nnU-Net's, untyped
     """Take training steps until the budget is spent; return how many."""
     trainer.network.train()
-    begun, steps = time.monotonic(), 0
-    while (share := (time.monotonic() - begun) / budget_s) < 1:
+    begun, steps = monotonic(), 0
+    while (share := (monotonic() - begun) / budget_s) < 1:
         for group in trainer.optimizer.param_groups:
             group["lr"] = trainer.initial_lr * (1 - share) ** 0.9
         trainer.train_step(next(trainer.dataloader_train))
@@ -112,11 +112,11 @@ def predict(options: argparse.Namespace) -> None:
     done = {}
     for image in sorted((options.work / "held_out").glob("*_0000.tif")):
         name = image.name.removesuffix("_0000.tif")
-        begun = time.monotonic()
+        begun = monotonic()
         predictor.predict_from_files_sequential([[str(image)]], [str(out / name)])
         done[name] = {
             "labels": str(out / f"{name}.tif"),
-            "elapsed_s": time.monotonic() - begun,
+            "elapsed_s": monotonic() - begun,
         }
     (options.work / "predicted.json").write_text(json.dumps({"volumes": done}))
 

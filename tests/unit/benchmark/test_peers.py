@@ -3,13 +3,14 @@
 import itertools
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 from monai.utils import set_determinism
 
-from cellseg3d.benchmark import nnunet, stock_monai
+from cellseg3d.benchmark import nnunet, nnunet_driver, stock_monai
 from cellseg3d.benchmark.dataset import write_fold
 from cellseg3d.benchmark.nnunet import find_python, write_raw
 from cellseg3d.benchmark.outcome import NotAvailable
@@ -86,6 +87,25 @@ def test_voxels_that_nobody_annotated_are_nnunets_ignore(fold, tmp_path):
     described = json.loads((raw / "dataset.json").read_text())
     assert described["labels"]["ignore"] == 2
     assert (tifffile.imread(raw / "labelsTr" / "case000.tif")[:2] == 2).all()
+
+
+def test_nnunets_learning_rate_follows_the_clock_to_nothing(monkeypatch):
+    monkeypatch.setattr(nnunet_driver, "monotonic", itertools.count().__next__)
+    group, seen = {"lr": 0.0}, []
+    trainer = SimpleNamespace(
+        network=SimpleNamespace(train=lambda: None),
+        optimizer=SimpleNamespace(param_groups=[group]),
+        initial_lr=0.01,
+        dataloader_train=iter("abcdefghijklm"),
+        train_step=lambda batch: seen.append((batch, group["lr"])),
+    )
+
+    steps = nnunet_driver.spend(trainer, 10)
+
+    assert steps == 9
+    assert [batch for batch, _ in seen] == list("abcdefghi")
+    rates = [rate for _, rate in seen]
+    assert rates == pytest.approx([0.01 * (1 - t / 10) ** 0.9 for t in range(1, 10)])
 
 
 def test_without_nnunet_the_way_out_is_named(monkeypatch, tmp_path):
