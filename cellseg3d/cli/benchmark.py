@@ -57,50 +57,6 @@ def command(
         VALUES,
         write_results,
     )
-    from cellseg3d.benchmark.runner import Bench
-    from cellseg3d.benchmark.study import Job
-
-    _Bar = tuple[Callable[[Job], None], Callable[[Job, Record], None]]
-
-
-def command(
-    config: Annotated[
-        Path, typer.Argument(help="A study: data sets, methods, seeds, minutes (YAML).")
-    ],
-    *,
-    out: Annotated[
-        Path, typer.Option(help="Folder for records, models, tables and picture.")
-    ],
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY", help="Only cells whose key holds this; patterns with * too."
-        ),
-    ] = None,
-    tables_only: Annotated[
-        bool,
-        typer.Option("--tables-only", help="Run nothing; tables from the records."),
-    ] = False,
-    nnunet_python: Annotated[
-        Path | None,
-        typer.Option(metavar="PYTHON", help="An interpreter that has nnunetv2."),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the results as JSON.")
-    ] = False,
-) -> None:
-    """Compare networks and tools under one budget, and say which wins where.
-
-    Every cell of {data set x method x fold x seed} becomes one small record; a cell
-    that has one is not run again, one that failed is. Tables, the comparison with the
-    reference and the Pareto picture are made of the records alone.
-    """
-    from cellseg3d.benchmark.results import (  # noqa: PLC0415
-        PICTURE,
-        TABLE,
-        VALUES,
-        write_results,
-    )
     from cellseg3d.benchmark.runner import Bench  # noqa: PLC0415
     from cellseg3d.benchmark.study import load_study  # noqa: PLC0415
 
