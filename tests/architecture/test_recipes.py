@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from monai.bundle import ConfigParser
 
@@ -16,6 +17,8 @@ from cellseg3d.core.errors import FormatError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.data.labels import map_labels
+from cellseg3d.data.volumes import load_fold
 from cellseg3d.engines.model_files import load_pretrained
 from cellseg3d.engines.patch import choose_patch
 from cellseg3d.engines.run_folder import TrainOptions
@@ -29,6 +32,7 @@ from cellseg3d.io.registry import (
 )
 from cellseg3d.models.checkpoint import save_weights
 from cellseg3d.models.unet import build_network
+from cellseg3d.simulate.components import LABEL_NAMES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = {
@@ -157,6 +161,47 @@ def test_without_a_file_the_encoder_trains_from_scratch_and_says_so(caplog):
     load_pretrained(build_network("googlenet_fcn", SLICE, 2, last_stage=3), None)
 
     assert "from scratch" in caplog.text
+
+
+def datalist_of_the_page(section):
+    """The datalist that docs/recipes.md shows in a section."""
+    text = (CONFIGS.parent / "docs" / "recipes.md").read_text()
+    block = text.split(f"\n## {section}\n")[1].split("\n{")[1].split("\n```")[0]
+    return json.loads("{" + block)
+
+
+def test_files_laid_out_as_epfl_s_train_as_the_page_says(tmp_path):
+    mask = np.zeros((3, 20, 24), np.uint8)
+    mask[1, 5:9, 3:10] = 255
+    for name in ("training", "testing"):
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif", 100 - mask // 4, photometric="minisblack"
+        )
+        truth = tmp_path / f"{name}_groundtruth.tif"
+        tifffile.imwrite(truth, mask, photometric="minisblack")
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps(datalist_of_the_page("Mitochondria")))
+
+    fold = load_fold(path)
+
+    assert [case.name for case in fold.training] == ["training"]
+    assert [case.name for case in fold.fold.test] == ["testing"]
+    (case,) = fold.training
+    assert case.spacing.zyx == (0.005, 0.005, 0.005)
+    np.testing.assert_array_equal(case.label, mask // 255)
+
+
+def test_simulated_cells_have_the_classes_of_the_cascade_by_the_page_s_label_map():
+    text = (CONFIGS.parent / "docs" / "recipes.md").read_text()
+    shown = text.split('"label_map": ')[1].split("},")[0] + "}"
+    label_map = {int(key): value for key, value in json.loads(shown).items()}
+    values = np.array(sorted(LABEL_NAMES)).reshape(1, 1, -1)
+
+    found = map_labels(values, label_map, 3, "cell")
+
+    names = [LABEL_NAMES[value] for value in sorted(LABEL_NAMES)]
+    assert names[2] == "nucleus"
+    assert found.ravel().tolist() == [0, 1, 2, 1, 1, 1]
 
 
 def write_cells(folder, side=32):
