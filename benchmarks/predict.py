@@ -250,7 +250,9 @@ def train(network, image, truth, arguments):
                 int(rng.integers(0, n - s + 1))
                 for n, s in zip(image.shape, (depth, side, side), strict=True)
             ]
-            box = tuple(slice(a, a + s) for a, s in zip(at, (depth, side, side)))
+            box = tuple(
+                slice(a, a + s) for a, s in zip(at, (depth, side, side), strict=True)
+            )
             images.append(image[box])
             labels.append(truth[box])
         x = torch.from_numpy(np.stack(images))

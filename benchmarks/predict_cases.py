@@ -107,7 +107,7 @@ def slices(network, image, facts, folder, *, axes):
         grown = torch.nn.functional.pad(volume, pad, mode="replicate")
         stacks = grown.unfold(2 + axis, 2 * k + 1, 1).squeeze(1).movedim(-1, 1)
         shape = [n for other, n in enumerate(side) if other != axis]
-        inferer = SliceInferer(tuple(shape), axis, sw_batch_size=4)
+        inferer = SliceInferer(roi_size=tuple(shape), spatial_dim=axis, sw_batch_size=4)
         return inferer(stacks, network).softmax(1)
 
     @torch.no_grad()
