@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigParser
+from monai.engines import SupervisedTrainer
+from torch.utils.data import DataLoader
 
 from cellseg3d.bundle.assemble import bundle_configs
 from cellseg3d.bundle.compose import override, read_config
@@ -22,6 +25,7 @@ from cellseg3d.data.volumes import load_fold
 from cellseg3d.engines.model_files import load_pretrained
 from cellseg3d.engines.patch import choose_patch
 from cellseg3d.engines.run_folder import TrainOptions
+from cellseg3d.engines.step import TrainingStep
 from cellseg3d.engines.train import train
 from cellseg3d.inference.segment import segment_to_file
 from cellseg3d.io.registry import (
@@ -31,6 +35,7 @@ from cellseg3d.io.registry import (
     write_volume,
 )
 from cellseg3d.models.checkpoint import save_weights
+from cellseg3d.models.losses import DiceCELoss
 from cellseg3d.models.unet import build_network
 from cellseg3d.simulate.components import LABEL_NAMES
 
@@ -126,11 +131,18 @@ def vgg16(tmp_path_factory):
 
 def test_another_hash_than_the_published_one_is_refused_unless_named(vgg16):
     path, sha256, values = vgg16
-    network = build_network("cascade", SLICE, 3)
+    network = build_network("vgg16_unet", SLICE, 2)
 
     with pytest.raises(FormatError, match="397923af"):
         load_pretrained(network, path)
-    load_pretrained(network, path, sha256=sha256)
+    # As `--pretrained FILE --set network::network::sha256=HASH` sets them.
+    options = TrainOptions(
+        pretrained=path, settings={"network::network::sha256": sha256}
+    )
+    config = override(config_of("sxt_cell_nucleus_cascade"), options.overrides())
+    network = ConfigParser(
+        {**config, "facts": config["default_facts"], "device": "cpu"}
+    ).get_parsed_content("network")
 
     for stage in (network.network.stage_one, network.network.stage_two):
         own = stage.state_dict()
@@ -161,6 +173,38 @@ def test_without_a_file_the_encoder_trains_from_scratch_and_says_so(caplog):
     load_pretrained(build_network("googlenet_fcn", SLICE, 2, last_stage=3), None)
 
     assert "from scratch" in caplog.text
+
+
+def test_a_pretrained_encoder_stays_as_it_is_for_the_epochs_asked_for(tmp_path):
+    torch.manual_seed(0)
+    network = build_network("googlenet_fcn", SLICE, 2, last_stage=3)
+    inner = network.network
+    item = {"image": torch.randn(1, 32, 32), "label": torch.ones(1, 32, 32)}
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=2,
+        train_data_loader=DataLoader([item, item], batch_size=2),
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.1),
+        loss_function=DiceCELoss(),
+        iteration_update=TrainingStep(tmp_path, frozen_epochs=1),
+        decollate=False,
+    )
+    seen = []
+
+    def keep():
+        weights = (inner.conv1.conv.weight, inner.grow.weight)
+        seen.append([weight.detach().clone() for weight in weights])
+
+    keep()
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, keep)
+
+    trainer.run()
+
+    (encoder, head), (frozen, learnt), (free, _) = seen
+    assert torch.equal(frozen, encoder)
+    assert not torch.equal(learnt, head)
+    assert not torch.equal(free, encoder)
 
 
 def datalist_of_the_page(section):
