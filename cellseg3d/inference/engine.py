@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.inference.allocator import keep_memory
 from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fused import fuse, has_onednn
-from cellseg3d.inference.geometry import geometry_of
+from cellseg3d.inference.geometry import Geometry, geometry_of
 from cellseg3d.inference.hardware import Hardware, choose_hardware
 from cellseg3d.inference.trim import TrimmedNetwork
 
@@ -30,11 +31,14 @@ class Engine:
     hardware : Hardware
     name : str
         What runs it, for the log and the provenance.
+    geometry : Geometry
+        Of the network as it was given.
     """
 
     network: nn.Module
     hardware: Hardware
     name: str
+    geometry: Geometry
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor, keep: Keep | None = None) -> Tensor:
@@ -73,7 +77,10 @@ class Engine:
 
 
 def prepare(
-    network: nn.Module, device: str = "auto", precision: str = "auto"
+    network: nn.Module,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
 ) -> Engine:
     """Return an engine for a network; the network is left as it is.
 
@@ -83,15 +90,31 @@ def prepare(
         Float32, in evaluation mode.
     device, precision : str
         See `hardware.choose_hardware`.
+    backend : {"auto", "torch", "openvino"}
+        What runs it; ``"auto"`` is torch, but OpenVINO for int8.
+
+    Raises
+    ------
+    EnvironmentFault
+        If OpenVINO is needed and is not installed.
     """
     hardware = choose_hardware(device, precision)
+    geometry = geometry_of(network)
+    if backend == "openvino" or hardware.precision == "int8":
+        from cellseg3d.inference.openvino_engine import compile_network  # noqa: PLC0415
+
+        return Engine(
+            compile_network(network, hardware), hardware, "openvino", geometry
+        )
+    if hardware.device.type == "cpu":
+        keep_memory()
     ready = fold(network)
     if isinstance(ready, fx.GraphModule):
         if hardware.device.type == "cpu" and has_onednn():
             fuse(ready)
         ready = TrimmedNetwork(ready)
     ready = ready.to(hardware.device, hardware.dtype)
-    layout = memory_layout(geometry_of(network).dims)
+    layout = memory_layout(geometry.dims)
     ready = ready.to(memory_format=layout)  # type: ignore[call-overload]
     _log.info(
         "running on %s in %s (%s)",
@@ -99,7 +122,7 @@ def prepare(
         hardware.precision,
         hardware.reason,
     )
-    return Engine(ready, hardware, "torch")
+    return Engine(ready, hardware, "torch", geometry)
 
 
 def run_halving(engine: Engine, batch: Tensor, keep: Keep | None = None) -> Tensor:

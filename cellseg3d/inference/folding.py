@@ -57,6 +57,7 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
         return None
     _drop_nothing(traced)
     _fold_norms(traced)
+    traced.delete_all_unused_submodules()
     traced.graph.lint()
     traced.recompile()
     return traced
@@ -119,7 +120,11 @@ def module_of(node: Any, modules: dict[str, nn.Module]) -> nn.Module | None:  # 
 
 def is_addition(node: fx.Node) -> bool:
     """Whether a node adds two tensors."""
-    return node.op == "call_function" and node.target in {operator.add, torch.add}
+    return node.op == "call_function" and node.target in {
+        operator.add,
+        operator.iadd,
+        torch.add,
+    }
 
 
 def put_module(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Run a convolution, its activation and an addition as one call to oneDNN."""
 
 import itertools
+import operator
 from typing import Any
 
 import torch
@@ -192,6 +193,7 @@ def fuse(traced: fx.GraphModule) -> fx.GraphModule:
     """
     _activations(traced)
     _additions(traced)
+    traced.delete_all_unused_submodules()
     traced.graph.lint()
     traced.recompile()
     return traced
@@ -218,17 +220,15 @@ def _additions(traced: fx.GraphModule) -> None:
     order = {node: index for index, node in enumerate(traced.graph.nodes)}
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
-        if not is_addition(node) or len(node.args) != 2 or node.kwargs:
+        features = [each for each in node.args if isinstance(each, fx.Node)]
+        if not is_addition(node) or len(features) != 2 or node.kwargs:
             continue
         pairs = [(node.args[0], node.args[1]), (node.args[1], node.args[0])]
         fits = [pair for pair in pairs if _takes_sum(pair[0], modules)]
         # The later of two convolutions: by then the other's answer is there.
         fits.sort(key=lambda pair: order[pair[0]])
-        if (
-            not fits
-            or not isinstance(fits[-1][1], fx.Node)
-            or fits[-1][0] is fits[-1][1]
-        ):
+        if not fits or fits[-1][0] is fits[-1][1]:
+            _add_in_place(node, modules)
             continue
         conv, other = fits[-1]
         if order[other] > order[conv]:
@@ -243,6 +243,17 @@ def _additions(traced: fx.GraphModule) -> None:
         if last is not node:
             traced.graph.erase_node(last)
         traced.graph.erase_node(node)
+
+
+def _add_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> None:
+    """Let a sum overwrite the features of a layer that nothing else looks at."""
+    first, second = node.args
+    for fresh, other in ((first, second), (second, first)):
+        made = isinstance(module_of(fresh, modules), FusedConv | FusedUp)
+        if made and isinstance(fresh, fx.Node) and len(fresh.users) == 1:
+            node.target = operator.iadd
+            node.args = (fresh, other)
+            return
 
 
 def _takes_sum(node: Any, modules: dict[str, nn.Module]) -> bool:  # noqa: ANN401

@@ -23,6 +23,8 @@ class SegmentOptions:
         ``"maximum"`` or ``"learned"`` (weights that a bundle holds).
     device : {"auto", "cpu", "cuda"}
     precision : {"auto", "float32", "bfloat16", "int8"}
+    engine : {"auto", "torch", "openvino"}
+        What runs the network; ``"auto"`` is torch.
     tta : bool
         Also predict flipped and turned copies, as far as the voxel's shape allows.
     batch : int or None
@@ -47,6 +49,7 @@ class SegmentOptions:
     fuse: str = "mean"
     device: str = "auto"
     precision: str = "auto"
+    engine: str = "auto"
     tta: bool = False
     batch: int | None = None
     max_ram: int | None = None
@@ -69,6 +72,9 @@ class SegmentOptions:
             message = (
                 f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
             )
+            raise ConfigError(message)
+        if self.engine not in ("auto", "torch", "openvino"):
+            message = f"engine {self.engine!r}; expected auto, torch or openvino"
             raise ConfigError(message)
         if self.probs_dtype not in ("uint8", "float16", "float32"):
             message = f"probs {self.probs_dtype!r}; expected uint8, float16 or float32"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.inference.budget import within
 from cellseg3d.inference.engine import prepare
 from cellseg3d.inference.field import VolumeField
 from cellseg3d.inference.fusion import Fusion, anisotropy_prior
@@ -51,7 +52,7 @@ def plan(
     chosen, chunk = fitted([source for source, _ in used])
     mode = "weighted" if options.fuse == "learned" else options.fuse
     weights = () if options.fuse in UNWEIGHTED else tuple(row for _, row in used)
-    return Pipeline(
+    pipeline = Pipeline(
         chosen,
         Fusion(mode, weights),
         len(names[0]),
@@ -59,6 +60,10 @@ def plan(
         options.probs,
         options.uncertainty,
     )
+    limit = options.max_ram
+    if chosen[0].engine.hardware.device.type == "cuda":
+        limit = options.max_vram
+    return pipeline if limit is None else within(pipeline, limit)
 
 
 def _sources(
@@ -89,7 +94,7 @@ def _sources(
         )
     use = NetworkUse(
         model.name,
-        prepare(model.network, options.device, options.precision),
+        prepare(model.network, options.device, options.precision, options.engine),
         model.spec,
         window,
         geometry.stride,

@@ -90,7 +90,8 @@ class ViewField:
 
     def read(self, roi: Roi) -> NDArray[np.float32]:
         """Return intensities (C, z, y, x) as they are seen, borders repeated."""
-        return self.view.turn(self.field.read(self.view.origin(roi, self.field.shape)))
+        part = self.field.read(self.view.origin(roi, self.field.shape))
+        return np.ascontiguousarray(self.view.turn(part))
 
 
 def symmetric_views(spacing: Spacing | None, axis: str | None) -> list[View]:
