@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 
@@ -23,7 +22,6 @@ VERBS = (
     "plan",
     "preview",
     "train",
-    "tune",
     "predict",
     "objects",
     "verify-seams",
@@ -49,8 +47,6 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     for verb in VERBS:
         name = f"cellseg3d.cli.{verb.replace('-', '_')}"
-        if find_spec(name) is None:
-            continue
         module = import_module(name)
         if hasattr(module, "app"):
             app.add_typer(module.app, name=verb)
