@@ -74,13 +74,14 @@ def main(arguments: list[str] | None = None) -> int:
     # OpenMP reads this when torch loads, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in words
+    if debug:  # wherever it stands
+        words = ["--debug", *(word for word in words if word != "--debug")]
     try:
         return run(words)
     except Exception as error:
         return _explain(error, debug=debug)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
 
 
 def run(words: list[str]) -> int:
@@ -94,8 +95,8 @@ def _explain(error: Exception, *, debug: bool) -> int:
         traceback.print_exc()
     if isinstance(error, typer.Exit):
         return error.exit_code
-    if type(error).__name__ == "Abort":
-        return INTERRUPTED
+    if type(error).__name__ == "Abort":  # click's word for Ctrl-C
+        return _interrupted()
     if hasattr(error, "format_message"):  # click's own: a wrong option
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
@@ -112,6 +113,11 @@ def _explain(error: Exception, *, debug: bool) -> int:
             file=sys.stderr,
         )
     return 1
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _show_version(value: bool) -> None:

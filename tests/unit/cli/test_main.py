@@ -1,0 +1,60 @@
+import pytest
+import typer
+
+from cellseg3d.cli import main as cli
+from cellseg3d.core.errors import ConfigError, EnvironmentFault, SpacingError
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make `cellseg3d fail` raise what a test asks for."""
+
+    def install(error):
+        def fail() -> None:
+            raise error
+
+        app = typer.Typer(pretty_exceptions_enable=False)
+        app.callback()(cli._options)
+        app.command(name="fail")(fail)
+        monkeypatch.setattr(cli, "build_app", lambda: app)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SpacingError("a.tif: spacing is missing"), 2),
+        (ConfigError("a.yaml: unknown key"), 3),
+        (EnvironmentFault("a.tif: disk full"), 4),
+        (MemoryError("9 GiB"), 4),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("a bug"), 1),
+    ],
+)
+def test_every_error_is_one_line_and_an_exit_code(failing, capsys, error, code):
+    failing(error)
+
+    assert cli.main(["fail"]) == code
+
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert str(error) in lines[0]
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(failing, capsys):
+    failing(SpacingError("a.tif: spacing is missing"))
+
+    assert cli.main(["fail", "--debug"]) == 2
+
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_unknown_verb_or_option_is_one_line(capsys):
+    assert cli.main(["predct"]) == 2
+    assert cli.main(["inspect", "--pgn", "a.png"]) == 2
+
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    assert "predct" in lines[0]
+    assert "--pgn" in lines[1]
