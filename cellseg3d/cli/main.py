@@ -94,8 +94,9 @@ def _explain(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     if isinstance(error, typer.Exit):
-        return error.exit_code
-    if type(error).__name__ == "Abort":  # click's word for Ctrl-C
+        code = int(error.exit_code)
+        return _interrupted() if code == INTERRUPTED else code
+    if isinstance(error, typer.Abort):
         return _interrupted()
     if hasattr(error, "format_message"):  # click's own: a wrong option
         print(f"error: {error.format_message()}", file=sys.stderr)
