@@ -77,15 +77,19 @@ def main(arguments: list[str] | None = None) -> int:
     if debug:  # wherever it stands
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
-        return run(words)
+        code = run(words)
     except Exception as error:
         return _explain(error, debug=debug)
     except KeyboardInterrupt:
         return _interrupted()
+    return _interrupted() if code == INTERRUPTED else code
 
 
 def run(words: list[str]) -> int:
-    """Run one command and let its errors through, as `main` and `demo` need it."""
+    """Run one command and return its exit code; its errors come through.
+
+    typer turns an interrupt and an early end, such as --help, into a code by itself.
+    """
     code = build_app()(args=words, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
@@ -93,9 +97,6 @@ def run(words: list[str]) -> int:
 def _explain(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    if isinstance(error, typer.Exit):
-        code = int(error.exit_code)
-        return _interrupted() if code == INTERRUPTED else code
     if isinstance(error, typer.Abort):
         return _interrupted()
     if hasattr(error, "format_message"):  # click's own: a wrong option
