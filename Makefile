@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(CELLSEG3D_DATA)
+# One thread a process: the tests run side by side.
+RUN_TESTS = CELLSEG3D_DATA="$(DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test slow check format bundles clean
 
@@ -19,10 +21,10 @@ demo: $(STAMP)  ## Simulate, train, segment an unseen tomogram, score it: demo/i
 	$(BIN)/cellseg3d demo --out demo
 
 test: $(STAMP)  ## The whole suite but what is marked slow
-	CELLSEG3D_DATA="$(DATA)" $(BIN)/python -m pytest -m "not slow" tests
+	$(RUN_TESTS) -n 2 --dist loadfile -m "not slow" tests
 
 slow: $(STAMP)  ## What is too long for every day
-	CELLSEG3D_DATA="$(DATA)" $(BIN)/python -m pytest -m slow tests
+	$(RUN_TESTS) -m slow tests
 
 check: $(STAMP)  ## Style, types, import floors, bundles against configs
 	$(BIN)/ruff check .
