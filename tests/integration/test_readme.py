@@ -21,10 +21,7 @@ from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_
 
 ROOT = Path(__file__).parents[2]
 SHORTER = {"--minutes 30": "--epochs 1 --set train::dataset::samples=4"}
-TINY_TRAINING = (
-    "--train::trainer::max_epochs 1 --train::dataset::samples 4 "
-    "--spec::patch_shape '[16, 16, 16]'"
-)
+TINY_TRAINING = "--train::trainer::max_epochs 1 --train::dataset::samples 4"
 
 
 def commands(section: str) -> list[str]:
@@ -33,7 +30,8 @@ def commands(section: str) -> list[str]:
     part = re.split(rf"^## {re.escape(section)}$", text, flags=re.MULTILINE)[1]
     part = re.split(r"^## ", part, flags=re.MULTILINE)[0]
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", part, re.DOTALL)).splitlines()
-    return [line.partition(" #")[0].strip() for line in lines]
+    found = [line.partition(" #")[0].strip() for line in lines]
+    return [line for line in found if line]
 
 
 @pytest.fixture

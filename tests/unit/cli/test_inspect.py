@@ -102,6 +102,19 @@ def test_a_folder_stands_for_its_volumes(cell, labels, capsys):
     assert "labels.tif" in out
 
 
+def test_a_folder_of_images_and_labels_stands_for_both(tmp_path, capsys):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        voxels = np.ones((2, 3, 4), np.uint8)
+        write_labels(tmp_path / folder / "a.tif", Volume(voxels, Spacing(1, 1, 1)))
+
+    assert main(["inspect", str(tmp_path)]) == 0
+
+    shown = capsys.readouterr().out
+    assert "images/a.tif" in shown
+    assert "labels/a.tif" in shown
+
+
 def test_a_folder_of_slices_is_one_volume(tmp_path, capsys):
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 6)).astype(np.uint8)
     folder = write_volume(tmp_path / "slices", Volume(image))

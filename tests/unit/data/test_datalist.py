@@ -61,6 +61,23 @@ def test_a_datalist_keeps_every_fact_and_resolves_paths(two_cases, write_list):
     assert first.image == str(path.parent / "a_image.tif")
 
 
+@pytest.mark.parametrize("place", ["datalist.json", "."])
+def test_the_default_name_is_that_of_the_folder_one_stands_in(
+    two_cases, write_list, monkeypatch, place
+):
+    path = write_list(two_cases, classes=["background", "cell", "nucleus"])
+    monkeypatch.chdir(path.parent)
+
+    assert load_datalist(place).name == path.parent.name
+
+
+def test_a_folder_of_pairs_is_named_from_inside_too(write_pair, tmp_path, monkeypatch):
+    write_pair("a", IMAGE, LABEL)
+    monkeypatch.chdir(tmp_path)
+
+    assert load_datalist(".").name == tmp_path.name
+
+
 def test_yaml_says_the_same_as_json(two_cases, write_list):
     path = write_list(two_cases, name="same")
     other = path.with_name("same.yaml")

@@ -77,14 +77,15 @@ CASES = {
 def test_a_hundred_gigabytes_open_at_once(tmp_path, name):
     path = CASES[name](tmp_path / name)
 
-    began = time.monotonic()
+    began = time.process_time()
     volume = open_volume(path)
     part = volume.read(HERE)
-    took = time.monotonic() - began
+    took = time.process_time() - began
 
     assert volume.shape == SHAPE
     np.testing.assert_array_equal(part, VALUES)
-    # Under a second on a quiet machine; this one is shared.
+    # Of this process alone, so that a busy machine does not count: 100 GB read would
+    # take minutes.
     assert took < 2
 
 
