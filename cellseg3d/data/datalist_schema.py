@@ -62,7 +62,7 @@ def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
     )
     _refuse_doubles(cases, where)
     return Datalist(
-        name=_text(values.get("name", path.parent.name), "name", where),
+        name=_text(values.get("name", path.resolve().parent.name), "name", where),
         classes=classes,
         label_map=_label_map(values.get("label_map"), len(classes), where),
         cases=cases,

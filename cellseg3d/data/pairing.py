@@ -114,7 +114,8 @@ def datalist_of_pairs(folder: Path, pairs: Pairs, *, masks: bool = False) -> Dat
     if not masks:
         labels = tuple(str(case.label) for case in cases)
         kind, classes = _meaning(folder, labels, tuple(map(_stamp, labels)))
-    return Datalist(folder.name, classes, None, cases, labels=kind, path=folder)
+    name = folder.resolve().name  # of "." too
+    return Datalist(name, classes, None, cases, labels=kind, path=folder)
 
 
 def _volumes(folder: Path) -> list[Path]:
