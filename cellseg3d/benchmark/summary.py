@@ -1,14 +1,13 @@
 """From records to means, intervals and paired comparisons; nothing else is read."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cellseg3d.benchmark.record import Record
-from cellseg3d.metrics.comparison import PairedComparison, compare_paired, holm
+from cellseg3d.metrics.comparison import compare_paired, holm
 from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.metrics.statistics import Summary, summarise
 
@@ -169,20 +168,11 @@ def compare(
             continue
         first, second = units[method], units[against]
         both = [unit for unit in second if unit in first]
-        pair = _compare_quietly([first[u] for u in both], [second[u] for u in both])
+        pair = compare_paired([first[u] for u in both], [second[u] for u in both])
         rows.append({"method": method, "against": against, **pair.as_dict()})
     for row, p in zip(rows, holm([row["p_permutation"] for row in rows]), strict=True):
         row["p_holm"] = p
     return rows
-
-
-def _compare_quietly(
-    first: Sequence[float], second: Sequence[float]
-) -> PairedComparison:
-    """Compare; numpy need not warn that two pairs have no spread without one."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=RuntimeWarning)
-        return compare_paired(first, second)
 
 
 def _pooled(

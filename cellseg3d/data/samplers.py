@@ -128,7 +128,9 @@ class SiteSampler:
         self._classes = sorted(self._runs)
         self._annotated = np.cumsum([self._ends[c][-1] for c in self._classes])
         self._present = [value for value in self._classes if value > 0]
-        weights = [float((class_weights or {}).get(c, 1.0)) for c in self._present]
+        # A JSON config has text for keys.
+        given = {int(c): float(w) for c, w in (class_weights or {}).items()}
+        weights = [given.get(c, 1.0) for c in self._present]
         if min(weights, default=1.0) < 0:
             raise ConfigError(f"class weights {weights}; expected none below 0")
         self._weights = np.cumsum(weights)

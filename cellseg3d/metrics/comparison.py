@@ -196,6 +196,8 @@ def compare_all(
 
 def _effects(rows: Floats) -> Floats:
     """Return mean over standard deviation of each row; NaN for rows of one value."""
+    if rows.shape[1] < 2:
+        return np.full(len(rows), np.nan)
     sd = rows.std(axis=1, ddof=1)
     safe = np.where(sd > 0, sd, 1.0)
     return np.where(sd > 0, rows.mean(axis=1) / safe, np.nan)
