@@ -63,10 +63,11 @@ def test_foreground_classes_are_drawn_alike_however_rare():
     np.testing.assert_allclose(share, [0.4, 0.3, 0.3, 0], atol=0.035)
 
 
-def test_class_weights_set_the_share_of_each_class():
+@pytest.mark.parametrize("weights", [{1: 3.0, 2: 1.0}, {"1": 3.0, "2": 1.0}])
+def test_class_weights_set_the_share_of_each_class(weights):
     labels = rare_labels()
 
-    _, share = draws(SiteSampler(labels, 1.0, {1: 3.0, 2: 1.0}), labels)
+    _, share = draws(SiteSampler(labels, 1.0, weights), labels)
 
     np.testing.assert_allclose(share, [0, 0.75, 0.25, 0], atol=0.03)
 
