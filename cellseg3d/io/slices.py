@@ -143,7 +143,8 @@ class SliceVoxels:
             if found.shape != (1, *self.shape[1:]) or found.dtype != self.dtype:
                 raise FormatError(
                     f"{file}: {found.shape[1:]} {found.dtype}, the first slice is "
-                    f"{self.shape[1:]} {self.dtype}; a volume needs slices of one size"
+                    f"{self.shape[1:]} {self.dtype}; a volume needs slices of one size "
+                    "(name images that are not its slices one by one)"
                 )
             out[index] = found.array[:, rows, columns][0]
         return out

@@ -124,6 +124,15 @@ def test_a_folder_of_slices_is_one_volume(tmp_path, capsys):
     assert "4 x 5 x 6" in capsys.readouterr().out
 
 
+def test_images_that_are_no_slices_of_one_volume_are_named_singly(tmp_path, capsys):
+    for name, rows in (("a", 4), ("b", 5)):
+        Image.fromarray(np.ones((rows, 6), np.uint8)).save(tmp_path / f"{name}.png")
+
+    assert main(["inspect", str(tmp_path)]) == 2
+
+    assert "one by one" in capsys.readouterr().err
+
+
 def test_spacing_channel_and_dataset_are_options(tmp_path):
     image = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
     path, out = tmp_path / "cell.h5", tmp_path / "facts.json"
