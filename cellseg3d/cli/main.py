@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 done, 2 a file or option is wrong, 3 a config is wrong, 4 the machine
         refused (disk, memory, permission), 130 interrupted.
     """
-    words = sys.argv[1:] if arguments is None else arguments
+    words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # Threads that wait by spinning halve the speed of a machine that others share.
     # OpenMP reads this when torch loads, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -58,3 +58,9 @@ def test_an_unknown_verb_or_option_is_one_line(capsys):
     assert len(lines) == 2
     assert "predct" in lines[0]
     assert "--pgn" in lines[1]
+
+
+def test_no_word_at_all_shows_the_help(capsys):
+    assert cli.main([]) == 0
+
+    assert "Commands:" in capsys.readouterr().out
