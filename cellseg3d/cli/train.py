@@ -117,9 +117,7 @@ def command(
     for warning in record.get("warnings", []):
         print(f"note: {warning}")
     score = record.get("best_score")
-    print(
-        f"{record['iteration']} steps of training in {record['cost']['wall_s']:.0f} s"
-    )
+    print(f"trained {record['iteration']} steps in {record['cost']['wall_s']:.0f} s")
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
