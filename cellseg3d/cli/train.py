@@ -78,6 +78,13 @@ def command(
             help="Any other key of the config, such as train::dataset::samples=200.",
         ),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Afterwards, measure the least halo that prediction needs.",
+        ),
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Train a 2D, 2.5D or 3D network on labelled volumes.
@@ -106,6 +113,7 @@ def command(
         progress=not quiet,
         plan={} if plan is None else read_config(plan),
         settings=dict(parse_setting(text) for text in settings or []),
+        calibrate=calibrate,
     )
     if resume:
         go_on(out, options)
@@ -120,4 +128,10 @@ def command(
     print(f"trained {record['iteration']} steps in {record['cost']['wall_s']:.0f} s")
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
+    found = record.get("calibration") or {}
+    for note in found.get("notes", []):
+        print(f"note: {note}")
+    if found.get("halo_error") is not None:
+        halo, apart = max(found["halo"]), found["halo_error"]
+        print(f"halo of {halo} voxels: seams change a probability by {apart:.2g}")
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")

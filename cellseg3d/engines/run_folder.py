@@ -44,6 +44,8 @@ class TrainOptions:
         Keys that `cellseg3d plan` has chosen; the options above win over them.
     settings : mapping of str to object
         Any other key of the config; wins over all.
+    calibrate : bool
+        Measure halo and threshold of emptiness after the training.
     """
 
     fold: int | str | None = None
@@ -57,6 +59,7 @@ class TrainOptions:
     progress: bool = True
     plan: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    calibrate: bool = True
 
     def overrides(self) -> dict[str, Any]:
         """Return the config keys that these options set."""

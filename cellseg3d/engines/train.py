@@ -5,12 +5,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.data.doctor import examine_before_training
+from cellseg3d.data.volumes import LoadedFold
 from cellseg3d.engines.doctor_notes import keep_notes
 from cellseg3d.engines.run_folder import TrainOptions, create_run, reopen_run
+from cellseg3d.engines.window import settle_window
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +51,10 @@ def train(
     notes = examine_before_training(data)
     for note in notes:
         logger.warning("%s", note)
-    config = create_run(chosen, data, folder, options or TrainOptions())
+    wanted = options or TrainOptions()
+    config = create_run(chosen, data, folder, wanted)
     keep_notes(folder, notes)
-    run_config(config)
+    _run_and_calibrate(folder, config, wanted)
     return folder
 
 
@@ -64,11 +69,18 @@ def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
         What shall be different, such as more epochs.
     """
     folder = Path(out)
-    run_config(reopen_run(folder, options or TrainOptions()))
+    wanted = options or TrainOptions()
+    _run_and_calibrate(folder, reopen_run(folder, wanted), wanted)
     return folder
 
 
-def run_config(config: Path, **overrides: Any) -> None:  # noqa: ANN401
+def _run_and_calibrate(folder: Path, config: Path, options: TrainOptions) -> None:
+    data = run_config(config)
+    if data is not None and options.calibrate:
+        settle_window(folder, data)
+
+
+def run_config(config: Path, **overrides: Any) -> LoadedFold | None:  # noqa: ANN401
     """Run a bundle's training config as ``python -m monai.bundle run`` does.
 
     Parameters
@@ -77,6 +89,12 @@ def run_config(config: Path, **overrides: Any) -> None:  # noqa: ANN401
         ``configs/train.json``.
     **overrides
         Ids to other values.
+
+    Returns
+    -------
+    LoadedFold or None
+        What it was trained on, if its ``data`` says so; None in all processes but
+        the first.
     """
     from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
 
@@ -95,10 +113,13 @@ def run_config(config: Path, **overrides: Any) -> None:  # noqa: ANN401
     try:
         workflow.initialize()
         workflow.run()
+        leads = idist.get_rank() == 0
+        data = workflow.parser.get_parsed_content("data") if leads else None
     except RuntimeError as error:
         raise _own_error(error) from error
     finally:
         workflow.finalize()
+    return data if isinstance(data, LoadedFold) else None
 
 
 def _own_error(error: BaseException) -> BaseException:

@@ -1,11 +1,13 @@
 """Measure what the seams between windows cost, and find the least halo that is good."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.volume import Volume
@@ -20,6 +22,8 @@ from cellseg3d.inference.sources import NetworkUse, Source
 # The largest region that is passed through a network in one piece, in voxels.
 WHOLE_VOXELS = 160**3
 BOUND = 0.02
+# Of a network that cuts slices along one axis, this many show the seams.
+SLICES = 8
 
 
 @dataclass(frozen=True)
@@ -85,22 +89,30 @@ def calibrate_halo(
     bound: float = BOUND,
     *,
     most: int = 96,
+    limit: int = WHOLE_VOXELS,
+    seconds: float = math.inf,
     progress: Callable[[Seams], None] | None = None,
 ) -> dict[str, object]:
     """Return the window of a bundle with the least halo that keeps a bound.
 
     Halos grow by the net's total stride until the largest difference of a
-    probability to the whole-volume pass, on all volumes, is at most `bound`.
+    probability to the whole-volume pass, on all volumes, is at most `bound`. A halo
+    with which every window reads the whole volume has not been measured, and is not
+    returned.
 
     Parameters
     ----------
     model : TrainedModel
     volumes : sequence of Volume
-        Training volumes; larger than a window, else there are no seams to measure.
+        Training volumes; the middle of each is compared.
     bound : float
         In (0, 1].
     most : int
         The largest halo that is tried, in voxels.
+    limit : int
+        The most voxels of a volume that are passed in one piece.
+    seconds : float
+        After this time no further halo is tried.
     progress : callable, optional
         Told each measurement.
 
@@ -112,33 +124,47 @@ def calibrate_halo(
     Raises
     ------
     ConfigError
-        If there is no volume, or no halo keeps the bound.
+        If there is no volume, no halo keeps the bound, the volumes are too small to
+        show, or time is up.
     """
     if not volumes:
         raise ConfigError("calibrating a halo needs at least one training volume")
+    begun = time.monotonic()
     window = WindowPlan.parse(model.window, model.spec)
     step = max(geometry_of(model.network).stride)
     engine = prepare(model.network, "cpu", "float32")
-    fields = [_middle(volume, model, WHOLE_VOXELS) for volume in volumes]
+    fields = [_middle(volume, model, limit, window.axes) for volume in volumes]
     dims = model.spec.spatial_dims
+    longest = max(max(field.shape) for field in fields)
     # Small cores make many seams: what holds for them holds for larger ones.
-    core = (max(2 * step, 32),) * dims
-    found = math.inf
+    core = (max(2 * step, min(32, longest // 3)),) * dims
+    whole: dict[tuple[int, str], np.ndarray] = {}
+    found, halo = math.inf, -step
     for halo in range(0, most + 1, step):
-        tried = replace(window, core=core, halo=(halo,) * dims)
-        use = _use(model, tried, engine)
+        use = _use(model, replace(window, core=core, halo=(halo,) * dims), engine)
+        pairs = [(n, s) for n, field in enumerate(fields) for s in use.sources(field)]
+        if not any(_has_seams(source.lattice) for _, source in pairs):
+            message = (
+                f"{model.name}: volumes of {longest} voxels or less do not show what "
+                f"a halo of {halo} costs; give larger ones"
+            )
+            raise ConfigError(message)
         found = 0.0
-        for field in fields:
-            for source in use.sources(field):
-                seams = _compare(source)
-                found = max(found, seams.difference)
-                if progress is not None:
-                    progress(seams)
+        for number, source in pairs:
+            key = (number, source.name)
+            if key not in whole:
+                whole[key] = _seamless(source)
+            seams = _compare(source, whole[key])
+            found = max(found, seams.difference)
+            if progress is not None:
+                progress(seams)
         if found <= bound:
             return {**model.window, "halo": [halo] * dims, "halo_error": found}
+        if time.monotonic() - begun > seconds:
+            break
     message = (
-        f"{model.name}: no halo up to {most} voxels keeps the difference below "
-        f"{bound} (it is {found:.3f}); allow a wider one, or another bound"
+        f"{model.name}: no halo up to {halo} voxels keeps the difference below "
+        f"{bound} (it is {found:.3f}); allow a wider one, more time or another bound"
     )
     raise ConfigError(message)
 
@@ -156,12 +182,11 @@ def _use(model: TrainedModel, window: WindowPlan, engine: Engine) -> NetworkUse:
     )
 
 
-def _compare(source: Source) -> Seams:
+def _compare(source: Source, expected: np.ndarray | None = None) -> Seams:
     """Return how far a source differs from the same without seams."""
-    whole = Roi.whole(source.shape)
-    seamless = replace(source, lattice=_one_window(source.lattice), blended=False)
-    found = _probs(source, whole)
-    expected = _probs(seamless, whole)
+    found = _probs(source, Roi.whole(source.shape))
+    if expected is None:
+        expected = _seamless(source)
     apart = np.abs(found - expected).max(axis=0)
     place = zyx([int(i) for i in np.unravel_index(int(apart.argmax()), apart.shape)])
     changed = float((found.argmax(0) != expected.argmax(0)).mean())
@@ -171,6 +196,24 @@ def _compare(source: Source) -> Seams:
         if axis != source.lattice.axis
     ]
     return Seams(source.name, max(halo), float(apart.max()), place, changed)
+
+
+def _seamless(source: Source) -> np.ndarray:
+    """Return probabilities of one pass over the whole volume, or slice."""
+    whole = replace(source, lattice=_one_window(source.lattice), blended=False)
+    return _probs(whole, Roi.whole(source.shape))
+
+
+def _has_seams(lattice: Lattice) -> bool:
+    """Whether some window does not see the whole volume, or slice."""
+    return any(
+        read < side
+        for tile in lattice.windows()
+        for letter, read, side in zip(
+            "zyx", tile.read.shape, lattice.padded, strict=True
+        )
+        if letter != lattice.axis
+    )
 
 
 def _probs(source: Source, whole: Roi) -> np.ndarray:
@@ -189,10 +232,18 @@ def _one_window(lattice: Lattice) -> Lattice:
     return lattice.with_core(core)
 
 
-def _middle(volume: Volume, model: TrainedModel, limit: int) -> VolumeField:
-    """Return the middle of a volume as the network sees it, at most `limit` voxels."""
+def _middle(
+    volume: Volume, model: TrainedModel, limit: int, axes: str = ""
+) -> VolumeField:
+    """Return the middle of a volume as the network sees it, at most `limit` voxels.
+
+    Where slices are cut along the one axis of `axes`, few of them, but wide.
+    """
     offset, factor = model.intensity.measure(volume)
     shape = list(volume.shape)
+    if model.spec.spatial_dims == 2 and len(axes) == 1:
+        across = axis_index(axes)
+        shape[across] = min(shape[across], SLICES + 2 * model.spec.context)
     while math.prod(shape) > limit:
         longest = shape.index(max(shape))
         shape[longest] = math.ceil(shape[longest] * 0.9)

@@ -56,3 +56,9 @@ def write_balls(folder, cases=3, side=24, seed=0):
 def balls(tmp_path_factory):
     """The datalist of three volumes of 24^3."""
     return write_balls(tmp_path_factory.mktemp("balls"))
+
+
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory):
+    """The datalist of two volumes of 48^3: wide enough to show seams."""
+    return write_balls(tmp_path_factory.mktemp("larger"), cases=2, side=48)

@@ -247,6 +247,15 @@ def test_the_halo_is_as_wide_as_it_must_be_and_no_wider():
     assert rough[0].difference > 1e-3
 
 
+def test_a_halo_that_reads_the_whole_volume_is_not_called_measured():
+    model, volume = small_model(core=16), noise_volume((8, 8, 8))
+
+    with pytest.raises(ConfigError, match="8 voxels or less do not show"):
+        calibrate_halo(model, [volume], 1e-12)
+    with pytest.raises(ConfigError, match="no halo up to 0 voxels"):
+        calibrate_halo(model, [volume], 1e-12, seconds=0)
+
+
 @pytest.mark.parametrize(
     ("text", "number"), [("4G", 2**32), ("512M", 2**29), ("1.5 GiB", 3 * 2**29)]
 )
