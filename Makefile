@@ -4,20 +4,30 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= $(CELLSEG3D_DATA)
 # One thread a process: the tests run side by side.
 RUN_TESTS = CELLSEG3D_DATA="$(DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test slow check format bundles clean
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e '.[all,dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)  ## Simulate, train, segment an unseen tomogram, score it: demo/index.html
+# The demo waits for no developer's tools.
+$(DEMO_STAMP): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e '.[objects,report]'
+	touch $(DEMO_STAMP)
+
+demo: $(DEMO_STAMP)  ## Simulate, train, segment an unseen tomogram, score it: demo/index.html
 	$(BIN)/cellseg3d demo --out demo
 
 test: $(STAMP)  ## The whole suite but what is marked slow
