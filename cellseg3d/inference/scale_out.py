@@ -121,7 +121,7 @@ def _client(distributed: Any, address: str) -> Any:  # noqa: ANN401
             n_workers=int(count),
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port: several may run
         )
         client.run(one_thread)
         return client

@@ -249,7 +249,7 @@ def test_dask_workers_give_the_same_ids_though_one_dies(
     write_labels(tmp_path / "fg.zarr", volume)
     source = open_volume(tmp_path / "fg.zarr") if lazy else volume
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     )
 
     with cluster, distributed.Client(cluster) as client:

@@ -289,7 +289,7 @@ def test_dask_workers_give_the_same_bits_though_one_is_killed(tmp_path):
     killed = []
 
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
         with distributed.Client(cluster) as client:
             pids.extend(client.run(os.getpid).values())
