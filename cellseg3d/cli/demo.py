@@ -14,8 +14,8 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path(
         "demo"
     ),
-    minutes: Annotated[float, typer.Option(help="How long to train.")] = 3.5,
-    shape: Annotated[int, typer.Option(help="Voxels along a tomogram's side.")] = 128,
+    minutes: Annotated[float, typer.Option(help="How long to train.")] = 3.0,
+    shape: Annotated[int, typer.Option(help="Voxels along a tomogram's side.")] = 80,
     n: Annotated[int, typer.Option("--n", help="Tomograms to train on.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the simulation and the training.")] = 0,
 ) -> None:
@@ -32,8 +32,7 @@ def command(
     patch = ",".join(["64" if shape > 64 else str(shape)] * 3)
     training, unseen, run = out / "training", out / "unseen", out / "run"
     side = str(shape)
-    # A long exposure: a nucleus this small is hard to see in less light.
-    simulate = ["simulate", "--shape", side, "--photons", "10000", "--n"]
+    simulate = ["simulate", "--shape", side, "--n"]
     _type(*simulate, str(n), "--seed", str(seed), "--out", str(training))
     unseen_seed = str(seed + UNSEEN_SEED)
     _type(*simulate, "1", "--seed", unseen_seed, "--out", str(unseen))
