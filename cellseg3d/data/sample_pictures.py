@@ -10,20 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.colours import LABEL_COLOURS
 from cellseg3d.data.labels import IGNORE
 from cellseg3d.data.loaders import Item, SampleDataset
 
-# Okabe and Ito's colours, which people with colour-blindness can tell apart;
-# doi:10.1038/nmeth.1618.
-COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
+COLOURS = LABEL_COLOURS[1:]
 _SMALLEST_SIDE = 192
 _GAP = 8
 _TITLE = 18

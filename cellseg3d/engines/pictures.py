@@ -15,21 +15,9 @@ from torch import Tensor
 
 from cellseg3d.bundle.facts import ModelFacts
 from cellseg3d.core.axes import AXES
+from cellseg3d.core.colours import LABEL_COLOURS
 
-# Okabe and Ito's colours, which colour-blind people tell apart; black is background.
-COLOURS = np.array(
-    [
-        (0, 0, 0),
-        (230, 159, 0),
-        (86, 180, 233),
-        (0, 158, 115),
-        (240, 228, 66),
-        (0, 114, 178),
-        (213, 94, 0),
-        (204, 121, 167),
-    ],
-    np.uint8,
-)
+COLOURS = np.array(LABEL_COLOURS, np.uint8)
 _GREY = 128
 
 

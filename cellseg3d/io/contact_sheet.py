@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cellseg3d.core.colours import LABEL_COLOURS
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 
@@ -15,17 +16,6 @@ GAP = 8
 TITLE = 18
 # Values outside these percentiles are clipped, so that one bright grain hides nothing.
 CLIPPED = (0.5, 99.5)
-# Okabe and Ito 2008, colours that colour-blind people tell apart; 0 stays black.
-LABEL_COLOURS = (
-    (0, 0, 0),
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
 
 
 def contact_sheet(volumes: Sequence[tuple[str, Volume, bool]]) -> Image.Image:
