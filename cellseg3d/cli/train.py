@@ -29,6 +29,14 @@ def command(
             "by name.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="What to learn of labels that are object ids: classes, border-core or "
+            "affinity; the last two tell touching objects apart.",
+        ),
+    ] = None,
     fold: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +117,7 @@ def command(
         workers=workers,
         device=device,
         precision=precision,
+        target=target,
         pretrained=pretrained,
         progress=not quiet,
         plan={} if plan is None else read_config(plan),

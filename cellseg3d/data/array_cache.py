@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.data.cases import Case, Datalist, split_inner
 
-Arrays = tuple[NDArray[Any], NDArray[np.uint8] | None, dict[str, Any]]
+Arrays = tuple[
+    NDArray[Any], NDArray[np.uint8] | None, dict[str, Any], NDArray[Any] | None
+]
 
 
 class ArrayCache:
-    """Image and label of each case as ``.npy``, mapped into memory when found.
+    """The arrays of each case as ``.npy``, mapped into memory when found.
 
     The key holds the files' names, sizes and times, all that shapes the arrays
-    (label map, classes, spacing), and this package's version.
+    (label map, classes, target, spacing), and this package's version.
 
     Parameters
     ----------
@@ -36,12 +39,15 @@ class ArrayCache:
         self, case: Case, datalist: Datalist, target: Spacing | None
     ) -> Arrays | None:
         """Return the arrays of a case, memory-mapped; None when they are not there."""
-        image, label, facts = self._paths(case, datalist, target)
+        image, label, objects, facts = self._paths(case, datalist, target)
         if not facts.is_file():  # written last
             return None
         mapped = np.load(image, mmap_mode="r")
-        marks = np.load(label, mmap_mode="r") if label.is_file() else None
-        return mapped, marks, json.loads(facts.read_text(encoding="utf-8"))
+        marks, ids = (
+            np.load(path, mmap_mode="r") if path.is_file() else None
+            for path in (label, objects)
+        )
+        return mapped, marks, json.loads(facts.read_text(encoding="utf-8")), ids
 
     def keep(
         self, case: Case, datalist: Datalist, target: Spacing | None, arrays: Arrays
@@ -53,10 +59,11 @@ class ArrayCache:
         EnvironmentFault
             If the folder cannot be written, or the disk is full.
         """
-        image, label, facts = self._paths(case, datalist, target)
+        image, label, objects, facts = self._paths(case, datalist, target)
         _save(image, arrays[0])
-        if arrays[1] is not None:
-            _save(label, arrays[1])
+        for path, array in ((label, arrays[1]), (objects, arrays[3])):
+            if array is not None:
+                _save(path, array)
         text = json.dumps(arrays[2])
         atomic_write(facts, lambda new: _write(new, text))
         found = self.find(case, datalist, target)
@@ -64,7 +71,7 @@ class ArrayCache:
 
     def _paths(
         self, case: Case, datalist: Datalist, target: Spacing | None
-    ) -> tuple[Path, Path, Path]:
+    ) -> tuple[Path, ...]:
         facts = {
             "version": __version__,
             "image": _fingerprint(case.image),
@@ -74,14 +81,12 @@ class ArrayCache:
             "label_map": datalist.label_map and sorted(datalist.label_map.items()),
             "labels": datalist.labels,
             "classes": len(datalist.classes),
+            "learned": asdict(datalist.target),
         }
         text = json.dumps(facts, sort_keys=True)
         key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        image, label, record = (
-            self.folder / f"{key}_{name}"
-            for name in ("image.npy", "label.npy", "x.json")
-        )
-        return image, label, record
+        names = ("image.npy", "label.npy", "objects.npy", "x.json")
+        return tuple(self.folder / f"{key}_{name}" for name in names)
 
 
 def _fingerprint(location: str) -> list[Any]:

@@ -2,13 +2,14 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.data.targets import LabelTarget
 from cellseg3d.io import registry
 from cellseg3d.io.sniff import volume_suffix
 
@@ -69,6 +70,8 @@ class Datalist:
         Cases of one specimen may sit on both sides of a fold; every report says so.
     path : Path or None
         The file or folder that it was read from.
+    target : LabelTarget
+        What a network is to learn of the labels; `classes` are then the target's.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Datalist:
     intensity_unit: IntensityUnit = "arbitrary"
     allow_shared_groups: bool = False
     path: Path | None = field(default=None, compare=False)
+    target: LabelTarget = field(default_factory=LabelTarget)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -89,6 +93,33 @@ class Datalist:
     def where(self) -> str:
         """What a message calls this datalist."""
         return str(self.path or self.name)
+
+    def aimed_at(self, target: LabelTarget | Mapping[str, Any] | None) -> "Datalist":
+        """Return the data set as a network is to learn it, with the target's classes.
+
+        Raises
+        ------
+        ConfigError
+            If the target needs object ids and the labels hold classes, or some labels
+            annotate some classes only.
+        """
+        wanted = LabelTarget.parse(target)
+        if not wanted.of_objects:
+            return self
+        if self.labels == "classes":
+            message = (
+                f"{self.where}: target {wanted.kind!r} is made of object ids, and its "
+                'labels are classes; say "labels": "instances" in the datalist if '
+                "every object has its own value"
+            )
+            raise ConfigError(message)
+        if any(case.annotated is not None for case in self.cases):
+            message = (
+                f"{self.where}: 'annotated' names classes, which target "
+                f"{wanted.kind!r} replaces; remove it"
+            )
+            raise ConfigError(message)
+        return replace(self, classes=wanted.classes, target=wanted)
 
     def select(self, names: Sequence[str]) -> tuple[Case, ...]:
         """Return the cases whose name or group is among `names`.

@@ -67,14 +67,14 @@ def crop_image(
 
 
 def crop_label(
-    label_zyx: NDArray[np.uint8], centre: Sequence[int], spec: InputSpec, axis: str
+    label_zyx: NDArray[Any], centre: Sequence[int], spec: InputSpec, axis: str
 ) -> NDArray[np.float32]:
     """Return the label of a network's output: the centre slice, or the patch.
 
     Returns
     -------
     ndarray of float32, contiguous
-        Shape (1, h, w) or (1, z, y, x); class indices, 255 past the borders.
+        Shape (1, h, w) or (1, z, y, x); class indices or ids, 255 past the borders.
     """
     view, pads = _view(label_zyx, centre, spec, axis, 0)
     label = np.array(view, np.float32, order="C")

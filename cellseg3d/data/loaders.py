@@ -15,6 +15,7 @@ from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.data.crops import crop_image, crop_label, crop_start
 from cellseg3d.data.samplers import SiteSampler, sample_random
+from cellseg3d.data.targets import link_classes
 from cellseg3d.data.volumes import LoadedCase
 
 Item = dict[str, Any]
@@ -60,7 +61,8 @@ class SampleDataset(Dataset[Item]):
     Raises
     ------
     ConfigError
-        If `samples`, `spec` or `axes` make no sense.
+        If `samples`, `spec` or `axes` make no sense, or slices of volumes are to have
+        links to the slice below.
     LabelError
         If a case has no label, or no case has an annotated voxel.
     """
@@ -102,6 +104,7 @@ class SampleDataset(Dataset[Item]):
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._randomizable = _randomizable(transform)
         self._annotated = _annotated(self.cases)
+        _refuse_links_across_slices(self.cases, self.spec, self.axes)
 
     def __len__(self) -> int:
         return self.samples // self.world_size
@@ -125,11 +128,11 @@ class SampleDataset(Dataset[Item]):
         item = self._cut(self.cases[which], centre, axis)
         if self._annotated:
             item["annotated"] = self._annotated[which]
-        if self.transform is None:
-            return item
-        for part in self._randomizable:
-            part.set_random_state(seed=int(random.integers(2**32)))
-        return self.transform(item)
+        if self.transform is not None:
+            for part in self._randomizable:
+                part.set_random_state(seed=int(random.integers(2**32)))
+            item = self.transform(item)
+        return item if self.cases[which].objects is None else _linked(item)
 
     def __iter__(self) -> Iterator[Item]:
         return (self[index] for index in range(len(self)))
@@ -160,7 +163,7 @@ class SampleDataset(Dataset[Item]):
         return batch
 
     def _cut(self, case: LoadedCase, centre: Sequence[int], axis: str) -> Item:
-        label = _label_of(case)
+        label = _label_of(case) if case.objects is None else case.objects
         scaling = (case.scale, case.offset, case.factor)
         start = list(crop_start(label.shape, centre, self.spec.patch_zyx(axis)))
         if self.spec.spatial_dims == 2:
@@ -222,6 +225,29 @@ def _label_of(case: LoadedCase) -> NDArray[np.uint8]:
     if case.label is None:
         raise LabelError(f"{case.name}: has no label, so nothing can train on it")
     return case.label
+
+
+def _linked(item: Item) -> Item:
+    """Return a sample with the links of its objects, as they lie by now, as label."""
+    classes = link_classes(np.asarray(item["label"])[0])
+    return {**item, "label": torch.from_numpy(classes[None].astype(np.float32))}
+
+
+def _refuse_links_across_slices(
+    cases: Sequence[LoadedCase], spec: InputSpec, axes: Sequence[str]
+) -> None:
+    if spec.spatial_dims == 3:
+        return
+    for case in cases:
+        if case.objects is None:
+            continue
+        for axis in axes:
+            if case.objects.shape[axis_index(axis)] > 1:
+                message = (
+                    f"{case.name}: a network that sees slices across {axis} learns no "
+                    f"link along {axis}; take a 3D bundle for target 'affinity'"
+                )
+                raise ConfigError(message)
 
 
 def _annotated(cases: Sequence[LoadedCase]) -> list[torch.Tensor]:

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from cellseg3d.core.axes import AXES
 from cellseg3d.core.errors import LabelError, SpacingError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.array_cache import ArrayCache
+from cellseg3d.data.array_cache import ArrayCache, Arrays
 from cellseg3d.data.cases import Case, Datalist
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.data.intensity import IntensityScale
-from cellseg3d.data.labels import IGNORE, class_labels
+from cellseg3d.data.labels import IGNORE, class_labels, whole_numbers
 from cellseg3d.data.resample import resample_image, resample_labels, target_shape
 from cellseg3d.data.splits import Fold, check_duplicates, content_hash, training_fold
+from cellseg3d.data.targets import LabelTarget, object_ids
 from cellseg3d.io.registry import list_volumes, read_labels, read_volume
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class LoadedCase:
         What a report has to say about this case.
     annotated : tuple of bool or None
         Whether the label annotates each class; None means all.
+    objects : ndarray of unsigned integers, shape (Z, Y, X), or None
+        Object ids, 255 left out, where the label must be made of them anew after each
+        augmentation (links between voxels, which have a direction).
     """
 
     name: str
@@ -57,6 +61,7 @@ class LoadedCase:
     content: str
     warnings: tuple[str, ...] = ()
     annotated: tuple[bool, ...] | None = None
+    objects: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ def load_fold(  # noqa: PLR0913 - each is a key of a config
     intensity: IntensityScale | dict[str, Any] | None = None,
     spacing_um: Sequence[float] | None = None,
     cache_dir: str | Path | None = None,
+    target: LabelTarget | Mapping[str, Any] | None = None,
 ) -> LoadedFold:
     """Read the volumes of one fold of a data set.
 
@@ -107,6 +113,8 @@ def load_fold(  # noqa: PLR0913 - each is a key of a config
         Percentiles 0.5 and 99.5 of each volume when None.
     spacing_um, cache_dir
         As for `load_cases`.
+    target : LabelTarget or dict, optional
+        What is to be learned of the labels; their classes when None.
 
     Raises
     ------
@@ -116,6 +124,7 @@ def load_fold(  # noqa: PLR0913 - each is a key of a config
         If a file cannot be used.
     """
     datalist = dataset if isinstance(dataset, Datalist) else load_datalist(dataset)
+    datalist = datalist.aimed_at(target)
     chosen = training_fold(
         datalist, fold, validation=validation, folds=folds, seed=seed
     )
@@ -235,7 +244,7 @@ def _load(
         arrays = _read(case, datalist, target)
         if cache is not None:
             arrays = cache.keep(case, datalist, target, arrays)
-    image, label, facts = arrays
+    image, label, facts, objects = arrays
     offset, factor = scale.measure(Volume(image, provenance={"path": case.image}))
     lengths = facts["spacing_um"]
     return LoadedCase(
@@ -249,37 +258,47 @@ def _load(
         content=str(facts["content"]),
         warnings=tuple(facts["warnings"]),
         annotated=_annotated(case, datalist),
+        objects=objects,
     )
 
 
-def _read(
-    case: Case, datalist: Datalist, target: Spacing | None
-) -> tuple[NDArray[Any], NDArray[np.uint8] | None, dict[str, Any]]:
+def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
     volume = read_volume(case.image)
     volume = replace(volume, spacing=case.spacing or volume.spacing)
-    image = _plain(volume.read())
-    label = None
+    image, spacing = _plain(volume.read()), volume.spacing
+    content = content_hash(image)
+    values: NDArray[Any] | None = None
     if case.label is not None:
         raw = read_case_label(case, datalist)
         check_pair(volume, raw, case)
-        label = class_labels(raw.read(), datalist, raw.name)
-    facts: dict[str, Any] = {
-        "content": content_hash(image),
-        "warnings": _oddities(case, image, label),
-        "spacing_um": list(volume.spacing.zyx) if volume.spacing else None,
-    }
+        values = _values(raw, datalist)
     if target is not None:
-        if volume.spacing is None:
+        if spacing is None:
             message = (
                 f"{case.image}: has no spacing, so it cannot be brought to {target}; "
                 "give spacing_um in the datalist"
             )
             raise SpacingError(message)
-        shape = target_shape(volume.shape, volume.spacing, target)
+        shape, spacing = target_shape(volume.shape, spacing, target), target
         image = resample_image(image, shape)
-        label = None if label is None else resample_labels(label, shape)
-        facts["spacing_um"] = list(target.zyx)
-    return image, label, facts
+        values = None if values is None else resample_labels(values, shape)
+    label, objects = values, None
+    if values is not None and datalist.target.of_objects:
+        label = datalist.target.label_of(values, spacing)
+        objects = values if datalist.target.kind == "affinity" else None
+    facts: dict[str, Any] = {
+        "content": content,
+        "warnings": _oddities(case, image, label),
+        "spacing_um": list(spacing.zyx) if spacing else None,
+    }
+    return image, label, facts, objects
+
+
+def _values(raw: Volume, datalist: Datalist) -> NDArray[Any]:
+    """Return class indices, or object ids where the target is made of them."""
+    if datalist.target.of_objects:
+        return object_ids(whole_numbers(raw.read(), raw.name), raw.name)
+    return class_labels(raw.read(), datalist, raw.name)
 
 
 def _annotated(case: Case, datalist: Datalist) -> tuple[bool, ...] | None:

@@ -14,6 +14,7 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.data.intensity import IntensityScale
 from cellseg3d.data.splits import training_fold
+from cellseg3d.data.targets import LabelTarget
 from cellseg3d.data.volumes import LoadedCase, load_cases
 from cellseg3d.metrics.overlap import mean_defined
 
@@ -24,6 +25,7 @@ def evaluation_cases(
     dataset: str | Path,
     fold: int | str | None = 0,
     intensity: IntensityScale | dict[str, Any] | None = None,
+    target: LabelTarget | dict[str, Any] | None = None,
 ) -> list[LoadedCase]:
     """Read what a trained network is to be scored on.
 
@@ -37,13 +39,15 @@ def evaluation_cases(
     fold : int, str or None
         As it was in training.
     intensity : IntensityScale or dict, optional
+    target : LabelTarget or dict, optional
+        What the network has learned of the labels; their classes when None.
 
     Raises
     ------
     ConfigError
         If the data set has neither.
     """
-    datalist = load_datalist(dataset)
+    datalist = load_datalist(dataset).aimed_at(target)
     chosen = training_fold(datalist, fold)
     test = [case for case in chosen.test if case.label is not None]
     cases = test or list(chosen.validation)

@@ -9,6 +9,7 @@ from cellseg3d.bundle.facts import ModelFacts, stored_facts
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.data.cases import Datalist, split_inner
 from cellseg3d.data.datalist import load_datalist, resolve_datalist
+from cellseg3d.data.targets import LabelTarget
 from cellseg3d.io.registry import open_volume
 
 
@@ -16,6 +17,7 @@ def facts_of_data(
     dataset_dir: str | Path,
     default: ModelFacts | Mapping[str, Any],
     bundle_root: str | Path | None = None,
+    target: LabelTarget | Mapping[str, Any] | None = None,
 ) -> ModelFacts:
     """Return classes and spacing of a data set, or what stands for it without one.
 
@@ -27,13 +29,15 @@ def facts_of_data(
         Those of the simulated cells, which `initialize` puts into an empty folder.
     bundle_root : str or Path, optional
         A bundle whose weights, when it has any, know better than `default`.
+    target : LabelTarget or mapping, optional
+        What is learned of the labels; their classes when None.
     """
     place = Path(dataset_dir)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         if bundle_root is not None:
             return stored_facts(bundle_root, default)
         return ModelFacts.parse(default)
-    return facts_of_datalist(load_datalist(resolve_datalist(place)))
+    return facts_of_datalist(load_datalist(resolve_datalist(place)).aimed_at(target))
 
 
 def facts_of_datalist(datalist: Datalist) -> ModelFacts:

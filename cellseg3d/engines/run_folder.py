@@ -37,6 +37,8 @@ class TrainOptions:
         Time budget, validation included.
     seed, workers : int, optional
     device, precision : str, optional
+    target : str, optional
+        What is made of the labels: classes, border-core or affinity.
     pretrained : Path, optional
         Weights to begin with.
     progress : bool
@@ -55,6 +57,7 @@ class TrainOptions:
     workers: int | None = None
     device: str | None = None
     precision: str | None = None
+    target: str | None = None
     pretrained: Path | None = None
     progress: bool = True
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -75,6 +78,7 @@ class TrainOptions:
             "train::dataloader::workers": self.workers,
             "device::name": self.device,
             "precision": self.precision,
+            "target::kind": self.target,
             "pretrained": pretrained,
         }
         chosen = {key: value for key, value in named.items() if value is not None}
@@ -113,8 +117,9 @@ def create_run(
     if out.exists() and not _free(out):
         message = f"{out}: is not empty; go on with --resume, or choose another folder"
         raise EnvironmentFault(message)
-    datalist = load_datalist(data)
     files = _configs_of(bundle)
+    asked = override(files["train"], options.overrides())
+    datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist)
     base = override(files["train"], _for_data(datalist, facts, files["train"], options))
     train = override(base, options.overrides())
@@ -206,6 +211,7 @@ def _write_run(
                 **shared,
                 "dataset_dir": train["dataset_dir"],
                 "fold": train["fold"],
+                **{key: train[key] for key in ("target",) if key in train},
             }
         ),
         "metadata": build_metadata(metadata, train["spec"], facts, name, title),

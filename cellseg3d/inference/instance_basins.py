@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.roi import Roi
+from cellseg3d.data.targets import CORE
 from cellseg3d.inference.instance_options import Lattice
-
-CORE, BORDER = 1, 2
 
 
 def depth_map(classes: NDArray[Any], lattice: Lattice) -> NDArray[np.float32]:

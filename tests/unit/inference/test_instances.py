@@ -19,7 +19,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.inference.instance_dask import dask_map
 from cellseg3d.inference.instance_options import InstanceOptions
-from cellseg3d.inference.instance_targets import affinity_target, border_core_target
+from cellseg3d.data.targets import affinity_target, border_core_target
 from cellseg3d.inference.instances import label_instances
 from cellseg3d.io.registry import (
     open_volume,
