@@ -19,9 +19,12 @@ def command(
     *,
     out: Annotated[Path, typer.Option(help="File to write the object ids to.")],
     method: Annotated[
-        str,
-        typer.Option(help="components, watershed, border-core, affinity or mean-size."),
-    ] = "watershed",
+        str | None,
+        typer.Option(
+            help="components, watershed, border-core, affinity or mean-size; unset, "
+            "what fits the names of the probabilities, else watershed."
+        ),
+    ] = None,
     threshold: Annotated[
         float, typer.Option(help="Foreground from this probability on.")
     ] = 0.5,
@@ -48,6 +51,12 @@ def command(
     connectivity: Annotated[
         int, typer.Option(help="Neighbours of a voxel, 6, 18 or 26, for components.")
     ] = 6,
+    strong_affinity: Annotated[
+        float, typer.Option(help="Join voxels by links of at least this.")
+    ] = 0.9,
+    merge_affinity: Annotated[
+        float, typer.Option(help="Join regions whose links average at least this.")
+    ] = 0.5,
     options_file: Annotated[
         Path | None,
         typer.Option("--options", help="JSON of tuned options, instead of the above."),
@@ -67,22 +76,31 @@ def command(
     workers: Annotated[
         int, typer.Option(help="Processes that work on blocks at the same time.")
     ] = 1,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Work on a Dask cluster: its address, or local:N."),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write counts and volumes to this file."),
     ] = None,
 ) -> None:
     """Find single objects and number them by their first voxel."""
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
     from contextlib import ExitStack  # noqa: PLC0415
 
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.inference.instance_files import (  # noqa: PLC0415
+        block_map,
+        in_class_order,
+        named_as_probs,
+    )
     from cellseg3d.inference.instance_options import InstanceOptions  # noqa: PLC0415
     from cellseg3d.inference.instances import label_instances  # noqa: PLC0415
     from cellseg3d.io.registry import open_volume  # noqa: PLC0415
 
+    channels, fitting = in_class_order(volumes)
     given = {
-        "method": method,
+        "method": method or fitting,
         "threshold": threshold,
         "connectivity": connectivity,
         "min_volume_um3": min_volume_um3,
@@ -91,20 +109,19 @@ def command(
         "depth_um": depth_um,
         "neck": neck,
         "mean_volume_um3": mean_volume_um3,
+        "strong_affinity": strong_affinity,
+        "merge_affinity": merge_affinity,
     }
     options = InstanceOptions.parse(_read_json(options_file) if options_file else given)
     with ExitStack() as stack:
-        map_blocks: Any = map
-        if workers > 1:
-            map_blocks = stack.enter_context(ProcessPoolExecutor(workers)).map
         found = label_instances(
-            [open_volume(path) for path in volumes],
+            [open_volume(path) for path in channels],
             Spacing.of(spacing_um) if spacing_um else None,
             options,
-            probs=probs if probs is not None else _named_probs(volumes),
+            probs=True if probs is None and named_as_probs(volumes) else probs,
             out=out,
             block=block,
-            map_blocks=map_blocks,
+            map_blocks=block_map(stack, workers, dask),
         )
     summary = _summary(found, out)
     print(_line(summary))
@@ -115,11 +132,6 @@ def command(
         )
     if json_file:
         json_file.write_text(json.dumps(summary, indent=1) + "\n")
-
-
-def _named_probs(paths: list[Path]) -> bool | None:
-    """Whether files are named as `predict --probs` names them; None if not."""
-    return True if all("_prob_" in path.name for path in paths) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

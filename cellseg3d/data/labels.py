@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import LabelError
+from cellseg3d.data import targets
 from cellseg3d.data.cases import Datalist
 
-IGNORE = 255
+IGNORE = targets.IGNORE
 # How many values a message lists before it says "and N more".
 _LISTED = 8
 

@@ -11,9 +11,9 @@ from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.data.targets import IGNORE, LINKS, link_probs
 from cellseg3d.inference.instance_options import InstanceOptions, Lattice
 
-IGNORE = 255
 TRUNCATE = 3.0  # A Gaussian's tails beyond three standard deviations are cut.
 Probable = Volume | ArrayLike | Sequence[Volume]
 
@@ -75,10 +75,13 @@ class InstanceSource:
             the order of blocks.
         """
         values = self._read(roi)
+        if len(values) == len(LINKS):
+            values = link_probs(values)
         if len(values) != 3:
             message = (
                 f"{self.name}: method 'affinity' needs three channels (links along "
-                f"z, y and x), found {len(values)}"
+                f"z, y and x), or the {len(LINKS)} classes of a net trained for "
+                f"affinities; found {len(values)}"
             )
             raise AxisError(message)
         scaled: NDArray[np.uint16] = np.rint(np.clip(values, 0, 1) * 65535).astype("u2")

@@ -103,7 +103,8 @@ def label_instances(
         [0, 1] (floats): of the foreground, shape (Z, Y, X), or of K classes,
         background first, shape (K, Z, Y, X) or K volumes. ``"border-core"`` takes
         background, core, border in this order; ``"affinity"`` the links of each
-        voxel to its lower neighbour along z, y and x.
+        voxel to its lower neighbour along z, y and x, or the eight classes
+        `cellseg3d.data.targets.LINKS`.
     spacing : Spacing, optional
         That of the volume when None. If that is unknown too, every length is in
         voxels, and the log and the result say so.

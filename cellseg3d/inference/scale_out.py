@@ -1,6 +1,5 @@
 """The same chunk tasks on a Dask cluster: one chunk, one task, retried if it dies."""
 
-import importlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,9 +7,10 @@ from typing import Any
 
 import torch
 
-from cellseg3d.core.errors import CellSegError, ConfigError, EnvironmentFault
+from cellseg3d.core.errors import CellSegError, EnvironmentFault
 from cellseg3d.core.roi import Roi
 from cellseg3d.inference.blockwise import Output, Runner, arrays_of
+from cellseg3d.inference.dask_client import distributed_library, open_client
 from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.journal import checksum
 from cellseg3d.inference.pipeline import Pipeline
@@ -49,9 +49,9 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
     sent = replace(recipe, options=settled)
 
     def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, int]]:
-        distributed = _distributed()
+        distributed = distributed_library()
         key = f"{output.labels}-{id(sent)}"
-        with _client(distributed, address) as client:
+        with open_client(address, one_thread) as client:
             # One copy a worker, however many chunks there are.
             shared = client.scatter((key, sent, output.stores), broadcast=True)
             futures = [
@@ -97,36 +97,3 @@ def _result(future: Any) -> tuple[Roi, int]:  # noqa: ANN401
         message = f"a chunk failed {RETRIES + 1} times on Dask: {error}; run again"
         raise EnvironmentFault(message) from error
     return chunk, known
-
-
-def _distributed() -> Any:  # noqa: ANN401
-    try:
-        return importlib.import_module("distributed")
-    except ImportError as error:
-        message = (
-            '--dask needs Dask, which is not installed: pip install "cellseg3d[scale]"'
-        )
-        raise EnvironmentFault(message) from error
-
-
-def _client(distributed: Any, address: str) -> Any:  # noqa: ANN401
-    """Return a client of a scheduler, or of N processes made here."""
-    kind, _, count = address.partition(":")
-    if kind == "local":
-        if not count.isdigit() or int(count) < 1:
-            message = f"dask {address!r}; expected local:N, such as local:4"
-            raise ConfigError(message)
-        # A client that made its cluster closes it, too.
-        client = distributed.Client(
-            n_workers=int(count),
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=":0",  # any free port: several may run
-        )
-        client.run(one_thread)
-        return client
-    try:
-        return distributed.Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        message = f"dask {address!r}: no scheduler answers there ({error})"
-        raise EnvironmentFault(message) from error
