@@ -112,7 +112,9 @@ def command(
         "strong_affinity": strong_affinity,
         "merge_affinity": merge_affinity,
     }
-    options = InstanceOptions.parse(_read_json(options_file) if options_file else given)
+    options = InstanceOptions.parse(given)
+    if options_file:
+        options = InstanceOptions.read(options_file)
     with ExitStack() as stack:
         found = label_instances(
             [open_volume(path) for path in channels],
@@ -132,18 +134,6 @@ def command(
         )
     if json_file:
         json_file.write_text(json.dumps(summary, indent=1) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    from cellseg3d.core.errors import ConfigError  # noqa: PLC0415
-
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a JSON object of instance options")
-    return values
 
 
 def _summary(found: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401

@@ -11,6 +11,7 @@ from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 
 if TYPE_CHECKING:
     from cellseg3d.inference.batch import Task
+    from cellseg3d.inference.instance_options import InstanceOptions
     from cellseg3d.inference.options import SegmentOptions
     from cellseg3d.inference.predictor import TrainedModel
 
@@ -56,6 +57,17 @@ def command(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also write where not to trust it.")
     ] = False,
+    objects: Annotated[
+        bool,
+        typer.Option(
+            "--objects",
+            help="Also find single objects, from probabilities (written, too).",
+        ),
+    ] = False,
+    objects_options: Annotated[
+        Path | None,
+        typer.Option(help="JSON of a decoder and its numbers, as tuned, for them."),
+    ] = None,
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty", help="Leave out windows that hold nothing.")
     ] = False,
@@ -95,8 +107,10 @@ def command(
         tasks_of,
         write_report,
     )
+    from cellseg3d.inference.instance_options import InstanceOptions  # noqa: PLC0415
     from cellseg3d.inference.options import SegmentOptions  # noqa: PLC0415
 
+    finds_objects = objects or objects_options is not None
     options = SegmentOptions(
         axes=axes,
         fuse=fuse,
@@ -107,32 +121,50 @@ def command(
         max_vram=None if max_vram is None else parse_bytes(max_vram, "--max-vram"),
         skip_empty=skip_empty,
         rescale=rescale,
-        probs=probs is not None,
+        probs=probs is not None or finds_objects,
         uncertainty=uncertainty,
         probs_dtype=probs or "uint8",
         dask=dask,
     )
+    decoder = InstanceOptions.read(objects_options) if objects_options else None
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one")
     tasks = tasks_of(volumes, out, suffix)
     models = [load_model(path) for path in bundle]
     out.mkdir(parents=True, exist_ok=True)
     reports: list[dict[str, object]] = []
-    worst: CellSegError | None = None
+    failed: list[CellSegError] = []
     for task in tasks:
-        if resume and task.labels.exists():
-            print(f"{task.labels}: complete, left alone")
-            continue
         try:
-            reports.append(_one(task, models, options, spacing_um, overwrite=overwrite))
+            if resume and task.labels.exists():
+                print(f"{task.labels}: complete, left alone")
+            else:
+                done = _one(task, models, options, spacing_um, overwrite=overwrite)
+                reports.append(done)
+            if finds_objects and not (resume and task.objects.exists()):
+                _find_objects(task, models[0], decoder, dask)
         except InputError as error:
             # One bad volume does not stop the others.
-            worst = error
+            failed.append(error)
             print(f"error: {error}", file=sys.stderr)
     if json is not None:
         write_report(json, reports)
-    if worst is not None:
-        raise typer.Exit(worst.exit_code)
+    if failed:
+        if len(tasks) > 1:
+            print(f"{len(failed)} of {len(tasks)} volumes failed", file=sys.stderr)
+        raise typer.Exit(failed[-1].exit_code)
+
+
+def _find_objects(
+    task: "Task",
+    model: "TrainedModel",
+    decoder: "InstanceOptions | None",
+    dask: str | None,
+) -> None:
+    from cellseg3d.inference.batch import objects_task  # noqa: PLC0415
+
+    found = objects_task(task, model, decoder, dask)
+    print(f"{task.objects}: {found.count} objects, {found.options.method}")
 
 
 def _one(

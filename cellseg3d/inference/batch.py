@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ from typing import Any
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError
 from cellseg3d.core.roi import Roi
-from cellseg3d.inference.blockwise import sidecar
+from cellseg3d.data.targets import decoder_for
+from cellseg3d.inference.blockwise import beside, sidecar
+from cellseg3d.inference.instance_files import block_map
+from cellseg3d.inference.instance_options import InstanceOptions
+from cellseg3d.inference.instance_tune_run import kept_decoder
+from cellseg3d.inference.instances import Instances, label_instances
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.predictor import TrainedModel
 from cellseg3d.inference.segment import segment_to_file
@@ -26,6 +32,11 @@ class Task:
 
     source: str
     labels: Path
+
+    @property
+    def objects(self) -> Path:
+        """The name of its object ids."""
+        return beside(self.labels, "objects")
 
 
 def tasks_of(
@@ -106,6 +117,45 @@ def segment_task(
         "picked": "{engine} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
     }
+
+
+def objects_task(
+    task: Task,
+    model: TrainedModel,
+    options: InstanceOptions | None = None,
+    dask: str | None = None,
+) -> Instances:
+    """Find the objects in a task's probabilities; write them as NAME_objects.
+
+    Parameters
+    ----------
+    task : Task
+        Segmented, with probabilities beside its labels.
+    model : TrainedModel
+        The bundle it was segmented with.
+    options : InstanceOptions, optional
+        When None, the decoder that was tuned for the bundle; without one, that which
+        fits its classes, with its usual numbers.
+    dask : str, optional
+        As for `dask_client.open_client`.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the extra ``objects`` is not installed.
+    """
+    names = tuple(model.classes)
+    probs = [open_volume(beside(task.labels, f"prob_{name}")) for name in names]
+    usual = InstanceOptions(method=decoder_for(names))
+    with ExitStack() as stack:
+        return label_instances(
+            probs,
+            None,
+            options or kept_decoder(model) or usual,
+            probs=True,
+            out=task.objects,
+            map_blocks=block_map(stack, dask=dask),
+        )
 
 
 def parse_bytes(text: str, option: str) -> int:

@@ -1,7 +1,9 @@
 """How objects are told apart: the method and its numbers, in physical units."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cellseg3d.core.errors import ConfigError
@@ -104,6 +106,23 @@ class InstanceOptions:
             message = f"instance options: unknown key {unknown[0]!r}; known: {known}"
             raise ConfigError(message)
         return cls(**values)
+
+    @classmethod
+    def read(cls, path: Path) -> "InstanceOptions":
+        """Return the options that a JSON file holds, alone or as tuning keeps them.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read, or a key or number is wrong.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: expected a JSON object of instance options")
+        return cls.parse(values.get("options", values))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as JSON holds them; `parse` reads them back."""
