@@ -29,6 +29,7 @@ class SmallModel:
     path: Path = Path("small")
     sha256: str = "0" * 64
     warnings: tuple[str, ...] = ()
+    members: tuple[Any, ...] = ()
 
 
 def small_model(

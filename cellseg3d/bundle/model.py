@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -16,12 +16,14 @@ from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.checkpoint import Weights, load_weights
+from cellseg3d.models.fused_networks import FusedNetworks, Member
 
 logger = logging.getLogger(__name__)
 # What a model's own blocks may build; nothing here reads, writes or runs anything.
 ALLOWED = (
     "cellseg3d.bundle.facts.ModelFacts",
     "cellseg3d.bundle.facts.network_for",
+    "cellseg3d.bundle.members.member_for",
     "cellseg3d.data.intensity.IntensityScale",
     "cellseg3d.models.unet.build_network",
 )
@@ -56,6 +58,9 @@ class TrainedModel:
         Hash of the weights.
     warnings : tuple of str
         What the user should be told.
+    members : tuple of TrainedModel
+        The networks of a bundle that fuses several, each with its own spec and
+        window; empty for one network.
     """
 
     name: str
@@ -68,6 +73,7 @@ class TrainedModel:
     window: Mapping[str, Any]
     sha256: str
     warnings: tuple[str, ...] = ()
+    members: tuple["TrainedModel", ...] = ()
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -106,7 +112,7 @@ def load_model(place: str | Path) -> TrainedModel:
     checked = load_weights(weights.path, network)
     network.load_state_dict(checked.tensors)
     spacing = facts.spacing_um
-    return TrainedModel(
+    model = TrainedModel(
         name=str(metadata.get("name", path.name)),
         path=path,
         network=network.eval(),
@@ -117,6 +123,25 @@ def load_model(place: str | Path) -> TrainedModel:
         window=_build(config, "window", path),
         sha256=weights.sha256,
         warnings=weights.warnings,
+    )
+    return replace(model, members=_members(model))
+
+
+def _members(model: TrainedModel) -> tuple[TrainedModel, ...]:
+    """Return the networks of a model that fuses several, as models of their own."""
+    if not isinstance(model.network, FusedNetworks):
+        return ()
+    return tuple(
+        replace(
+            model,
+            name=name,
+            network=member.network,
+            spec=member.spec,
+            window=member.window,
+            warnings=(),
+        )
+        for name, member in model.network.members.items()
+        if isinstance(member, Member)
     )
 
 

@@ -33,10 +33,11 @@ def command(
     fuse: Annotated[
         str,
         typer.Option(
-            help="How axes and bundles become one answer: mean, weighted, product, "
-            "vote, maximum or learned."
+            help="How axes and bundles become one answer: mean, weighted (by the "
+            "voxel's shape), product, vote, maximum or learned; auto is learned where "
+            "a bundle holds weights, else weighted."
         ),
-    ] = "mean",
+    ] = "auto",
     tta: Annotated[
         bool, typer.Option("--tta", help="Also predict flipped and turned copies.")
     ] = False,

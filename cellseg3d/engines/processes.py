@@ -71,15 +71,19 @@ def place_network(
     """
     network = network.to(device)
     if channels_last:
-        layout = memory_layout(_spatial_dims(network))
-        network = network.to(memory_format=layout)  # type: ignore[call-overload]
+        lay_out(network)
     if idist.get_world_size() == 1:
         return network
     ids = [torch.device(device).index] if torch.device(device).type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
 
-def _spatial_dims(network: nn.Module) -> int:
-    """Return 2 or 3: a weight has two axes more than its image."""
-    weights = (weight.ndim - 2 for weight in network.parameters())
-    return 3 if 3 in weights else 2
+def lay_out(network: nn.Module) -> None:
+    """Lay the weights of convolutions out channels last, each for its own dimensions.
+
+    A weight has two axes more than its image; some networks hold 2D and 3D ones.
+    """
+    for weight in network.parameters():
+        if weight.ndim in (4, 5):
+            layout = memory_layout(weight.ndim - 2)
+            weight.data = weight.data.contiguous(memory_format=layout)

@@ -77,6 +77,14 @@ def verify_seams(
     list of Seams
         One a source.
     """
+    if model.members:
+        return [
+            seams
+            for member in model.members
+            for seams in verify_seams(
+                volume, member, precision=precision, axes=axes, limit=limit
+            )
+        ]
     window = WindowPlan.parse(model.window, model.spec)
     window = replace(window, axes=axes or window.axes)
     use = _use(model, window, prepare(model.network, "cpu", precision))

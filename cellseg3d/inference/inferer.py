@@ -10,30 +10,41 @@ from torch import Tensor, nn
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.inference.engine import prepare
 from cellseg3d.inference.field import ArrayField
-from cellseg3d.inference.fusion import Fuser, Fusion, probs_of
+from cellseg3d.inference.fusion import FUSE_MODES, Fuser, probs_of
 from cellseg3d.inference.geometry import classes_of, geometry_of
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.pipeline import fitted
+from cellseg3d.inference.source_weights import (
+    UsedSource,
+    bundle_weights,
+    fusion_of,
+)
 from cellseg3d.inference.sources import NetworkUse, Source
+from cellseg3d.models.fused_networks import LEAST, FusedNetworks, Member
 
 
 class VolumeInferer(Inferer):
-    """Predict whole volumes with a 2D, 2.5D or 3D network.
+    """Predict whole volumes with a 2D, 2.5D or 3D network, or several fused.
 
     Parameters
     ----------
     spec : InputSpec or dict
         The network's input.
     window : dict, optional
-        Core, halo, axes, batch; see `lattice.WindowPlan`.
+        Core, halo, axes, batch; see `lattice.WindowPlan`. Members of several fused
+        networks have windows of their own.
     precision : {"auto", "float32", "bfloat16", "int8"}
     fuse : str
-        How several axes become one answer; see `fusion.Fusion`.
+        How several axes and members become one answer; ``"auto"`` takes the weights
+        that windows hold, else the prior of the voxel's shape; see `fusion.Fusion`.
     output : {"logits", "probs"}
         What comes out. Of one source, logits are the network's own; of several,
         the logarithm of the fused probabilities.
+    spacing_um : sequence of float, optional
+        Voxel edges (z, y, x) of the volumes; None counts as cubes.
     """
 
     def __init__(
@@ -41,17 +52,22 @@ class VolumeInferer(Inferer):
         spec: InputSpec | Mapping[str, Any],
         window: Mapping[str, Any] | None = None,
         precision: str = "auto",
-        fuse: str = "mean",
+        fuse: str = "auto",
         output: str = "logits",
+        spacing_um: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.spec = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
         self.plan = WindowPlan.parse(window or {}, self.spec)
         self.precision = precision
-        self.fusion = Fusion(fuse)
+        if fuse not in ("auto", *FUSE_MODES):
+            known = ", ".join(("auto", *FUSE_MODES))
+            raise ConfigError(f"fuse {fuse!r}; expected one of {known}")
+        self.fuse = fuse
         if output not in ("logits", "probs"):
             raise ConfigError(f"output {output!r}; expected 'logits' or 'probs'")
         self.output = output
+        self.spacing = None if spacing_um is None else Spacing.of(spacing_um)
 
     def __call__(
         self,
@@ -94,39 +110,63 @@ class VolumeInferer(Inferer):
         inner = getattr(network, "module", network)  # what torch's DDP wraps
         device = inputs.device
         with torch.autocast(device.type, enabled=False), torch.inference_mode():
-            engine = prepare(inner, str(device), self.precision)
-            geometry = geometry_of(inner)
+            uses = self._uses(inner, str(device))
             answers = []
             for image in inputs.detach().as_subclass(Tensor):
                 field = ArrayField(image.float().cpu().numpy())
-                use = NetworkUse(
-                    "network",
-                    engine,
-                    self.spec,
-                    self.plan,
-                    geometry.stride,
-                    classes_of(inner),
-                    geometry.sees_window,
-                )
-                sources = use.sources(field)
-                answers.append(self._one(sources))
+                found = [(one, use) for use in uses for one in use.sources(field)]
+                answers.append(self._one(found))
             return torch.stack(answers).to(device)
 
-    def _one(self, sources: Sequence[Source]) -> Tensor:
-        chosen, _ = fitted(sources)
-        whole = Roi.whole(sources[0].shape)
+    def _uses(self, network: nn.Module, device: str) -> list[NetworkUse]:
+        """Return a network, or the members of one that fuses several, prepared."""
+        if not isinstance(network, FusedNetworks):
+            return [self._use("network", network, self.spec, self.plan, device)]
+        return [
+            self._use(
+                name,
+                member.network,
+                member.spec,
+                WindowPlan.parse(member.window, member.spec),
+                device,
+            )
+            for name, member in network.members.items()
+            if isinstance(member, Member)
+        ]
+
+    def _use(
+        self,
+        name: str,
+        network: nn.Module,
+        spec: InputSpec,
+        window: WindowPlan,
+        device: str,
+    ) -> NetworkUse:
+        geometry = geometry_of(network)
+        engine = prepare(network, device, self.precision)
+        classes = classes_of(network)
+        return NetworkUse(
+            name, engine, spec, window, geometry.stride, classes, geometry.sees_window
+        )
+
+    def _one(self, found: Sequence[UsedSource]) -> Tensor:
+        rows = bundle_weights(found, self.fuse, self.spacing)
+        pairs = [
+            (source, row)
+            for (source, _), row in zip(found, rows, strict=True)
+            if max(row) > 0
+        ]
+        chosen, _ = fitted([source for source, _ in pairs])
+        whole = Roi.whole(chosen[0].shape)
         if len(chosen) == 1 and self.output == "logits":
             return _gather(chosen[0], whole)
-        fuser: Fuser | None = None
+        fusion = fusion_of(self.fuse, [row for _, row in pairs])
+        fuser = Fuser(fusion, len(chosen), chosen[0].classes, whole.shape)
         for index, source in enumerate(chosen):
             for roi, logits in source.logits(whole):
-                if fuser is None:
-                    fuser = Fuser(self.fusion, len(chosen), len(logits), whole.shape)
                 fuser.add(index, roi, probs_of(logits))
-        if fuser is None:
-            raise AxisError("the volume holds no voxel")
         probs = fuser.probs()
-        return probs if self.output == "probs" else probs.clamp_min(1e-7).log()
+        return probs if self.output == "probs" else probs.clamp_min(LEAST).log()
 
 
 def _gather(source: Source, whole: Roi) -> Tensor:

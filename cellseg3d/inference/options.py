@@ -20,7 +20,8 @@ class SegmentOptions:
     fuse : str
         How several axes, bundles or views become one answer: ``"mean"``,
         ``"weighted"`` (by the voxel's shape), ``"product"``, ``"vote"``,
-        ``"maximum"`` or ``"learned"`` (weights that a bundle holds).
+        ``"maximum"`` or ``"learned"`` (weights that a bundle holds). ``"auto"`` is
+        learned where bundles hold weights for their own axes, else weighted.
     device : {"auto", "cpu", "cuda"}
     precision : {"auto", "float32", "bfloat16", "int8"}
     engine : {"auto", "torch", "openvino"}
@@ -46,7 +47,7 @@ class SegmentOptions:
     """
 
     axes: str | None = None
-    fuse: str = "mean"
+    fuse: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     engine: str = "auto"
@@ -64,7 +65,7 @@ class SegmentOptions:
     def __post_init__(self) -> None:
         if self.axes is not None:
             object.__setattr__(self, "axes", check_axes(self.axes))
-        known = (*FUSE_MODES, "learned")
+        known = ("auto", *FUSE_MODES, "learned")
         if self.fuse not in known:
             message = f"fuse {self.fuse!r}; expected one of {', '.join(known)}"
             raise ConfigError(message)

@@ -5,23 +5,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cellseg3d.core.errors import AxisError, ConfigError
-from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.inference.budget import within
 from cellseg3d.inference.engine import prepare
-from cellseg3d.inference.field import VolumeField
-from cellseg3d.inference.fusion import Fusion, anisotropy_prior
+from cellseg3d.inference.field import Field, VolumeField
 from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.pipeline import Pipeline, fitted
-from cellseg3d.inference.predictor import TrainedModel
-from cellseg3d.inference.sources import NetworkUse, Source
+from cellseg3d.inference.predictor import TrainedModel, networks_of
+from cellseg3d.inference.source_weights import (
+    UsedSource,
+    bundle_weights,
+    fusion_of,
+)
+from cellseg3d.inference.sources import NetworkUse
 
 _log = logging.getLogger(__name__)
 # Edges that differ by more than this factor are told to the user.
 FAR = 1.5
-UNWEIGHTED = ("mean", "vote", "maximum", "product")
 
 
 def plan(
@@ -44,17 +46,26 @@ def plan(
                 f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
             )
             raise ConfigError(message)
-    pairs = [pair for model in models for pair in _sources(volume, model, options)]
+    fuse = options.fuse
+    if fuse == "auto" and options.axes is not None:
+        fuse = "weighted"  # learned weights are those of the bundle's own axes
+    bundles = [_sources(volume, model, options) for model in models]
+    pairs = [
+        (view, row)
+        for bundle in bundles
+        for (source, use), row in zip(
+            bundle, bundle_weights(bundle, fuse, volume.spacing), strict=True
+        )
+        for view in (use.views(source, volume.spacing) if options.tta else [source])
+    ]
     used = [pair for pair in pairs if max(pair[1]) > 0]
     for source, weight in pairs:
         if max(weight) <= 0:
             _log.info("%s: left out, it was found not to help", source.name)
     chosen, chunk = fitted([source for source, _ in used])
-    mode = "weighted" if options.fuse == "learned" else options.fuse
-    weights = () if options.fuse in UNWEIGHTED else tuple(row for _, row in used)
     pipeline = Pipeline(
         chosen,
-        Fusion(mode, weights),
+        fusion_of(fuse, [row for _, row in used]),
         len(names[0]),
         chunk,
         options.probs,
@@ -68,11 +79,29 @@ def plan(
 
 def _sources(
     volume: Volume, model: TrainedModel, options: SegmentOptions
-) -> list[tuple[Source, tuple[float, ...]]]:
-    """Return a model's sources, each with its weight for every class."""
+) -> list[UsedSource]:
+    """Return the sources of all networks of a bundle."""
     for warning in model.warnings:
         _log.warning("%s: %s", model.name, warning)
     check_spacing(volume, model)
+    field = VolumeField.measured(volume, model.intensity)
+    return [
+        each
+        for network in networks_of(model)
+        for each in sources_of(network, field, options)
+    ]
+
+
+def sources_of(
+    model: TrainedModel, field: Field, options: SegmentOptions
+) -> list[UsedSource]:
+    """Return the sources of one network on what it sees of a volume.
+
+    Raises
+    ------
+    AxisError
+        If the network takes other channels than a volume has.
+    """
     window = WindowPlan.parse(model.window, model.spec)
     window = replace(
         window, axes=options.axes or window.axes, batch=options.batch or window.batch
@@ -101,13 +130,8 @@ def _sources(
         len(model.classes),
         geometry.sees_window,
     )
-    field = VolumeField.measured(volume, model.intensity)
-    found = []
-    for source in use.sources(field, skip_empty=options.skip_empty):
-        weight = source_weight(source, window, options.fuse, volume.spacing)
-        views = use.views(source, volume.spacing) if options.tta else [source]
-        found += [(view, weight) for view in views]
-    return found
+    found = use.sources(field, skip_empty=options.skip_empty)
+    return [(source, use) for source in found]
 
 
 def check_spacing(volume: Volume, model: TrainedModel) -> None:
@@ -123,28 +147,3 @@ def check_spacing(volume: Volume, model: TrainedModel) -> None:
             model.name,
             model.spacing_um,
         )
-
-
-def source_weight(
-    source: Source, window: WindowPlan, fuse: str, spacing: Spacing | None
-) -> tuple[float, ...]:
-    """Return the weight of a source for every class.
-
-    Raises
-    ------
-    ConfigError
-        If learned weights are asked for and the bundle holds none.
-    """
-    axis = source.lattice.axis
-    if fuse == "weighted" and axis is not None:
-        return anisotropy_prior(axis, spacing) * source.classes
-    if fuse != "learned":
-        return (1.0,) * source.classes
-    row = (window.fusion or {}).get(axis or "3d")
-    if row is None or len(row) != source.classes:
-        message = (
-            f"{source.name}: its bundle holds no learned weights; fit them on "
-            "validation volumes first, or pass --fuse mean"
-        )
-        raise ConfigError(message)
-    return tuple(float(weight) for weight in row)

@@ -54,6 +54,15 @@ class TrainedModel(Protocol):
     def warnings(self) -> Sequence[str]:
         """What the user should be told."""
 
+    @property
+    def members(self) -> Sequence["TrainedModel"]:
+        """The networks of a bundle that fuses several; empty for one network."""
+
+
+def networks_of(model: TrainedModel) -> Sequence[TrainedModel]:
+    """Return a bundle's networks: its members, or itself."""
+    return model.members or (model,)
+
 
 class Predictor(Protocol):
     """Runs a network on a batch."""
