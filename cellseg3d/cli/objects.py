@@ -51,6 +51,9 @@ def command(
     connectivity: Annotated[
         int, typer.Option(help="Neighbours of a voxel, 6, 18 or 26, for components.")
     ] = 6,
+    core_threshold: Annotated[
+        float, typer.Option(help="Core from this share of core and border on.")
+    ] = 0.5,
     strong_affinity: Annotated[
         float, typer.Option(help="Join voxels by links of at least this.")
     ] = 0.9,
@@ -109,6 +112,7 @@ def command(
         "depth_um": depth_um,
         "neck": neck,
         "mean_volume_um3": mean_volume_um3,
+        "core_threshold": core_threshold,
         "strong_affinity": strong_affinity,
         "merge_affinity": merge_affinity,
     }

@@ -168,11 +168,12 @@ def border_core_target(
     edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
     ids = np.ascontiguousarray(instances, np.uint32)
     distance = edt.edt(ids, anisotropy=edges, black_border=False, parallel=1)
+    # A voxel's distance counts to the centre of the next object's voxel.
+    core = (distance > border_um * (1 + 1e-6)) & ~_outermost(ids)
     deepest = np.zeros(int(ids.max(initial=0)) + 1, np.float32)
     np.maximum.at(deepest, ids.ravel(), distance.ravel())
-    # A voxel's distance counts to the centre of the next object's voxel.
-    inner = (distance > border_um * (1 + 1e-6)) & ~_outermost(ids)
-    core = inner | (distance >= deepest[ids])
+    deepest[ids[core]] = np.inf  # These have a core.
+    core |= distance >= deepest[ids]
     target = np.where(core, np.uint8(CORE), np.uint8(BORDER))
     target[ids == 0] = 0
     return target

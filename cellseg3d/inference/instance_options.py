@@ -12,6 +12,7 @@ from cellseg3d.core.spacing import Spacing
 Method = Literal["components", "watershed", "border-core", "affinity", "mean-size"]
 METHODS: tuple[str, ...] = get_args(Method)
 DEFAULT_RADIUS_VOXELS = 40.0
+SHARES = ("threshold", "neck", "core_threshold", "strong_affinity", "merge_affinity")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class InstanceOptions:
         voxel edges when None.
     mean_volume_um3 : float, optional
         Mean volume of one object, measured on training data; for ``"mean-size"``.
+    core_threshold : float
+        For ``"border-core"`` on probabilities: a voxel of an object is core where its
+        core holds at least this share of core and border, in (0, 1].
     strong_affinity, merge_affinity : float
         Voxels are joined by links at least `strong_affinity`, then regions whose
         links average at least `merge_affinity`.
@@ -67,6 +71,7 @@ class InstanceOptions:
     neck: float = 0.75
     max_radius_um: float | None = None
     mean_volume_um3: float | None = None
+    core_threshold: float = 0.5
     strong_affinity: float = 0.9
     merge_affinity: float = 0.5
 
@@ -76,7 +81,7 @@ class InstanceOptions:
             raise ConfigError(f"method {self.method!r} is unknown; expected {known}")
         if self.connectivity not in (6, 18, 26):
             raise ConfigError(f"connectivity {self.connectivity}; expected 6, 18 or 26")
-        for name in ("threshold", "neck", "strong_affinity", "merge_affinity"):
+        for name in SHARES:
             if not 0 < getattr(self, name) <= 1:
                 message = f"{name} is {getattr(self, name)}; expected 0 < {name} <= 1"
                 raise ConfigError(message)

@@ -11,7 +11,7 @@ from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
-from cellseg3d.data.targets import IGNORE, LINKS, link_probs
+from cellseg3d.data.targets import BORDER, CORE, IGNORE, LINKS, link_probs
 from cellseg3d.inference.instance_options import InstanceOptions, Lattice
 
 TRUNCATE = 3.0  # A Gaussian's tails beyond three standard deviations are cut.
@@ -107,8 +107,13 @@ class InstanceSource:
         if len(probs_kzyx) == 1:
             return np.asarray(probs_kzyx[0] >= self.options.threshold, np.uint8)
         foreground = 1 - probs_kzyx[0] >= self.options.threshold
-        likeliest = probs_kzyx[1:].argmax(axis=0).astype(np.uint8) + np.uint8(1)
-        return np.where(foreground, likeliest, np.uint8(0))
+        if self.options.method == "border-core" and len(probs_kzyx) == 3:
+            core, border = probs_kzyx[1:]
+            is_core = core >= self.options.core_threshold * (core + border)
+            classes = np.where(is_core, np.uint8(CORE), np.uint8(BORDER))
+        else:
+            classes = probs_kzyx[1:].argmax(axis=0).astype(np.uint8) + np.uint8(1)
+        return np.where(foreground, classes, np.uint8(0))
 
     def _read(self, roi: Roi) -> NDArray[Any]:
         """Return (K, z, y, x): floats for probabilities, unsigned for labels."""

@@ -124,12 +124,17 @@ def default_grid(
             "neck": [0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95],
             "depth_um": [0.0, 0.5 * edge, edge, 1.5 * edge, 2 * edge],
         },
+        "border-core": {
+            "core_threshold": [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99],
+        },
         "affinity": {
-            "strong_affinity": [0.7, 0.8, 0.9, 0.95],
-            "merge_affinity": [0.3, 0.4, 0.5, 0.6, 0.7],
+            "strong_affinity": [0.7, 0.8, 0.9, 0.95, 0.98, 0.99],
+            "merge_affinity": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
         },
     }
     grid = grids.get(options.method, {}) | {"min_volume_um3": sizes}
+    if options.method == "border-core" and not opened.probs:
+        del grid["core_threshold"]
     if opened.probs and options.method != "affinity":
         grid["threshold"] = [0.3, 0.4, 0.5, 0.6, 0.7]
         grid["smoothing_um"] = [0.0, 0.5 * edge, edge]

@@ -1,0 +1,226 @@
+"""Train nets that tell touching objects apart, decode, and score against the truth.
+
+    python benchmarks/instances.py --data "$CELLSEG3D_DATA" --out runs/instances \
+        --minutes 2
+
+Each task trains on some volumes and is scored on others with the commands of the tool:
+``train --target``, ``predict --probs``, a decoder tuned on the training volumes alone
+(as the net predicts them), and the object scores of ``evaluate --objects``. The
+touching spheres are simulated; their number is known. Results grow in
+``OUT/instances.json``; what is there is not done again.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellseg3d.cli.main import main as cellseg3d
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.data.cases import case_stem
+from cellseg3d.data.datalist import load_datalist
+from cellseg3d.data.volumes import read_case_label
+from cellseg3d.inference.instance_files import in_class_order
+from cellseg3d.inference.instance_tune_run import tune_run
+from cellseg3d.inference.instances import label_instances
+from cellseg3d.io.registry import open_volume, write_labels, write_volume
+from cellseg3d.metrics.instance import match_objects, object_scores
+
+EDGE_UM = 0.1
+SHAPE = (48, 96, 96)
+# Cases with these names (or, for dsb2018, every fifth) are held out.
+HELD_OUT = {"fib25_neurons": "z085-164", "ovule_nuclei": "1136", "spheres": "s4 s5"}
+
+
+@dataclass(frozen=True)
+class Net:
+    """A training, and the decoders that read what it predicts."""
+
+    data: str
+    bundle: str
+    target: str
+    decoders: tuple[str, ...]
+
+
+NETS = (
+    Net("spheres", "cell_tomo_unet3d", "classes", ("components", "watershed")),
+    Net("spheres", "cell_tomo_unet3d", "border-core", ("border-core",)),
+    Net("spheres", "cell_tomo_unet3d", "affinity", ("affinity",)),
+    Net("ovule_nuclei", "cell_tomo_unet3d", "classes", ("components", "watershed")),
+    Net("ovule_nuclei", "cell_tomo_unet3d", "border-core", ("border-core",)),
+    Net("dsb2018", "recipe_dsb2018_nuclei", "classes", ("components", "watershed")),
+    Net("dsb2018", "recipe_dsb2018_nuclei", "border-core", ("border-core",)),
+    Net("fib25_neurons", "cell_tomo_unet3d", "border-core", ("border-core",)),
+    Net("fib25_neurons", "cell_tomo_unet3d", "affinity", ("affinity",)),
+)
+
+
+def main() -> None:
+    """Run what is asked for and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--only", nargs="*", default=[], help="data sets")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = options.out / "instances.json"
+    rows = json.loads(results.read_text()) if results.exists() else []
+    done = {(row["data"], row["target"]) for row in rows}
+    for net in NETS:
+        if (net.data, net.target) in done or (
+            options.only and net.data not in options.only
+        ):
+            continue
+        datalist = datalist_of(net.data, options.data, options.out)
+        rows += run(net, datalist, options.out, options.minutes)
+        results.write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        print(
+            f"| `{row['data']}` | {row['target']} | {row['decoder']} "
+            f"| {row['true']} | {row['found']} | {row['merges']} | {row['splits']} "
+            f"| {row['f1']:.3f} | {row['ap']:.3f} | {row['steps']} |"
+        )
+
+
+def run(net: Net, datalist: Path, out: Path, minutes: float) -> list[dict[str, Any]]:
+    """Train, predict and score one net; return a row for each decoder."""
+    folder = out / f"{net.data}_{net.target}"
+    if not (folder / "models" / "model.safetensors").exists():
+        words = ["train", "--bundle", net.bundle, "--data", datalist, "--out", folder]
+        words += ["--target", net.target, "--minutes", minutes, "--fold", "none"]
+        command([*words, "--quiet", "--no-calibrate"])
+    steps = json.loads((folder / "run.json").read_text())["iteration"]
+    fixed = {"data": net.data, "target": net.target, "minutes": minutes}
+    return [
+        {**fixed, "steps": steps, "decoder": method, **scored(folder, datalist, method)}
+        for method in net.decoders
+    ]
+
+
+def scored(folder: Path, datalist: Path, method: str) -> dict[str, Any]:
+    """Tune on the training volumes, decode the others; return sums and means."""
+    begun = time.perf_counter()
+    tuned = tune_run(folder, method)
+    tables = []
+    cases = load_datalist(datalist)
+    for case in cases.cases:
+        if case.split != "test":
+            continue
+        truth = read_case_label(case, cases).array
+        probs = predicted(folder, case.image)
+        found = label_instances(probs, case.spacing, tuned.options, probs=True)
+        tables.append(object_scores(match_objects(found.volume.array, truth)))
+    keys = {"true": "n_true", "found": "n_predicted"}
+    keys |= {key: key for key in ("merges", "splits")}
+    sums = {name: int(sum(row[key] for row in tables)) for name, key in keys.items()}
+    means = {
+        name: float(np.nanmean([row[key] for row in tables]))
+        for name, key in (("f1", "object_f1"), ("ap", "ap_mean"))
+    }
+    return {
+        **sums,
+        **means,
+        "volumes": len(tables),
+        "options": tuned.options.as_dict(),
+        "elapsed_s": round(time.perf_counter() - begun, 1),
+    }
+
+
+def predicted(folder: Path, image: str) -> list[Volume]:
+    """Return the probabilities of a volume, as files hold them."""
+    place = folder / "predictions"
+    stem = case_stem(image)
+    if not list(place.glob(f"{stem}*_labels.json")):
+        words = ["predict", image, "--bundle", folder, "--out", place]
+        command([*words, "--probs", "uint8", "--format", ".tif", "--overwrite"])
+    paths, _ = in_class_order(sorted(place.glob(f"{stem}*_prob_*.tif")))
+    return [open_volume(path) for path in paths]
+
+
+def datalist_of(name: str, data: Path, out: Path) -> Path:
+    """Return a datalist whose held-out cases are marked ``test``."""
+    if name == "spheres":
+        path = write_spheres(out / "spheres")
+    else:
+        path = out / f"{name}.json"
+        if not path.exists():
+            from datalists import TASKS, cases_of, datalist  # noqa: PLC0415
+
+            rows = json.loads((data / "manifest.json").read_text())
+            cases = [
+                case
+                for row in rows
+                if row["dataset"] == name
+                for case in cases_of(row, data.resolve(), name)
+            ]
+            path.write_text(json.dumps(datalist(name, TASKS[name][1], cases)))
+    values = json.loads(path.read_text())
+    held = HELD_OUT.get(name, "").split()
+    for number, case in enumerate(values["cases"]):
+        is_test = case["name"] in held if held else number % 5 == 0
+        case["split"] = "test" if is_test else "training"
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    return path
+
+
+def write_spheres(folder: Path) -> Path:
+    """Write noisy volumes of touching spheres, their ids and a datalist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = []
+    for number in range(6):
+        ids, image = touching_spheres(number)
+        spacing = Spacing(EDGE_UM, EDGE_UM, EDGE_UM)
+        write_volume(folder / f"s{number}.tif", Volume(image, spacing))
+        write_labels(folder / f"s{number}_ids.tif", Volume(ids, spacing))
+        names = {"image": f"s{number}.tif", "label": f"s{number}_ids.tif"}
+        cases.append({"name": f"s{number}", **names})
+    values = {"name": "spheres", "classes": ["background", "sphere"]}
+    values |= {"labels": "instances", "cases": cases}
+    path = folder / "datalist.json"
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    return path
+
+
+def touching_spheres(seed: int) -> tuple[Any, Any]:
+    """Return ids and a noisy image of spheres, each touching one put down before."""
+    rng = np.random.default_rng(seed)
+    shape = np.array(SHAPE)
+    centres, radii = [shape / 2], [8.0]
+    for _ in range(4000):
+        radius = rng.uniform(6, 10)
+        beside = rng.integers(len(centres))
+        direction = rng.standard_normal(3)
+        away = radii[beside] + radius - 1.0
+        centre = centres[beside] + away * direction / np.linalg.norm(direction)
+        gaps = np.linalg.norm(np.array(centres) - centre, axis=1) - np.array(radii)
+        inside = bool(((centre > 5) & (centre < shape - 5)).all())
+        if inside and (gaps > radius - 1.01).all():
+            centres.append(centre)
+            radii.append(radius)
+    grid = np.indices(SHAPE, np.float32)
+    nearest = np.zeros(SHAPE, np.float32)
+    ids = np.zeros(SHAPE, np.uint16)
+    for number, (centre, radius) in enumerate(zip(centres, radii, strict=True), 1):
+        square = sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True))
+        away = np.sqrt(square) - radius
+        mine = away <= nearest
+        nearest[mine], ids[mine] = away[mine], number
+    image = np.where(ids > 0, 100.0, 50.0) + rng.normal(0, 25, SHAPE)
+    return ids, image.clip(0, 255).astype(np.uint8)
+
+
+def command(words: list[Any]) -> None:
+    """Run one command of the tool."""
+    code = cellseg3d([str(word) for word in words])
+    if code:
+        raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()
