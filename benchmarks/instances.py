@@ -34,7 +34,11 @@ from cellseg3d.metrics.instance import match_objects, object_scores
 EDGE_UM = 0.1
 SHAPE = (48, 96, 96)
 # Cases with these names (or, for dsb2018, every fifth) are held out.
-HELD_OUT = {"fib25_neurons": "z085-164", "ovule_nuclei": "1136", "spheres": "s4 s5"}
+HELD_OUT = {
+    "fib25_neurons": "z085-164",
+    "ovule_nuclei": "1136_mini",
+    "spheres": "s4 s5",
+}
 
 
 @dataclass(frozen=True)

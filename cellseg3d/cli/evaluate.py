@@ -47,6 +47,14 @@ def command(
             "--components", help="Score the connected pieces of each class as objects."
         ),
     ] = False,
+    probs: Annotated[
+        Path | None,
+        typer.Option(
+            "--probabilities",
+            help="Also score probabilities (ROC, threshold, calibration): a file, or "
+            "the folder of `predict --probs`.",
+        ),
+    ] = None,
     surface: Annotated[
         bool, typer.Option("--surface", help="Measure surface distances in um.")
     ] = False,
@@ -82,6 +90,7 @@ def command(
         ids=objects,
         components=components,
         surface=surface,
+        probs=None if probs is None else str(probs),
         tolerance_um=tolerance_um,
         spacing=None if spacing_um is None else Spacing.of(spacing_um),
     )

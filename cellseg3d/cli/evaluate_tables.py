@@ -17,6 +17,7 @@ VOXELS = {
     "precision": "precision",
     "recall": "recall",
     "accuracy": "accuracy",
+    "dice_slice_median": "by slice",
 }
 SURFACES = {
     "hausdorff_um": "HD um",
@@ -24,6 +25,14 @@ SURFACES = {
     "assd_um": "ASSD um",
     "masd_um": "MASD um",
     "nsd": "NSD",
+}
+PROBABILITIES = {
+    "auc": "AUC",
+    "threshold": "threshold",
+    "dice_at_threshold": "Dice there",
+    "ece": "ECE",
+    "brier": "Brier",
+    "nll": "NLL",
 }
 OBJECTS = {
     "object_precision": "precision",
@@ -52,6 +61,9 @@ def score_tables(evaluation: Evaluation) -> Iterator[Table]:
     yield _table("Voxels", VOXELS, evaluation, classes, means)
     if any("hd95_um" in scores for table in classes for scores in table.values()):
         yield _table("Surfaces", SURFACES, evaluation, classes, means)
+    if any("auc" in scores for table in classes for scores in table.values()):
+        title = "Probabilities; the threshold is the best for these very volumes"
+        yield _table(title, PROBABILITIES, evaluation, classes, means)
     if any(objects):
         means = summaries(evaluation, objects=True)
         title = "Objects, matched above IoU 0.5"
@@ -106,6 +118,9 @@ def _table(
             n = max((found[key].n for key in columns if key in found), default=0)
             cells = [_mean(found.get(key)) for key in columns]
             table.add_row(f"mean, n={n}", name, *cells)
+        for name, found in means.items():
+            cells = [number(found[k].median) if k in found else "-" for k in columns]
+            table.add_row("median", name, *cells)
     return table
 
 

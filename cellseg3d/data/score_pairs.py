@@ -19,6 +19,9 @@ _SUFFIX = re.compile(
 _NOT_LABELS = re.compile(
     r"[-_. ](?:image|raw|probs?|probabilities|logits)$", re.IGNORECASE
 )
+# What `predict` writes beside labels.
+_BESIDE = re.compile(r"_(?:prob_.+|uncertainty)$")
+_IDS = re.compile(r"[-_. ](?:instances?|objects?|ids)$", re.IGNORECASE)
 _DATALISTS = (".json", ".yaml", ".yml")
 
 
@@ -57,10 +60,12 @@ class Pairing:
     unmatched_truths: tuple[str, ...] = ()
 
 
-def pair_paths(prediction: str, truth: str) -> Pairing:
+def pair_paths(prediction: str, truth: str, *, ids: bool = False) -> Pairing:
     """Pair two files, or two folders by stem.
 
-    In folders a stem counts without an ending such as ``_labels`` or ``_image``:
+    Of class labels and object ids of one stem, the latter are taken when `ids` is
+    true; probabilities and uncertainty of `predict` are passed over. In folders a
+    stem counts without an ending such as ``_labels`` or ``_image``:
     ``cell07_image_labels.tif`` is a prediction for ``cell07_label.tif``.
 
     Raises
@@ -77,11 +82,11 @@ def pair_paths(prediction: str, truth: str) -> Pairing:
     if not all(_is_folder(path) for path in both):
         name = _name(prediction)
         return Pairing((ScorePair(name, prediction, truth, group=name),))
-    predictions, truths = (_by_stem(path) for path in both)
+    predictions, truths = (_by_stem(path, ids=ids) for path in both)
     return _matched(predictions, truths, where=f"{prediction} and {truth}")
 
 
-def pair_datalist(prediction: str, datalist: Datalist) -> Pairing:
+def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> Pairing:
     """Pair predictions, a folder or one file, with the labelled cases of a datalist.
 
     Raises
@@ -94,7 +99,7 @@ def pair_datalist(prediction: str, datalist: Datalist) -> Pairing:
         message = f"{path}: does not exist; give a label file or a folder of them"
         raise InputError(message)
     if _is_folder(path):
-        predictions: Mapping[str, str] = _by_stem(path)
+        predictions: Mapping[str, str] = _by_stem(path, ids=ids)
     else:
         predictions = {_name(prediction): prediction}
     cases = {case.name: case for case in datalist.cases if case.label is not None}
@@ -145,22 +150,34 @@ def _matched(
     )
 
 
-def _by_stem(folder: Path) -> dict[str, str]:
+def stem_of(name: str) -> str:
+    """Return a stem without what programs put behind it, such as ``_labels``."""
+    stem = name
+    while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
+        stem = shorter
+    return stem
+
+
+def _by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
     """Return the label files of a folder by stem, refusing two of one stem."""
-    files = [str(path) for path in list_volumes(folder)]
+    every = [str(path) for path in list_volumes(folder)]
+    files = [file for file in every if not _BESIDE.search(case_stem(file))]
     if not files:
-        message = f"{folder}: holds no volumes"
+        message = f"{folder}: holds no volumes" + " of labels" * bool(every)
         raise InputError(message)
     found: dict[str, list[str]] = {}
     for file in files:
         found.setdefault(_name(file), []).append(file)
-    return {stem: _only(stem, same) for stem, same in found.items()}
+    return {stem: _only(stem, same, ids=ids) for stem, same in found.items()}
 
 
-def _only(stem: str, files: Sequence[str]) -> str:
+def _only(stem: str, files: Sequence[str], *, ids: bool) -> str:
     """Return the one label file among files of a stem; images stand back."""
     labels = [file for file in files if not _NOT_LABELS.search(case_stem(file))]
     kept = labels or list(files)
+    wanted = [file for file in kept if bool(_IDS.search(case_stem(file))) == ids]
+    if len(kept) > 1 and len(wanted) == 1:
+        return wanted[0]
     if len(kept) > 1:
         listed = ", ".join(Path(file).name for file in kept)
         message = (
@@ -171,10 +188,7 @@ def _only(stem: str, files: Sequence[str]) -> str:
 
 
 def _name(path: str) -> str:
-    stem = case_stem(path)
-    while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
-        stem = shorter
-    return stem
+    return stem_of(case_stem(path))
 
 
 def _is_folder(path: Path) -> bool:

@@ -26,7 +26,8 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         volumes, n, n_undefined {score: count}}}, ``statistics`` {class: {score: mean,
         sd, low, high, n, n_undefined, note}}, ``voxels`` {name: accuracy over all
         classes, annotated_voxels}, ``objects`` {name: {class: {score: value}}} and
-        ``objects_mean`` where asked for, ``files`` and ``unmatched``.
+        ``objects_mean`` where asked for, ``curves`` {name: {class: {roc, reliability}}}
+        where probabilities are scored, ``files`` and ``unmatched``.
     """
     named = list(zip(evaluation.pairs, evaluation.scored, strict=True))
     statistics = summaries(evaluation)
@@ -58,6 +59,8 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         values["objects"] = {pair.name: scored.objects for pair, scored in named}
         objects = summaries(evaluation, objects=True)
         values["objects_mean"] = {name: _means(each) for name, each in objects.items()}
+    if any(scored.curves for _, scored in named):
+        values["curves"] = {pair.name: scored.curves for pair, scored in named}
     plain: dict[str, Any] = plain_numbers(values)
     return plain
 

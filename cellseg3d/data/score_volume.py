@@ -52,6 +52,8 @@ class ScoreOptions:
         Score the connected components of each class as objects.
     surface : bool
         Measure distances between the surfaces of each class, in um.
+    probs : str or None
+        A file, or a folder of NAME_prob_CLASS files, of probabilities to score.
     tolerance_um : float or None
         Of NSD; the longest edge of a voxel when None.
     spacing : Spacing or None
@@ -64,6 +66,7 @@ class ScoreOptions:
     ids: bool = False
     components: bool = False
     surface: bool = False
+    probs: str | None = None
     tolerance_um: float | None = None
     spacing: Spacing | None = None
 
@@ -87,12 +90,15 @@ class ScoredVolume:
         Class name to its voxel scores (and distances).
     objects : dict
         Class name to its object scores; empty unless asked for.
+    curves : dict
+        Class name to its ROC and reliability; empty without probabilities.
     """
 
     accuracy: float
     annotated_voxels: int
     classes: dict[str, Scores]
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    curves: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def score_volume(
@@ -137,8 +143,8 @@ def score_volume(
     objects = {FOREGROUND: _object_scores(whole, spacing)} if options.ids else {}
     if options.surface or (options.components and not options.ids):
         arrays = [
-            _renamed(prediction, options.prediction_map),
-            _renamed(truth, options.truth_map),
+            renamed(prediction, options.prediction_map),
+            renamed(truth, options.truth_map),
         ]
         for name, values in members.items():
             found = _shape_scores(arrays, values, spacing, options)
@@ -278,7 +284,8 @@ def _object_scores(table: Contingency, spacing: Spacing | None) -> dict[str, Any
     }
 
 
-def _renamed(volume: Volume, names: Mapping[int, int] | None) -> NDArray[Any]:
+def renamed(volume: Volume, names: Mapping[int, int] | None) -> NDArray[Any]:
+    """Return the values of a label volume, those that are named renamed."""
     array = volume.read()
     if not names:
         return array

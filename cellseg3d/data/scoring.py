@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Case, Datalist, split_inner
+from cellseg3d.data.cases import Case, Datalist, case_stem, split_inner
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.data.labels import class_labels
 from cellseg3d.data.score_pairs import (
@@ -13,8 +15,16 @@ from cellseg3d.data.score_pairs import (
     is_datalist,
     pair_datalist,
     pair_paths,
+    stem_of,
 )
-from cellseg3d.data.score_volume import ScoredVolume, ScoreOptions, score_volume
+from cellseg3d.data.score_probs import class_value, find_probs, score_probs
+from cellseg3d.data.score_volume import (
+    FOREGROUND,
+    ScoredVolume,
+    ScoreOptions,
+    renamed,
+    score_volume,
+)
 from cellseg3d.data.volumes import read_case_label
 from cellseg3d.io.registry import open_volume, read_labels
 
@@ -71,9 +81,9 @@ def evaluate_files(
         truth, datalist = None, truth
     cases = None if datalist is None else load_datalist(datalist)
     if truth is not None:
-        pairing, source = pair_paths(prediction, truth), None
+        pairing, source = pair_paths(prediction, truth, ids=chosen.ids), None
     elif cases is not None:
-        pairing, source = pair_datalist(prediction, cases), cases
+        pairing, source = pair_datalist(prediction, cases, ids=chosen.ids), cases
     else:
         message = f"{prediction}: nothing to score it against; give TRUTH or --datalist"
         raise InputError(message)
@@ -121,12 +131,43 @@ def _score_pair(
     pair: ScorePair, options: ScoreOptions, cases: Datalist | None
 ) -> ScoredVolume:
     prediction = open_labels(pair.prediction)
+    only: tuple[str, ...] | None = None
     if cases is None:
-        return score_volume(prediction, open_labels(pair.truth), options)
-    case = next(case for case in cases.cases if case.name == pair.name)
-    truth = _case_truth(case, cases, options)
-    filled = replace(options, spacing=case.spacing or options.spacing)
-    return score_volume(prediction, truth, filled, case.annotated)
+        truth = open_labels(pair.truth)
+    else:
+        case = next(case for case in cases.cases if case.name == pair.name)
+        truth = _case_truth(case, cases, options)
+        options = replace(options, spacing=case.spacing or options.spacing)
+        only = case.annotated
+    scored = score_volume(prediction, truth, options, only)
+    return (
+        scored if options.probs is None else _with_probs(pair, scored, truth, options)
+    )
+
+
+def _with_probs(
+    pair: ScorePair, scored: ScoredVolume, truth: Volume, options: ScoreOptions
+) -> ScoredVolume:
+    """Return the scores with those of the probabilities, class by class."""
+    labels = renamed(truth, options.truth_map)
+    if options.ids:
+        labels = (labels > 0).astype(np.uint8)
+    classes, curves = dict(scored.classes), {}
+    stem = stem_of(case_stem(pair.prediction))
+    for name, file in find_probs(options.probs or "", stem, options.classes).items():
+        found = score_probs(
+            open_values(file), labels, class_value(name, options.classes)
+        )
+        shown = name or (next(iter(classes)) if len(classes) == 1 else FOREGROUND)
+        classes[shown] = {**classes.get(shown, {}), **found.scores}
+        curves[shown] = found.curves
+    return replace(scored, classes=classes, curves=curves)
+
+
+def open_values(location: str) -> Volume:
+    """Open intensities or probabilities lazily; ``::inner`` names a dataset."""
+    file, inner = split_inner(location)
+    return open_volume(file, inner=inner)
 
 
 def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:

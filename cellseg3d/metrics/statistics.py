@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from cellseg3d.metrics.overlap import mean_defined
+from cellseg3d.metrics.overlap import mean_defined, median_defined
 
 Floats = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -26,8 +26,9 @@ class Summary:
 
     Parameters
     ----------
-    mean, sd : float
-        Over the defined values; NaN when there are none (sd: fewer than two).
+    mean, sd, median : float
+        Over the defined values; NaN when there are none (sd: fewer than two). The
+        median has no interval: the bootstrap's covers it badly.
     low, high : float
         95 % bootstrap interval of the mean; NaN with fewer than two values.
     n, n_undefined : int
@@ -43,6 +44,7 @@ class Summary:
     n: int
     n_undefined: int
     note: str
+    median: float
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -71,7 +73,8 @@ def summarise(
     spread = n > 1 and bool(np.isfinite(defined).all())
     sd = float(defined.std(ddof=1)) if spread else float("nan")
     unit = "volumes" if groups is None or len(set(groups)) == len(groups) else "groups"
-    return Summary(mean, sd, low, high, n, undefined, _note(n, unit))
+    middle = median_defined(units)
+    return Summary(mean, sd, low, high, n, undefined, _note(n, unit), middle)
 
 
 def group_means(values: Sequence[float], groups: Sequence[str] | None) -> Floats:
