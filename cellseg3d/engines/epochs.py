@@ -1,6 +1,7 @@
 """Which samples an epoch draws, in one process or several, also after a stop."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -45,6 +46,23 @@ class ResumableOrder(Sampler[list[int]]):
             yield list(range(begin, begin + self.batch_size))
 
 
+class OneAhead(DataLoader[Any]):
+    """A loader without workers that draws the next batch while this one is used.
+
+    Drawing takes a few percent of a step and torch leaves Python's lock for most of
+    it. An epoch is never drawn before it begins.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches of an epoch; what drawing raises is raised here."""
+        batches = super().__iter__()
+        with ThreadPoolExecutor(1, "next-batch") as pool:
+            coming = pool.submit(next, batches, None)
+            while (batch := coming.result()) is not None:
+                coming = pool.submit(next, batches, None)
+                yield batch
+
+
 def epoch_loader(
     dataset: SampleDataset, batch_size: int = 2, workers: int = 0
 ) -> DataLoader[Any]:
@@ -56,10 +74,11 @@ def epoch_loader(
     batch_size : int
         Samples of a batch, of each process.
     workers : int
-        Processes that draw samples; 0 draws in this one. They live through epochs,
-        and the batches are the same for any number.
+        Processes that draw samples; 0 draws in this one, one batch ahead in a thread.
+        They live through epochs, and the batches are the same for any number.
     """
-    return DataLoader(
+    kind: type[DataLoader[Any]] = DataLoader if workers else OneAhead
+    return kind(
         dataset,
         batch_sampler=ResumableOrder(len(dataset), batch_size),
         num_workers=workers,

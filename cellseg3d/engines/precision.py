@@ -1,7 +1,6 @@
 """Half precision and memory layout in training, on a CPU as on a GPU."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from monai.inferers.inferer import Inferer
 from torch import Tensor
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.engines.quick_layers import QuickLayers
 from cellseg3d.inference.engine import memory_layout
 from cellseg3d.inference.hardware import has_fast_bfloat16
 
@@ -69,5 +69,7 @@ class AutocastInferer(Inferer):
         dtype = training_dtype(self.precision, inputs.device)
         half = dtype != torch.float32
         kind = inputs.device.type
-        with torch.autocast(kind, dtype=dtype) if half else nullcontext():
-            return network(inputs, *args, **kwargs).float()
+        with QuickLayers(), torch.autocast(kind, dtype=dtype, enabled=half):
+            logits = network(inputs, *args, **kwargs)
+        # A loss runs along the classes: faster when they do not lie innermost.
+        return logits.float().contiguous()

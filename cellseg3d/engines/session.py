@@ -17,6 +17,7 @@ from cellseg3d.engines.history import History
 from cellseg3d.engines.lock import RunLock
 from cellseg3d.engines.run_record import RunRecord
 from cellseg3d.engines.step import TrainingStep
+from cellseg3d.inference.allocator import keep_memory
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def run_training(
     KeyboardInterrupt
         If a signal asked it to stop; its state is saved.
     """
+    keep_memory()
     if idist.get_rank() != 0:
         _run(trainer, checkpoints)
         return

@@ -1,0 +1,54 @@
+"""Quick layers compute what torch's own compute, gradients included."""
+
+import pytest
+import torch
+from torch import nn
+
+from cellseg3d.engines.precision import AutocastInferer
+from cellseg3d.engines.quick_layers import QuickLayers
+
+
+@pytest.mark.parametrize("slope", [0.25, 0.0, -0.3, 1.5])
+def test_a_quick_prelu_has_the_gradients_of_torchs(slope):
+    torch.manual_seed(0)
+    layer = nn.PReLU(init=slope)
+    features = torch.randn(2, 3, 5, 7, dtype=torch.float64).requires_grad_()
+    layer = layer.double()
+    arriving = torch.randn_like(features)
+    answers = []
+    for mode in (None, QuickLayers()):
+        if mode is None:
+            given = layer(features)
+        else:
+            with mode:
+                given = layer(features)
+            assert "OneSlope" in given.grad_fn.name()
+        gradients = torch.autograd.grad(given, [features, layer.weight], arriving)
+        answers.append([given, *gradients])
+
+    for found, expected in zip(answers[1], answers[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_slope_for_each_channel_is_left_to_torch():
+    layer, features = nn.PReLU(3), torch.randn(2, 3, 4, requires_grad=True)
+
+    with QuickLayers():
+        given = layer(features)
+
+    assert "OneSlope" not in given.grad_fn.name()
+    torch.testing.assert_close(given, layer(features))
+
+
+def test_training_in_bfloat16_takes_the_quick_way_and_keeps_the_gradient():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(), nn.Conv2d(4, 2, 3))
+    images = torch.randn(2, 1, 12, 12)
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        network.zero_grad()
+        AutocastInferer(precision)(images, network).square().mean().backward()
+        gradients.append(network[1].weight.grad.clone())
+
+    assert gradients[0].abs() > 0.01
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.1, atol=0)
