@@ -18,18 +18,26 @@ def command(
     ] = None,
     prediction: Annotated[
         list[str] | None,
-        typer.Option(help="A predicted label file; may be given several times."),
+        typer.Option(
+            help="A predicted label file, several times for several, or a folder of "
+            "them, such as that of `predict --out`."
+        ),
     ] = None,
     truth: Annotated[
         list[str] | None,
-        typer.Option(help="Its truth, in the same order as --prediction."),
+        typer.Option(
+            help="Its truth, in the same order as --prediction; for a folder, a folder."
+        ),
     ] = None,
     image: Annotated[
         list[str] | None, typer.Option(help="The image it was predicted from.")
     ] = None,
     probs: Annotated[
         list[str] | None,
-        typer.Option(help="The foreground probabilities, for calibration."),
+        typer.Option(
+            help="Probabilities, for calibration: a file, or the folder of "
+            "`predict --probs`."
+        ),
     ] = None,
     objects: Annotated[
         bool | None,
@@ -55,6 +63,7 @@ def command(
         is_benchmark,
         read_benchmark,
     )
+    from cellseg3d.report.folders import locate  # noqa: PLC0415
     from cellseg3d.report.inputs import open_volumes  # noqa: PLC0415
     from cellseg3d.report.page import ReportInput, write_report  # noqa: PLC0415
     from cellseg3d.report.run_folder import read_run  # noqa: PLC0415
@@ -62,16 +71,25 @@ def command(
     benchmark = read_benchmark(run) if run and is_benchmark(run) else None
     record = read_run(run) if run and benchmark is None else None
     place = datalist or (record.datalist if record else None)
-    cases = load_datalist(place) if place and not objects else None
+    cases = load_datalist(place) if place else None
     names = [name.strip() for name in classes.split(",") if name.strip()]
+    shown = names or (cases.classes if cases else ())
+    located = locate(
+        prediction or [],
+        truth or [],
+        image or [],
+        probs or [],
+        datalist=cases,
+        ids=bool(objects),
+    )
     given = ReportInput(
         run=record,
         benchmark=benchmark,
         volumes=open_volumes(
-            prediction or [], truth or [], image or [], probs or [], datalist=cases
+            located, datalist=None if objects else cases, classes=shown
         ),
         ids=objects,
-        classes=names or (cases.classes if cases else ()),
+        classes=names if objects else shown,
         title=title,
     )
     target = out or (run / "report.html" if run else Path("report.html"))

@@ -79,10 +79,10 @@ def pair_paths(prediction: str, truth: str, *, ids: bool = False) -> Pairing:
         if not path.exists():
             message = f"{path}: does not exist; give two files or two folders"
             raise InputError(message)
-    if not all(_is_folder(path) for path in both):
-        name = _name(prediction)
+    if not all(is_folder(path) for path in both):
+        name = stem_of_file(prediction)
         return Pairing((ScorePair(name, prediction, truth, group=name),))
-    predictions, truths = (_by_stem(path, ids=ids) for path in both)
+    predictions, truths = (labels_by_stem(path, ids=ids) for path in both)
     return _matched(predictions, truths, where=f"{prediction} and {truth}")
 
 
@@ -98,12 +98,12 @@ def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> 
     if not path.exists():
         message = f"{path}: does not exist; give a label file or a folder of them"
         raise InputError(message)
-    if _is_folder(path):
-        predictions: Mapping[str, str] = _by_stem(path, ids=ids)
+    if is_folder(path):
+        predictions: Mapping[str, str] = labels_by_stem(path, ids=ids)
     else:
-        predictions = {_name(prediction): prediction}
+        predictions = {stem_of_file(prediction): prediction}
     cases = {case.name: case for case in datalist.cases if case.label is not None}
-    stems = {_name(case.image): name for name, case in cases.items()}
+    stems = {stem_of_file(case.image): name for name, case in cases.items()}
     named = {
         stem if stem in cases else stems.get(stem, stem): file
         for stem, file in predictions.items()
@@ -121,7 +121,7 @@ def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> 
         )
         for pair in pairing.pairs
     )
-    rest = pairing.unmatched_truths if _is_folder(path) else ()
+    rest = pairing.unmatched_truths if is_folder(path) else ()
     return Pairing(pairs, pairing.unmatched_predictions, rest)
 
 
@@ -158,7 +158,7 @@ def stem_of(name: str) -> str:
     return stem
 
 
-def _by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
+def labels_by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
     """Return the label files of a folder by stem, refusing two of one stem."""
     every = [str(path) for path in list_volumes(folder)]
     files = [file for file in every if not _BESIDE.search(case_stem(file))]
@@ -167,7 +167,7 @@ def _by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
         raise InputError(message)
     found: dict[str, list[str]] = {}
     for file in files:
-        found.setdefault(_name(file), []).append(file)
+        found.setdefault(stem_of_file(file), []).append(file)
     return {stem: _only(stem, same, ids=ids) for stem, same in found.items()}
 
 
@@ -187,11 +187,13 @@ def _only(stem: str, files: Sequence[str], *, ids: bool) -> str:
     return kept[0]
 
 
-def _name(path: str) -> str:
+def stem_of_file(path: str) -> str:
+    """Return the stem of a file's volume."""
     return stem_of(case_stem(path))
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder of volumes, and not a volume that is a folder."""
     return path.is_dir() and not path.name.lower().endswith(".zarr")
 
 

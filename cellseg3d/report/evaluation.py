@@ -8,10 +8,10 @@ import numpy as np
 
 from cellseg3d.core.volume import Volume
 from cellseg3d.data.score_pairs import ScorePair
+from cellseg3d.data.score_probs import ScoredProbs, class_value, score_probs
 from cellseg3d.data.score_report import as_json, summaries
-from cellseg3d.data.score_volume import ScoreOptions, score_volume
+from cellseg3d.data.score_volume import FOREGROUND, ScoreOptions, score_volume
 from cellseg3d.data.scoring import Evaluation
-from cellseg3d.metrics.calibration import Reliability, reliability, roc_curve
 from cellseg3d.metrics.instance import (
     AP_THRESHOLDS,
     ObjectMatch,
@@ -34,15 +34,15 @@ class ReportScores:
     by_iou : dict of str to list of dict
         Class to ``iou`` and the means over volumes of ``precision``, ``recall`` and
         ``ap``.
-    reliability : list of tuple
-        (volume, reliability of its foreground probability, its AUC).
+    probabilities : list of tuple
+        (volume, class, how good its probabilities are).
     objects : dict
         Class to object score to its summary over volumes.
     """
 
     table: dict[str, Any] = field(default_factory=dict)
     by_iou: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    reliability: list[tuple[str, Reliability, float]] = field(default_factory=list)
+    probabilities: list[tuple[str, str, ScoredProbs]] = field(default_factory=list)
     objects: dict[str, dict[str, Summary]] = field(default_factory=dict)
 
 
@@ -89,7 +89,7 @@ def score_volumes(
     return ReportScores(
         as_json(evaluation),
         {kind: by_iou(found) for kind, found in matches.items()},
-        _reliability(known),
+        _probabilities(known, classes),
         summaries(evaluation, objects=True),
     )
 
@@ -116,16 +116,15 @@ def by_iou(matches: Sequence[ObjectMatch]) -> list[dict[str, float]]:
     return [row for row in rows if np.isfinite(row["ap"])]
 
 
-def _reliability(
-    volumes: Sequence[ReportVolume],
-) -> list[tuple[str, Reliability, float]]:
-    found = []
-    for volume in volumes:
-        if volume.probs is None:
-            continue
-        probs, truth = volume.probs.read(), _truth(volume).read()
-        if probs.dtype.kind in "ui":
-            probs = probs / np.iinfo(probs.dtype).max
-        roc = roc_curve(probs, truth)
-        found.append((volume.name, reliability(probs, truth), roc.auc))
-    return found
+def _probabilities(
+    volumes: Sequence[ReportVolume], classes: Sequence[str]
+) -> list[tuple[str, str, ScoredProbs]]:
+    return [
+        (
+            volume.name,
+            name or FOREGROUND,
+            score_probs(probs, _truth(volume).read(), class_value(name, classes)),
+        )
+        for volume in volumes
+        for name, probs in volume.probs.items()
+    ]

@@ -6,8 +6,17 @@ from typing import Any
 from cellseg3d.report.charts import Axes, Interval, Line, interval_chart, line_chart
 from cellseg3d.report.evaluation import ReportScores
 from cellseg3d.report.run_folder import RunFolder
+from cellseg3d.report.tables import text
 
 SHOWN = ("dice", "jaccard", "precision", "recall")
+PROBS = {
+    "auc": "AUC",
+    "threshold": "best threshold",
+    "dice_at_threshold": "Dice there",
+    "ece": "ECE",
+    "brier": "Brier",
+    "nll": "NLL",
+}
 
 
 def curve_charts(run: RunFolder) -> list[dict[str, Any]]:
@@ -64,22 +73,32 @@ def overlap_charts(scores: ReportScores) -> list[dict[str, Any]]:
     return found
 
 
-def calibration_charts(scores: ReportScores) -> Any:  # noqa: ANN401
-    """Return the reliability of each volume's probabilities; None without any."""
-    if not scores.reliability:
+def calibration_charts(scores: ReportScores) -> dict[str, Any] | None:
+    """Return reliability, ROC and a table of the probabilities; None without any."""
+    if not scores.probabilities:
         return None
-    lines = [
-        Line(
-            f"{name} (ECE {found.ece:.3f}, AUC {auc:.3f})",
-            list(zip(found.confidence.tolist(), found.frequency.tolist(), strict=True)),
-            1 + index % 4,
-            dots=True,
+    bins, rates, rows = [], [], []
+    for index, (volume, kind, found) in enumerate(scores.probabilities):
+        name, colour = f"{volume}, {kind}", 1 + index % 4
+        stated_true = [(row[0], row[1]) for row in found.curves["reliability"]]
+        bins.append(Line(name, stated_true, colour, dots=True))
+        rates.append(
+            Line(name, [(row[1], row[2]) for row in found.curves["roc"]], colour)
         )
-        for index, (name, found, auc) in enumerate(scores.reliability)
-    ]
-    axes = Axes("stated probability", "share that is true", (0.0, 1.0), (0.0, 1.0))
-    names = [line.name for line in lines]
-    return {"svg": safe(line_chart(lines, axes, diagonal=True)), "names": names}
+        rows.append([volume, kind, *(text(found.scores[key]) for key in PROBS)])
+    stated = Axes("stated probability", "share that is true", (0.0, 1.0), (0.0, 1.0))
+    ranked = Axes("false positive rate", "true positive rate", (0.0, 1.0), (0.0, 1.0))
+    return {
+        "charts": [
+            {
+                "title": "Reliability",
+                "svg": safe(line_chart(bins, stated, diagonal=True)),
+            },
+            {"title": "ROC", "svg": safe(line_chart(rates, ranked, diagonal=True))},
+        ],
+        "head": ["volume", "class", *PROBS.values()],
+        "rows": rows,
+    }
 
 
 def _number(value: Any) -> float:  # noqa: ANN401

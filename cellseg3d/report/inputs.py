@@ -1,21 +1,22 @@
 """What a report is made from: volumes with their truth, opened and checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import ConfigError, LabelError
+from cellseg3d.core.errors import LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Datalist, case_stem, split_inner
+from cellseg3d.data.cases import Datalist, case_stem
 from cellseg3d.data.labels import class_labels
 from cellseg3d.data.same_grid import common_spacing
-from cellseg3d.data.scoring import open_labels
-from cellseg3d.io.registry import open_volume
+from cellseg3d.data.score_pairs import stem_of_file
+from cellseg3d.data.score_probs import find_probs
+from cellseg3d.data.scoring import open_labels, open_values
+from cellseg3d.report.folders import Located
 
 IGNORE = 255
 MOST_CLASSES = 16
@@ -30,19 +31,22 @@ class ReportVolume:
     name : str
     prediction : Volume
         Labels or object ids.
-    truth, image, probs : Volume or None
-        On the same grid; `probs` of the foreground, in [0, 1].
+    truth, image : Volume or None
+        On the same grid.
+    probs : mapping of str to Volume
+        Probability of a class by its name, of everything above 0 by ``""``.
     spacing : Spacing or None
         The first that any of them states.
     paths : dict of str to str
-        Where each came from: ``"prediction"``, ``"truth"``, ``"image"``, ``"probs"``.
+        Where each came from: ``"prediction"``, ``"truth"``, ``"image"``, ``"probs"``
+        or ``"probs CLASS"``.
     """
 
     name: str
     prediction: Volume
     truth: Volume | None
     image: Volume | None
-    probs: Volume | None
+    probs: Mapping[str, Volume]
     spacing: Spacing | None
     paths: dict[str, str]
 
@@ -58,39 +62,27 @@ class ReportVolume:
 
 
 def open_volumes(
-    predictions: Sequence[str],
-    truths: Sequence[str] = (),
-    images: Sequence[str] = (),
-    probs: Sequence[str] = (),
+    located: Sequence[Located],
     *,
     datalist: Datalist | None = None,
+    classes: Sequence[str] = (),
 ) -> list[ReportVolume]:
-    """Open predictions and what belongs to each, in the order given.
+    """Open predictions and what belongs to each.
 
     Parameters
     ----------
-    predictions, truths, images, probs : sequence of str
-        Paths, with ``::inner`` where needed. Each of the last three is empty, or has
-        one path a prediction.
+    located : sequence of Located
     datalist : Datalist, optional
         Whose label map says what classes the truth's values mean.
+    classes : sequence of str
+        Class names by value, for the names of probability files.
 
     Raises
     ------
-    ConfigError
-        If the numbers of files differ.
     InputError
         If a file cannot be read, or shapes differ.
     """
-    for option, paths in (("truth", truths), ("image", images), ("probs", probs)):
-        if paths and len(paths) != len(predictions):
-            message = (
-                f"{len(predictions)} --prediction but {len(paths)} --{option}; give "
-                f"one --{option} for each prediction, in the same order"
-            )
-            raise ConfigError(message)
-    rows = zip_longest(predictions, truths, images, probs)
-    opened = [_open(*row) for row in rows]
+    opened = [_open(each, classes) for each in located]
     if datalist is None or datalist.labels != "classes":
         return opened
     return [_mapped(volume, datalist) for volume in opened]
@@ -104,37 +96,34 @@ def _mapped(volume: ReportVolume, datalist: Datalist) -> ReportVolume:
     return replace(volume, truth=truth.with_array(classes))
 
 
-def _open(
-    prediction: str, truth: str | None, image: str | None, probs: str | None
-) -> ReportVolume:
-    opened = {
-        "prediction": open_labels(prediction),
-        "truth": open_labels(truth) if truth else None,
-        "image": _open_values(image) if image else None,
-        "probs": _open_values(probs) if probs else None,
+def _open(located: Located, classes: Sequence[str]) -> ReportVolume:
+    volume = open_labels(located.prediction)
+    truth = open_labels(located.truth) if located.truth else None
+    image = open_values(located.image) if located.image else None
+    probs = {}
+    paths = {
+        "prediction": located.prediction,
+        "truth": located.truth,
+        "image": located.image,
     }
-    volume = opened["prediction"]
-    if volume is None:
-        raise LabelError(f"{prediction}: holds no labels")
+    if located.probs:
+        stem = stem_of_file(located.prediction)
+        files = find_probs(located.probs, stem, classes)
+        probs = {name: open_values(file) for name, file in files.items()}
+        paths |= {f"probs {name}".strip(): file for name, file in files.items()}
     spacing = volume.spacing
-    for other in opened.values():
+    for other in (truth, image, *probs.values()):
         if other is not None:
             spacing = spacing or common_spacing(volume, other, None)
-    paths = {"prediction": prediction, "truth": truth, "image": image, "probs": probs}
     return ReportVolume(
-        case_stem(prediction),
+        case_stem(located.prediction),
         volume,
-        opened["truth"],
-        opened["image"],
-        opened["probs"],
+        truth,
+        image,
+        probs,
         spacing,
         {key: path for key, path in paths.items() if path},
     )
-
-
-def _open_values(path: str) -> Volume:
-    file, inner = split_inner(path)
-    return open_volume(file, inner=inner)
 
 
 def settle_kind(

@@ -77,11 +77,13 @@ def score_rows(scores: ReportScores) -> dict[str, Any] | None:
         for score, each in found.items():
             low, high = (text(each[key]) for key in ("low", "high"))
             interval = "" if each["note"] else f"{low} to {high}"
-            numbers = [text(each["mean"]), text(each["sd"]), interval]
+            numbers = [text(each[key]) for key in ("mean", "sd", "median")]
+            numbers.append(interval)
             counts = [str(each["n"]), str(each["n_undefined"])]
             rows.append([name, NAMES.get(score, score), *numbers, *counts])
             notes[each["note"]] = None
-    head = ["class", "score", "mean", "sd", "95 % interval", "n", "undefined"]
+    head = ["class", "score", "mean", "sd", "median", "95 % interval"]
+    head += ["n", "undefined"]
     return {"head": head, "rows": rows, "notes": [note for note in notes if note]}
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from cellseg3d.core.errors import ConfigError, InputError, LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.data.cases import Datalist
+from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.metrics.calibration import roc_curve
 from cellseg3d.report.charts import (
     Axes,
     Interval,
@@ -23,6 +26,8 @@ from cellseg3d.report.charts import (
     ticks,
 )
 from cellseg3d.report.evaluation import score_volumes
+from cellseg3d.report.figures import calibration_charts
+from cellseg3d.report.folders import Located, locate
 from cellseg3d.report.inputs import (
     ReportVolume,
     check_volume,
@@ -42,7 +47,7 @@ def report_volume(predicted, truth=None, image=None, spacing=SPACING):
         None if array is None else Volume(array, spacing)
         for array in (predicted, truth, image)
     ]
-    return ReportVolume("v", *volumes, None, spacing, {"prediction": "p", "truth": "t"})
+    return ReportVolume("v", *volumes, {}, spacing, {"prediction": "p", "truth": "t"})
 
 
 def picture_of(address):
@@ -241,7 +246,7 @@ def test_a_datalist_says_what_the_values_of_the_truth_mean(tmp_path):
     paths = [words[words.index(name) + 1] for name in ("--prediction", "--truth")]
     cells = Datalist("d", ("background", "cell"), {1: 1, 2: 1, 3: 255}, ())
 
-    (volume,) = open_volumes(paths[:1], paths[1:], datalist=cells)
+    (volume,) = open_volumes([Located(*paths)], datalist=cells)
 
     expected = np.select([true_ids() == 3, true_ids() > 0], [255, 1], 0)
     np.testing.assert_array_equal(volume.truth.read(), expected)
@@ -252,7 +257,7 @@ def test_files_must_come_in_the_same_number(tmp_path):
     prediction = str(tmp_path / "cell07.tif")
 
     with pytest.raises(ConfigError, match="1 --prediction but 2 --truth"):
-        open_volumes([prediction], [prediction, prediction])
+        locate([prediction], [prediction, prediction], [], [])
 
 
 def test_a_run_folder_gives_curves_and_its_best_validation(tmp_path):
@@ -335,3 +340,38 @@ def test_unknown_spacing_counts_voxels():
     assert volume.unit == "voxels"
     assert {row["volume"] for row in rows} == {60, 400, 600}
     assert Spacing(1, 1, 1).zyx == volume.edges
+
+
+def test_a_folder_of_predict_brings_truth_image_and_probabilities_by_name(tmp_path):
+    predicted, true = predicted_ids() > 0, true_ids() > 0
+    for name in ("a", "b"):
+        for kind, array in (
+            ("p/{}_labels.tif", predicted),
+            ("p/{}_objects.tif", predicted_ids()),
+            ("t/{}.tif", true),
+        ):
+            path = tmp_path / kind.format(name)
+            path.parent.mkdir(exist_ok=True)
+            write_labels(path, Volume(array.astype(np.uint8), SPACING))
+        for kind in ("p/{}_prob_background.tif", "p/{}_prob_cell.tif", "i/{}.tif"):
+            path = tmp_path / kind.format(name)
+            path.parent.mkdir(exist_ok=True)
+            write_volume(path, Volume((predicted * 0.75).astype(np.float32), SPACING))
+    p, t, i = (str(tmp_path / name) for name in "pti")
+
+    located = locate([p], [t], [i], [p])
+    volumes = open_volumes(located, classes=("background", "cell"))
+    scores = score_volumes(volumes, ids=False, classes=("background", "cell"))
+    charts = calibration_charts(scores)
+
+    assert [volume.name for volume in volumes] == ["a_labels", "b_labels"]
+    assert all(set(volume.probs) == {"cell"} for volume in volumes)
+    assert all(volume.image is not None for volume in volumes)
+    roc = roc_curve(predicted * 0.75, true.astype(np.uint8))
+    row = charts["rows"][0]
+    assert row[:4] == ["a_labels", "cell", f"{roc.auc:.3f}", "0.750"]
+    as_ids = locate([p], [], [], [], ids=True)
+    assert [Path(each.prediction).name for each in as_ids] == [
+        "a_objects.tif",
+        "b_objects.tif",
+    ]

@@ -1,0 +1,119 @@
+"""What to report of a folder: each prediction with what belongs to it by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.data.cases import Datalist
+from cellseg3d.data.score_pairs import (
+    is_datalist,
+    is_folder,
+    labels_by_stem,
+    pair_datalist,
+    pair_paths,
+    stem_of_file,
+)
+from cellseg3d.io.registry import list_volumes
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the files of one volume lie; what is not known is None."""
+
+    prediction: str
+    truth: str | None = None
+    image: str | None = None
+    probs: str | None = None
+
+
+def locate_folder(
+    prediction: str,
+    truth: str | None,
+    image: str | None,
+    probs: str | None,
+    *,
+    datalist: Datalist | None,
+    ids: bool,
+) -> list[Located]:
+    """Return the volumes of a folder of predictions.
+
+    Truth pairs by stem as `cellseg3d evaluate` pairs it, or is that of the datalist's
+    cases; so do images. Without a truth every prediction is shown unscored.
+
+    Parameters
+    ----------
+    prediction : str
+        The folder.
+    truth, image, probs : str, optional
+        Folders, too.
+    datalist : Datalist, optional
+        Gives truth and images where these are None.
+    ids : bool
+        Of labels and object ids of one volume, take the latter.
+
+    Raises
+    ------
+    InputError
+        If nothing pairs.
+    """
+    images = {} if image is None else _by_stem(image)
+    if truth is not None:
+        pairs = pair_paths(prediction, truth, ids=ids).pairs
+    elif datalist is not None:
+        pairs = pair_datalist(prediction, datalist, ids=ids).pairs
+        images = {case.name: case.image for case in datalist.cases} | images
+    else:
+        found = labels_by_stem(Path(prediction), ids=ids)
+        return [
+            Located(path, None, images.get(stem), probs) for stem, path in found.items()
+        ]
+    return [
+        Located(pair.prediction, pair.truth, images.get(pair.name), probs)
+        for pair in pairs
+    ]
+
+
+def locate(
+    predictions: Sequence[str],
+    truths: Sequence[str],
+    images: Sequence[str],
+    probs: Sequence[str],
+    *,
+    datalist: Datalist | None = None,
+    ids: bool = False,
+) -> list[Located]:
+    """Return the volumes to report, from files in the same order or from a folder.
+
+    Raises
+    ------
+    ConfigError
+        If the numbers of files differ.
+    InputError
+        If the files of a folder do not pair.
+    """
+    given = {"truth": truths, "image": images, "probs": probs}
+    for option, paths in given.items():
+        if paths and len(paths) != len(predictions):
+            message = (
+                f"{len(predictions)} --prediction but {len(paths)} --{option}; give "
+                f"one --{option} for each prediction, in the same order"
+            )
+            raise ConfigError(message)
+    found = []
+    for index, prediction in enumerate(predictions):
+        truth, image, prob = (
+            paths[index] if paths else None for paths in given.values()
+        )
+        if is_folder(Path(prediction)):
+            of_folder = None if truth is None or is_datalist(truth) else truth
+            found += locate_folder(
+                prediction, of_folder, image, prob, datalist=datalist, ids=ids
+            )
+        else:
+            found.append(Located(prediction, truth, image, prob))
+    return found
+
+
+def _by_stem(folder: str) -> dict[str, str]:
+    return {stem_of_file(str(path)): str(path) for path in list_volumes(Path(folder))}
