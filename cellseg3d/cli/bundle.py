@@ -1,4 +1,4 @@
-"""`cellseg3d bundle`: list the bundles, write them from configs/, or check them."""
+"""`cellseg3d bundle`: list, fuse, assemble or check bundles."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="List the MONAI bundles that came along; assemble or check them.",
+    help="List the MONAI bundles that came along; fuse trained ones; assemble or check "
+    "those of a checkout.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -52,6 +53,48 @@ def list_bundles(
     Console().print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+@app.command()
+def fuse(
+    out: Annotated[Path, typer.Argument(help="Folder of the new bundle.")],
+    members: Annotated[
+        list[Path], typer.Argument(help="Trained bundles or runs of train.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Datalist or folder whose validation volumes fit the weights; that of "
+            "the first member's training.",
+        ),
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option("--fold", help="Which specimen validates, as in it.")
+    ] = None,
+    axes: Annotated[
+        str, typer.Option("--axes", help="What 2D and 2.5D networks sweep.")
+    ] = "zyx",
+    fit: Annotated[
+        bool,
+        typer.Option("--fit/--no-fit", help="Fit weights, or let all count alike."),
+    ] = True,
+) -> None:
+    """Fuse trained bundles into one, each source weighted for every class.
+
+    Weights are fitted on validation volumes that no member has trained on. A source
+    that does not help gets weight zero.
+    """
+    from cellseg3d.core.errors import ConfigError
+    from cellseg3d.engines.fuse_bundle import FuseOptions, fuse_bundles
+
+    found = fuse_bundles(members, out, FuseOptions(data, fold, axes, fit))
+    for name, row in found.get("weights", {}).items():
+        print(f"{name}: " + ", ".join(f"{weight:.3f}" for weight in row))
+    for note in found.get("notes", []):
+        raise ConfigError(note)
+    print(found.get("sentence", "all sources count alike"))
+    print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
 
 
 @app.command()

@@ -16,6 +16,7 @@ from cellseg3d.data.cases import Datalist, split_inner
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.engines.facts import facts_of_datalist
 from cellseg3d.engines.patch import choose_axis, choose_patch
+from cellseg3d.inference.lattice import check_axes
 from cellseg3d.io.registry import open_volume
 
 # With a time budget the clock ends the training, not the epochs.
@@ -48,6 +49,9 @@ class TrainOptions:
         Any other key of the config; wins over all.
     calibrate : bool
         Measure halo and threshold of emptiness after the training.
+    fit_axes : str, optional
+        Axes for 2D and 2.5D networks to sweep, whose weights are fitted on the
+        validation volumes after the training.
     """
 
     fold: int | str | None = None
@@ -63,6 +67,11 @@ class TrainOptions:
     plan: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     calibrate: bool = True
+    fit_axes: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.fit_axes is not None:
+            object.__setattr__(self, "fit_axes", check_axes(self.fit_axes))
 
     def overrides(self) -> dict[str, Any]:
         """Return the config keys that these options set."""
@@ -117,14 +126,14 @@ def create_run(
     if out.exists() and not _free(out):
         message = f"{out}: is not empty; go on with --resume, or choose another folder"
         raise EnvironmentFault(message)
-    files = _configs_of(bundle)
+    files = configs_of(bundle)
     asked = override(files["train"], options.overrides())
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist)
     base = override(files["train"], _for_data(datalist, facts, files["train"], options))
     train = override(base, options.overrides())
     check_read(prune(train), str(bundle / "configs" / "train.json"))
-    _write_run(out, bundle, files, prune(train), facts)
+    write_bundle(out, bundle, files, prune(train), facts)
     return out / "configs" / "train.json"
 
 
@@ -157,7 +166,8 @@ def _free(out: Path) -> bool:
     return not names or (ours and not begun)
 
 
-def _configs_of(bundle: Path) -> dict[str, Config]:
+def configs_of(bundle: Path) -> dict[str, Config]:
+    """Return the configs of a bundle by file name: train, inference, and so on."""
     names = ("train", "inference", "evaluate", "metadata")
     return {name: read_config(bundle / "configs" / f"{name}.json") for name in names}
 
@@ -195,9 +205,23 @@ def _shapes(datalist: Datalist) -> list[Sequence[int]]:
     return shapes
 
 
-def _write_run(
+def write_bundle(
     out: Path, bundle: Path, files: dict[str, Config], train: Config, facts: ModelFacts
 ) -> None:
+    """Write a bundle's files from a resolved training config.
+
+    Parameters
+    ----------
+    out : Path
+        The new bundle or run.
+    bundle : Path
+        Whose licence and logging it takes over.
+    files : dict of str to dict
+        The configs of `bundle`, by file name.
+    train : dict
+        The new training config; inference and evaluation share its blocks.
+    facts : ModelFacts
+    """
     metadata = files["metadata"]
     title = str(metadata["description"]).split(";")[0]
     name = str(metadata["name"])

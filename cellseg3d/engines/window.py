@@ -3,13 +3,12 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.bundle.assemble import write_config
-from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import load_model
+from cellseg3d.bundle.windows import OWN, read_windows, store_windows
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.volume import Volume
@@ -20,8 +19,6 @@ from cellseg3d.inference.geometry import sees_window
 from cellseg3d.inference.halo import BOUND, calibrate_halo
 
 logger = logging.getLogger(__name__)
-# The window stands in each of them; predict reads the one of inference.
-FILES = ("train", "inference", "evaluate")
 # What a calibration may cost on a laptop: two crops, and about a minute.
 VOLUMES, CROP_VOXELS, SECONDS = 2, 96**3, 60.0
 
@@ -55,50 +52,41 @@ def settle_window(
     begun = time.monotonic()
     notes: list[str] = []
     cases = list((data.validation or data.training)[:VOLUMES])
-    window = dict(read_config(folder / "configs" / "inference.json")["window"])
-    try:
-        window |= _halo(folder, window, cases, seconds)
-    except CellSegError as error:
-        notes.append(f"halo not calibrated: {error}")
-    if window.get("empty_below") is None:
-        threshold = empty_threshold(data.training)
-        if threshold is not None:
+    windows = read_windows(folder)
+    threshold = empty_threshold(data.training)
+    for name, window in windows.items():
+        try:
+            window.update(_halo(folder, name, window, cases, seconds / len(windows)))
+        except CellSegError as error:
+            notes.append(f"halo not calibrated: {error}")
+        if window.get("empty_below") is None and threshold is not None:
             window["empty_below"] = threshold
-    store_window(folder, window)
+    store_windows(folder, windows)
     found: dict[str, Any] = {
         "bound": BOUND,
-        **{key: window.get(key) for key in ("halo", "halo_error", "empty_below")},
+        **_widest(list(windows.values())),
         "volumes": [case.name for case in cases],
         "notes": notes,
         "elapsed_s": round(time.monotonic() - begun, 3),
     }
     for note in notes:
         logger.warning("%s", note)
-    _record(folder, found)
+    record_in_run(folder, "calibration", found)
     return found
 
 
-def store_window(folder: Path, window: Mapping[str, Any]) -> None:
-    """Write a window into all configs of a run folder that have one.
-
-    Parameters
-    ----------
-    folder : Path
-        A run or bundle.
-    window : mapping
-        What `inference.lattice.WindowPlan.parse` reads.
-    """
-    for name in FILES:
-        path = folder / "configs" / f"{name}.json"
-        if not path.is_file():
-            continue
-        config = read_config(path)
-        if "window" in config and config["window"] != window:
-            write_config(path, {**config, "window": dict(window)})
+def _widest(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the window with the largest error, for the record."""
+    worst = max(windows, key=lambda window: window.get("halo_error") or 0.0)
+    return {key: worst.get(key) for key in ("halo", "halo_error", "empty_below")}
 
 
 def _halo(
-    folder: Path, window: Mapping[str, Any], cases: list[LoadedCase], seconds: float
+    folder: Path,
+    name: str,
+    window: Mapping[str, Any],
+    cases: list[LoadedCase],
+    seconds: float,
 ) -> Mapping[str, Any]:
     """Return halo and halo_error; nothing where the halo was given.
 
@@ -111,24 +99,30 @@ def _halo(
         logger.info("the halo of %s was given, and stays", folder)
         return {}
     model = load_model(folder)
+    if name != OWN:
+        [model] = [member for member in model.members if member.name == name]
     if sees_window(model.network):
         message = (
             f"{model.name}: its normalisation sees the whole window, so windows are "
             "blended whatever the halo"
         )
         raise ConfigError(message)
-    volumes = [
-        Volume(case.image, case.spacing, provenance={"path": case.name})
-        for case in cases
-    ]
-    found = calibrate_halo(model, volumes, limit=CROP_VOXELS, seconds=seconds)
+    found = calibrate_halo(
+        model, [volume_of(case) for case in cases], limit=CROP_VOXELS, seconds=seconds
+    )
     return {key: found[key] for key in ("halo", "halo_error")}
 
 
-def _record(folder: Path, found: Mapping[str, Any]) -> None:
+def volume_of(case: LoadedCase) -> Volume:
+    """Return the image of a case as prediction takes it: raw, with its spacing."""
+    return Volume(case.image, case.spacing, provenance={"path": case.name})
+
+
+def record_in_run(folder: Path, key: str, found: Mapping[str, Any]) -> None:
+    """Add what was measured after a training to its ``run.json``."""
     path = folder / NAME
     record = json.loads(path.read_text(encoding="utf-8"))
-    text = json.dumps({**record, "calibration": found}, indent=1) + "\n"
+    text = json.dumps({**record, key: found}, indent=1) + "\n"
     atomic_write(path, lambda new: _write(new, text))
 
 

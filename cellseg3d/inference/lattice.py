@@ -19,7 +19,16 @@ CORE_2D = 512
 # very little (see docs/prediction.md).
 HALO = 32
 KEYS = frozenset(
-    {"core", "halo", "axes", "batch", "halo_error", "empty_below", "fusion"}
+    {
+        "core",
+        "halo",
+        "axes",
+        "batch",
+        "halo_error",
+        "empty_below",
+        "fusion",
+        "fusion_gain",
+    }
 )
 
 
@@ -44,6 +53,8 @@ class WindowPlan:
         Windows whose scaled intensities all lie below are background.
     fusion : mapping or None
         Learned weights: for each axis (``"3d"`` for 3D), one number a class.
+    fusion_gain : float or None
+        What they were measured to add to the mean Dice of equal weights.
     """
 
     core: tuple[int, ...]
@@ -53,6 +64,7 @@ class WindowPlan:
     halo_error: float | None = None
     empty_below: float | None = None
     fusion: Mapping[str, Sequence[float]] | None = None
+    fusion_gain: float | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], spec: InputSpec) -> "WindowPlan":
@@ -79,7 +91,7 @@ class WindowPlan:
                 "expected core >= 1, halo >= 0, batch >= 1"
             )
             raise ConfigError(message)
-        kept = ("halo_error", "empty_below", "fusion")
+        kept = ("halo_error", "empty_below", "fusion", "fusion_gain")
         numbers = {key: values.get(key) for key in kept}
         return cls(core, halo, axes, batch, **numbers)
 

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Roi
-from cellseg3d.core.volume import Volume
 from cellseg3d.inference.fusion import probs_of
 from cellseg3d.inference.sources import Source
 
 IGNORE = 255
 # A source that betters the mean Dice by less than this is left out.
 LEAST_GAIN = 0.002
-SAMPLE = 200_000
-# Weights tried against each other on the way to the best mixture.
-ROUNDS = 200
+# Voxels on which Dice is measured, and on which a mixture is fitted, at most.
+SAMPLE, FITTED = 200_000, 20_000
+# Steps towards the best mixture, and the change of a weight that ends them.
+ROUNDS, SETTLED = 200, 1e-4
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ def fit_weights(
     """Fit weights to validation voxels.
 
     For each class, the mixture of the sources that makes the class's own voxels (and
-    the lack of all others) likeliest, by expectation maximisation [1]_; then sources
-    are left out, one by one, as long as that costs no more than `LEAST_GAIN` of Dice.
+    the lack of all others) likeliest, by expectation maximisation [1]_, or equal
+    weights where their Dice is higher; then sources are left out, one by one, as long
+    as that costs no more than `LEAST_GAIN` of Dice.
 
     Parameters
     ----------
@@ -83,32 +85,73 @@ def fit_weights(
         )
         raise ConfigError(message)
     probs, labels = probs_skn[:, :, known], labels_n[known]
-    equal = np.ones(probs.shape[:2])
     kept = list(range(len(names)))
-    rows = _mixture(probs, labels)
-    best = mean_dice(_fused(probs, rows), labels)
+    before, _ = _dice_of_equal(probs, labels, kept)
+    best, rows = _best_rows(probs, labels, kept)
+    final = best
     while len(kept) > 1:
         trials = []
         for source in kept:
             rest = [each for each in kept if each != source]
-            weights = np.zeros_like(rows)
-            weights[rest] = _mixture(probs[rest], labels)
-            trials.append((mean_dice(_fused(probs, weights), labels), source, weights))
+            dice, weights = _best_rows(probs, labels, rest)
+            trials.append((dice, source, weights))
         dice, source, weights = max(trials, key=lambda trial: trial[0])
         if dice < best - LEAST_GAIN:
             break
         kept.remove(source)
-        rows, best = weights, max(best, dice)
-    final = mean_dice(_fused(probs, rows), labels)
-    before = mean_dice(_fused(probs, equal), labels)
+        rows, final, best = weights, dice, max(best, dice)
     sentence = _sentence(names, kept, final, before)
     return LearnedWeights(
         tuple(names), tuple(map(tuple, rows.tolist())), final, before, sentence
     )
 
 
+def held_out_gain(
+    names: Sequence[str],
+    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+) -> float | None:
+    """Return what weights fitted on all other volumes add to the Dice of each.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The S sources.
+    parts : sequence of tuple of ndarray
+        Probabilities (S, K, n) and labels (n,) of each volume.
+
+    Returns
+    -------
+    float or None
+        The mean over volumes of the Dice with such weights less that with equal
+        ones; None for a single volume.
+    """
+    if len(parts) < 2:
+        return None
+    gains = []
+    for index, (probs, labels) in enumerate(parts):
+        others = [part for other, part in enumerate(parts) if other != index]
+        learned = fit_weights(names, *together(others))
+        equal = np.ones(probs.shape[:2])
+        gains.append(
+            mean_dice(_fused(probs, np.array(learned.rows)), labels)
+            - mean_dice(_fused(probs, equal), labels)
+        )
+    return float(np.mean(gains))
+
+
+def together(
+    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the voxels of several volumes as one set."""
+    probs, labels = zip(*parts, strict=True)
+    return np.concatenate(probs, axis=2), np.concatenate(labels)
+
+
 def sample_sources(
-    sources: Sequence[Source], labels: Volume, seed: int = 0
+    sources: Sequence[Source],
+    labels_zyx: NDArray[np.uint8],
+    most: int = SAMPLE,
+    seed: int = 0,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return what sources say of annotated voxels of one validation volume.
 
@@ -116,29 +159,36 @@ def sample_sources(
     ----------
     sources : sequence of Source
         On the volume.
-    labels : Volume
+    labels_zyx : ndarray of uint8, shape (Z, Y, X)
         Its labels; 255 is not annotated.
+    most : int
+        How many voxels are drawn at most.
     seed : int
-        Of the draw of at most `SAMPLE` voxels.
+        Of the draw.
 
     Returns
     -------
     tuple of ndarray
-        Probabilities (S, K, n) and labels (n,).
+        Probabilities (S, K, n), float32, and labels (n,), uint8.
     """
-    truth = labels.read()
-    places = np.flatnonzero(truth != IGNORE)
-    if len(places) > SAMPLE:
+    places = np.flatnonzero(labels_zyx != IGNORE)
+    if len(places) > most:
         rng = np.random.default_rng(seed)
-        places = np.sort(rng.choice(places, SAMPLE, replace=False))
-    whole = Roi.whole(labels.shape)
-    found = []
-    for source in sources:
-        probs = np.empty((source.classes, *whole.shape), np.float32)
-        for roi, logits in source.logits(whole):
-            probs[(slice(None), *roi.slices)] = probs_of(logits).numpy()
-        found.append(probs.reshape(source.classes, -1)[:, places])
-    return np.stack(found), truth.ravel()[places].astype(np.uint8)
+        places = np.sort(rng.choice(places, most, replace=False))
+    # Where each voxel's answer goes; -1 for voxels that were not drawn.
+    rank = np.full(labels_zyx.size, -1, np.int32)
+    rank[places] = np.arange(len(places))
+    rank_zyx = rank.reshape(labels_zyx.shape)
+    shape = (len(sources), sources[0].classes, len(places))
+    found = np.empty(shape, np.float32)
+    with torch.inference_mode():
+        for index, source in enumerate(sources):
+            for roi, logits in source.logits(Roi.whole(source.shape)):
+                drawn = rank_zyx[roi.slices]
+                here = drawn >= 0
+                probs = probs_of(logits).numpy()
+                found[index][:, drawn[here]] = probs[:, here]
+    return found, labels_zyx.ravel()[places].astype(np.uint8)
 
 
 def mean_dice(fused_kn: NDArray[np.floating], labels_n: NDArray[np.uint8]) -> float:
@@ -159,6 +209,26 @@ def _fused(
     return fused
 
 
+def _best_rows(
+    probs: NDArray[np.float32], labels: NDArray[np.uint8], kept: Sequence[int]
+) -> tuple[float, NDArray[np.floating]]:
+    """Return the better of mixed and equal weights of some sources, and its Dice."""
+    mixed = np.zeros(probs.shape[:2])
+    step = max(1, len(labels) // FITTED)
+    mixed[kept] = _mixture(probs[kept][:, :, ::step], labels[::step])
+    dice = mean_dice(_fused(probs, mixed), labels)
+    dice_equal, equal = _dice_of_equal(probs, labels, kept)
+    return (dice, mixed) if dice >= dice_equal else (dice_equal, equal)
+
+
+def _dice_of_equal(
+    probs: NDArray[np.float32], labels: NDArray[np.uint8], kept: Sequence[int]
+) -> tuple[float, NDArray[np.floating]]:
+    equal = np.zeros(probs.shape[:2])
+    equal[kept] = 1 / len(kept)
+    return mean_dice(_fused(probs, equal), labels), equal
+
+
 def _mixture(
     probs: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> NDArray[np.floating]:
@@ -172,8 +242,12 @@ def _mixture(
         row = rows[:, index].copy()
         for _ in range(ROUNDS):
             share = row[:, None] * likely
-            row = (share / share.sum(0) * weight).sum(1)
-            row /= row.sum()
+            new = (share / share.sum(0) * weight).sum(1)
+            new /= new.sum()
+            moved = float(np.abs(new - row).max())
+            row = new
+            if moved < SETTLED:
+                break
         rows[:, index] = row
     return rows
 
@@ -183,7 +257,7 @@ def _sentence(
 ) -> str:
     """Return what the fit says, for the user."""
     gain = f"Dice {dice:.4f} against {before:.4f} with equal weights"
-    if len(kept) == 1:
+    if len(kept) == 1 < len(names):
         return f"{names[kept[0]]} alone is as good ({gain})"
     left = [name for index, name in enumerate(names) if index not in kept]
     if left:

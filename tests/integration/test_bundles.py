@@ -29,7 +29,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 BUNDLES = Path(__file__).parents[2] / "bundles"
-NAMES = ("cell_tomo_unet2d", "cell_tomo_unet25d", "cell_tomo_unet3d")
+NAMES = (
+    "cell_tomo_unet2d",
+    "cell_tomo_unet25d",
+    "cell_tomo_unet3d",
+    "cell_tomo_triaxial",
+)
+# Where the widths of each network stand in a bundle of several.
+MEMBERS = {"cell_tomo_triaxial": ("members#unet25d#", "members#unet3d#")}
 SPACING = Spacing(0.1, 0.05, 0.05)
 SHAPE = (20, 33, 28)
 
@@ -56,14 +63,23 @@ def dataset(tmp_path_factory):
     return folder
 
 
-def tiny(spatial_dims):
+def narrow(name):
+    """Overrides, inside network_def, that make a bundle's networks small."""
+    return {f"{place}channels": [4, 8] for place in MEMBERS.get(name, ("",))}
+
+
+def dims(name):
+    return 2 if name in ("cell_tomo_unet2d", "cell_tomo_unet25d") else 3
+
+
+def tiny(name):
     return {
+        **{f"network_def#{key}": value for key, value in narrow(name).items()},
         "train#trainer#max_epochs": 2,
         "train#dataset#samples": 8,
         "train#dataloader#batch_size": 2,
         "val_interval": 2,
-        "network_def#channels": [4, 8],
-        "spec#patch_shape": [16] * spatial_dims,
+        "spec#patch_shape": [16] * dims(name),
         "device": "cpu",
         "progress": False,
     }
@@ -95,13 +111,17 @@ class Trained:
         archive = shutil.make_archive(str(folder / "packed"), "zip", BUNDLES / name)
         self.root = folder / "elsewhere" / name
         shutil.unpack_archive(archive, self.root)
-        dims = 3 if name.endswith("3d") else 2
-        self.overrides = {**tiny(dims), "dataset_dir": str(dataset)}
+        self.overrides = {**tiny(name), "dataset_dir": str(dataset)}
         work = workflow([self.config("train")], "train", "training", **self.overrides)
         run(work)
         # What a MONAI user overrides in training must be said again afterwards.
-        keys = ("network_def#channels", "spec#patch_shape", "device", "dataset_dir")
-        self.again = {key: self.overrides[key] for key in keys}
+        self.network = {
+            key: value
+            for key, value in self.overrides.items()
+            if key.startswith(("network_def", "spec"))
+        }
+        keys = ("device", "dataset_dir")
+        self.again = self.network | {key: self.overrides[key] for key in keys}
 
     def config(self, name):
         return self.root / "configs" / f"{name}.json"
@@ -162,8 +182,12 @@ def test_our_prediction_and_monais_are_the_same(trained, tmp_path):
     settings = {**trained.again, "precision": "float32", "output_dir": str(tmp_path)}
     run(workflow([trained.config("inference")], "infer", "inferring", **settings))
     config = json.loads(trained.config("inference").read_text())
-    config["network_def"]["channels"] = [4, 8]
-    config["spec"]["patch_shape"] = trained.overrides["spec#patch_shape"]
+    for key, value in trained.network.items():
+        *path, last = key.split("#")
+        block = config
+        for name in path:
+            block = block[name]
+        block[last] = value
     trained.config("inference").write_text(json.dumps(config))
 
     model = load_model(trained.root)
@@ -192,8 +216,6 @@ def test_the_network_takes_what_the_metadata_say(trained):
 
 
 def test_monais_own_loader_and_export_give_the_same_network(trained, tmp_path):
-    keys = {key: trained.again[key] for key in ("network_def#channels",)}
-    spec = {"spec#patch_shape": trained.again["spec#patch_shape"]}
     exported = tmp_path / "model.ts"
     monai.bundle.ckpt_export(
         "network_def",
@@ -201,8 +223,7 @@ def test_monais_own_loader_and_export_give_the_same_network(trained, tmp_path):
         ckpt_file=str(trained.root / "models" / "model.pt"),
         config_file=str(trained.config("inference")),
         meta_file=str(trained.root / "configs" / "metadata.json"),
-        **keys,
-        **spec,
+        **trained.network,
     )
     script = torch.jit.load(str(exported)).eval()
 
@@ -213,7 +234,7 @@ def test_monais_own_loader_and_export_give_the_same_network(trained, tmp_path):
             bundle_dir=str(trained.root.parent),
             source="github",
             device="cpu",
-            net_override={"channels": [4, 8]},
+            net_override=narrow(trained.name),
         ).eval()
         image = torch.rand(1, network.in_channels, *([21] * network.spatial_dims))
         with torch.no_grad():
@@ -245,7 +266,7 @@ def command(trained_root, words, overrides, cwd):
 def fresh(tmp_path, dataset):
     root = tmp_path / "cell_tomo_unet2d"
     shutil.copytree(BUNDLES / "cell_tomo_unet2d", root)
-    return root, {**tiny(2), "dataset_dir": str(dataset)}
+    return root, {**tiny("cell_tomo_unet2d"), "dataset_dir": str(dataset)}
 
 
 @pytest.mark.slow
@@ -286,8 +307,7 @@ def test_onnx_gives_the_same_network(trained, tmp_path):
         "ckpt_file": trained.root / "models" / "model.pt",
         "meta_file": trained.root / "configs" / "metadata.json",
         "config_file": trained.config("inference"),
-        "network_def#channels": [4, 8],
-        "spec#patch_shape": trained.again["spec#patch_shape"],
+        **trained.network,
     }
     command(trained.root, words, overrides, trained.root)
 

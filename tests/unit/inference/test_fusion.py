@@ -1,5 +1,7 @@
 """Fusing sources: agreement stays, weights mean what they say, useless ones go."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,7 @@ from cellseg3d.inference.views import symmetric_views
 
 SHAPE = (3, 4, 5)
 WHOLE = Roi.whole(SHAPE)
+PROBS = SegmentOptions(probs=True, precision="float32")
 
 
 def some_probs(seed, classes=3):
@@ -168,8 +171,71 @@ def test_learned_weights_come_from_the_bundle():
 
     alone = segment(volume, model, SegmentOptions(axes="z", probs=True))
     np.testing.assert_allclose(learned.probs, alone.probs, atol=1e-6)
-    with pytest.raises(ConfigError, match="learned weights"):
+    with pytest.raises(ConfigError, match="no learned weights"):
         segment(volume, small_model(dims=2), SegmentOptions(fuse="learned"))
+
+
+WEIGHTS = {"z": [3.0, 1.0], "y": [1.0, 1.0], "x": [0.0, 0.0]}
+
+
+def test_weights_that_a_bundle_holds_count_unless_axes_are_given():
+    model = small_model(dims=2, axes="zyx", fusion=WEIGHTS)
+    plain = small_model(dims=2, axes="zyx")
+    volume = noise_volume((16, 18, 20))
+
+    found = segment(volume, model, PROBS)
+
+    learned = segment(volume, model, replace(PROBS, fuse="learned"))
+    parts = [segment(volume, plain, replace(PROBS, axes=axis)).probs for axis in "zy"]
+    mixed = np.stack(
+        [
+            0.75 * parts[0][0] + 0.25 * parts[1][0],
+            0.5 * parts[0][1] + 0.5 * parts[1][1],
+        ]
+    )
+    np.testing.assert_allclose(found.probs, mixed / mixed.sum(0), atol=1e-5)
+    np.testing.assert_array_equal(found.probs, learned.probs)
+    asked = segment(volume, model, replace(PROBS, axes="zyx")).probs
+    np.testing.assert_array_equal(asked, segment(volume, plain, PROBS).probs)
+    assert np.abs(asked - found.probs).max() > 1e-3
+
+
+def test_coarse_slices_weigh_less_by_default():
+    model = small_model(dims=2, axes="zyx")
+    volume = noise_volume((16, 18, 20), spacing=(0.4, 0.1, 0.1))
+
+    found = segment(volume, model, PROBS).probs
+
+    parts = [segment(volume, model, replace(PROBS, axes=axis)).probs for axis in "zyx"]
+    expected = (parts[0] + 0.25 * parts[1] + 0.25 * parts[2]) / 1.5
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    plain = segment(volume, model, replace(PROBS, fuse="mean")).probs
+    np.testing.assert_allclose(plain, np.mean(parts, axis=0), atol=1e-5)
+
+
+def test_several_bundles_count_by_their_sources():
+    flat = small_model(dims=2, axes="zy", fusion={"z": [1.0, 1.0], "y": [0.0, 0.0]})
+    deep = small_model(dims=3, seed=1)
+    volume = noise_volume((16, 18, 20))
+
+    both = segment(volume, [flat, deep], PROBS).probs
+
+    alone = [
+        segment(volume, flat, replace(PROBS, axes="z")).probs,
+        segment(volume, deep, PROBS).probs,
+    ]
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-5)
+    other = replace(deep, classes=("class0", "nucleus"))
+    with pytest.raises(ConfigError, match="differ from those of"):
+        segment(volume, [flat, other], PROBS)
+
+
+def test_weights_of_axes_that_all_count_nothing_are_refused():
+    model = small_model(dims=2, axes="zyx", fusion=WEIGHTS)
+    options = replace(PROBS, fuse="learned", axes="x")
+
+    with pytest.raises(ConfigError, match="leave out every source along x"):
+        segment(noise_volume((16, 18, 20)), model, options)
 
 
 @pytest.mark.parametrize(("dims", "axis"), [(3, None), (2, "z"), (2, "y")])
