@@ -1,11 +1,13 @@
-"""Members of a bundle that fuses several networks: built, and taken from bundles."""
+"""Members of a bundle that fuses several networks, and networks from their blocks."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from cellseg3d.bundle.facts import ModelFacts, network_for
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.models.fused_networks import Member
+from cellseg3d.models.fused_networks import FusedNetworks, Member
 
 
 def member_for(
@@ -26,3 +28,29 @@ def member_for(
         `cellseg3d.inference.lattice.WindowPlan`.
     """
     return Member(network_for(name, spec, facts, **options), spec, window)
+
+
+def network_of(
+    network_def: Mapping[str, Any], spec: InputSpec, facts: ModelFacts
+) -> nn.Module:
+    """Return the untrained network that a bundle's ``network_def`` describes.
+
+    Parameters
+    ----------
+    network_def : mapping
+        The block as the config has it; its references stand for what follows.
+    spec : InputSpec
+    facts : ModelFacts
+    """
+    if "members" not in network_def:
+        return network_for(spec=spec, facts=facts, **_options(network_def))
+    members = {}
+    for name, block in network_def["members"].items():
+        own = spec if block["spec"] == "@spec" else block["spec"]
+        members[name] = member_for(spec=own, facts=facts, **_options(block))
+    return FusedNetworks(members)
+
+
+def _options(block: Mapping[str, Any]) -> dict[str, Any]:
+    given = ("_target_", "spec", "facts")
+    return {key: value for key, value in block.items() if key not in given}

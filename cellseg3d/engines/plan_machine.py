@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellseg3d.bundle.facts import ModelFacts, network_for
+from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.bundle.members import network_of
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.memory import available_bytes
 from cellseg3d.engines.precision import AutocastInferer
@@ -95,21 +96,16 @@ def measure_step(
     batch : int
         Samples in the steps.
     """
-    options = {
-        key: value
-        for key, value in network_def.items()
-        if key not in ("_target_", "name", "spec", "facts")
-    }
     device = choose_device()
     state = torch.random.get_rng_state()  # a plan leaves no trace in what follows
     try:
-        network = network_for(str(network_def["name"]), spec, facts, **options)
+        network = network_of(network_def, spec, facts)
         images = torch.randn(batch, spec.in_channels, *spec.patch_shape)
     finally:
         torch.random.set_rng_state(state)
     network = place_network(network, device).train()
     images = images.to(device)
-    kept = _Kept(batch)
+    kept = _Kept(batch, slices="members" in network_def)
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, _same):
         _step(network, images)
     started_s = time.perf_counter()
@@ -131,13 +127,16 @@ def _step(network: torch.nn.Module, images: Tensor) -> None:
 class _Kept:
     """Sizes of what autograd keeps of a batch, each storage once, weights left out."""
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, *, slices: bool = False) -> None:
         self.batch = batch
+        # Networks that cut a sample into slices keep many of these for each.
+        self.slices = slices
         self.sizes: dict[int, int] = {}
         self._held: list[Tensor] = []
 
     def pack(self, tensor: Tensor) -> Tensor:
-        if tensor.ndim > 1 and tensor.shape[0] == self.batch:
+        many = self.slices and tensor.ndim == 4 and tensor.shape[0] % self.batch == 0
+        if tensor.ndim > 1 and (tensor.shape[0] == self.batch or many):
             storage = tensor.untyped_storage()
             self.sizes[storage.data_ptr()] = storage.nbytes()
             self._held.append(tensor)  # else a later one may get the same address
