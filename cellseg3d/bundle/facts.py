@@ -28,6 +28,9 @@ class ModelFacts:
     spacing_um : tuple of float or None
         Voxel edges (z, y, x) of the training volumes; None when they do not say.
     intensity_unit : {"1/um", "arbitrary"}
+    single_slices : bool
+        Whether every training volume was one slice: a folder of images is then many
+        volumes, not the slices of one.
 
     Raises
     ------
@@ -38,6 +41,7 @@ class ModelFacts:
     classes: tuple[str, ...]
     spacing_um: tuple[float, float, float] | None = None
     intensity_unit: str = "arbitrary"
+    single_slices: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
@@ -61,6 +65,7 @@ class ModelFacts:
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
+            if value is not False
         }
 
     @classmethod
@@ -74,10 +79,11 @@ class ModelFacts:
         """
         if isinstance(values, ModelFacts):
             return values
-        unknown = sorted(set(values) - {"classes", "spacing_um", "intensity_unit"})
+        known = ("classes", "spacing_um", "intensity_unit", "single_slices")
+        unknown = sorted(set(values) - set(known))
         if unknown or "classes" not in values:
             found = f"unknown key {unknown[0]!r}" if unknown else "no classes"
-            message = f"facts: {found}; expected classes, spacing_um, intensity_unit"
+            message = f"facts: {found}; expected {', '.join(known)}"
             raise ConfigError(message)
         return cls(**values)
 

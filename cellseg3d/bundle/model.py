@@ -61,6 +61,8 @@ class TrainedModel:
     members : tuple of TrainedModel
         The networks of a bundle that fuses several, each with its own spec and
         window; empty for one network.
+    single_slices : bool
+        Whether every volume of the training was one slice.
     """
 
     name: str
@@ -74,6 +76,7 @@ class TrainedModel:
     sha256: str
     warnings: tuple[str, ...] = ()
     members: tuple["TrainedModel", ...] = ()
+    single_slices: bool = False
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -123,6 +126,7 @@ def load_model(place: str | Path) -> TrainedModel:
         window=_build(config, "window", path),
         sha256=weights.sha256,
         warnings=weights.warnings,
+        single_slices=facts.single_slices,
     )
     return replace(model, members=_members(model))
 

@@ -22,6 +22,7 @@ VERBS = (
     "plan",
     "preview",
     "train",
+    "tune",
     "predict",
     "objects",
     "verify-seams",
@@ -32,6 +33,11 @@ VERBS = (
     "bundle",
 )
 INTERRUPTED = 130
+
+
+def leads() -> bool:
+    """Whether this is the first, or the only, process that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def build_app() -> typer.Typer:
@@ -138,5 +144,7 @@ def _options(
     ),
 ) -> None:
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    if not leads():
+        level = logging.ERROR  # the first process says it
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     del version

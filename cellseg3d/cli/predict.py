@@ -84,6 +84,13 @@ def command(
         str | None,
         typer.Option("--format", help="Suffix of the results, such as .ome.zarr."),
     ] = None,
+    folders: Annotated[
+        str,
+        typer.Option(
+            help="What a folder of images is: images (a volume each), slices (of one "
+            "volume), or auto (as the bundle was trained).",
+        ),
+    ] = "auto",
     dask: Annotated[
         str | None,
         typer.Option(help="Work on a Dask cluster: its address, or local:N."),
@@ -130,8 +137,10 @@ def command(
     decoder = InstanceOptions.read(objects_options) if objects_options else None
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one")
-    tasks = tasks_of(volumes, out, suffix)
     models = [load_model(path) for path in bundle]
+    if folders == "auto" and all(model.single_slices for model in models):
+        folders = _say_folders(volumes)
+    tasks = tasks_of(volumes, out, suffix, folders)
     out.mkdir(parents=True, exist_ok=True)
     reports: list[dict[str, object]] = []
     failed: list[CellSegError] = []
@@ -154,6 +163,20 @@ def command(
         if len(tasks) > 1:
             print(f"{len(failed)} of {len(tasks)} volumes failed", file=sys.stderr)
         raise typer.Exit(failed[-1].exit_code)
+
+
+def _say_folders(volumes: Sequence[str]) -> str:
+    """Take the images of a folder one by one, as the training did, and say so."""
+    from cellseg3d.inference.batch import folder_of_images  # noqa: PLC0415
+
+    for given in volumes:
+        count = folder_of_images(given)
+        if count:
+            print(
+                f"{given}: {count} image{'s' * (count > 1)}, a volume each, as in the "
+                "training; --folders slices makes one volume of them"
+            )
+    return "images"
 
 
 def _find_objects(

@@ -3,9 +3,19 @@
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from cellseg3d.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cellseg3d.engines.run_folder import TrainOptions
+
+# The plan that a training without a bundle was made by.
+PLAN = "plan.yaml"
 
 
 def command(
@@ -14,13 +24,14 @@ def command(
         Path, typer.Option("--out", help="Run folder to make; it becomes a bundle.")
     ],
     bundle: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--bundle",
             help="Network to train: a name (cell_tomo_unet2d, cell_tomo_unet25d, "
-            "cell_tomo_unet3d) or a bundle's folder.",
+            "cell_tomo_unet3d) or a bundle's folder; as `cellseg3d plan` chooses "
+            "when not given.",
         ),
-    ] = "cell_tomo_unet3d",
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -93,19 +104,28 @@ def command(
             help="Afterwards, measure the least halo that prediction needs.",
         ),
     ] = True,
+    fit_axes: Annotated[
+        str | None,
+        typer.Option(
+            "--fit-axes",
+            metavar="AXES",
+            help="Afterwards, let 2D and 2.5D networks sweep these axes, such as zyx, "
+            "and fit on the validation volumes how much each counts.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write scores and record here too.")
+    ] = None,
 ) -> None:
     """Train a 2D, 2.5D or 3D network on labelled volumes.
 
     Two labelled volumes are enough to begin with: one trains, one validates. The
     run folder is a bundle of its own: predict with `--bundle RUN`.
     """
-    import json
-
     from cellseg3d.bundle.compose import parse_setting, read_config
-    from cellseg3d.core.errors import ConfigError
+    from cellseg3d.cli.main import leads
     from cellseg3d.engines.run_folder import TrainOptions
-    from cellseg3d.engines.run_record import NAME
     from cellseg3d.engines.train import resume as go_on
     from cellseg3d.engines.train import train
 
@@ -117,7 +137,6 @@ def command(
         workers=workers,
         device=device,
         precision=precision,
-        target=target,
         pretrained=pretrained,
         progress=not quiet,
         plan={} if plan is None else read_config(plan),
@@ -128,19 +147,101 @@ def command(
         go_on(out, options)
     elif data is None:
         raise ConfigError("--data is missing: give a datalist or a folder of volumes")
-    else:
+    elif bundle is not None:
         train(bundle, data, out, options)
+    elif plan is not None:
+        raise ConfigError(f"--bundle is missing: the first lines of {plan} name it")
+    else:
+        _train_as_planned(data, out, options)
+    if leads():
+        _tell(out, json)
+
+
+def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
+    """Train what `cellseg3d plan` would begin with; keep its reasons in the run."""
+    from dataclasses import replace
+
+    from cellseg3d.cli.main import leads
+    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.engines.plan_files import plan_data
+    from cellseg3d.engines.train import train
+
+    plan, text = plan_data(data)
+    said = ", ".join(
+        f"{key.rsplit('::', maxsplit=1)[-1]} {value}"
+        for key, value in plan.settings.items()
+    )
+    if leads():
+        print(f"plan: {plan.kind}, {plan.bundle}: {said}; reasons: {out / PLAN}")
+
+    def keep(_parser: object) -> None:
+        atomic_write(out / PLAN, lambda new: _put(new, text))
+
+    train(plan.bundle, data, out, replace(options, plan=plan.settings), watch=keep)
+
+
+def _tell(out: Path, target: Path | None) -> None:
+    """Print how a training ended; its warnings were logged as they came."""
+    import json
+
+    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.engines.run_record import NAME
+
     record = json.loads((out / NAME).read_text(encoding="utf-8"))
-    for warning in record.get("warnings", []):
-        print(f"note: {warning}")
     score = record.get("best_score")
     print(f"trained {record['iteration']} steps in {record['cost']['wall_s']:.0f} s")
+    best = best_row(record)
+    if best is not None:
+        _show(best)
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
     found = record.get("calibration") or {}
-    for note in found.get("notes", []):
-        print(f"note: {note}")
     if found.get("halo_error") is not None:
         halo, apart = max(found["halo"]), found["halo_error"]
         print(f"halo of {halo} voxels: seams change a probability by {apart:.2g}")
+    if target is not None:
+        facts = {"run": str(out), **record, "validation": best}
+        text = json.dumps(facts, indent=1) + "\n"
+        atomic_write(target, lambda new: _put(new, text))
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
+
+
+def best_row(record: "Mapping[str, Any]") -> "Mapping[str, Any] | None":
+    """Return the row of a record's history that scored best; None without scores."""
+    for row in record.get("history", []):
+        if "score" in row and row["iteration"] == record.get("best_iteration"):
+            return dict(row)
+    return None
+
+
+def _show(row: "Mapping[str, Any]") -> None:
+    """Print Dice of every class in every validation volume, and recall by size."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:  # a log file: nothing is cut off
+        console = Console(width=160)
+    table = Table(box=None, pad_edge=False)
+    for title in ("validation volume", "class", "Dice", "objects found, by size"):
+        table.add_column(title, overflow="fold")
+    recall = row.get("recall_by_size") or {}
+    for volume, classes in row["scores"].items():
+        for name, dice in classes.items():
+            sizes = recall.get(volume, {}).get(name, [])
+            table.add_row(
+                escape(volume),
+                escape(name),
+                "-" if dice is None else f"{dice:.4f}",
+                "; ".join(_size(each) for each in sizes if each["n"]),
+            )
+    console.print(table)
+
+
+def _size(found: "Mapping[str, Any]") -> str:
+    return f"{found['size']} {round(found['recall'] * found['n'])}/{found['n']}"
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -41,16 +41,20 @@ def facts_of_data(
 
 
 def facts_of_datalist(datalist: Datalist) -> ModelFacts:
-    """Return classes, unit and the spacing of the first labelled case that has one."""
+    """Return what the labelled cases say; spacing is the first one's that has one."""
     spacing: Spacing | None = None
+    depths = set()
     for case in datalist.cases:
         if case.label is None:
             continue
-        spacing = case.spacing
-        if spacing is None:
-            file, inner = split_inner(case.image)
-            spacing = open_volume(file, inner=inner).spacing
-        if spacing is not None:
-            break
-    facts = ModelFacts(datalist.classes, None, datalist.intensity_unit)
+        file, inner = split_inner(case.image)
+        volume = open_volume(file, inner=inner)
+        depths.add(volume.shape[0])
+        spacing = spacing or case.spacing or volume.spacing
+    facts = ModelFacts(
+        datalist.classes,
+        None,
+        datalist.intensity_unit,
+        single_slices=depths == {1},
+    )
     return facts if spacing is None else replace(facts, spacing_um=spacing.zyx)

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+import torch
 from ignite.engine import Events
 from monai.engines.trainer import SupervisedTrainer
 from monai.utils.enums import CommonKeys
+from torch import Tensor
 
 from cellseg3d.core.atomic import atomic_write
+from cellseg3d.engines.scores import RECALL
 
 
 class History:
@@ -49,12 +53,29 @@ class History:
         return sum(iteration > self.best_iteration for iteration in scored)
 
     def add_scores(
-        self, iteration: int, score: float, details: Mapping[str, Any]
+        self,
+        iteration: int,
+        score: float,
+        details: Mapping[str, Any],
+        recall: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Record a validation; whether it is the best. NaN never is."""
+        """Record a validation; whether it is the best. NaN never is.
+
+        Parameters
+        ----------
+        iteration : int
+        score : float
+            Higher is better.
+        details : mapping
+            Scores of each volume and class.
+        recall : mapping, optional
+            What `scores.recall_of` found of each volume and class.
+        """
         if not self.rows or self.rows[-1]["iteration"] != iteration:
             self.rows.append({"iteration": iteration})
         self.rows[-1].update(score=_number(score), scores=_numbers(details))
+        if recall is not None:
+            self.rows[-1][RECALL] = _finite(recall)
         better = not math.isnan(score) and not score <= self.best_score
         if better:
             self.best_score, self.best_iteration = float(score), iteration
@@ -86,7 +107,7 @@ class History:
         self._losses = [float(loss) for loss in state["losses"]]
 
     def _step(self, engine: SupervisedTrainer) -> None:
-        loss = float(engine.state.output[CommonKeys.LOSS].detach())
+        loss = _of_all(engine.state.output[CommonKeys.LOSS])
         if math.isfinite(loss):
             self._losses.append(loss)
 
@@ -104,6 +125,14 @@ class History:
         self.write()
 
 
+def _of_all(loss: Tensor) -> float:
+    """Return the mean loss of all processes: that of one with all their samples."""
+    value = loss.detach().double()
+    if idist.get_world_size() > 1:
+        value = torch.as_tensor(idist.all_reduce(value)) / idist.get_world_size()
+    return float(value)
+
+
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
@@ -113,6 +142,15 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
         str(key): _numbers(value) if isinstance(value, Mapping) else _number(value)
         for key, value in values.items()
     }
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    """Return nested values as JSON holds them: NaN and infinity become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return _number(value) if isinstance(value, float) else value
 
 
 def _write(path: Path, text: str) -> None:

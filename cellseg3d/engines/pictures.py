@@ -16,6 +16,7 @@ from torch import Tensor
 from cellseg3d.bundle.facts import ModelFacts
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.engines.scores import RECALL
 
 COLOURS = np.array(LABEL_COLOURS, np.uint8)
 _GREY = 128
@@ -77,7 +78,9 @@ class TensorBoard:
             return
         for name, value in engine.state.metrics.items():
             self.writer.add_scalar(f"validation/{name}", value, self._iteration)
-        for table in engine.state.metric_details.values():
+        for key, table in engine.state.metric_details.items():
+            if key == RECALL:
+                continue
             for index, name in enumerate(self.classes[1:]):
                 column = [row[name] for row in table.values()]
                 defined = [score for score in column if not np.isnan(score)]

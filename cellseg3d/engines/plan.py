@@ -1,7 +1,7 @@
 """Choose the numbers of a training from the data and the machine, with reasons."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -81,8 +81,9 @@ def make_plans(
     data: Survey,
     machine: Machine,
     measure: Measure = measure_step,
+    kinds: Sequence[Kind] = tuple(BUNDLES),
 ) -> list[Plan]:
-    """Return a plan each for 2D, 2.5D and 3D.
+    """Return a plan each for 2D, 2.5D and 3D, or the kinds asked for.
 
     Parameters
     ----------
@@ -92,8 +93,9 @@ def make_plans(
     machine : Machine
     measure : callable
         Returns the cost of a training step.
+    kinds : sequence of {"2D", "2.5D", "3D"}
     """
-    return [_plan(kind, facts, data, machine, measure) for kind in BUNDLES]
+    return [_plan(kind, facts, data, machine, measure) for kind in kinds]
 
 
 def choose_context(data: Survey, axis: Axis) -> tuple[int, str]:
@@ -232,15 +234,17 @@ def _epochs(
     )
 
 
-def _advice(kind: Kind, data: Survey) -> str:
-    """Return whether to begin with this kind; figures decide in the end."""
+def best_kind(data: Survey) -> tuple[Kind, str]:
+    """Return the kind to begin with, and why; figures decide in the end."""
     if min(shape[0] for shape in data.shapes) < 8:
-        best: Kind = "2D"
-        why = "the thinnest volume has fewer than 8 slices"
-    elif max(data.edges) >= 4 * min(data.edges):
-        best, why = "2.5D", "voxels are 4 times as long as wide, or more"
-    else:
-        best, why = "3D", "voxels are near enough to cubes, and volumes deep enough"
+        return "2D", "the thinnest volume has fewer than 8 slices"
+    if max(data.edges) >= 4 * min(data.edges):
+        return "2.5D", "voxels are 4 times as long as wide, or more"
+    return "3D", "voxels are near enough to cubes, and volumes deep enough"
+
+
+def _advice(kind: Kind, data: Survey) -> str:
+    best, why = best_kind(data)
     if kind == best:
         return f"begin with this one: {why}; `cellseg3d benchmark` compares all three"
     return f"begin with {best}: {why}"

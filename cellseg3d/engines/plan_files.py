@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.engines.plan import Plan
-from cellseg3d.engines.plan_machine import Machine
-from cellseg3d.engines.plan_survey import Survey
+from cellseg3d.data.datalist import load_datalist
+from cellseg3d.engines.facts import facts_of_datalist
+from cellseg3d.engines.plan import Plan, best_kind, make_plans
+from cellseg3d.engines.plan_machine import Machine, this_machine
+from cellseg3d.engines.plan_survey import Survey, survey
 
 _NAMES = {"2D": "plan_2d.yaml", "2.5D": "plan_25d.yaml", "3D": "plan_3d.yaml"}
 
@@ -41,6 +43,26 @@ def write_plans(
         atomic_write(path, partial(_write, text=text))
         paths.append(path)
     return paths
+
+
+def plan_data(source: str | Path) -> tuple[Plan, str]:
+    """Return the plan to begin with for a data set on this machine, and its text.
+
+    Parameters
+    ----------
+    source : str or Path
+        A datalist or a folder.
+
+    Raises
+    ------
+    ConfigError, InputError, LabelError
+        If nothing there is labelled, or it cannot be read.
+    """
+    datalist = load_datalist(source)
+    seen, machine = survey(datalist), this_machine()
+    facts = facts_of_datalist(datalist)
+    [plan] = make_plans(facts, seen, machine, kinds=[best_kind(seen)[0]])
+    return plan, plan_text(plan, seen, machine, f"--data {source} --plan THIS_FILE")
 
 
 def plan_text(plan: Plan, data: Survey, machine: Machine, words: str) -> str:

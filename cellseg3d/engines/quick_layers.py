@@ -25,7 +25,7 @@ class QuickLayers(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401
         """Call a torch function, or what stands for it."""
         if func is torch.prelu and len(args) == 2 and _is_slow(*args):
-            return _OneSlope.apply(*args)
+            return _OneSlope.apply(*args)  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
@@ -47,7 +47,7 @@ class _OneSlope(torch.autograd.Function):
         return functional.leaky_relu(features, ctx.slope)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any,  # noqa: ANN401
         gradient: Tensor,
     ) -> tuple[Tensor, Tensor | None]:

@@ -8,13 +8,22 @@ import torch
 from ignite.engine import Events
 from monai.engines.workflow import Workflow
 from monai.utils.enums import CommonKeys
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.data.labels import IGNORE
 from cellseg3d.metrics.contingency import count_slices, total
+from cellseg3d.metrics.instance import match_objects, recall_by_size
+from cellseg3d.metrics.objects import label_components
 from cellseg3d.metrics.overlap import class_counts, mean_defined
 
 Table = dict[str, dict[str, float]]
+Labels = NDArray[np.uint8]
+Recall = dict[str, dict[str, list[dict[str, float | int | str]]]]
+# Where the details of a validation keep the recall.
+RECALL = "recall_by_size"
+SIZES = ("small", "middle", "large")
 
 
 class VolumeScores:
@@ -33,6 +42,7 @@ class VolumeScores:
     def __init__(self, facts: ModelFacts | dict[str, Any]) -> None:
         self.classes = ModelFacts.parse(facts).classes
         self.table: Table = {}
+        self.recall: Recall = {}
 
     def attach(self, engine: Workflow, name: str) -> None:
         """Score every volume of an evaluator's epoch."""
@@ -59,6 +69,11 @@ class VolumeScores:
             for index, name in enumerate(self.classes)
             if index > 0
         }
+        self.recall[case] = {
+            name: recall_of(_labels(labels), _labels(truth[0]), index)
+            for index, name in enumerate(self.classes)
+            if index > 0
+        }
 
     @property
     def mean(self) -> float:
@@ -67,7 +82,7 @@ class VolumeScores:
         return mean_defined(scores)[0]
 
     def _reset(self, _engine: Workflow) -> None:
-        self.table = {}
+        self.table, self.recall = {}, {}
 
     def _update(self, engine: Workflow) -> None:
         output, batch = engine.state.output, engine.state.batch
@@ -82,9 +97,38 @@ class VolumeScores:
             torch.distributed.all_gather_object(tables, self.table)
             merged = {case: row for table in tables for case, row in table.items()}
             self.table = dict(sorted(merged.items()))
+            recalls: list[Recall] = [{}] * idist.get_world_size()
+            torch.distributed.all_gather_object(recalls, self.recall)
+            self.recall = {case: row for each in recalls for case, row in each.items()}
         engine.state.metrics[name] = self.mean
         engine.state.metric_details[name] = self.table
+        engine.state.metric_details[RECALL] = self.recall
 
 
-def _labels(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def recall_of(
+    predicted: Labels, truth: Labels, index: int
+) -> list[dict[str, float | int | str]]:
+    """Return how many connected pieces of a class were found: small, middle, large.
+
+    A piece counts as found when it shares more than half of its union with a
+    predicted piece. Sizes are the terciles of the true pieces, voxels.
+
+    Parameters
+    ----------
+    predicted, truth : ndarray of uint8, shape (Z, Y, X)
+        Class indices; predictions where truth is 255 count nowhere.
+    index : int
+        The class.
+    """
+    mask = (predicted == index) & (truth != IGNORE)
+    match = match_objects(label_components(mask), label_components(truth == index))
+    rows = recall_by_size(match)
+    names = SIZES if len(rows) == len(SIZES) else ("all",) * len(rows)
+    return [
+        {"size": name, "to": row["to"], "n": row["n"], "recall": row["recall"]}
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
+def _labels(values: Tensor) -> Labels:
     return values.detach().to(torch.uint8).cpu().numpy()

@@ -14,6 +14,7 @@ from monai.engines.trainer import SupervisedTrainer
 from cellseg3d.engines.history import History
 from cellseg3d.engines.model_files import ModelFiles
 from cellseg3d.engines.schedule import Schedule
+from cellseg3d.engines.scores import RECALL
 
 logger = logging.getLogger(__name__)
 # Of a time budget, validation on the way may take this share.
@@ -86,7 +87,8 @@ class Validation:
         name = self.evaluator.state.key_metric_name
         score = float(self.evaluator.state.metrics[name])
         details = self.evaluator.state.metric_details.get(name, {})
-        if self.history.add_scores(engine.state.iteration, score, details):
+        recall = self.evaluator.state.metric_details.get(RECALL)
+        if self.history.add_scores(engine.state.iteration, score, details, recall):
             self.model_files.save_best(engine.state.iteration, score)
         self._took(self.clock() - begun)
         if self.patience is not None and self.history.stale_epochs >= self.patience:

@@ -23,6 +23,8 @@ from cellseg3d.inference.predictor import TrainedModel
 from cellseg3d.inference.segment import segment_to_file
 from cellseg3d.io.registry import list_volumes, open_volume, split_inner, volume_suffix
 
+FOLDERS = ("auto", "images", "slices")
+IMAGES = (".png", ".tif", ".tiff")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -40,7 +42,10 @@ class Task:
 
 
 def tasks_of(
-    sources: Sequence[str], out: Path, suffix: str | None = None
+    sources: Sequence[str],
+    out: Path,
+    suffix: str | None = None,
+    folders: str = "auto",
 ) -> list[Task]:
     """Return what is to be done, volume by volume.
 
@@ -53,6 +58,9 @@ def tasks_of(
         Folder of the results.
     suffix : str, optional
         Of the results; that of each volume when None.
+    folders : {"auto", "images", "slices"}
+        What a folder of images is: each a volume of one slice, or all the slices of
+        one volume. ``"auto"`` stacks PNG files alone and takes others one by one.
 
     Raises
     ------
@@ -66,7 +74,7 @@ def tasks_of(
     tasks = [
         Task(source, out / f"{_stem(source)}_labels{_suffix(source, suffix)}")
         for given in sources
-        for source in _volumes(given)
+        for source in _volumes(given, folders)
     ]
     seen: dict[str, str] = {}
     for task in tasks:
@@ -186,14 +194,34 @@ def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
     atomic_write(path, write)
 
 
-def _volumes(given: str) -> list[str]:
+def folder_of_images(given: str) -> int:
+    """Return how many PNG or TIFF images a folder holds; 0 if anything else too."""
+    path, inner = split_inner(given, None)
+    if inner is not None or not path.is_dir() or volume_suffix(path.name):
+        return 0
+    try:
+        found = list_volumes(path)
+    except FormatError:
+        return 0
+    images = all(volume_suffix(each.name) in IMAGES for each in found)
+    return len(found) if images else 0
+
+
+def _volumes(given: str, folders: str) -> list[str]:
     """Return the volumes of a folder, or the one volume that is named."""
+    if folders not in FOLDERS:
+        expected = ", ".join(FOLDERS)
+        raise ConfigError(f"--folders {folders!r}; expected one of {expected}")
+    if folders == "slices" and folder_of_images(given):
+        return [given]
     path, inner = split_inner(given, None)
     if inner is None and path.is_dir() and not volume_suffix(path.name):
         try:
-            found = [p for p in list_volumes(path) if volume_suffix(p.name) != ".png"]
+            found = list_volumes(path)
         except FormatError:
             found = []
+        if folders != "images":
+            found = [each for each in found if volume_suffix(each.name) != ".png"]
         if found:
             return [str(each) for each in found]
     return [given]

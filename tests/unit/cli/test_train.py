@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import warnings
 
 import numpy as np
 import pytest
+import yaml
 
 from cellseg3d.cli.main import main
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.io.registry import read_labels, write_labels, write_volume
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -129,6 +131,96 @@ def test_a_folder_in_use_is_refused(folder, tmp_path, capsys):
 
     assert code == 4
     assert "in use by process 1 on elsewhere" in capsys.readouterr().err
+
+
+def test_the_scores_of_a_training_are_a_table_and_a_file(folder, tmp_path, capsys):
+    out, target = tmp_path / "run", tmp_path / "scores.json"
+
+    code = main(words(folder, out, "--epochs", "2", "--json", str(target)))
+
+    said = capsys.readouterr().out
+    found = json.loads(target.read_text())
+    dice = found["validation"]["scores"]["one"]["class_1"]
+    [row] = [line for line in said.splitlines() if line.startswith("one ")]
+    assert code == 0
+    assert f"{dice:.4f}" in row
+    assert "/1" in row  # one object, found or not
+    assert found["validation"]["recall_by_size"]["one"]["class_1"]
+    assert found["best_score"] == pytest.approx(dice)
+
+
+def test_without_a_bundle_the_whole_plan_is_trained(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    chosen = [word for text in SETTINGS[:2] for word in ("--set", text)]
+    base = ["train", "--data", str(folder), "--out", str(out), "--device", "cpu"]
+
+    code = main([*base, "--quiet", "--epochs", "1", *chosen])
+
+    said = capsys.readouterr().out
+    config = json.loads((out / "configs" / "train.json").read_text())
+    plan = yaml.safe_load((out / "plan.yaml").read_text())
+    assert code == 0
+    assert "plan: 3D, cell_tomo_unet3d" in said
+    assert config["spec"]["patch_shape"] == plan["spec::patch_shape"]
+    loader = config["train"]["dataloader"]
+    assert loader["batch_size"] == plan["train::dataloader::batch_size"]
+    assert (
+        config["train"]["dataset"]["foreground"] == (plan["train::dataset::foreground"])
+    )
+    # What the user says wins over the plan.
+    assert config["epochs"] == 1 != plan["epochs"]
+    assert config["train"]["dataset"]["samples"] == 8
+
+
+def test_a_warning_is_told_once(folder, tmp_path, capsys, caplog):
+    place = tmp_path / "data"
+    shutil.copytree(folder, place)
+    empty = np.zeros((16, 20, 24), np.uint8)
+    write_labels(place / "labels" / "two.tif", Volume(empty, Spacing(0.05, 0.05, 0.05)))
+
+    code = main(words(place, tmp_path / "run", "--epochs", "1"))
+
+    said = capsys.readouterr()
+    told = [record.message for record in caplog.records if "two" in record.message]
+    assert code == 0
+    assert told
+    assert len(told) == len(set(told))
+    assert "note:" not in said.out
+
+
+def test_a_folder_of_images_is_predicted_as_it_was_trained(tmp_path, capsys):
+    place, out = tmp_path / "data", tmp_path / "run"
+    random = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (place / part).mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        label = np.zeros((1, 24, 32), np.uint8)
+        label[0, 6:18, 8:24] = 1
+        image = (label * 100 + random.integers(0, 60, label.shape)).astype(np.uint8)
+        write_volume(place / "images" / f"{name}.png", Volume(image))
+        write_labels(place / "labels" / f"{name}.png", Volume(label))
+    settings = ("train::dataset::samples=8", "network_def::channels=[4, 8]")
+    chosen = [word for text in settings for word in ("--set", text)]
+    train = ["train", "--bundle", "cell_tomo_unet2d", "--data", str(place)]
+    end = ["--out", str(out), "--epochs", "1", "--device", "cpu", "--quiet", *chosen]
+    assert main([*train, *end, "--no-calibrate"]) == 0
+    capsys.readouterr()
+    predict = ["predict", str(place / "images"), "--bundle", str(out), "--out"]
+
+    codes = [
+        main([*predict, str(tmp_path / name), "--device", "cpu", *more])
+        for name, more in (("one", []), ("all", ["--folders", "slices"]))
+    ]
+
+    said = capsys.readouterr().out
+    assert codes == [0, 0]
+    assert said.count("3 images, a volume each") == 1
+    labels = [read_labels(tmp_path / "one" / f"{n}_labels.png") for n in "abc"]
+    assert [each.shape for each in labels] == [(1, 24, 32)] * 3
+    [stacked] = [
+        path for path in (tmp_path / "all").iterdir() if "labels" in path.name
+    ][:1]
+    assert read_labels(stacked).shape == (3, 24, 32)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from cellseg3d.engines.patch import choose_patch
 from cellseg3d.engines.pictures import picture_across
 from cellseg3d.engines.run_record import file_sha256
 from cellseg3d.engines.schedule import Schedule
-from cellseg3d.engines.scores import VolumeScores
+from cellseg3d.engines.scores import VolumeScores, recall_of
 from cellseg3d.models.checkpoint import with_previous
 from cellseg3d.models.training_state import read_state
 
@@ -283,3 +283,18 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(tmp_path, monkeypatch)
         checkpoints.save(at(4))
 
     assert read_state(tmp_path / "last.pt")["iteration"] == 3
+
+
+def test_recall_is_told_by_size_and_forgives_the_unannotated():
+    truth = np.zeros((4, 40, 40), np.uint8)
+    predicted = np.zeros_like(truth)
+    truth[1, 2:4, 2:4] = 1  # small, missed
+    truth[1:3, 10:16, 10:16] = predicted[1:3, 10:16, 10:15] = 1  # found
+    truth[:, 20:34, 20:34] = predicted[:, 20:34, 20:34] = 1  # found
+    predicted[3, 36:, :] = 1
+    truth[3, 36:, :] = 255
+
+    rows = recall_of(predicted, truth, 1)
+
+    assert [row["size"] for row in rows] == ["small", "middle", "large"]
+    assert [(row["n"], row["recall"]) for row in rows] == [(1, 0), (1, 1), (1, 1)]

@@ -1,0 +1,127 @@
+"""Training: stock MONAI beside ours, same network, crop, batch, volumes, minutes.
+
+    python benchmarks/train.py                             # 2D, 2.5D and 3D
+    python benchmarks/train.py --kinds 3d --seconds 30 --size 160
+
+Stock is what MONAI's tutorials write: `CacheDataset`, `RandCropByPosNegLabeld`, flips,
+`RandAffined`, intensities, `DataLoader` in this process, `DiceCELoss`, Adam, float32.
+In 2D and 2.5D it crops slices and stacks out of the cached volumes; `stock_slices`
+caches 2D slices instead. Ours is the shipped bundle as `cellseg3d train` runs it, with
+MONAI's UNet and the crop and batch of stock. Each runs in a fresh process.
+
+Both are scored by the same code on the same unseen volume every few seconds of
+training; the clock stands while they are. Columns: samples a second, ours over each,
+share of the time that the network waits for a batch, best Dice, seconds of training
+until the best Dice of ours and of that stock, and how busy others kept the machine.
+Run it on a quiet one; on a shared one, one thread on a core of its own holds better:
+``taskset -c 0 python benchmarks/train.py --threads 1``.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CASES = {
+    "2d": ("stock_slices", "stock", "ours"),
+    "2.5d": ("stock", "ours"),
+    "3d": ("stock", "ours"),
+}
+
+
+def main() -> None:
+    """Run the cases of each kind and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kinds", default="2d,2.5d,3d")
+    parser.add_argument("--cases", default="", help="such as ours; all when empty")
+    parser.add_argument(
+        "--size", type=int, default=256, help="side of a volume, voxels"
+    )
+    parser.add_argument("--seconds", type=float, default=90.0, help="of each training")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds to a score")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="keep volumes and runs here")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        run_case(arguments)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        arguments.folder = arguments.folder or Path(place)
+        rows = [
+            row
+            for kind in arguments.kinds.split(",")
+            for row in compare(arguments, kind)
+        ]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def compare(arguments: argparse.Namespace, kind: str) -> list[dict]:
+    """Measure the cases of one kind; print and return a row for each."""
+    child(arguments, kind, "prepare")
+    wanted = arguments.cases.split(",") if arguments.cases else CASES[kind]
+    rows = [child(arguments, kind, case) for case in wanted]
+    print(
+        f"\n{kind:14}samples/s   ours x  waits  best Dice  s to it  ours to it  "
+        "busy elsewhere"
+    )
+    ours = next((row for row in rows if row["case"] == "ours"), rows[-1])
+    for row in rows:
+        goal = row["best_dice"]
+        row["to_goal_s"] = seconds_to(row["scores"], goal)
+        row["ours_to_goal_s"] = seconds_to(ours["scores"], goal)
+        print(
+            f"{row['case']:14}{row['samples_per_s']:9.2f}"
+            f"{ours['samples_per_s'] / row['samples_per_s']:9.2f}{row['waiting']:7.1%}"
+            f"{goal:11.4f}{row['to_goal_s'] or float('nan'):9.0f}"
+            f"{row['ours_to_goal_s'] or float('nan'):12.0f}{row['others']:16.2f}",
+            flush=True,
+        )
+    return rows
+
+
+def seconds_to(scores: list[list[float]], goal: float) -> float | None:
+    """Return the seconds of training after which a score was first reached."""
+    reached = [seconds for seconds, dice in scores if dice >= goal]
+    return min(reached, default=None)
+
+
+def child(arguments: argparse.Namespace, kind: str, case: str) -> dict:
+    """Run one case in a fresh process and return what it measured."""
+    words = [sys.executable, __file__, "--child", case, "--kinds", kind]
+    for name in ("size", "seconds", "every", "threads", "seed", "folder"):
+        words += [f"--{name}", str(getattr(arguments, name))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
+    return {"kind": kind, "case": case, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def run_case(arguments: argparse.Namespace) -> None:
+    """Run one case and print what it measured as one line of JSON."""
+    import torch  # noqa: PLC0415 - seconds
+    from train_cases import CASE, Setting  # noqa: PLC0415
+
+    torch.set_num_threads(arguments.threads)
+    setting = Setting(
+        arguments.kinds,
+        arguments.folder,
+        arguments.size,
+        arguments.seconds,
+        arguments.every,
+        arguments.seed,
+    )
+    print(json.dumps(CASE[arguments.child](setting)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,313 @@
+"""The trainings that `train.py` compares; each returns what it measured."""
+
+# ruff: noqa: ANN001, ANN201, PLC0415
+
+import logging
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from predict import busy_seconds
+
+BUNDLES = {
+    "2d": "cell_tomo_unet2d",
+    "2.5d": "cell_tomo_unet25d",
+    "3d": "cell_tomo_unet3d",
+}
+CONTEXT = {"2d": 0, "2.5d": 2}
+SIDE = {"2d": 256, "2.5d": 256, "3d": 96}
+BATCH = {"2d": 8, "2.5d": 8, "3d": 2}
+KEYS = ("image", "label")
+
+
+@dataclass
+class Setting:
+    """What all cases share."""
+
+    kind: str
+    folder: Path
+    size: int
+    seconds: float
+    every: float
+    seed: int
+
+    @property
+    def patch(self) -> list[int]:
+        """The crop, voxels."""
+        dims = 3 if self.kind == "3d" else 2
+        return [min(SIDE[self.kind], self.size // 16 * 16)] * dims
+
+    @property
+    def spec(self) -> dict:
+        """The network's input."""
+        context = CONTEXT.get(self.kind, 0)
+        return {
+            "spatial_dims": len(self.patch),
+            "patch_shape": self.patch,
+            "context": context,
+        }
+
+    def fold(self):
+        """Return two volumes to train on and one to score."""
+        from cellseg3d.data.volumes import load_fold
+
+        return load_fold(self.folder / "data" / "datalist.json")
+
+
+@dataclass
+class Meter:
+    """A clock that stands while a network is scored, and what it has seen."""
+
+    setting: Setting
+    validation: tuple = ()
+    classes: tuple = ()
+    samples: int = 0
+    waited_s: float = 0.0
+    scores: list = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self.began, self.paused_s = time.perf_counter(), 0.0
+        self.busy, self.cpu = busy_seconds(), time.process_time()
+        self.next_s = self.setting.every
+
+    def now(self) -> float:
+        """Return the seconds of training so far."""
+        return time.perf_counter() - self.began - self.paused_s
+
+    def due(self) -> bool:
+        """Whether it is time to score."""
+        return self.now() >= self.next_s
+
+    def score(self, network) -> None:
+        """Score a network on the unseen volume."""
+        from cellseg3d.engines.scores import VolumeScores
+        from cellseg3d.inference.inferer import VolumeInferer
+
+        seconds, paused = self.now(), time.perf_counter()
+        training = network.training
+        inferer = VolumeInferer(self.setting.spec)
+        scores = VolumeScores({"classes": self.classes})
+        for case in self.validation:
+            image = case.scale.apply(case.image, case.offset, case.factor)
+            logits = inferer(torch.from_numpy(image[None, None]), network.eval())[0]
+            scores.add(case.name, logits, torch.from_numpy(case.label[None]))
+        network.train(training)
+        self.scores.append([seconds, scores.mean])
+        self.paused_s += time.perf_counter() - paused
+        self.next_s = self.now() + self.setting.every
+
+    def result(self) -> dict:
+        """Return what was measured."""
+        seconds, wall = self.now(), time.perf_counter() - self.began
+        cpu = time.process_time() - self.cpu
+        return {
+            "samples_per_s": self.samples / seconds,
+            "samples": self.samples,
+            "waiting": self.waited_s / seconds,
+            "best_dice": max(dice for _, dice in self.scores),
+            "scores": self.scores,
+            "others": max(0.0, (busy_seconds() - self.busy - cpu) / wall),
+        }
+
+
+def prepare(setting: Setting) -> dict:
+    """Simulate the volumes, if they are not there."""
+    from cellseg3d.data.simulated import ensure_dataset
+
+    ensure_dataset(setting.folder / "data", 3, setting.size)
+    return {}
+
+
+def ours(setting: Setting) -> dict:
+    """Train the shipped bundle as `cellseg3d train` does, watched by a meter."""
+    from ignite.engine import Events
+
+    from cellseg3d.bundle.shipped import find_bundle
+    from cellseg3d.engines.run_folder import TrainOptions, create_run
+    from cellseg3d.engines.train import run_config
+
+    batch = BATCH[setting.kind]
+    settings = {
+        "spec::patch_shape": setting.patch,
+        "train::dataloader::batch_size": batch,
+        "train::dataset::samples": 50 * batch,
+        "val_interval": 10**6,
+    }
+    options = TrainOptions(
+        minutes=setting.seconds / 60,
+        seed=setting.seed,
+        device="cpu",
+        progress=False,
+        settings=settings,
+    )
+    out = setting.folder / f"run_{setting.kind}_{time.time_ns()}"
+    bundle = find_bundle(BUNDLES[setting.kind])
+    config = create_run(bundle, setting.folder / "data" / "datalist.json", out, options)
+    logging.disable(logging.WARNING)
+    meter = Meter(setting)
+    found: dict = {}
+
+    def prepare_meter(parser) -> None:
+        get = parser.get_parsed_content
+        trainer, average = get("train::trainer"), get("average").module
+        schedule, data = get("lr_scheduler"), get("data")
+        meter.validation, meter.classes = data.validation, data.datalist.classes
+
+        def begin() -> None:
+            meter.start()
+            schedule.clock, schedule._started_s = meter.now, 0.0
+
+        def end() -> None:
+            meter.score(average)
+            found.update(meter.result())
+            # The bundle's own last validation is not part of the measurement.
+            trainer._event_handlers[Events.COMPLETED].clear()
+
+        trainer.add_event_handler(Events.STARTED, begin)
+        watch(trainer, average, meter)
+        trainer._event_handlers[Events.COMPLETED].insert(0, (end, (), {}))
+
+    run_config(config, prepare_meter)
+    return found
+
+
+def watch(trainer, network, meter: Meter) -> None:
+    """Let a meter follow a trainer: what it waits for, what it has seen."""
+    from ignite.engine import Events
+
+    asked = [0.0]
+
+    @trainer.on(Events.GET_BATCH_STARTED)
+    def ask() -> None:
+        asked[0] = time.perf_counter()
+
+    @trainer.on(Events.GET_BATCH_COMPLETED)
+    def get() -> None:
+        meter.waited_s += time.perf_counter() - asked[0]
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def step() -> None:
+        meter.samples += len(trainer.state.batch["image"])
+        if meter.due():
+            meter.score(network)
+
+
+def stock(setting: Setting, *, slices: bool = False) -> dict:
+    """Train as MONAI's tutorials do, on the same volumes, crop and batch."""
+    from monai.data import CacheDataset, DataLoader
+    from monai.losses import DiceCELoss
+    from monai.utils import set_determinism
+
+    fold = setting.fold()
+    set_determinism(setting.seed)
+    items = [scaled(case) for case in fold.training]
+    if slices:
+        items = [each for item in items for each in item_slices(item)]
+    # Crops of one volume share one index of its classes, which favours stock.
+    crops, size = (1, BATCH[setting.kind]) if slices else (BATCH[setting.kind], 1)
+    transform = tutorial(setting, crops, slices=slices)
+    dataset = CacheDataset(items, transform, progress=False)
+    loader = DataLoader(dataset, batch_size=size, shuffle=True, drop_last=slices)
+    network = build(setting, len(fold.datalist.classes))
+    loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    meter = Meter(setting, fold.validation, fold.datalist.classes)
+    meter.start()
+    batches = forever(loader)
+    while meter.now() < setting.seconds:
+        asked = time.perf_counter()
+        drawn = next(batches)
+        meter.waited_s += time.perf_counter() - asked
+        network.train()
+        optimizer.zero_grad()
+        loss = loss_function(network(drawn["image"]), drawn["label"])
+        loss.backward()
+        optimizer.step()
+        meter.samples += len(drawn["image"])
+        if meter.due():
+            meter.score(network)
+    meter.score(network)
+    return meter.result()
+
+
+def build(setting: Setting, classes: int):
+    """Return MONAI's UNet, the network of the shipped bundles."""
+    from cellseg3d.core.input_spec import InputSpec
+    from cellseg3d.models.unet import build_network
+
+    return build_network("unet", InputSpec.parse(setting.spec), classes)
+
+
+def tutorial(setting: Setting, count: int, *, slices: bool):
+    """Return crop, flips, affine and intensities of MONAI's tutorials."""
+    from monai.transforms import (
+        Compose,
+        EnsureChannelFirstd,
+        RandAffined,
+        RandCropByPosNegLabeld,
+        RandFlipd,
+        RandScaleIntensityd,
+        RandShiftIntensityd,
+    )
+
+    patch = setting.patch
+    thick = slices or setting.kind == "3d"
+    crop = patch if thick else [2 * CONTEXT[setting.kind] + 1, *patch]
+    as_input = [] if thick else [partial(centre_slice, KEYS)]
+    return Compose(
+        [
+            EnsureChannelFirstd(KEYS, channel_dim="no_channel"),
+            RandCropByPosNegLabeld(
+                KEYS, "label", spatial_size=crop, pos=1, neg=1, num_samples=count
+            ),
+            *as_input,
+            *[RandFlipd(KEYS, prob=0.5, spatial_axis=a) for a in range(len(patch))],
+            RandAffined(
+                KEYS,
+                prob=0.5,
+                rotate_range=[0.0] * (len(patch) - 2) + [np.pi / 12],
+                scale_range=[0.1] * len(patch),
+                mode=("bilinear", "nearest"),
+                padding_mode="border",
+            ),
+            RandScaleIntensityd("image", factors=0.1, prob=0.5),
+            RandShiftIntensityd("image", offsets=0.1, prob=0.5),
+        ]
+    )
+
+
+def centre_slice(keys, item):
+    """Return slices as channels, and of the label the middle one."""
+    image, label = (item[key] for key in keys)
+    middle = label.shape[1] // 2
+    return {**item, "image": image[0], "label": label[0, middle : middle + 1]}
+
+
+def scaled(case) -> dict:
+    """Return a volume as all networks see it."""
+    image = case.scale.apply(case.image, case.offset, case.factor)
+    return {"image": image, "label": case.label}
+
+
+def item_slices(item: dict) -> list[dict]:
+    """Return the slices that hold something to learn."""
+    pairs = zip(item["image"], item["label"], strict=True)
+    return [{"image": image, "label": label} for image, label in pairs if label.any()]
+
+
+def forever(loader):
+    """Yield batches without end."""
+    while True:
+        yield from loader
+
+
+CASE = {
+    "prepare": prepare,
+    "ours": ours,
+    "stock": stock,
+    "stock_slices": partial(stock, slices=True),
+}

@@ -1,0 +1,150 @@
+"""What a search may change: keys of a training's config, and the values they take."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.bundle.compose import check_read, override, prune, read_config
+from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.core.errors import ConfigError
+
+KEYS = ("bundle", "set", "search")
+_RANGE = ("low", "high", "log")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """The values that one key may take: a list of choices, or a range.
+
+    Parameters
+    ----------
+    key : str
+        Of the training's config.
+    choices : tuple
+        Any values that a config holds; empty for a range.
+    low, high : int or float
+        Both whole numbers search whole numbers.
+    log : bool
+        Whether steps multiply, as for a learning rate.
+    """
+
+    key: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+
+    def first(self) -> Any:  # noqa: ANN401
+        """Return a value of it."""
+        return self.choices[0] if self.choices else self.low
+
+    def suggest(self, trial: Any) -> Any:  # noqa: ANN401
+        """Return the value that a trial of Optuna shall take."""
+        if self.choices:
+            # A database holds text; a choice may be a list, such as a patch.
+            texts = [json.dumps(choice) for choice in self.choices]
+            return json.loads(trial.suggest_categorical(self.key, texts))
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(self.key, self.low, self.high, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search may change, and what it holds fixed.
+
+    Parameters
+    ----------
+    bundle : str
+        The bundle to train.
+    dimensions : tuple of Dimension
+    fixed : mapping of str to object
+        Config keys that are the same in all trials.
+    """
+
+    bundle: str
+    dimensions: tuple[Dimension, ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Return the settings of a trial of Optuna, without the fixed ones."""
+        return {each.key: each.suggest(trial) for each in self.dimensions}
+
+    def check(self) -> None:
+        """Refuse keys that the bundle's training does not have, before any trial.
+
+        Raises
+        ------
+        ConfigError
+            Names the key and the closest known one.
+        """
+        path = find_bundle(self.bundle) / "configs" / "train.json"
+        some = {each.key: each.first() for each in self.dimensions}
+        changed = override(read_config(path), {**self.fixed, **some})
+        check_read(prune(changed), str(path))
+
+
+def read_space(path: Path, bundle: str | None = None) -> Space:
+    """Read a search space from YAML or JSON.
+
+    Parameters
+    ----------
+    path : Path
+        ``bundle`` (a name or folder), ``set`` (config keys to fixed values) and
+        ``search``: config keys to a list of choices, or to ``{low, high, log}``.
+    bundle : str, optional
+        Wins over the file's.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a range makes no sense.
+    """
+    values = read_config(path)
+    unknown = sorted(set(values) - set(KEYS))
+    if unknown:
+        message = f"{path}: unknown key {unknown[0]!r}; expected {', '.join(KEYS)}"
+        raise ConfigError(message)
+    search = values.get("search")
+    if not isinstance(search, Mapping) or not search:
+        message = (
+            f"{path}: 'search' is missing or empty; expected such as "
+            "'optimizer::lr: {low: 0.0005, high: 0.01, log: true}'"
+        )
+        raise ConfigError(message)
+    dimensions = [_dimension(path, str(key), value) for key, value in search.items()]
+    name = bundle or str(values.get("bundle", "cell_tomo_unet3d"))
+    space = Space(name, tuple(dimensions), dict(values.get("set") or {}))
+    space.check()
+    return space
+
+
+def _dimension(path: Path, key: str, value: Any) -> Dimension:  # noqa: ANN401
+    if isinstance(value, list) and value:
+        return Dimension(key, tuple(value))
+    if not isinstance(value, Mapping) or not {"low", "high"} <= set(value):
+        message = (
+            f"{path}: {key} is {value!r}; expected a list of values, or low and high"
+        )
+        raise ConfigError(message)
+    unknown = sorted(set(value) - set(_RANGE))
+    if unknown:
+        message = f"{path}: {key}: unknown {unknown[0]!r}; expected {', '.join(_RANGE)}"
+        raise ConfigError(message)
+    low, high, log = value["low"], value["high"], bool(value.get("log", False))
+    numbers = all(
+        isinstance(end, int | float)
+        and not isinstance(end, bool)
+        and math.isfinite(end)
+        for end in (low, high)
+    )
+    if not numbers or not low < high or (log and low <= 0):
+        message = (
+            f"{path}: {key} runs from {low!r} to {high!r}; expected two numbers, low "
+            "below high" + (", both above 0 for log" if log else "")
+        )
+        raise ConfigError(message)
+    return Dimension(key, (), low, high, log)
