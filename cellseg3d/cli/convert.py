@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cellseg3d.cli.reading_options import Channel, Inner, Level, SpacingUm
 from cellseg3d.core.errors import ConfigError
 
 
@@ -28,21 +29,10 @@ def command(
             "--labels", help="The values are ids: keep the smallest exact integer."
         ),
     ] = False,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges in um, instead of the file's."),
-    ] = None,
-    inner: Annotated[
-        str | None,
-        typer.Option(help="Dataset in an HDF5 file, or image in a Zarr folder."),
-    ] = None,
-    level: Annotated[
-        int, typer.Option(help="Level of an OME-Zarr pyramid; 0 is full size.")
-    ] = 0,
-    channel: Annotated[
-        int | None,
-        typer.Option(help="Which channel, colour or time point, counted from 0."),
-    ] = None,
+    spacing_um: SpacingUm = None,
+    inner: Inner = None,
+    level: Level = 0,
+    channel: Channel = None,
     ome_zarr: Annotated[
         str, typer.Option(metavar="0.5|0.4", help="Version of OME-Zarr to write.")
     ] = "0.5",

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellseg3d.core.errors import CellSegError
+from cellseg3d.cli.reading_options import Channel, Inner, Level, SpacingUm
+from cellseg3d.core.errors import CellSegError, ConfigError
 
 if TYPE_CHECKING:
     from cellseg3d.io.check import Findings
+
+
+def _png_name(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise ConfigError(f"--png {path}: the picture is a PNG; name it .png")
+    return path
 
 
 def command(
@@ -24,26 +31,18 @@ def command(
     *,
     png: Annotated[
         Path | None,
-        typer.Option(help="Write a picture of the three mid slices of each volume."),
+        typer.Option(
+            callback=_png_name,
+            help="Write a picture of the three mid slices of each volume.",
+        ),
     ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the table's facts as JSON.")
     ] = None,
-    inner: Annotated[
-        str | None,
-        typer.Option(help="Dataset in an HDF5 file, or image in a Zarr folder."),
-    ] = None,
-    level: Annotated[
-        int, typer.Option(help="Level of an OME-Zarr pyramid; 0 is full size.")
-    ] = 0,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges in um, instead of the file's."),
-    ] = None,
-    channel: Annotated[
-        int | None,
-        typer.Option(help="Which channel, colour or time point, counted from 0."),
-    ] = None,
+    inner: Inner = None,
+    level: Level = 0,
+    spacing_um: SpacingUm = None,
+    channel: Channel = None,
     require_complete: Annotated[
         bool,
         typer.Option(

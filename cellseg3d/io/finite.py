@@ -48,5 +48,6 @@ def message_of(name: str, count: int, first: tuple[int, ...]) -> str:
     z, y, x = first
     return (
         f"{name}: {count} voxels are NaN, infinite or beyond float32, the first at "
-        f"(z={z}, y={y}, x={x}); replace them (by the median) or crop"
+        f"(z={z}, y={y}, x={x}); "
+        "replace them (`cellseg3d doctor --fix OUT` does), or crop"
     )

@@ -162,14 +162,7 @@ class Hdf5Sink:
 
 
 def _only_candidate(path: Path, file: Any) -> str:  # noqa: ANN401
-    found: list[str] = []
-
-    def collect(name: str, item: Any) -> None:  # noqa: ANN401
-        # Three numbers are a spacing, not an image.
-        if isinstance(item, h5py.Dataset) and item.ndim >= 2:
-            found.append(name)
-
-    file.visititems(collect)
+    found = _candidates(file)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -181,6 +174,19 @@ def _only_candidate(path: Path, file: Any) -> str:  # noqa: ANN401
         f"{path}: holds {len(found)} datasets ({', '.join(found[:8])}); name one as "
         f"{path.name}::{found[0]}"
     )
+
+
+def _candidates(file: Any) -> list[str]:  # noqa: ANN401
+    """Return the datasets that may be volumes."""
+    found: list[str] = []
+
+    def collect(name: str, item: Any) -> None:  # noqa: ANN401
+        # Three numbers are a spacing, not an image.
+        if isinstance(item, h5py.Dataset) and item.ndim >= 2:
+            found.append(name)
+
+    file.visititems(collect)
+    return found
 
 
 def _links_outside(group: Any) -> list[str]:  # noqa: ANN401
@@ -205,7 +211,10 @@ def _dataset(path: Path, file: Any, name: str) -> Any:  # noqa: ANN401
         try:
             group = group[part]
         except (KeyError, TypeError) as error:
-            raise FormatError(f"{path}: holds no dataset {name!r}") from error
+            there = ", ".join(_candidates(file)[:8]) or "none of two or more axes"
+            raise FormatError(
+                f"{path}: holds no dataset {name!r}; its datasets: {there}"
+            ) from error
     if not isinstance(group, h5py.Dataset):
         inside = ", ".join(f"{name}/{each}" for each in list(group)[:8])
         raise FormatError(f"{path}: {name!r} is a group; name a dataset ({inside})")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -40,6 +41,15 @@ __all__ = [
 
 # A longer edge than this, in um, is no microscope's: a header in the wrong unit.
 IMPLAUSIBLE_UM = 200.0
+
+
+class Opening(TypedDict, total=False):
+    """How to open a volume; see `open_volume`."""
+
+    inner: str | None
+    level: int
+    spacing: Spacing | Sequence[float] | None
+    channel: int | None
 
 
 def open_volume(
@@ -98,19 +108,12 @@ def open_volume(
     return _with_spacing(volume, spacing)
 
 
-def read_volume(
-    path: Path | str,
-    *,
-    inner: str | None = None,
-    level: int = 0,
-    spacing: Spacing | Sequence[float] | None = None,
-    channel: int | None = None,
-) -> Volume:
+def read_volume(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     """Read a volume into memory, complete and finite.
 
     Parameters
     ----------
-    path, inner, level, spacing, channel
+    path, **opening
         As for `open_volume`.
 
     Raises
@@ -122,9 +125,7 @@ def read_volume(
     FormatError, AxisError, SpacingError
         As for `open_volume`.
     """
-    volume = open_volume(
-        path, inner=inner, level=level, spacing=spacing, channel=channel
-    )
+    volume = open_volume(path, **opening)
     check_memory(_nbytes(volume), volume.name)
     with reading(volume.name):
         array = volume.read()
@@ -132,19 +133,12 @@ def read_volume(
     return volume.with_array(array)
 
 
-def read_labels(
-    path: Path | str,
-    *,
-    inner: str | None = None,
-    level: int = 0,
-    spacing: Spacing | Sequence[float] | None = None,
-    channel: int | None = None,
-) -> Volume:
+def read_labels(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     """Read a label volume into memory; ids are exact and of the smallest dtype.
 
     Parameters
     ----------
-    path, inner, level, spacing, channel
+    path, **opening
         As for `open_volume`.
 
     Returns
@@ -157,9 +151,7 @@ def read_labels(
     LabelError
         If a value is negative or no integer.
     """
-    volume = read_volume(
-        path, inner=inner, level=level, spacing=spacing, channel=channel
-    )
+    volume = read_volume(path, **opening)
     return volume.with_array(as_labels(volume.read(), volume.name))
 
 

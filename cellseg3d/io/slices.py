@@ -32,6 +32,7 @@ IMAGES = (".png", ".tif", ".tiff")
 NOTES_FILE = "cellseg3d.json"
 _MODES = {"L": "u1", "1": "b1", "I;16": "u2", "I;16B": "u2", "I": "i4", "P": "u1"}
 _COLOURS = {"RGB": 3, "RGBA": 4, "LA": 2}
+_GREY = "its colour channels are equal: read as grey"
 
 
 def slice_files(folder: Path) -> list[Path]:
@@ -83,8 +84,10 @@ def open_file(path: Path, request: Request) -> Volume:
     spacing = Spacing.of(edges) if edges else first.spacing
     kind = "folder of slices" if path.is_dir() else first.provenance["format"]
     provenance: dict[str, Any] = {**notes, "path": str(path), "format": kind}
-    if gap := _gap(files):
-        provenance["warnings"] = [gap]
+    gap = _gap(files)
+    odd = [*first.provenance.get("warnings", ()), *([gap] if gap else [])]
+    if odd:
+        provenance["warnings"] = odd
     reader = SliceVoxels(tuple(files), shape, first.dtype, request.channel)
     return Volume(LazyArray(shape, first.dtype, reader), spacing, unit, provenance)
 
@@ -228,6 +231,8 @@ def _open_slice(path: Path, channel: int | None) -> Volume:
     with _image(path) as image:
         mode, (width, height) = image.mode, image.size
         notes = unpack_notes(str(image.info.get("Comment", "")))
+    if mode in _COLOURS and channel is None and _is_grey(path):
+        channel, notes = 0, notes | {"warnings": [_GREY]}
     if mode in _COLOURS:
         pick_channel(path, "YXS", (height, width, _COLOURS[mode]), channel)
         dtype = np.dtype("u1")
@@ -239,6 +244,15 @@ def _open_slice(path: Path, channel: int | None) -> Volume:
     reader = PngVoxels(path, channel if mode in _COLOURS else None)
     array = LazyArray((1, height, width), dtype, reader)
     return Volume(array, provenance={**notes, "path": str(path), "format": "PNG"})
+
+
+def _is_grey(path: Path) -> bool:
+    """Whether all colours of a PNG are equal, and it is nowhere transparent."""
+    pixels = _pixels(path)
+    count = pixels.shape[-1] - (pixels.shape[-1] in (2, 4))  # The last is opacity.
+    colours, opacity = pixels[..., :count], pixels[..., count:]
+    grey = bool((colours == colours[..., :1]).all())
+    return grey and bool((opacity == 255).all())
 
 
 @dataclass(frozen=True)

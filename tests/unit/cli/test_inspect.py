@@ -158,3 +158,10 @@ def test_absent_chunks_warn_and_are_refused_on_demand(tmp_path, capsys):
     assert "1 of 2 chunks" in capsys.readouterr().out
     assert main(["inspect", str(path), "--require-complete"]) == 2
     assert "1 of 2 chunks" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_no_png_is_refused_before_anything_is_read(tmp_path, capsys):
+    code = main(["inspect", str(tmp_path / "none.mrc"), "--png", "x.jpg"])
+
+    assert code == 3
+    assert "--png x.jpg" in capsys.readouterr().err

@@ -1,13 +1,15 @@
 """A whole volume is read, once, in parts of bounded size."""
 
+import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
-from cellseg3d.core.errors import NonFiniteError
+from cellseg3d.core.errors import AxisError, FormatError, NonFiniteError
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.check import check_volume
 from cellseg3d.io.lazy import RawVoxels
-from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.io.registry import read_volume, write_labels, write_volume
 
 
 @pytest.fixture
@@ -84,3 +86,38 @@ def test_the_share_read_so_far_is_told(tmp_path):
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert len(shares) > 10
+
+
+def test_a_png_of_equal_colours_is_grey_and_says_so(tmp_path):
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    opaque = np.full_like(grey, 255)
+    for name, planes in (
+        ("rgba.png", [grey] * 3 + [opaque]),
+        ("rgb.png", [grey] * 3),
+        ("la.png", [grey, opaque]),
+    ):
+        Image.fromarray(np.stack(planes, -1)).save(tmp_path / name)
+
+        volume = read_volume(tmp_path / name)
+
+        np.testing.assert_array_equal(volume.array, grey[None])
+        assert "read as grey" in volume.provenance["warnings"][0]
+
+
+@pytest.mark.parametrize("channel", [1, 3])
+def test_a_png_with_colours_or_transparent_pixels_is_refused(tmp_path, channel):
+    pixels = np.full((3, 4, 4), 255, np.uint8)
+    pixels[0, 0, channel] = 9
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    with pytest.raises(AxisError, match="channel"):
+        read_volume(tmp_path / "a.png")
+
+
+def test_a_missing_dataset_is_answered_with_those_there_are(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = np.zeros((2, 3, 4))
+        file["deep/label"] = np.zeros((2, 3, 4))
+
+    with pytest.raises(FormatError, match=r"its datasets: deep/label, raw"):
+        read_volume(tmp_path / "a.h5", inner="rwa")
