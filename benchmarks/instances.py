@@ -1,7 +1,7 @@
 """Train nets that tell touching objects apart, decode, and score against the truth.
 
     python benchmarks/instances.py --data "$CELLSEG3D_DATA" --out runs/instances \
-        --minutes 2
+        --epochs 6
 
 Each task trains on some volumes and is scored on others with the commands of the tool:
 ``train --target``, ``predict --probs``, a decoder tuned on the training volumes alone
@@ -50,6 +50,11 @@ class Net:
     target: str
     decoders: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """The name of its run folder."""
+        return f"{self.data}_{self.target}"
+
 
 NETS = (
     Net("spheres", "cell_tomo_unet3d", "classes", ("components", "watershed")),
@@ -69,8 +74,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=2.0)
-    parser.add_argument("--only", nargs="*", default=[], help="data sets")
+    parser.add_argument("--epochs", type=int, default=6, help="of 50 steps")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="data sets, or DATA_TARGET"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "instances.json"
@@ -78,31 +85,33 @@ def main() -> None:
     done = {(row["data"], row["target"]) for row in rows}
     for net in NETS:
         if (net.data, net.target) in done or (
-            options.only and net.data not in options.only
+            options.only and not {net.data, net.name} & set(options.only)
         ):
             continue
         datalist = datalist_of(net.data, options.data, options.out)
-        rows += run(net, datalist, options.out, options.minutes)
+        rows += run(net, datalist, options.out, options.epochs)
         results.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
         print(
             f"| `{row['data']}` | {row['target']} | {row['decoder']} "
             f"| {row['true']} | {row['found']} | {row['merges']} | {row['splits']} "
-            f"| {row['f1']:.3f} | {row['ap']:.3f} | {row['steps']} |"
+            f"| {row['f1']:.3f} | {row['ap']:.3f} | {row['steps']} "
+            f"| {row['training_cpu_s']} |"
         )
 
 
-def run(net: Net, datalist: Path, out: Path, minutes: float) -> list[dict[str, Any]]:
+def run(net: Net, datalist: Path, out: Path, epochs: int) -> list[dict[str, Any]]:
     """Train, predict and score one net; return a row for each decoder."""
-    folder = out / f"{net.data}_{net.target}"
+    folder = out / net.name
     if not (folder / "models" / "model.safetensors").exists():
         words = ["train", "--bundle", net.bundle, "--data", datalist, "--out", folder]
-        words += ["--target", net.target, "--minutes", minutes, "--fold", "none"]
+        words += ["--target", net.target, "--epochs", epochs, "--fold", "none"]
         command([*words, "--quiet", "--no-calibrate"])
-    steps = json.loads((folder / "run.json").read_text())["iteration"]
-    fixed = {"data": net.data, "target": net.target, "minutes": minutes}
+    record = json.loads((folder / "run.json").read_text())
+    fixed = {"data": net.data, "target": net.target, "steps": record["iteration"]}
+    fixed["training_cpu_s"] = round(record["cost"]["cpu_s"])
     return [
-        {**fixed, "steps": steps, "decoder": method, **scored(folder, datalist, method)}
+        {**fixed, "decoder": method, **scored(folder, datalist, method)}
         for method in net.decoders
     ]
 
