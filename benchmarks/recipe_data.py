@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datalists import TASKS, cases_of, datalist
 
+from cellseg3d.data import simulated
 from cellseg3d.data.datalist import load_datalist
-from cellseg3d.data.simulated import write_dataset
 from cellseg3d.data.splits import Fold, grouped_folds, leave_one_group_out
 
 Values = dict[str, Any]
@@ -51,10 +51,21 @@ class Recipe:
     label_map : mapping of int to int
         For simulated cells: label value to class.
     roc : bool
-        Choose the threshold on the training images' ROC curve.
+        Choose the threshold on the training images' ROC curve, where Dice is largest.
     objects : {"", "components", "instances"}
         Score connected components of truth and prediction; or split objects and score
         them against the truth's ids.
+    settings : tuple of str
+        ``KEY=VALUE``, what the training changes in the bundle.
+    trained : str
+        Name of the recipe whose networks predict; this one's own when empty.
+    axes : str or None
+        Axes along which slices are predicted and fused; the bundle's when None.
+    flips : bool
+        Also predict flipped and turned copies.
+    mount : {"capillary", "grid"}
+        For simulated cells: round ones seen from all sides, or flat ones with a
+        missing wedge.
     """
 
     bundle: str
@@ -65,20 +76,29 @@ class Recipe:
     label_map: Mapping[int, int] = field(default_factory=dict)
     roc: bool = False
     objects: str = ""
+    settings: tuple[str, ...] = ()
+    trained: str = ""
+    axes: str | None = None
+    flips: bool = False
+    mount: Literal["capillary", "grid"] = "capillary"
 
+
+CASCADE = Recipe(
+    "sxt_cell_nucleus_cascade",
+    "simulated",
+    (
+        Measure("cell", {2: 1}, "accuracy .9640, Jaccard .8566"),
+        Measure("nucleus", {1: 0, 2: 1}, "accuracy .9784, Jaccard .8642"),
+    ),
+    classes=("background", "cytoplasm", "nucleus"),
+    # Droplets, vesicles and mitochondria are parts of the cytoplasm.
+    label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1},
+)
+SHALLOW = ("network_def::stage=unet", "network_def::channels=[16,32,64]")
+MEMORY = ("network_def::stage=convlstm_unet", "spec::context=2")
 
 RECIPES = {
-    "sxt_cascade": Recipe(
-        "sxt_cell_nucleus_cascade",
-        "simulated",
-        (
-            Measure("cell", {2: 1}, "accuracy .9640, Jaccard .8566"),
-            Measure("nucleus", {1: 0, 2: 1}, "accuracy .9784, Jaccard .8642"),
-        ),
-        classes=("background", "cytoplasm", "nucleus"),
-        # Droplets, vesicles and mitochondria are parts of the cytoplasm.
-        label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1},
-    ),
+    "sxt_cascade": CASCADE,
     "em_mito_sbem": Recipe(
         "recipe_em_mitochondria",
         "cdeep3m_mito",
@@ -103,6 +123,7 @@ RECIPES = {
         "dsb2018",
         (Measure("nucleus", published="Jaccard .75"),),
         folds=5,
+        roc=True,
         objects="instances",
     ),
     "unet31m": Recipe(
@@ -115,6 +136,17 @@ RECIPES = {
 }
 
 
+# Open questions of the cascade, each one change away from it.
+VARIATIONS = {
+    "sxt_shallow": replace(CASCADE, settings=SHALLOW),
+    "sxt_convlstm": replace(CASCADE, settings=MEMORY),
+    "sxt_axes": replace(CASCADE, trained="sxt_cascade", axes="zyx"),
+    "sxt_flips": replace(CASCADE, trained="sxt_cascade", flips=True),
+    "sxt_other_cells": replace(CASCADE, trained="sxt_cascade", mount="grid"),
+    "sxt_flat_cells": replace(CASCADE, mount="grid"),
+}
+
+
 def write_datalist(
     recipe: Recipe, data: Path, out: Path, cells: int, side: int
 ) -> Path:
@@ -122,9 +154,11 @@ def write_datalist(
     path = out / "datalist.json"
     if recipe.task == "simulated":
         # One set of cells serves every recipe that takes some.
-        source = out.parent / f"cells_{cells}x{side}" / "datalist.json"
+        folder = out.parent / f"{recipe.mount}_{cells}x{side}"
+        source = folder / "datalist.json"
         if not source.is_file():
-            write_dataset(source.parent, cells, side)
+            mount = simulated.Recipe(mount=recipe.mount)
+            simulated.write_dataset(folder, cells, side, recipe=mount)
         values = json.loads(source.read_text())
         values["classes"] = list(recipe.classes)
         values["label_map"] = {str(k): v for k, v in recipe.label_map.items()}

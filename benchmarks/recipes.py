@@ -2,14 +2,17 @@
 
     python benchmarks/recipes.py --data "$CELLSEG3D_DATA" --out runs/recipes
     python benchmarks/recipes.py --data ... --out ... --only mes --minutes 20
+    python benchmarks/recipes.py --data ... --out ... --only sxt_shallow --folds 1
 
 Every case is predicted once, by a network that never saw it: the held-out side of a
 fold is marked for testing, so it chooses neither weights nor thresholds. What has no
 data at hand is measured on simulated cells. Killed and called again, it goes on.
+Variations of a recipe run when --only names them.
 """
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +20,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recipe_data import RECIPES, Measure, Recipe, folds_of, write_datalist, write_fold
+from recipe_data import (
+    RECIPES,
+    VARIATIONS,
+    Measure,
+    Recipe,
+    folds_of,
+    write_datalist,
+    write_fold,
+)
 
 from cellseg3d.benchmark.process import run_verb
 from cellseg3d.bundle.model import TrainedModel, load_model
@@ -28,6 +39,7 @@ from cellseg3d.data.labels import class_labels
 from cellseg3d.data.scoring import Evaluation, ScoreOptions, evaluate_files
 from cellseg3d.data.splits import Fold
 from cellseg3d.data.volumes import read_case_label
+from cellseg3d.engines.run_record import NAME as RECORD
 from cellseg3d.inference.instance_options import InstanceOptions
 from cellseg3d.inference.instances import label_instances
 from cellseg3d.inference.options import SegmentOptions
@@ -48,7 +60,9 @@ COLUMNS = (
     "n_true",
     "n_found",
     "predict_s",
+    "predict_cpu_s",
 )
+KNOWN = {**RECIPES, **VARIATIONS}
 
 
 def main() -> None:
@@ -58,23 +72,24 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=sorted(RECIPES), default=[])
+    parser.add_argument("--only", nargs="*", choices=sorted(KNOWN), default=[])
     parser.add_argument("--minutes", type=float, default=10, help="of each training")
     parser.add_argument("--folds", type=int, help="only the first N folds")
     parser.add_argument("--cells", type=int, default=6, help="simulated, at least 6")
     parser.add_argument("--side", type=int, default=160, help="of a simulated cell")
     parser.add_argument("--pretrained", type=Path, help="torchvision's VGG-16 file")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of trainings")
     options = parser.parse_args()
     rows = []
     for name in options.only or RECIPES:
-        rows += measure(name, RECIPES[name], options)
+        rows += measure(name, KNOWN[name], options)
         print_table(rows)
     path = options.out / "recipes.json"
     known = json.loads(path.read_text()) if path.is_file() else []
     done = {row["recipe"] for row in rows}
     kept = [row for row in known if row["recipe"] not in done]
-    path.write_text(json.dumps(kept + rows, indent=1) + "\n")
+    path.write_text(json.dumps(kept + rounded(rows), indent=1) + "\n")
     print(f"{path}: {len(kept + rows)} rows")
 
 
@@ -98,7 +113,10 @@ def measure(name: str, recipe: Recipe, options: argparse.Namespace) -> list[Row]
         "data": recipe.task,
         "folds": len(folds),
         "minutes": options.minutes,
+        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
         "seed": options.seed,
+        "settings": [*recipe.settings, *options.set],
+        "trained": recipe.trained or name,
         "pretrained": str(options.pretrained) if options.pretrained else None,
         "training": costs,
     }
@@ -116,7 +134,21 @@ def run_fold(
     held = [case.name for case in fold.validation]
     listed = write_fold(base, held, out / "datalist.json")
     run = out / "run"
-    words = ["train", "--out", str(run), "--quiet"]
+    facts: Row = {"held_out": held}
+    if recipe.trained:
+        run = out.parents[1] / recipe.trained / out.name / "run"
+    else:
+        print(f"{out}: training on {len(fold.training)}, {len(held)} held out")
+        facts |= train(recipe, listed, run, options)
+    facts |= predict(recipe, load_model(run), load_datalist(listed), fold, out)
+    record.write_text(json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def train(recipe: Recipe, listed: Path, run: Path, options: argparse.Namespace) -> Row:
+    """Train, or go on with a training; return what it took."""
+    # Windows come from the network's reach, or are whole slices: no halo to measure.
+    words = ["train", "--out", str(run), "--quiet", "--no-calibrate"]
     if (run / "checkpoints" / "last.pt").is_file():
         words += ["--resume"]
     else:
@@ -124,12 +156,11 @@ def run_fold(
         words += ["--minutes", str(options.minutes), "--seed", str(options.seed)]
         if options.pretrained and "cascade" in recipe.bundle:
             words += ["--pretrained", str(options.pretrained)]
-    print(f"{out}: training on {len(fold.training)}, {len(held)} held out", flush=True)
-    cost = run_verb(words, out / "train.log")
-    facts = {"held_out": held, "elapsed_s": cost.elapsed_s, "peak_gib": cost.peak_gib}
-    facts |= predict(recipe, load_model(run), load_datalist(listed), fold, out)
-    record.write_text(json.dumps(facts, indent=1) + "\n")
-    return facts
+        for setting in (*recipe.settings, *options.set):
+            words += ["--set", setting]
+    cost = run_verb(words, run.parent / "train.log")
+    steps = json.loads((run / RECORD).read_text())["iteration"]
+    return {"elapsed_s": cost.elapsed_s, "peak_gib": cost.peak_gib, "steps": steps}
 
 
 def predict(
@@ -137,10 +168,11 @@ def predict(
 ) -> Row:
     """Write labels, and objects where asked for, of the held-out cases."""
     threshold = 0.5
+    views = SegmentOptions(axes=recipe.axes, tta=recipe.flips)
     if recipe.roc:
         # On what the network was trained on: the held-out images stay unseen.
         threshold = roc_threshold(model, cases, fold.training)
-    times, counts = [], {}
+    times, work, counts = [], [], {}
     least = (
         smallest_object(cases, fold.training) if recipe.objects == "instances" else 0
     )
@@ -149,12 +181,13 @@ def predict(
         (out / folder).mkdir(exist_ok=True)
     for case in fold.validation:
         volume = read_volume(case.image)
-        begin = time.perf_counter()
+        begin, spent = time.perf_counter(), time.process_time()
         if recipe.roc:
             found = (probs_of(model, case) >= threshold).astype(np.uint8)
         else:
-            found = segment(volume, model).labels.read()
+            found = segment(volume, model, views).labels.read()
         times.append(time.perf_counter() - begin)
+        work.append(time.process_time() - spent)
         labels = Volume(found, case.spacing or volume.spacing)
         write_labels(out / "labels" / f"{case.name}.tif", labels)
         if recipe.objects == "instances":
@@ -165,6 +198,8 @@ def predict(
         "threshold": threshold,
         "min_volume": least,
         "predict_s": times,
+        # What other work on the machine does not lengthen.
+        "predict_cpu_s": work,
         "objects": counts,
     }
 
@@ -172,10 +207,14 @@ def predict(
 def roc_threshold(
     model: TrainedModel, cases: Datalist, training: Sequence[Case]
 ) -> float:
-    """Return the threshold with the largest gap between the ROC curve's two rates."""
+    """Return the threshold at the point of the ROC curve whose Dice is largest.
+
+    The largest gap between the curve's two rates lies elsewhere: where background is
+    most of the image, it makes every object too large.
+    """
     probs = [probs_of(model, case).ravel() for case in training]
     truth = [truth_of(case, cases).ravel() for case in training]
-    return roc_curve(np.concatenate(probs), np.concatenate(truth), 1).choose("youden")
+    return roc_curve(np.concatenate(probs), np.concatenate(truth), 1).choose("dice")
 
 
 def probs_of(model: TrainedModel, case: Case) -> NDArray[np.float32]:
@@ -245,7 +284,8 @@ def scores(recipe: Recipe, wanted: Measure, base: Path, out: Path) -> Row:
         },
     }
     timed = [json.loads(file.read_text()) for file in out.glob("fold*/fold.json")]
-    row["predict_s"] = mean_defined([s for each in timed for s in each["predict_s"]])[0]
+    for key in ("predict_s", "predict_cpu_s"):
+        row[key] = mean_defined([s for each in timed for s in each.get(key, [])])[0]
     if recipe.objects == "instances":
         ids = ScoreOptions(ids=True)
         evaluation = evaluate_files(
@@ -280,6 +320,15 @@ def image_accuracy(rename: dict[int, int], base: Path, out: Path) -> float:
             tables = count_slices(read_labels(file).array, truth_of(case, cases))
             values += [voxel_accuracy(each.renamed(rename, rename)) for each in tables]
     return median_defined(values)
+
+
+def rounded(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Return the value with every number cut to what a table shows."""
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def print_table(rows: list[Row]) -> None:

@@ -118,6 +118,7 @@ class GoogLeNetFCN(nn.Module):
         self.grow = nn.ConvTranspose2d(
             width, num_classes, 2 * stride, stride=stride, padding=stride // 2
         )
+        _begin_smooth(self.grow, stride)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of an image (N, C, H, W), H and W of strides."""
@@ -132,6 +133,18 @@ class GoogLeNetFCN(nn.Module):
             features = self.inception5b(self.inception5a(self.last_pool(features)))
         logits: Tensor = self.grow(features)
         return logits
+
+
+def _begin_smooth(grow: nn.ConvTranspose2d, stride: int) -> None:
+    """Let a transposed convolution begin as an interpolation, as in [2]_ above.
+
+    Random kernels of 32 x 32 begin as noise at every pixel, which takes hundreds of
+    steps to unlearn.
+    """
+    ramp = 1 - (torch.arange(2 * stride) + 0.5 - stride).abs() / stride
+    with torch.no_grad():
+        share = torch.randn(*grow.weight.shape[:2], 1, 1) / grow.weight.shape[0] ** 0.5
+        grow.weight.copy_(share * ramp[:, None] * ramp)
 
 
 def googlenet_fcn(order: Order, last_stage: int = 5) -> Built:
