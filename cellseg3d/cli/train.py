@@ -137,6 +137,7 @@ def command(
         workers=workers,
         device=device,
         precision=precision,
+        target=target,
         pretrained=pretrained,
         progress=not quiet,
         plan={} if plan is None else read_config(plan),
