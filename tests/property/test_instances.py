@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, generate_binary_structure, label
 
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.inference.dask_client import open_client
+from cellseg3d.inference.instance_dask import dask_map
 from cellseg3d.inference.instance_options import METHODS, InstanceOptions
 from cellseg3d.inference.instances import label_instances
 
@@ -31,19 +33,18 @@ shapes = st.tuples(st.integers(1, 23), st.integers(3, 29), st.integers(3, 29))
 sides = st.tuples(*[st.integers(2, 31)] * 3)
 
 
-@EXAMPLES
-@given(
+CASES = given(
     grid=st.tuples(shapes, sides, st.sampled_from(SPACINGS)),
     content=st.tuples(st.integers(0, 999), st.floats(0.2, 0.8), st.floats(0.3, 2.5)),
     method=st.sampled_from(METHODS),
     clean=st.booleans(),
 )
-def test_objects_are_the_same_whatever_the_block(grid, content, method, clean):
-    shape, block, spacing = grid
-    seed, density, smooth = content
+
+
+def options_of(method, spacing, *, clean):
     edge = 1.0 if spacing is None else min(spacing.zyx)
     voxel = 1.0 if spacing is None else spacing.voxel_volume_um3
-    options = InstanceOptions(
+    return InstanceOptions(
         method=method,
         min_volume_um3=5 * voxel * clean,
         hole_um=3 * edge * clean,
@@ -52,16 +53,52 @@ def test_objects_are_the_same_whatever_the_block(grid, content, method, clean):
         mean_volume_um3=40 * voxel,
         strong_affinity=0.7,
     )
+
+
+def source_of(shape, content, method):
+    seed, density, smooth = content
     channels = 3 if method in ("affinity", "border-core") else 1
-    source = np.stack(
-        [blobs(shape, seed + k, density, smooth) for k in range(channels)]
-    )
+    return np.stack([blobs(shape, seed + k, density, smooth) for k in range(channels)])
+
+
+@EXAMPLES
+@CASES
+def test_objects_are_the_same_whatever_the_block(grid, content, method, clean):
+    shape, block, spacing = grid
+    options = options_of(method, spacing, clean=clean)
+    source = source_of(shape, content, method)
 
     whole = label_instances(source, spacing, options, block=64)
     cut = label_instances(source, spacing, options, block=block)
 
     np.testing.assert_array_equal(cut.volume.array, whole.volume.array)
     np.testing.assert_array_equal(cut.volumes, whole.volumes)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes of Dask."""
+    pytest.importorskip("distributed")
+    with open_client("local:2") as client:
+        yield client
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@EXAMPLES
+@CASES
+def test_objects_are_the_same_on_a_cluster(cluster, grid, content, method, clean):
+    shape, block, spacing = grid
+    options = options_of(method, spacing, clean=clean)
+    source = source_of(shape, content, method)
+
+    whole = label_instances(source, spacing, options, block=64)
+    far = label_instances(
+        source, spacing, options, block=block, map_blocks=dask_map(cluster)
+    )
+
+    np.testing.assert_array_equal(far.volume.array, whole.volume.array)
+    np.testing.assert_array_equal(far.volumes, whole.volumes)
 
 
 @EXAMPLES

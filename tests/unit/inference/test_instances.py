@@ -17,9 +17,9 @@ from cellseg3d.cli.main import main
 from cellseg3d.core.errors import AxisError, ConfigError, LabelError, NonFiniteError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.data.targets import affinity_target, border_core_target
 from cellseg3d.inference.instance_dask import dask_map
 from cellseg3d.inference.instance_options import InstanceOptions
-from cellseg3d.data.targets import affinity_target, border_core_target
 from cellseg3d.inference.instances import label_instances
 from cellseg3d.io.registry import (
     open_volume,
@@ -322,6 +322,70 @@ def test_objects_command_writes_ids_lazily_and_counts(
     assert ids.spacing.is_close(FLAT)
     assert open_volume(out).dtype == np.uint8
     assert json.loads(table.read_text())["objects"] == 24
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_objects_command_works_on_a_cluster(tmp_path, capsys, lattice_of_balls):
+    pytest.importorskip("distributed")
+    source = tmp_path / "fg.zarr"
+    write_labels(source, Volume((lattice_of_balls > 0).astype(np.uint8), FLAT))
+    words = ["objects", str(source), "--out"]
+
+    here = main([*words, str(tmp_path / "here.tif")])
+    far = main(
+        [*words, str(tmp_path / "far.tif"), "--dask", "local:2", "--block", "24"]
+    )
+
+    assert here == far == 0
+    assert capsys.readouterr().out.count("24 objects") == 2
+    one, two = (read_labels(tmp_path / f"{name}.tif") for name in ("here", "far"))
+    np.testing.assert_array_equal(one.array, two.array)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("--dask", "local:none"), 3, "expected local:N"),
+        (("--dask", "local:2", "--workers", "2"), 3, "contradict"),
+    ],
+)
+def test_objects_command_refuses_clusters_it_cannot_make(
+    tmp_path, capsys, more, code, said
+):
+    source = tmp_path / "fg.tif"
+    write_labels(source, Volume(np.ones((2, 3, 4), np.uint8), FLAT))
+
+    assert (
+        main(["objects", str(source), "--out", str(tmp_path / "o.tif"), *more]) == code
+    )
+    assert said in capsys.readouterr().err
+
+
+def test_objects_command_puts_probabilities_into_their_classes_order(
+    tmp_path, capsys, lattice_of_balls
+):
+    """A shell's * sorts border before core."""
+    border = border_core_target(lattice_of_balls, 0.0, FLAT)
+    for value, name in enumerate(("background", "core", "border")):
+        probs = np.where(border == value, 250, 2).astype(np.uint8)
+        write_volume(tmp_path / f"a_prob_{name}.tif", Volume(probs, FLAT))
+    paths = sorted(map(str, tmp_path.glob("a_prob_*.tif")))
+
+    assert main(["objects", *paths, "--out", str(tmp_path / "ids.tif")]) == 0
+    assert "24 objects" in (said := capsys.readouterr().out)
+    assert "border-core" in said
+
+
+def test_a_core_must_be_as_sure_as_told():
+    probs = np.zeros((3, 1, 1, 5), np.float32)
+    probs[1, 0, 0] = [0.9, 0.9, 0.6, 0.9, 0.9]
+    probs[2] = 1 - probs[1]
+
+    def count(threshold):
+        options = InstanceOptions(method="border-core", core_threshold=threshold)
+        return label_instances(probs, None, options).count
+
+    assert [count(0.5), count(0.7)] == [1, 2]
 
 
 def test_objects_command_knows_what_predict_calls_probabilities(
