@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellseg3d.core.words import counted
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -124,7 +126,8 @@ def _show(measurement: "Measurement", paths: Sequence[Path]) -> None:
             console.print(f"... and {len(measurement.by_parent) - MOST_ROWS} more")
     for path in paths:
         count = len(measurement.objects["id"])
-        console.print(f"{count} objects in {path}", markup=False, soft_wrap=True)
+        said = f"{counted(count, 'object')} in {path}"
+        console.print(said, markup=False, soft_wrap=True)
 
 
 def _table(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
+from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
     from cellseg3d.inference.batch import Task
@@ -173,7 +174,7 @@ def _say_folders(volumes: Sequence[str]) -> str:
         count = folder_of_images(given)
         if count:
             print(
-                f"{given}: {count} image{'s' * (count > 1)}, a volume each, as in the "
+                f"{given}: {counted(count, 'image')}, a volume each, as in the "
                 "training; --folders slices makes one volume of them"
             )
     return "images"
@@ -188,7 +189,7 @@ def _find_objects(
     from cellseg3d.inference.batch import objects_task  # noqa: PLC0415
 
     found = objects_task(task, model, decoder, dask)
-    print(f"{task.objects}: {found.count} objects, {found.options.method}")
+    print(f"{task.objects}: {counted(found.count, 'object')}, {found.options.method}")
 
 
 def _one(

@@ -8,6 +8,7 @@ import numpy as np
 
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.words import counted
 from cellseg3d.data.cases import Case, Datalist
 from cellseg3d.data.doctor_findings import (
     DUPLICATE,
@@ -179,7 +180,7 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
     read = [report for report in reports if report.content]
     without = [report.name for report in read if not report.spacing_um]
     if without:
-        cause = f"spacing unknown for {len(without)} of {len(read)} images"
+        cause = f"spacing unknown for {len(without)} of {counted(len(read), 'image')}"
         way_out = 'give "spacing_um": [z, y, x]; without it nothing is measured in um'
         yield Finding("warning", "spacing", datalist.where, cause, way_out)
     edges = np.array([report.spacing_um for report in read if report.spacing_um])

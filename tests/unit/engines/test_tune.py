@@ -76,7 +76,7 @@ def test_a_nested_search_finds_the_rate_that_learns_and_goes_on(balls, tmp_path)
 @pytest.mark.parametrize(
     ("search", "text"),
     [
-        ({"optimiser::lr": [1, 2]}, "did you mean 'optimizer'"),
+        ({"optimiser::lr": [1, 2]}, "did you mean 'optimizer::lr'"),
         ({"optimizer::lr": {"low": 1, "high": 0.1}}, "low below high"),
         ({"optimizer::lr": {"low": 0, "high": 1, "log": True}}, "above 0 for log"),
         ({"optimizer::lr": {"low": 0, "hihg": 1}}, "expected a list of values"),
