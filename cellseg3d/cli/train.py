@@ -143,6 +143,7 @@ def command(
         plan={} if plan is None else read_config(plan),
         settings=dict(parse_setting(text) for text in settings or []),
         calibrate=calibrate,
+        fit_axes=fit_axes,
     )
     if resume:
         go_on(out, options)
@@ -196,6 +197,8 @@ def _tell(out: Path, target: Path | None) -> None:
         _show(best)
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
+    if "sentence" in (record.get("fusion") or {}):
+        print(f"sources: {record['fusion']['sentence']}")
     found = record.get("calibration") or {}
     if found.get("halo_error") is not None:
         halo, apart = max(found["halo"]), found["halo_error"]

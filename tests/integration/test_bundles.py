@@ -19,6 +19,8 @@ from cellseg3d.bundle.model import load_model
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.inference.inferer import VolumeInferer
+from cellseg3d.inference.options import SegmentOptions
+from cellseg3d.inference.segment import segment
 from cellseg3d.io.registry import open_volume, read_labels, write_labels, write_volume
 
 pytestmark = [
@@ -194,11 +196,14 @@ def test_our_prediction_and_monais_are_the_same(trained, tmp_path):
 
     volume = open_volume(trained.dataset / "v0.mrc")
     scaled = model.intensity.apply(volume.read(), *model.intensity.measure(volume))
-    inferer = VolumeInferer(model.spec, model.window, "float32")
+    edges = model.spacing_um.zyx
+    inferer = VolumeInferer(model.spec, model.window, "float32", spacing_um=edges)
     logits = inferer(torch.from_numpy(scaled[None, None]), model.network)
     labels = read_labels(tmp_path / "v0_labels.nii.gz")
     assert model.classes == ("background", "cell")
     np.testing.assert_array_equal(logits[0].argmax(0).numpy(), labels.read())
+    ours = segment(volume, model, SegmentOptions(precision="float32")).labels
+    np.testing.assert_array_equal(ours.array, labels.read())
 
 
 def test_the_network_takes_what_the_metadata_say(trained):

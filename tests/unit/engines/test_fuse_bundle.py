@@ -13,8 +13,6 @@ from cellseg3d.bundle.windows import read_windows
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.engines.fuse_bundle import FuseOptions, fuse_bundles
-from cellseg3d.engines.run_folder import TrainOptions
-from cellseg3d.engines.train import train
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.segment import segment
 from cellseg3d.io.registry import open_volume, read_labels
@@ -24,38 +22,34 @@ FLOAT32 = {"precision": "float32", "probs": True}
 CLASSES = 3
 
 
-def options(**changes):
-    settings = {
-        "train::dataset::samples": 16,
-        "train::dataloader::batch_size": 8,
-        "network_def::channels": [8, 16],
-        **changes.pop("settings", {}),
-    }
-    return TrainOptions(
-        epochs=4,
-        seed=1,
-        device="cpu",
-        precision="float32",
-        progress=False,
-        settings=settings,
-        calibrate=False,
-        **changes,
-    )
+TINY = (
+    "train::dataset::samples=16",
+    "train::dataloader::batch_size=8",
+    "network_def::channels=[8, 16]",
+)
+
+
+def trained(kind, data, out, *more):
+    """A run of four epochs, as a user asks for it."""
+    settings = [word for text in TINY for word in ("--set", text)]
+    words = ["train", "--bundle", f"cell_tomo_{kind}", "--data", str(data)]
+    words += ["--out", str(out), "--epochs", "4", "--device", "cpu", "--quiet"]
+    assert main([*words, "--no-calibrate", *settings, *more]) == 0
+    return out
 
 
 @pytest.fixture(scope="module")
 def flat(balls, tmp_path_factory):
     """A 2.5D network whose axes were weighed after its training."""
     out = tmp_path_factory.mktemp("flat") / "run"
-    return train("cell_tomo_unet25d", balls, out, options(fit_axes="zyx"))
+    return trained("unet25d", balls, out, "--fit-axes", "zyx")
 
 
 @pytest.fixture(scope="module")
 def deep(balls, tmp_path_factory):
     """A 3D network of the same fold."""
-    settings = {"spec::patch_shape": [16, 16, 16]}
     out = tmp_path_factory.mktemp("deep") / "run"
-    return train("cell_tomo_unet3d", balls, out, options(settings=settings))
+    return trained("unet3d", balls, out, "--set", "spec::patch_shape=[16, 16, 16]")
 
 
 def spoilt(run, folder):
