@@ -36,6 +36,7 @@ def provenance(
             for source in pipeline.sources
         ],
         "fuse": pipeline.fusion.mode,
+        "weights": [list(row) for row in pipeline.fusion.weights],
     }
 
 
