@@ -132,7 +132,7 @@ def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
         raise InputError(message)
     unknown = sorted(set(found) - set(classes))
     if not unknown:
-        return found
+        return {each: found[each] for each in classes if each in found}
     if len(found) == 1:
         return {"": next(iter(found.values()))}
     message = (

@@ -21,6 +21,7 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.inference.journal import Journal, checksum
 from cellseg3d.inference.pipeline import Chunk, Pipeline
 from cellseg3d.inference.store import Store, put_in_place
+from cellseg3d.io.formats import kind_to_write
 from cellseg3d.io.region_writer import remove
 from cellseg3d.io.registry import volume_suffix
 
@@ -75,22 +76,32 @@ def output_of(
     pipeline : Pipeline
     classes : sequence of str
     probs_dtype : {"uint8", "float16", "float32"}
-        uint8 holds probabilities in 255ths.
+        uint8 holds probabilities in 255ths; MRC, which knows no unsigned bytes,
+        gets float16 instead.
     final : Volume, optional
         The grid of the finished files, where `volume` is resampled from it.
     """
     names = [(labels, np.dtype("uint8"), True)]
     if pipeline.probs:
-        dtype = np.dtype(probs_dtype)
+        dtype = share_dtype(labels, probs_dtype)
         names += [(beside(labels, f"prob_{name}"), dtype, False) for name in classes]
     if pipeline.uncertainty:
-        names.append((beside(labels, "uncertainty"), np.dtype("uint8"), False))
+        names.append((beside(labels, "uncertainty"), share_dtype(labels), False))
     work = work_folder(labels)
     stores = [
         Store(path, work, volume, dtype, pipeline.chunk, is_labels, final)
         for path, dtype, is_labels in names
     ]
     return Output(labels, tuple(stores))
+
+
+def share_dtype(path: Path, wanted: str = "uint8") -> np.dtype[Any]:
+    """Return the dtype that a format keeps shares in [0, 1] in.
+
+    MRC would widen bytes to 16 bits, of which nobody could tell what one is.
+    """
+    widens = kind_to_write(path) == "mrc"
+    return np.dtype("float16" if widens and wanted == "uint8" else wanted)
 
 
 def beside(labels: Path, what: str) -> Path:

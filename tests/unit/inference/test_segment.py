@@ -63,7 +63,10 @@ def test_a_file_holds_what_memory_would(tmp_path, suffix):
     np.testing.assert_array_equal(found.read(), expected.labels.array)
     assert found.spacing.is_close(volume.spacing)
     probs = open_volume(tmp_path / f"a_prob_class1{suffix}").read()
-    np.testing.assert_allclose(probs / 255, expected.probs[1], atol=0.5 / 255 + 1e-6)
+    # MRC would widen bytes, so that nobody knew what a share of 1 is.
+    assert probs.dtype == ("float16" if suffix == ".mrc" else "uint8")
+    one = 1 if suffix == ".mrc" else 255
+    np.testing.assert_allclose(probs / one, expected.probs[1], atol=0.5 / 255 + 1e-6)
     assert open_volume(tmp_path / f"a_uncertainty{suffix}").read().max() > 0
     record = json.loads(sidecar(out).read_text())["segmentation"]
     assert record["models"][0]["sha256"] == model.sha256
