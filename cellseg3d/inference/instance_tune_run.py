@@ -24,7 +24,9 @@ from cellseg3d.io.registry import open_volume
 DECODER = "decoder.json"
 
 
-def tune_run(run: Path, method: str | None = None, *, most: int = 8) -> Tuned:
+def tune_run(
+    run: Path, method: str | None = None, *, most: int = 8, side: int = 128
+) -> Tuned:
     """Tune a decoder on the training volumes of a run and write it into the run.
 
     ``RUN/models/decoder.json`` is what `predict --objects` then decodes with. The net
@@ -39,6 +41,8 @@ def tune_run(run: Path, method: str | None = None, *, most: int = 8) -> Tuned:
         The decoder; what fits the classes of the net when None.
     most : int
         Training volumes to look at, the first ones.
+    side : int
+        Of large volumes the middle is looked at, so many voxels along each axis.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def tune_run(run: Path, method: str | None = None, *, most: int = 8) -> Tuned:
     model = load_model(run)
     datalist, training, held_out = _cases_of(run)
     options = InstanceOptions(method=method or decoder_for(model.classes))
-    cases = [_predicted(case, datalist, model) for case in training[:most]]
+    cases = [_predicted(case, datalist, model, side) for case in training[:most]]
     tuned = tune_decoder(cases, options, held_out=held_out)
     kept = {
         "options": tuned.options.as_dict(),
@@ -88,14 +92,21 @@ def _cases_of(run: Path) -> tuple[Datalist, Sequence[Case], list[str]]:
     return datalist, training, others
 
 
-def _predicted(case: Case, datalist: Datalist, model: TrainedModel) -> TuningCase:
+def _predicted(
+    case: Case, datalist: Datalist, model: TrainedModel, side: int
+) -> TuningCase:
     file, inner = split_inner(case.image)
     volume = open_volume(file, inner=inner, spacing=case.spacing)
     found = segment(volume, model, SegmentOptions(probs=True))
     # As files hold them, so that a decoder meets the same numbers later.
     probs = np.rint(np.asarray(found.probs) * 255).astype(np.float32) / 255
     truth = read_case_label(case, datalist).read()
-    return TuningCase(case.name, case.group, probs, truth, volume.spacing)
+    middle = tuple(
+        slice(max(0, (length - side) // 2), (length + side) // 2)
+        for length in truth.shape
+    )
+    kept = np.ascontiguousarray(probs[(slice(None), *middle)])
+    return TuningCase(case.name, case.group, kept, truth[middle], volume.spacing)
 
 
 def _write(path: Path, text: str) -> None:
