@@ -114,6 +114,20 @@ def test_a_decoder_is_tuned_on_the_volumes_that_trained_the_run(folder, tmp_path
         tune_run(folder)
 
 
+def test_predict_says_how_many_volumes_failed(folder, tmp_path, capsys):
+    run = train(folder, tmp_path / "run", "classes", samples=8, epochs=1)
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes((folder / "d3.tif").read_bytes()[:300])
+    words = [str(folder / "d3.tif"), str(bad), "--bundle", str(run)]
+
+    code = main(["predict", *words, "--out", str(tmp_path / "out")])
+
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 2
+    assert lines[-1] == "1 of 2 volumes failed"
+    assert (tmp_path / "out" / "d3_labels.tif").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["border-core", "affinity"])
 def test_a_short_training_parts_touching_discs(folder, tmp_path, target):
