@@ -111,7 +111,8 @@ def recall_of(
     """Return how many connected pieces of a class were found: small, middle, large.
 
     A piece counts as found when it shares more than half of its union with a
-    predicted piece. Sizes are the terciles of the true pieces, voxels.
+    predicted piece. Sizes are the terciles of the true pieces, voxels; fewer than
+    three different ones are all one.
 
     Parameters
     ----------
@@ -122,8 +123,9 @@ def recall_of(
     """
     mask = (predicted == index) & (truth != IGNORE)
     match = match_objects(label_components(mask), label_components(truth == index))
-    rows = recall_by_size(match)
-    names = SIZES if len(rows) == len(SIZES) else ("all",) * len(rows)
+    several = len(np.unique(match.true_sizes)) >= len(SIZES)
+    rows = recall_by_size(match, None if several else ())
+    names = SIZES if several else ("all",)
     return [
         {"size": name, "to": row["to"], "n": row["n"], "recall": row["recall"]}
         for name, row in zip(names, rows, strict=True)
