@@ -33,6 +33,9 @@ from cellseg3d.metrics.instance import match_objects, object_scores
 
 EDGE_UM = 0.1
 SHAPE = (48, 96, 96)
+TUNED_SIDE = (
+    64  # Voxels of the training volumes that a decoder is tuned on, along z, y, x.
+)
 # Cases with these names (or, for dsb2018, every fifth) are held out.
 HELD_OUT = {
     "fib25_neurons": "z085-164",
@@ -119,7 +122,7 @@ def run(net: Net, datalist: Path, out: Path, epochs: int) -> list[dict[str, Any]
 def scored(folder: Path, datalist: Path, method: str) -> dict[str, Any]:
     """Tune on the training volumes, decode the others; return sums and means."""
     begun = time.perf_counter()
-    tuned = tune_run(folder, method)
+    tuned = tune_run(folder, method, side=TUNED_SIDE)
     tables = []
     cases = load_datalist(datalist)
     for case in cases.cases:
