@@ -94,8 +94,11 @@ CASCADE = Recipe(
     # Droplets, vesicles and mitochondria are parts of the cytoplasm.
     label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1},
 )
-SHALLOW = ("network_def::stage=unet", "network_def::channels=[16,32,64]")
-MEMORY = ("network_def::stage=convlstm_unet", "spec::context=2")
+NARROW = "network_def::channels=[16,32,64]"
+SHALLOW = replace(CASCADE, settings=("network_def::stage=unet", NARROW))
+# Linear absorption coefficients, 1/um, as they are: no volume is scaled by itself.
+ABSOLUTE = ("intensity::mode=range", "intensity::lower=0.0", "intensity::upper=0.6")
+MEMORY = ("network_def::stage=convlstm_unet", NARROW, "spec::context=2")
 
 RECIPES = {
     "sxt_cascade": CASCADE,
@@ -136,14 +139,16 @@ RECIPES = {
 }
 
 
-# Open questions of the cascade, each one change away from it.
+# Open questions of the cascade: shallower nets, and what may be added to them.
 VARIATIONS = {
-    "sxt_shallow": replace(CASCADE, settings=SHALLOW),
+    "sxt_shallow": SHALLOW,
     "sxt_convlstm": replace(CASCADE, settings=MEMORY),
-    "sxt_axes": replace(CASCADE, trained="sxt_cascade", axes="zyx"),
-    "sxt_flips": replace(CASCADE, trained="sxt_cascade", flips=True),
-    "sxt_other_cells": replace(CASCADE, trained="sxt_cascade", mount="grid"),
-    "sxt_flat_cells": replace(CASCADE, mount="grid"),
+    "sxt_axes": replace(SHALLOW, trained="sxt_shallow", axes="zyx"),
+    "sxt_flips": replace(SHALLOW, trained="sxt_shallow", flips=True),
+    "sxt_other_cells": replace(SHALLOW, trained="sxt_shallow", mount="grid"),
+    "sxt_flat_cells": replace(SHALLOW, mount="grid"),
+    "sxt_range": replace(SHALLOW, settings=(*SHALLOW.settings, *ABSOLUTE)),
+    "sxt_range_other_cells": replace(SHALLOW, trained="sxt_range", mount="grid"),
 }
 
 
