@@ -63,6 +63,8 @@ COLUMNS = (
     "predict_cpu_s",
 )
 KNOWN = {**RECIPES, **VARIATIONS}
+# Percentile of the training objects' volumes; a stack's borders cut many components.
+SMALLEST = {"instances": 1.0, "components": 10.0}
 
 
 def main() -> None:
@@ -173,10 +175,11 @@ def predict(
         # On what the network was trained on: the held-out images stay unseen.
         threshold = roc_threshold(model, cases, fold.training)
     times, work, counts = [], [], {}
-    least = (
-        smallest_object(cases, fold.training) if recipe.objects == "instances" else 0
+    least = smallest_object(recipe, cases, fold.training)
+    splitting = InstanceOptions(
+        method="components" if recipe.objects == "components" else "watershed",
+        min_volume_um3=least,
     )
-    splitting = InstanceOptions(min_volume_um3=least)
     for folder in ("labels", "objects"):
         (out / folder).mkdir(exist_ok=True)
     for case in fold.validation:
@@ -189,11 +192,16 @@ def predict(
         times.append(time.perf_counter() - begin)
         work.append(time.process_time() - spent)
         labels = Volume(found, case.spacing or volume.spacing)
+        if recipe.objects == "components":
+            ids = label_instances(labels, options=splitting).volume.read()
+            labels = Volume(found * (ids > 0).astype(np.uint8), labels.spacing)
         write_labels(out / "labels" / f"{case.name}.tif", labels)
         if recipe.objects == "instances":
             place = out / "objects" / f"{case.name}.tif"
             objects = label_instances(labels, options=splitting, out=place)
-            counts[case.name] = sizes(case, cases, objects.volumes)
+            counts[case.name] = sizes(
+                true_volumes(recipe, case, cases), objects.volumes
+            )
     return {
         "threshold": threshold,
         "min_volume": least,
@@ -231,22 +239,26 @@ def truth_of(case: Case, cases: Datalist) -> NDArray[np.uint8]:
     return class_labels(raw.read(), cases, raw.name)
 
 
-def smallest_object(cases: Datalist, training: Sequence[Case]) -> float:
-    """Return half of the volume that all but 1 % of the training objects reach."""
-    every = np.concatenate([true_volumes(case, cases) for case in training])
-    return float(np.percentile(every, 1) / 2)
+def smallest_object(recipe: Recipe, cases: Datalist, training: Sequence[Case]) -> float:
+    """Return half of the volume that nearly all of the training objects reach."""
+    if not recipe.objects:
+        return 0.0
+    every = np.concatenate([true_volumes(recipe, case, cases) for case in training])
+    return float(np.percentile(every, SMALLEST[recipe.objects]) / 2)
 
 
-def true_volumes(case: Case, cases: Datalist) -> NDArray[np.float64]:
+def true_volumes(recipe: Recipe, case: Case, cases: Datalist) -> NDArray[np.float64]:
     """Return the volume of each object of a case's label, in um^3, else in voxels."""
+    if recipe.objects == "components":
+        truth = truth_of(case, cases)
+        return label_instances(truth, case.spacing, "components").volumes
     voxels = np.bincount(read_case_label(case, cases).read().ravel())[1:]
     voxel = case.spacing.voxel_volume_um3 if case.spacing else 1.0
     return np.asarray(voxels[voxels > 0] * voxel, np.float64)
 
 
-def sizes(case: Case, cases: Datalist, found: NDArray[np.float64]) -> Row:
+def sizes(true: NDArray[np.float64], found: NDArray[np.float64]) -> Row:
     """Return how many objects there are, how many were found, and how large."""
-    true = true_volumes(case, cases)
     return {
         "true": len(true),
         "found": len(found),
