@@ -10,6 +10,7 @@ from cellseg3d.bundle.facts import MODELS
 from cellseg3d.bundle.model import load_model
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.roi import Roi
 from cellseg3d.data.cases import Case, Datalist, split_inner
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.data.targets import decoder_for
@@ -42,7 +43,8 @@ def tune_run(
     most : int
         Training volumes to look at, the first ones.
     side : int
-        Of large volumes the middle is looked at, so many voxels along each axis.
+        Of volumes of more than its cube in voxels the middle is looked at, so many
+        along each axis.
 
     Raises
     ------
@@ -52,7 +54,9 @@ def tune_run(
     model = load_model(run)
     datalist, training, held_out = _cases_of(run)
     options = InstanceOptions(method=method or decoder_for(model.classes))
-    cases = [_predicted(case, datalist, model, side) for case in training[:most]]
+    seen = [_predicted(case, datalist, model, side) for case in training[:most]]
+    # Without a true object there is nothing to choose numbers by.
+    cases = [case for case in seen if np.any(case.truth[:])] or seen
     tuned = tune_decoder(cases, options, held_out=held_out)
     kept = {
         "options": tuned.options.as_dict(),
@@ -101,10 +105,12 @@ def _predicted(
     # As files hold them, so that a decoder meets the same numbers later.
     probs = np.rint(np.asarray(found.probs) * 255).astype(np.float32) / 255
     truth = read_case_label(case, datalist).read()
-    middle = tuple(
-        slice(max(0, (length - side) // 2), (length + side) // 2)
-        for length in truth.shape
-    )
+    middle: tuple[slice, ...] = Roi.whole(volume.shape).slices
+    if truth.size > side**3:
+        middle = tuple(
+            slice(max(0, (length - side) // 2), (length + side) // 2)
+            for length in truth.shape
+        )
     kept = np.ascontiguousarray(probs[(slice(None), *middle)])
     return TuningCase(case.name, case.group, kept, truth[middle], volume.spacing)
 

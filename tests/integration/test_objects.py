@@ -104,7 +104,7 @@ def test_a_bundle_learns_a_target_and_predict_decodes_it(
 def test_a_decoder_is_tuned_on_the_volumes_that_trained_the_run(folder, tmp_path):
     run = train(folder, tmp_path / "run", "border-core", samples=16, epochs=1)
 
-    tuned = tune_run(run, most=2, side=48)
+    tuned = tune_run(run, most=2, side=16)  # 16^3 is less than 80 x 80
     kept = json.loads((run / "models" / "decoder.json").read_text())
 
     assert kept["cases"] == ["d0", "d1"]
