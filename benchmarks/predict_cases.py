@@ -3,6 +3,7 @@
 # Cases import what they compare, and nothing else, in their own process.
 # ruff: noqa: ANN001, ANN201, ANN202, PLC0415
 
+import json
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
@@ -132,10 +133,11 @@ def ours(
 ):
     """Ours, from a lazily read volume into a label file, as the command does it."""
     from cellseg3d.core.input_spec import InputSpec
-    from cellseg3d.core.volume import Volume
     from cellseg3d.data.intensity import IntensityScale
+    from cellseg3d.inference.blockwise import sidecar
     from cellseg3d.inference.options import SegmentOptions
-    from cellseg3d.inference.segment import segment
+    from cellseg3d.inference.segment import segment_to_file
+    from cellseg3d.io.registry import open_volume
 
     @dataclass
     class Model:
@@ -152,6 +154,7 @@ def ours(
         spacing_um: None = None
         sha256: str = ""
         warnings: tuple[str, ...] = ()
+        members: tuple = ()
 
     dims = facts["spatial_dims"]
     spec = InputSpec(dims, (SIDE,) * dims, context=facts["context"])
@@ -160,10 +163,13 @@ def ours(
     options = SegmentOptions(precision=precision, engine=engine)
 
     def task():
-        found = segment(Volume(image), model, options)
-        first = found.provenance["sources"][0]
+        labels = folder / "ours_labels.mrc"
+        volume = open_volume(folder / "image.mrc")
+        segment_to_file(volume, model, labels, options, overwrite=True)
+        record = json.loads(sidecar(labels).read_text())["segmentation"]
+        first = record["sources"][0]
         picked = f"{first['engine']}, {first['precision']}"
-        return found.labels.array, picked
+        return open_volume(labels).array, picked
 
     return task
 

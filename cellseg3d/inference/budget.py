@@ -71,8 +71,12 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
 def chunk_bytes(pipeline: Pipeline) -> int:
     """Return what is held of one chunk: input, labels, sums of several sources."""
     voxels = math.prod(pipeline.chunk)
-    fused = len(pipeline.sources) > 1 or pipeline.probs or pipeline.uncertainty
-    sums = 4 * pipeline.classes * (3 if fused else 0)
+    several = len(pipeline.sources) > 1
+    sums = 2 * pipeline.classes if several else 0
+    if several and pipeline.fusion.mode not in ("mean", "weighted"):
+        sums = 5 * pipeline.classes
+    if pipeline.probs or pipeline.uncertainty:
+        sums += 12 * pipeline.classes
     return voxels * (1 + sums)
 
 

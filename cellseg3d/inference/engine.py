@@ -14,6 +14,7 @@ from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fused import fuse, has_onednn
 from cellseg3d.inference.geometry import Geometry, geometry_of
 from cellseg3d.inference.hardware import Hardware, choose_hardware
+from cellseg3d.inference.rounding import to_bfloat16
 from cellseg3d.inference.trim import TrimmedNetwork
 
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Engine:
         Returns
         -------
         tensor
-            On the engine's device, in its number format.
+            On the engine's device, in float32 or its number format.
         """
         layout = memory_layout(batch.ndim - 2)
         given = batch.to(
@@ -81,6 +82,7 @@ def prepare(
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
+    windows: Sequence[Tensor] = (),
 ) -> Engine:
     """Return an engine for a network; the network is left as it is.
 
@@ -92,9 +94,13 @@ def prepare(
         See `hardware.choose_hardware`.
     backend : {"auto", "torch", "openvino"}
         What runs it; ``"auto"`` is torch, but OpenVINO for int8.
+    windows : sequence of tensor
+        Inputs (N, C, ...) that int8 is calibrated with; needed for it alone.
 
     Raises
     ------
+    ConfigError
+        If int8 is asked for without windows.
     EnvironmentFault
         If OpenVINO is needed and is not installed.
     """
@@ -104,7 +110,10 @@ def prepare(
         from cellseg3d.inference.openvino_engine import compile_network  # noqa: PLC0415
 
         return Engine(
-            compile_network(network, hardware), hardware, "openvino", geometry
+            compile_network(network, hardware, windows),
+            hardware,
+            "openvino",
+            geometry,
         )
     if hardware.device.type == "cpu":
         keep_memory()
@@ -113,7 +122,9 @@ def prepare(
         if hardware.device.type == "cpu" and has_onednn():
             fuse(ready)
         ready = TrimmedNetwork(ready)
-    ready = ready.to(hardware.device, hardware.dtype)
+    if hardware.precision == "bfloat16":
+        ready = to_bfloat16(ready)
+    ready = ready.to(hardware.device)
     layout = memory_layout(geometry.dims)
     ready = ready.to(memory_format=layout)  # type: ignore[call-overload]
     _log.info(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import NonFiniteError
+from cellseg3d.core.errors import FormatError, NonFiniteError
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.data.intensity import IntensityScale
@@ -59,9 +59,18 @@ class VolumeField:
         ------
         NonFiniteError
             If a voxel is NaN or infinite, with its place.
+        FormatError
+            If the file has gone or cannot be read.
         """
         inside = nearest_inside(roi, self.shape)
-        raw = self.volume.read(inside)
+        try:
+            raw = self.volume.read(inside)
+        except OSError as error:
+            message = (
+                f"{self.volume.name}: cannot be read any more "
+                f"({error.strerror or error}); bring the file back and run again"
+            )
+            raise FormatError(message) from error
         self._check(raw, inside)
         scaled = self.scale.apply(raw, self.offset, self.factor)
         return repeat_border(scaled[None], roi, inside)

@@ -18,6 +18,10 @@ FUSE_MODES: tuple[str, ...] = get_args(FuseMode)
 # Below this a probability counts as this much, so that one source's certainty cannot
 # silence all others in a product.
 FLOOR = 1e-4
+# A coarse sum counts in these parts of 1: int16 less what rounding may add.
+PARTS = 32000
+# Voxels that are decided at a time.
+SLAB = 2**22
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ class Fuser:
         Shape of the chunk (z, y, x), in voxels.
     compare : bool
         Keep what `uncertainty` needs.
+    coarse : bool
+        Keep sums of probabilities in 32000ths: half the memory of float32, and the
+        same in whatever order sources come.
     """
 
     fusion: Fusion
@@ -86,6 +93,7 @@ class Fuser:
     classes: int
     shape: Zyx
     compare: bool = False
+    coarse: bool = False
     _sum: Tensor = field(init=False)
     _votes: Tensor | None = field(init=False, default=None)
     _entropy: Tensor | None = field(init=False, default=None)
@@ -95,7 +103,9 @@ class Fuser:
         self._rows = self.fusion.rows(self.sources, self.classes)
         # Two classes need one sum: what one lacks the other has.
         self._kept = 1 if self.classes == 2 and self._adds_up() else self.classes
-        self._sum = torch.zeros((self._kept, *self.shape), dtype=torch.float32)
+        self.coarse = self.coarse and self.fusion.mode in ("mean", "weighted")
+        dtype = torch.int16 if self.coarse else torch.float32
+        self._sum = torch.zeros((self._kept, *self.shape), dtype=dtype)
         if self.fusion.mode == "vote":
             self._votes = torch.zeros((self.classes, *self.shape), dtype=torch.uint8)
 
@@ -132,19 +142,40 @@ class Fuser:
         rows = self._rows[source].view(-1, 1, 1, 1)
         if self._kept < self.classes:
             values, rows = values[1:], rows[1:]
-        part.add_(values * rows)
+        if self.coarse:
+            part.add_((values * (rows * PARTS)).round_().to(torch.int16))
+        else:
+            part.add_(values * rows)
 
-    def probs(self) -> Tensor:
-        """Return the fused probabilities (K, z, y, x), float32, summing to 1."""
+    def probs(self, slab: slice = slice(None)) -> Tensor:
+        """Return the fused probabilities (K, z, y, x), float32, summing to 1.
+
+        Parameters
+        ----------
+        slab : slice, optional
+            Of z; all when left out.
+        """
+        total = self._sum[:, slab]
+        if self.coarse:
+            total = total.float() / PARTS
         if self._votes is not None:
             # Shares of votes; the mean, scaled below one vote, breaks ties.
-            scores = self._votes.float() + self._sum * 0.5
+            scores = self._votes[:, slab].float() + total * 0.5
             return scores / scores.sum(0, keepdim=True)
         if self.fusion.mode == "product":
-            return self._sum.softmax(0)
+            return total.softmax(0)
         if self._kept < self.classes:
-            return torch.cat([1 - self._sum, self._sum])
-        return self._sum / self._sum.sum(0, keepdim=True)
+            return torch.cat([1 - total, total])
+        return total / total.sum(0, keepdim=True)
+
+    def labels(self) -> Tensor:
+        """Return the likeliest class of each voxel, uint8 (z, y, x)."""
+        found = torch.empty(self.shape, dtype=torch.uint8)
+        depth = max(1, SLAB // math.prod(self.shape[1:]))
+        for first in range(0, self.shape[0], depth):
+            slab = slice(first, first + depth)
+            found[slab] = labels_of(self.probs(slab))
+        return found
 
     def uncertainty(self, fused_kzyx: Tensor) -> Tensor:
         """Return how little the answer is to be trusted, (z, y, x) in [0, 1].

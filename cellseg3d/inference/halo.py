@@ -18,6 +18,7 @@ from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.lattice import Lattice, WindowPlan
 from cellseg3d.inference.predictor import TrainedModel
 from cellseg3d.inference.sources import NetworkUse, Source
+from cellseg3d.inference.trial import prepare_for
 
 # The largest region that is passed through a network in one piece, in voxels.
 WHOLE_VOXELS = 160**3
@@ -87,8 +88,17 @@ def verify_seams(
         ]
     window = WindowPlan.parse(model.window, model.spec)
     window = replace(window, axes=axes or window.axes)
-    use = _use(model, window, prepare(model.network, "cpu", precision))
-    return [_compare(source) for source in use.sources(_middle(volume, model, limit))]
+    field = _middle(volume, model, limit)
+    engine = prepare_for(
+        field,
+        model.network,
+        model.spec,
+        window.axes,
+        device="cpu",
+        precision=precision,
+    )
+    use = _use(model, window, engine)
+    return [_compare(source) for source in use.sources(field)]
 
 
 def calibrate_halo(

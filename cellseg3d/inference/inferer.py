@@ -11,10 +11,10 @@ from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.inference.engine import prepare
 from cellseg3d.inference.field import ArrayField
 from cellseg3d.inference.fusion import FUSE_MODES, Fuser, probs_of
 from cellseg3d.inference.geometry import classes_of, geometry_of
+from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.pipeline import fitted
 from cellseg3d.inference.source_weights import (
@@ -23,6 +23,7 @@ from cellseg3d.inference.source_weights import (
     fusion_of,
 )
 from cellseg3d.inference.sources import NetworkUse, Source
+from cellseg3d.inference.trial import prepare_for
 from cellseg3d.models.fused_networks import LEAST, FusedNetworks, Member
 
 
@@ -110,44 +111,52 @@ class VolumeInferer(Inferer):
         inner = getattr(network, "module", network)  # what torch's DDP wraps
         device = inputs.device
         with torch.autocast(device.type, enabled=False), torch.inference_mode():
-            uses = self._uses(inner, str(device))
+            images = inputs.detach().as_subclass(Tensor)
+            fields = [ArrayField(image.float().cpu().numpy()) for image in images]
+            uses = self._uses(inner, str(device), fields[0])
             answers = []
-            for image in inputs.detach().as_subclass(Tensor):
-                field = ArrayField(image.float().cpu().numpy())
+            for field in fields:
                 found = [(one, use) for use in uses for one in use.sources(field)]
                 answers.append(self._one(found))
             return torch.stack(answers).to(device)
 
-    def _uses(self, network: nn.Module, device: str) -> list[NetworkUse]:
+    def _uses(
+        self, network: nn.Module, device: str, field: ArrayField
+    ) -> list[NetworkUse]:
         """Return a network, or the members of one that fuses several, prepared."""
         if not isinstance(network, FusedNetworks):
-            return [self._use("network", network, self.spec, self.plan, device)]
-        return [
-            self._use(
-                name,
-                member.network,
-                member.spec,
-                WindowPlan.parse(member.window, member.spec),
-                device,
+            parts = [("network", network, self.spec, self.plan)]
+        else:
+            parts = [
+                (
+                    name,
+                    member.network,
+                    member.spec,
+                    WindowPlan.parse(member.window, member.spec),
+                )
+                for name, member in network.members.items()
+                if isinstance(member, Member)
+            ]
+        # Networks in training are asked here too, so no trial of number formats.
+        settled = choose_hardware(device, self.precision).precision
+        uses = []
+        for name, inner, spec, window in parts:
+            geometry = geometry_of(inner)
+            engine = prepare_for(
+                field, inner, spec, window.axes, device=device, precision=settled
             )
-            for name, member in network.members.items()
-            if isinstance(member, Member)
-        ]
-
-    def _use(
-        self,
-        name: str,
-        network: nn.Module,
-        spec: InputSpec,
-        window: WindowPlan,
-        device: str,
-    ) -> NetworkUse:
-        geometry = geometry_of(network)
-        engine = prepare(network, device, self.precision)
-        classes = classes_of(network)
-        return NetworkUse(
-            name, engine, spec, window, geometry.stride, classes, geometry.sees_window
-        )
+            uses.append(
+                NetworkUse(
+                    name,
+                    engine,
+                    spec,
+                    window,
+                    geometry.stride,
+                    classes_of(inner),
+                    geometry.sees_window,
+                )
+            )
+        return uses
 
     def _one(self, found: Sequence[UsedSource]) -> Tensor:
         rows = bundle_weights(found, self.fuse, self.spacing)

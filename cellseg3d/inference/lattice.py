@@ -127,6 +127,15 @@ class Lattice:
         """The volume's shape, grown at its far ends to multiples of the stride."""
         return zyx([_up(a, b) for a, b in zip(self.shape, self.stride, strict=True)])
 
+    @property
+    def tiled(self) -> bool:
+        """Whether the volume, or a slice, takes more than one window."""
+        return any(
+            core < side
+            for letter, core, side in zip("zyx", self.core, self.shape, strict=True)
+            if letter != self.axis
+        )
+
     def windows(self, chunk: Roi | None = None) -> Iterator[Tile]:
         """Yield the windows that write into a chunk, all of them when None.
 

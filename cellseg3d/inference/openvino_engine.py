@@ -1,19 +1,18 @@
 """Run a network with OpenVINO: a compiled graph, in bfloat16, float32 or int8."""
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.inference.folding import fold
-from cellseg3d.inference.geometry import Geometry, geometry_of
+from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.hardware import Hardware
 
-# Windows of noise that int8 is calibrated with where no volume is at hand.
-CALIBRATION_WINDOWS = 8
 _WORDS = {"bfloat16": "bf16", "float32": "f32", "int8": "f32"}
 
 
@@ -48,7 +47,9 @@ class CompiledNetwork(nn.Module):
         return torch.from_numpy(np.array(answer))
 
 
-def compile_network(network: nn.Module, hardware: Hardware) -> CompiledNetwork:
+def compile_network(
+    network: nn.Module, hardware: Hardware, windows: Sequence[Tensor] = ()
+) -> CompiledNetwork:
     """Return a network in OpenVINO's hands.
 
     Parameters
@@ -57,9 +58,13 @@ def compile_network(network: nn.Module, hardware: Hardware) -> CompiledNetwork:
         Float32, in evaluation mode; left as it is.
     hardware : Hardware
         Gives the number format.
+    windows : sequence of tensor
+        Windows of the volume, (N, C, ...), that int8 is calibrated with.
 
     Raises
     ------
+    ConfigError
+        If int8 is asked for and there is no window.
     EnvironmentFault
         If OpenVINO (for int8, NNCF too) is not installed.
     """
@@ -71,20 +76,17 @@ def compile_network(network: nn.Module, hardware: Hardware) -> CompiledNetwork:
     )
     if hardware.precision == "int8":
         nncf = _import("nncf")
-        windows = [_noise(geometry, seed) for seed in range(CALIBRATION_WINDOWS)]
-        model = nncf.quantize(model, nncf.Dataset(windows))
+        if not windows:
+            message = "int8 is calibrated with a volume's windows; none were given"
+            raise ConfigError(message)
+        shown = [window.float().cpu().numpy() for window in windows]
+        model = nncf.quantize(model, nncf.Dataset(shown))
     settings = {
         "INFERENCE_PRECISION_HINT": _WORDS[hardware.precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     return CompiledNetwork(model, settings)
-
-
-def _noise(geometry: Geometry, seed: int) -> Any:  # noqa: ANN401
-    generator = np.random.default_rng(seed)
-    shape = (1, geometry.channels, *(4 * side for side in geometry.stride))
-    return generator.normal(size=shape).astype(np.float32)
 
 
 def _import(name: str) -> Any:  # noqa: ANN401

@@ -89,17 +89,21 @@ class Pipeline:
             self.classes,
             chunk.shape,
             compare=self.uncertainty,
+            coarse=len(self.sources) > 1,
         )
-        labels = np.empty(chunk.shape, np.uint8)
+        one = len(self.sources) == 1
+        labels = np.empty(chunk.shape if one else (0, 0, 0), np.uint8)
         for index, source in enumerate(self.sources):
             for roi, logits in self._finite(source, chunk):
                 place = roi.within(chunk)
                 fuser.add(index, place, probs_of(logits))
-                if len(self.sources) == 1:
+                if one:
                     labels[place.slices] = labels_of(logits).cpu().numpy()
+        if not one:
+            labels = fuser.labels().numpy()
+        if not (self.probs or self.uncertainty):
+            return Chunk(labels)
         fused = fuser.probs()
-        if len(self.sources) > 1:
-            labels = labels_of(fused).numpy()
         return Chunk(
             labels,
             fused.numpy() if self.probs else None,

@@ -7,7 +7,6 @@ from dataclasses import replace
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.volume import Volume
 from cellseg3d.inference.budget import within
-from cellseg3d.inference.engine import prepare
 from cellseg3d.inference.field import Field, VolumeField
 from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.lattice import WindowPlan
@@ -20,6 +19,7 @@ from cellseg3d.inference.source_weights import (
     fusion_of,
 )
 from cellseg3d.inference.sources import NetworkUse
+from cellseg3d.inference.trial import prepare_for
 
 _log = logging.getLogger(__name__)
 # Edges that differ by more than this factor are told to the user.
@@ -115,15 +115,17 @@ def sources_of(
             f"{model.spec.image_channels} images; a volume has one"
         )
         raise AxisError(message)
-    if geometry.sees_window:
-        _log.warning(
-            "%s: its normalisation sees the whole window; windows overlap and are "
-            "blended, and labels depend a little on where they lie",
-            model.name,
-        )
     use = NetworkUse(
         model.name,
-        prepare(model.network, options.device, options.precision, options.engine),
+        prepare_for(
+            field,
+            model.network,
+            model.spec,
+            window.axes,
+            device=options.device,
+            precision=options.precision,
+            backend=options.engine,
+        ),
         model.spec,
         window,
         geometry.stride,
@@ -131,6 +133,12 @@ def sources_of(
         geometry.sees_window,
     )
     found = use.sources(field, skip_empty=options.skip_empty)
+    if geometry.sees_window and any(source.lattice.tiled for source in found):
+        _log.warning(
+            "%s: its normalisation sees the whole window; windows overlap and are "
+            "blended, and labels depend a little on where they lie",
+            model.name,
+        )
     return [(source, use) for source in found]
 
 

@@ -54,8 +54,14 @@ def task_of(
     """Return what tells this segmentation from any other: input, models, windows."""
     path = Path(volume.name.partition("::")[0])
     state = path.stat() if path.exists() else None
+    # Why a format was picked is told, but another reason is no other task.
+    sources = [
+        {key: value for key, value in source.items() if key != "precision_reason"}
+        for source in record["sources"]
+    ]
     return {
         **record,
+        "sources": sources,
         "shape": list(volume.shape),
         "dtype": str(volume.dtype),
         "intensity": [

@@ -11,7 +11,6 @@ from cellseg3d.core.errors import CellSegError, EnvironmentFault
 from cellseg3d.core.roi import Roi
 from cellseg3d.inference.blockwise import Output, Runner, arrays_of
 from cellseg3d.inference.dask_client import distributed_library, open_client
-from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.journal import checksum
 from cellseg3d.inference.pipeline import Pipeline
 from cellseg3d.inference.recipe import Recipe
@@ -27,8 +26,7 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
     """Return a runner that works on chunks on a Dask cluster.
 
     Each task plans the same pipeline (once a process), reads what it needs, and
-    writes its own chunk, so it may run twice and anywhere that sees the files. The
-    number format is settled here, so that all machines compute alike.
+    writes its own chunk, so it may run twice and anywhere that sees the files.
 
     Parameters
     ----------
@@ -36,6 +34,7 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
         Of a scheduler, such as ``"tcp://host:8786"``, or ``"local:N"`` for N worker
         processes on this machine.
     recipe : Recipe
+        With the number format settled, so that all machines compute alike.
     output : Output
 
     Raises
@@ -44,9 +43,7 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
         If Dask is not installed, or the scheduler does not answer.
     """
     options = recipe.options
-    hardware = choose_hardware(options.device, options.precision)
-    settled = replace(options, precision=hardware.precision, dask=None)
-    sent = replace(recipe, options=settled)
+    sent = replace(recipe, options=replace(options, dask=None))
 
     def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, int]]:
         distributed = distributed_library()

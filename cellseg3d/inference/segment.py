@@ -153,9 +153,14 @@ def segment_to_file(
     output = output_of(
         out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final
     )
-    runner = None
-    if wanted.dask is not None:
-        runner = dask_runner(wanted.dask, Recipe(seen, chosen, wanted), output)
+    runner, cluster = None, wanted.dask
+    if cluster is not None:
+        formats = {each.engine.hardware.precision for each in pipeline.sources}
+        # Networks that want different formats find so themselves, on every machine.
+        if len(formats) == 1:
+            wanted = replace(wanted, precision=formats.pop())
+        sent = Recipe(seen, chosen, wanted)
+        runner = dask_runner(cluster, sent, output)
     return write_chunks(
         pipeline,
         output,

@@ -50,6 +50,29 @@ def sweep_slices(
         yield tile.write, logits_nkhw.movedim(0, across + 1)
 
 
+def whole_windows(
+    field: Field, engine: Engine, lattice: Lattice, around: Roi
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Yield runs of slices with the logits of all that they read within their planes.
+
+    As `sweep_slices`, but nothing is cut away: for windows that are blended.
+
+    Yields
+    ------
+    tuple of Tile and tensor of shape (K, *tile.read.shape)
+        The tile's read box holds the slices that it writes, and no others.
+    """
+    across = axis_index(lattice.axis or "z")
+    context = lattice.halo[across]
+    for whole in lattice.windows(around):
+        tile = _only(whole, around, across, context)
+        stacks = stack_slices(field.read(tile.read), across, context)
+        logits_nkhw = run_halving(engine, torch.from_numpy(stacks))
+        first, last = tile.write.start[across], tile.write.stop[across]
+        seen = Tile(_cut(tile.read, across, first, last), tile.write)
+        yield seen, logits_nkhw.movedim(0, across + 1)
+
+
 def stack_slices(
     image_czyx: NDArray[np.float32], across: int, context: int
 ) -> NDArray[np.float32]:

@@ -1,11 +1,14 @@
 """A source of class probabilities: a network on its lattice, along one axis."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from cellseg3d.core.axes import axis_index
+from cellseg3d.core.grid import blocks
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
@@ -37,7 +40,8 @@ class Source:
     batch : int
         3D windows that run together.
     blended : bool
-        Whether windows overlap, for networks that see the whole window.
+        Whether windows overlap, for networks that see the whole window; slices do
+        within their planes.
     empty_below : float or None
         Where nothing in a region reaches this scaled intensity, it is background
         without being looked at.
@@ -89,15 +93,27 @@ class Source:
 
     def _swept(self, field: Field, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
         lattice, engine = self.lattice, self.engine
-        if lattice.axis is not None:
-            parts = sweep_slices(field, engine, lattice, chunk)
-        elif self.blended:
+        if self.blended and lattice.axis is None:
             parts = blend_windows(field, engine, lattice, chunk, self.batch)
+        elif self.blended and lattice.tiled:
+            runs = _runs(chunk, axis_index(lattice.axis or "z"), lattice)
+            blends = (blend_windows(field, engine, lattice, run) for run in runs)
+            parts = itertools.chain.from_iterable(blends)
+        elif lattice.axis is not None:
+            parts = sweep_slices(field, engine, lattice, chunk)
         else:
             parts = sweep_windows(field, engine, lattice, chunk, self.batch)
         for roi, logits in parts:
             inside = roi.intersect(chunk)
             yield inside, logits[(slice(None), *inside.within(roi).slices)]
+
+
+def _runs(chunk: Roi, across: int, lattice: Lattice) -> Iterator[Roi]:
+    """Yield runs of as many slices as a window of the lattice holds."""
+    shape = list(chunk.shape)
+    shape[across] = lattice.core[across]
+    for run in blocks(chunk.shape, shape):
+        yield run.shift(chunk.start)
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,7 @@ class NetworkUse:
                 lattice_of(field.shape, self.spec, self.stride, self.plan, axis),
                 self.classes,
                 self.plan.batch,
-                self.sees_window and deep,
+                self.sees_window,
                 self.plan.empty_below if skip_empty else None,
             )
             for axis in axes

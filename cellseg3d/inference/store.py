@@ -1,6 +1,5 @@
 """An output volume while it is unfinished: filled by regions, read back, completed."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from cellseg3d.core.volume import ArrayLike, Volume
 from cellseg3d.inference.rescale import Resampled
 from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.raw_sink import RawSink
-from cellseg3d.io.region_writer import RegionWriter, remove
+from cellseg3d.io.region_writer import RegionWriter, give_name, remove
 from cellseg3d.io.registry import (
     create_volume,
     open_volume,
@@ -167,18 +166,6 @@ def put_in_place(done: Path, path: Path) -> None:
         If the system refuses.
     """
     try:
-        if path.is_dir() and not path.is_symlink():
-            aside = path.with_name(f"{path.name}.old.partial")
-            remove(aside)
-            path.rename(aside)
-            done.rename(path)
-            remove(aside)
-        else:
-            done.replace(path)
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        give_name(done, path)
     except OSError as error:
         raise environment_fault(error, path) from error

@@ -13,6 +13,7 @@ from cellseg3d.inference.engine import Engine, run_halving
 from cellseg3d.inference.field import Field
 from cellseg3d.inference.fusion import probs_of
 from cellseg3d.inference.lattice import Lattice
+from cellseg3d.inference.slices import whole_windows
 
 
 def sweep_windows(
@@ -61,7 +62,8 @@ def blend_windows(
     Parameters
     ----------
     field, engine, lattice, batch
-        As for `sweep_windows`; windows overlap by their halos.
+        As for `sweep_windows`, or of slices, which overlap within their planes;
+        windows overlap by their halos.
     chunk : Roi
         Part of the volume.
 
@@ -77,26 +79,41 @@ def blend_windows(
     """
     total: Tensor | None = None
     weights = torch.zeros(chunk.shape)
-    around = chunk.grow(lattice.halo).clip(lattice.shape)
-    for tiles in _alike(lattice.windows(around), batch):
-        stacked = np.stack([field.read(tile.read) for tile in tiles])
-        logits_nkzyx = run_halving(engine, torch.from_numpy(stacked))
-        for tile, logits in zip(tiles, logits_nkzyx, strict=True):
-            part = tile.read.intersect(chunk)
-            if part.size == 0:
-                continue
-            inner = part.within(tile.read).slices
-            weight = window_weight(tile, lattice)[inner]
-            probs = probs_of(logits[(slice(None), *inner)])
-            if total is None:
-                total = torch.zeros((len(probs), *chunk.shape))
-            place = part.within(chunk).slices
-            total[(slice(None), *place)] += probs * weight
-            weights[place] += weight
+    reach = [
+        0 if letter == lattice.axis else halo
+        for letter, halo in zip("zyx", lattice.halo, strict=True)
+    ]
+    around = chunk.grow(reach).clip(lattice.shape)
+    if lattice.axis is None:
+        windows = _whole_windows(field, engine, lattice, around, batch)
+    else:
+        windows = whole_windows(field, engine, lattice, around)
+    for tile, logits in windows:
+        part = tile.read.intersect(chunk)
+        if part.size == 0:
+            continue
+        inner = part.within(tile.read).slices
+        weight = window_weight(tile, lattice)[inner]
+        probs = probs_of(logits[(slice(None), *inner)])
+        if total is None:
+            total = torch.zeros((len(probs), *chunk.shape))
+        place = part.within(chunk).slices
+        total[(slice(None), *place)] += probs * weight
+        weights[place] += weight
     if total is None or float(weights.min()) <= 0:
         message = f"region {chunk}: some voxel lies in no window; widen the core"
         raise CoverageError(message)
     yield chunk, (total / weights).clamp_min(1e-7).log()
+
+
+def _whole_windows(
+    field: Field, engine: Engine, lattice: Lattice, around: Roi, batch: int
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Yield 3D windows with the logits of all that they read."""
+    for tiles in _alike(lattice.windows(around), batch):
+        stacked = np.stack([field.read(tile.read) for tile in tiles])
+        logits_nkzyx = run_halving(engine, torch.from_numpy(stacked))
+        yield from zip(tiles, logits_nkzyx, strict=True)
 
 
 def window_weight(tile: Tile, lattice: Lattice) -> Tensor:
@@ -107,8 +124,11 @@ def window_weight(tile: Tile, lattice: Lattice) -> Tensor:
     border there is no neighbour and nothing falls.
     """
     weight = torch.ones(())
-    for axis in range(3):
+    for axis, letter in enumerate("zyx"):
         low, high = tile.read.start[axis], tile.read.stop[axis]
+        if letter == lattice.axis:
+            weight = weight[..., None] * torch.ones(high - low)
+            continue
         place = torch.arange(low, high) + 0.5
         first = float(tile.write.start[axis])
         last = first + lattice.core[axis]

@@ -180,3 +180,38 @@ def test_blended_labels_do_not_depend_on_blocks(shape, block):
     other = replace(pipeline, chunk=(block, block, block))
 
     np.testing.assert_array_equal(labels(pipeline), labels(other))
+
+
+@settings(EXAMPLES, max_examples=4)
+@given(shape=shapes, block=st.integers(14, 40))
+def test_blended_slices_do_not_depend_on_blocks_and_meet_smoothly(shape, block):
+    model = small_model(dims=2, norm="instance", core=8, halo=4)
+    volume = noise_volume(tuple(max(6, side) for side in shape))
+    pipeline = plan(volume, [model], SegmentOptions(precision="float32"))
+    other = replace(pipeline, chunk=(block, block, block))
+
+    np.testing.assert_array_equal(labels(pipeline), labels(other))
+
+
+def test_slices_with_instance_norm_are_blended_where_they_are_tiled(caplog):
+    model = small_model(dims=2, norm="instance", core=16, halo=8)
+    volume = noise_volume((3, 40, 40))
+    options = SegmentOptions(precision="float32", probs=True)
+
+    blended = plan(volume, [model], options).run(Roi.whole(volume.shape)).probs
+    assert "blended" in caplog.text
+    caplog.clear()
+    fits = replace(model, window={"core": 64, "halo": 8})
+    whole = plan(volume, [fits], options).run(Roi.whole(volume.shape)).probs
+
+    assert "blended" not in caplog.text
+    # Across the seam at 16 the blend changes no more than the whole slice does.
+    jumps = [
+        np.abs(each[:, :, 16] - each[:, :, 15]).mean() for each in (blended, whole)
+    ]
+    assert jumps[0] < 1.5 * jumps[1]
+    offset, factor = model.intensity.measure(volume)
+    image = model.intensity.apply(volume.read(), offset, factor)
+    with torch.inference_mode():
+        expected = model.network(torch.from_numpy(image)[:, None]).softmax(1)
+    np.testing.assert_allclose(whole, expected.movedim(0, 1), atol=1e-4)

@@ -1,5 +1,7 @@
 """A rewritten network answers as the one it came from."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.inference.engine import memory_layout, prepare
 from cellseg3d.inference.folding import fold
-from cellseg3d.inference.fused import SubpixelUp, fuse
+from cellseg3d.inference.fused import FusedConv, SubpixelUp, fuse
 from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.options import SegmentOptions
+from cellseg3d.inference.rounding import shaped
 from cellseg3d.inference.segment import segment
 from cellseg3d.inference.trim import TrimmedNetwork, plan_cuts
 from cellseg3d.models.unet import build_network
@@ -141,3 +144,42 @@ def test_words_for_hardware_are_checked():
     if not torch.cuda.is_available():
         with pytest.raises(EnvironmentFault, match="no CUDA device"):
             choose_hardware("cuda")
+
+
+def test_bfloat16_keeps_biases_and_the_answer_in_float32():
+    original = network("residual_unet", 3)
+    ready = prepare(original, "cpu", "bfloat16").network
+    layers = [m for m in ready.modules() if isinstance(m, FusedConv | SubpixelUp)]
+
+    assert {layer.bias.dtype for layer in layers} == {torch.float32}
+    assert {layer.weight.dtype for layer in layers[:-1]} == {torch.bfloat16}
+    assert ready(geometry_of(original).noise().bfloat16()).dtype == torch.float32
+
+
+def test_shaped_rounding_keeps_the_sum_of_every_kernel():
+    torch.manual_seed(0)
+    weight = torch.randn(8, 4, 3, 3, 3)
+
+    found = shaped(weight)
+
+    assert torch.equal(found, found.bfloat16().float())
+    plain = (weight.bfloat16().float() - weight).sum((2, 3, 4)).abs()
+    kept = (found - weight).sum((2, 3, 4)).abs()
+    # What is left is the rounding of one tap.
+    assert float(kept.max()) <= float(weight.abs().max()) * 2**-8
+    assert float(kept.mean()) < float(plain.mean()) / 2
+    # No tap strays: at most its own rounding and that of the one before.
+    assert float((found - weight).abs().max()) <= float(weight.abs().max()) * 2**-7
+
+
+@pytest.mark.parametrize("name", ["unet", "basic_unet"])
+def test_bfloat16_is_closer_than_plain_rounding(name):
+    model = small_model(name=name)
+    image = (geometry_of(model.network).noise(sides=12) + 2).bfloat16().float()
+    with torch.inference_mode():
+        exact = model.network(image)
+        plain = copy.deepcopy(model.network).bfloat16()(image.bfloat16())
+        found = prepare(model.network, "cpu", "bfloat16")(image)
+
+    off = float((plain.float() - exact).abs().mean())
+    assert float((found - exact).abs().mean()) < off / 1.25
