@@ -135,6 +135,15 @@ def test_without_a_fit_all_sources_count_alike(flat, deep, balls, tmp_path):
         SegmentOptions(axes="zyx", **FLOAT32),
     ).probs
     np.testing.assert_allclose(fused, together, atol=1e-5)
+    words = ["predict", volume.name, "--bundle", str(flat), "--bundle", str(deep)]
+    words += ["--axes", "zyx", "--tta", "--uncertainty", "--precision", "float32"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "ball0_labels.json").read_text())["segmentation"]
+    # Eight views of each axis, sixteen of the volume.
+    assert len(record["sources"]) == 3 * 8 + 16
+    assert len(record["models"]) == 2
+    unsure = open_volume(tmp_path / "ball0_uncertainty.mrc").read()
+    assert unsure.max() > unsure.min() >= 0
 
 
 def test_a_volume_that_a_member_has_trained_on_weighs_nothing(flat, deep, tmp_path):
