@@ -202,6 +202,10 @@ def stock(setting: Setting, *, slices: bool = False) -> dict:
     from monai.losses import DiceCELoss
     from monai.utils import set_determinism
 
+    from cellseg3d.inference import engine
+
+    # Ours tells the C library to keep memory when it predicts; stock MONAI does not.
+    engine.keep_memory = lambda: False
     fold = setting.fold()
     set_determinism(setting.seed)
     items = [scaled(case) for case in fold.training]

@@ -28,11 +28,14 @@ class Target:
         Class index; 0 where not annotated.
     valid : tensor of float32, shape (N, ...)
         1 where annotated, else 0.
+    whole : bool
+        Whether every voxel is annotated: what would mask the others is then left out.
     """
 
     log_probs: Tensor
     truth: Tensor
     valid: Tensor
+    whole: bool = False
 
     @property
     def classes(self) -> int:
@@ -41,7 +44,8 @@ class Target:
 
     def probs(self) -> Tensor:
         """Return probabilities (N, K, ...), 0 where not annotated."""
-        return self.log_probs.exp() * self.valid.unsqueeze(1)
+        probs = self.log_probs.exp()
+        return probs if self.whole else probs * self.valid.unsqueeze(1)
 
     def one_hot(self) -> Tensor:
         """Return the truth as (N, K, ...) of 0 and 1, 0 where not annotated."""
@@ -104,10 +108,13 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
         )
         raise LabelError(message)
     # Replaced before the softmax: a NaN there must not reach the gradient either.
-    safe = torch.where(known.unsqueeze(1), logits.float(), 0.0)
+    whole = bool(known.all())
+    safe = logits.float()
+    if not whole:
+        safe = torch.where(known.unsqueeze(1), safe, 0.0)
     if annotated is not None:
         safe, truth = _merge(safe, truth, annotated)
-    return Target(functional.log_softmax(safe, dim=1), truth, known.float())
+    return Target(functional.log_softmax(safe, dim=1), truth, known.float(), whole)
 
 
 def _merge(

@@ -97,7 +97,10 @@ def test_too_few_specimens_and_a_folder_in_use_are_named(balls, tmp_path):
         tune(space, balls, tmp_path / "a", TuneOptions(outer=4))
     with pytest.raises(ConfigError, match="inner folds of 2 specimens"):
         tune(space, balls, tmp_path / "a", TuneOptions(outer=3, inner=3))
-    with RunLock(tmp_path / "b"), pytest.raises(EnvironmentFault, match="pid"):
+    with (
+        RunLock(tmp_path / "b"),
+        pytest.raises(EnvironmentFault, match="in use by process"),
+    ):
         tune(space, balls, tmp_path / "b", TuneOptions(outer=0))
 
 
