@@ -8,15 +8,24 @@ from typing import Annotated
 import typer
 
 UNSEEN_SEED = 1000
+# What learns most in minutes, from cells of which each absorbs a little differently:
+# many cells, one whole cell a step, each scaled by itself, half the convolutions.
+QUICK = {
+    "network_def::norm": "instance",
+    "network_def::channels": "[16,32,64,128]",
+    "network_def::num_res_units": "1",
+    "train::dataloader::batch_size": "1",
+    "optimizer::lr": "0.004",
+}
 
 
 def command(
     out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path(
         "demo"
     ),
-    minutes: Annotated[float, typer.Option(help="How long to train.")] = 3.0,
+    minutes: Annotated[float, typer.Option(help="How long to train.")] = 3.3,
     shape: Annotated[int, typer.Option(help="Voxels along a tomogram's side.")] = 80,
-    n: Annotated[int, typer.Option("--n", help="Tomograms to train on.")] = 12,
+    n: Annotated[int, typer.Option("--n", help="Tomograms to train on.")] = 96,
     seed: Annotated[int, typer.Option(help="Of the simulation and the training.")] = 0,
 ) -> None:
     """Simulate tomograms, train a 3D network, segment one it never saw, score it.
@@ -28,10 +37,9 @@ def command(
     if out.exists() and any(out.iterdir()):
         message = f"{out}: is not empty; choose another folder with --out, or remove it"
         raise InputError(message)
-    # Crops smaller than the volumes: more steps in the same time, and more variety.
-    patch = ",".join(["64" if shape > 64 else str(shape)] * 3)
-    training, unseen, run = out / "training", out / "unseen", out / "run"
     side = str(shape)
+    settings = {"spec::patch_shape": f"[{side},{side},{side}]", **QUICK}
+    training, unseen, run = out / "training", out / "unseen", out / "run"
     simulate = ["simulate", "--shape", side, "--n"]
     _type(*simulate, str(n), "--seed", str(seed), "--out", str(training))
     unseen_seed = str(seed + UNSEEN_SEED)
@@ -39,7 +47,8 @@ def command(
     _type(
         *("train", "--bundle", "cell_tomo_unet3d", "--data", str(training)),
         *("--fold", "none", "--minutes", str(minutes), "--seed", str(seed)),
-        *("--set", f"spec::patch_shape=[{patch}]", "--out", str(run)),
+        *(word for item in settings.items() for word in ("--set", "=".join(item))),
+        *("--out", str(run)),
     )
     tomogram, truth = _case(unseen)
     labels = out / "labels"
