@@ -165,9 +165,11 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
 
     from cellseg3d.cli.main import leads
     from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.data.doctor import examine_before_training
     from cellseg3d.engines.plan_files import plan_data
     from cellseg3d.engines.train import train
 
+    examine_before_training(data)  # a plan of broken files would hide what is broken
     plan, text = plan_data(data)
     said = ", ".join(
         f"{key.rsplit('::', maxsplit=1)[-1]} {value}"
