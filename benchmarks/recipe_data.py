@@ -95,10 +95,12 @@ CASCADE = Recipe(
     label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1},
 )
 NARROW = "network_def::channels=[16,32,64]"
-SHALLOW = replace(CASCADE, settings=("network_def::stage=unet", NARROW))
+# The bundle's own rate is for pretrained filters.
+FRESH = "optimizer::lr=0.002"
+SHALLOW = replace(CASCADE, settings=("network_def::stage=unet", NARROW, FRESH))
 # Linear absorption coefficients, 1/um, as they are: no volume is scaled by itself.
 ABSOLUTE = ("intensity::mode=range", "intensity::lower=0.0", "intensity::upper=0.6")
-MEMORY = ("network_def::stage=convlstm_unet", NARROW, "spec::context=2")
+MEMORY = ("network_def::stage=convlstm_unet", NARROW, FRESH, "spec::context=2")
 
 RECIPES = {
     "sxt_cascade": CASCADE,
