@@ -1,7 +1,9 @@
 """Ask the C library to keep the memory of one window for the next."""
 
+import contextlib
 import ctypes
 import functools
+import gc
 import logging
 import platform
 
@@ -34,3 +36,18 @@ def keep_memory() -> bool:
     done = bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
     _log.debug("glibc keeps freed memory: %s", done)
     return done
+
+
+def give_back() -> None:
+    """Hand memory that is free back to the system.
+
+    After work that will not come again, such as preparing networks: traced graphs
+    refer to themselves, so they and their weights wait for the collector, and what is
+    kept then splits the memory that windows reuse. Elsewhere than on glibc only the
+    collector runs.
+    """
+    gc.collect()
+    if platform.libc_ver()[0] != "glibc":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

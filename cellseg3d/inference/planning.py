@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.volume import Volume
+from cellseg3d.inference.allocator import give_back
 from cellseg3d.inference.budget import within
 from cellseg3d.inference.field import Field, VolumeField
 from cellseg3d.inference.geometry import geometry_of
@@ -62,6 +63,7 @@ def plan(
     for source, weight in pairs:
         if max(weight) <= 0:
             _log.info("%s: left out, it was found not to help", source.name)
+    give_back()
     chosen, chunk = fitted([source for source, _ in used])
     pipeline = Pipeline(
         chosen,

@@ -1,9 +1,12 @@
 """An array that reads from its file only the voxels that are asked for."""
 
+import errno
+import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +137,66 @@ class RawVoxels:
         return LazyArray(shape, self.dtype.newbyteorder("="), self)
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return a copy of the voxels in `box`, three slices (z, y, x)."""
-        mapped = np.memmap(
-            self.path, self.dtype, "r", self.offset, shape=tuple(self.shape)
-        )
-        key = tuple(self.picked.get(letter, slice(None)) for letter in self.axes)
-        axes = "".join(each for each in self.axes if each not in self.picked)
-        return np.array(to_zyx(mapped[key], axes)[box])
+        """Return a copy of the voxels in `box`, three slices (z, y, x).
+
+        Rows are read, not mapped: a mapped file stays in memory as long as the
+        region is copied, and ends the process when it becomes shorter.
+
+        Raises
+        ------
+        OSError
+            If the file has gone, or ends before the last voxel of the box.
+        """
+        wanted = dict(zip("ZYX", box, strict=True))
+        key = [
+            slice(self.picked[letter], self.picked[letter] + 1)
+            if letter in self.picked
+            else wanted[letter]
+            for letter in self.axes
+        ]
+        # Two axes at least, the last two in one go.
+        lengths = [1] * (2 - len(key)) + [int(side) for side in self.shape]
+        key = [slice(0, 1)] * (2 - len(key)) + key
+        found = self._rows(key, lengths)
+        kept = "".join(each for each in self.axes if each not in self.picked)
+        return to_zyx(found.reshape([_count(wanted[each]) for each in kept]), kept)
+
+    def _rows(self, key: Sequence[slice], lengths: Sequence[int]) -> NDArray[Any]:
+        """Return a box of the file's own axes, read plane by plane."""
+        *outer, rows, columns = key
+        found = np.empty([_count(part) for part in key], self.dtype)
+        if not found.size:
+            return found
+        outside = [
+            range(*part.indices(n)) for part, n in zip(outer, lengths[:-2], strict=True)
+        ]
+        last = range(*rows.indices(lengths[-2]))[-1]
+        plane = np.empty((last + 1 - rows.start, lengths[-1]), self.dtype)
+        with self.path.open("rb", buffering=0) as file:
+            for place, index in zip(
+                np.ndindex(*found.shape[:-2]), itertools.product(*outside), strict=True
+            ):
+                at = 0
+                for number, length in zip(
+                    (*index, rows.start, 0), lengths, strict=True
+                ):
+                    at = at * length + number
+                file.seek(self.offset + at * self.dtype.itemsize)
+                _fill(file, plane)
+                found[place] = plane[:: rows.step, columns]
+        return found
+
+
+def _count(part: slice) -> int:
+    """Return how many indices a slice with start, stop and step > 0 has."""
+    return len(range(part.start, part.stop, part.step or 1))
+
+
+def _fill(file: FileIO, array: NDArray[Any]) -> None:
+    """Read an array from where a file stands."""
+    left = memoryview(array.view(np.uint8).data).cast("B")
+    while left:
+        count = file.readinto(left)
+        if not count:
+            raise OSError(errno.EIO, "the file has become shorter", file.name)
+        left = left[count:]

@@ -21,7 +21,7 @@ from cellseg3d.io.region_writer import RegionWriter, partial_path, remove, resto
 
 OmeZarr = Literal["0.4", "0.5"]
 # Voxels moved at a time when a volume is copied or scanned, in bytes.
-COPY_BYTES = 2**26
+COPY_BYTES = 2**23
 
 
 def write_volume(
