@@ -23,7 +23,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path(
         "demo"
     ),
-    minutes: Annotated[float, typer.Option(help="How long to train.")] = 3.3,
+    minutes: Annotated[float, typer.Option(help="How long to train.")] = 3.6,
     shape: Annotated[int, typer.Option(help="Voxels along a tomogram's side.")] = 80,
     n: Annotated[int, typer.Option("--n", help="Tomograms to train on.")] = 96,
     seed: Annotated[int, typer.Option(help="Of the simulation and the training.")] = 0,
