@@ -1,7 +1,7 @@
 """The ways to predict a volume that `predict.py` compares; each returns labels."""
 
 # Cases import what they compare, and nothing else, in their own process.
-# ruff: noqa: ANN001, ANN201, ANN202, PLC0415
+# ruff: noqa: ANN001, ANN003, ANN201, ANN202, PLC0415
 
 import json
 import warnings
@@ -127,9 +127,8 @@ def ours(
     facts,
     folder,
     *,
-    precision="auto",
     axes="z",
-    engine="auto",
+    **chosen,
 ):
     """Ours, from a lazily read volume into a label file, as the command does it."""
     from cellseg3d.core.input_spec import InputSpec
@@ -160,7 +159,7 @@ def ours(
     spec = InputSpec(dims, (SIDE,) * dims, context=facts["context"])
     halo = 32 if facts["name"] == "basic_unet" else 16
     model = Model(network, spec, {"halo": halo, "axes": axes})
-    options = SegmentOptions(precision=precision, engine=engine)
+    options = SegmentOptions(**chosen)
 
     def task():
         labels = folder / "ours_labels.mrc"
@@ -185,6 +184,7 @@ CASE = {
     "slices_3axes": partial(slices, axes=3),
     "ours": ours,
     "ours_float32": partial(ours, precision="float32"),
+    "ours_fast": partial(ours, max_ram=4 * 2**30),
     "ours_openvino": partial(ours, engine="openvino"),
     "ours_1axis": ours,
     "ours_3axes": partial(ours, axes="zyx"),

@@ -1,17 +1,27 @@
-"""Ask the C library to keep the memory of one window for the next."""
+"""Ask the C library to keep the memory of one window for the next, but not more."""
 
 import contextlib
 import ctypes
 import functools
 import gc
 import logging
+import os
 import platform
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 _log = logging.getLogger(__name__)
 # Numbers of glibc's mallopt.
 _TRIM_THRESHOLD = -1
 _MMAP_MAX = -4
 _KEPT = 2**30
+# Bytes that lie between two windows, at most, unless the user allows more: a window
+# of the default U-Net needs about 110 MiB, and what stays of others splits the heap.
+SPARE = 140 * 2**20
+# Layers whose code oneDNN keeps: those of one window of the default U-Net.
+PRIMITIVES = 32
 
 
 @functools.cache
@@ -19,8 +29,8 @@ def keep_memory() -> bool:
     """Let glibc reuse freed features instead of handing them back to the system.
 
     Otherwise every large array is new memory that the system clears page by page,
-    a tenth to a third of a prediction's time. Up to 1 GiB that is free stays with
-    the process. Elsewhere than on glibc nothing happens.
+    a third of a prediction's time. Up to 1 GiB that is free stays with the process
+    until `bound_memory` finds it too much. Elsewhere than on glibc nothing happens.
 
     Returns
     -------
@@ -38,16 +48,72 @@ def keep_memory() -> bool:
     return done
 
 
-def give_back() -> None:
-    """Hand memory that is free back to the system.
+@dataclass
+class _Bound:
+    """The resident memory at which free memory is handed back; a process has one heap.
+
+    Parameters
+    ----------
+    resident : int or None
+        Bytes; None for no bound.
+    """
+
+    resident: int | None = None
+
+
+_bound = _Bound()
+
+
+def give_back(limit: int | None = None) -> None:
+    """Hand all free memory back, and bound what is kept between windows from now on.
 
     After work that will not come again, such as preparing networks: traced graphs
     refer to themselves, so they and their weights wait for the collector, and what is
-    kept then splits the memory that windows reuse. Elsewhere than on glibc only the
-    collector runs.
+    kept then splits the memory that windows reuse.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Bytes that the process may take: half of what is left may be kept, for speed.
+        Without it, a small fixed amount.
     """
     gc.collect()
-    if platform.libc_ver()[0] != "glibc":
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    _trim()
+    now = resident_bytes()
+    spare = SPARE if limit is None else max(0, limit - now) // 2
+    _bound.resident = now + spare
+
+
+def keep_few_primitives() -> None:
+    """Let oneDNN keep the code of a few layers only; it asks once, at its first call.
+
+    By default it keeps 1024, some 70 KiB each, which lie between the features of
+    windows of all shapes and keep the heap from shrinking.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
+
+
+def bound_memory() -> None:
+    """Hand free memory back when more is kept than `give_back` has allowed.
+
+    To be called between windows; costs the time in which the system clears the pages
+    that the next window takes.
+    """
+    if _bound.resident is not None and resident_bytes() > _bound.resident:
+        _trim()
+
+
+def _trim() -> None:
+    if platform.libc_ver()[0] == "glibc":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,10 +2,7 @@
 
 import logging
 import math
-import resource
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor, fx
 
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.roi import zyx
+from cellseg3d.inference.allocator import resident_bytes
 from cellseg3d.inference.engine import Engine
 from cellseg3d.inference.pipeline import Pipeline
 from cellseg3d.inference.sources import Source
@@ -95,16 +93,6 @@ def bytes_per_voxel(engine: Engine) -> float:
     voxels = math.prod(noise.shape[2:])
     # The input comes in float32 too.
     return SLACK * meter.peak / voxels + 8 * geometry.channels
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process has now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class _Meter(fx.Interpreter):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from cellseg3d.core.errors import EnvironmentFault
-from cellseg3d.inference.allocator import keep_memory
+from cellseg3d.inference.allocator import bound_memory, keep_memory
 from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fused import fuse, has_onednn
 from cellseg3d.inference.geometry import Geometry, geometry_of
@@ -145,7 +145,7 @@ def run_halving(engine: Engine, batch: Tensor, keep: Keep | None = None) -> Tens
         If not even one window fits.
     """
     try:
-        return engine(batch, keep)
+        logits = engine(batch, keep)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -156,6 +156,9 @@ def run_halving(engine: Engine, batch: Tensor, keep: Keep | None = None) -> Tens
             )
             raise EnvironmentFault(message) from error
         half = len(batch) // 2
+    else:
+        bound_memory()
+        return logits
     _log.warning("out of memory: going on with batches of %d", half)
     parts: Sequence[Tensor] = [
         run_halving(engine, part, keep) for part in (batch[:half], batch[half:])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.volume import Volume
-from cellseg3d.inference.allocator import give_back
+from cellseg3d.inference.allocator import give_back, keep_few_primitives
 from cellseg3d.inference.budget import within
 from cellseg3d.inference.field import Field, VolumeField
 from cellseg3d.inference.geometry import geometry_of
@@ -47,6 +47,8 @@ def plan(
                 f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
             )
             raise ConfigError(message)
+    if options.max_ram is None:
+        keep_few_primitives()
     fuse = options.fuse
     if fuse == "auto" and options.axes is not None:
         fuse = "weighted"  # learned weights are those of the bundle's own axes
@@ -63,7 +65,6 @@ def plan(
     for source, weight in pairs:
         if max(weight) <= 0:
             _log.info("%s: left out, it was found not to help", source.name)
-    give_back()
     chosen, chunk = fitted([source for source, _ in used])
     pipeline = Pipeline(
         chosen,
@@ -76,6 +77,8 @@ def plan(
     limit = options.max_ram
     if chosen[0].engine.hardware.device.type == "cuda":
         limit = options.max_vram
+    else:
+        give_back(limit)
     return pipeline if limit is None else within(pipeline, limit)
 
 
