@@ -159,7 +159,10 @@ class RawVoxels:
         key = [slice(0, 1)] * (2 - len(key)) + key
         found = self._rows(key, lengths)
         kept = "".join(each for each in self.axes if each not in self.picked)
-        return to_zyx(found.reshape([_count(wanted[each]) for each in kept]), kept)
+        volume = to_zyx(found.reshape([_count(wanted[each]) for each in kept]), kept)
+        z, y, x = (_count(wanted[each]) for each in "ZYX")
+        # An axis that the file lacks is one voxel long; the box may hold none of it.
+        return volume[:z, :y, :x]
 
     def _rows(self, key: Sequence[slice], lengths: Sequence[int]) -> NDArray[Any]:
         """Return a box of the file's own axes, read plane by plane."""
