@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from predict import busy_seconds
 
@@ -248,15 +247,9 @@ def build(setting: Setting, classes: int):
 
 def tutorial(setting: Setting, count: int, *, slices: bool):
     """Return crop, flips, affine and intensities of MONAI's tutorials."""
-    from monai.transforms import (
-        Compose,
-        EnsureChannelFirstd,
-        RandAffined,
-        RandCropByPosNegLabeld,
-        RandFlipd,
-        RandScaleIntensityd,
-        RandShiftIntensityd,
-    )
+    from monai.transforms import Compose, EnsureChannelFirstd, RandCropByPosNegLabeld
+
+    from cellseg3d.benchmark.stock_monai import stock_augmentation
 
     patch = setting.patch
     thick = slices or setting.kind == "3d"
@@ -269,17 +262,7 @@ def tutorial(setting: Setting, count: int, *, slices: bool):
                 KEYS, "label", spatial_size=crop, pos=1, neg=1, num_samples=count
             ),
             *as_input,
-            *[RandFlipd(KEYS, prob=0.5, spatial_axis=a) for a in range(len(patch))],
-            RandAffined(
-                KEYS,
-                prob=0.5,
-                rotate_range=[0.0] * (len(patch) - 2) + [np.pi / 12],
-                scale_range=[0.1] * len(patch),
-                mode=("bilinear", "nearest"),
-                padding_mode="border",
-            ),
-            RandScaleIntensityd("image", factors=0.1, prob=0.5),
-            RandShiftIntensityd("image", offsets=0.1, prob=0.5),
+            *stock_augmentation(patch),
         ]
     )
 

@@ -30,6 +30,7 @@ from monai.transforms.intensity.dictionary import (
     RandShiftIntensityd,
 )
 from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
+from monai.transforms.transform import Transform
 from monai.transforms.utility.dictionary import EnsureChannelFirstd
 from monai.utils.misc import set_determinism
 from torch import nn
@@ -160,7 +161,6 @@ def _inferer(kind: str, patch: tuple[int, ...]) -> Inferer:
 
 def _transform(patch: tuple[int, ...]) -> Compose:
     """Return crop, flips and affine of the tutorials."""
-    flips = [RandFlipd(KEYS, prob=0.5, spatial_axis=a) for a in range(len(patch))]
     return Compose(
         [
             EnsureChannelFirstd(KEYS, channel_dim="no_channel"),
@@ -168,19 +168,27 @@ def _transform(patch: tuple[int, ...]) -> Compose:
             RandCropByPosNegLabeld(
                 KEYS, "label", spatial_size=patch, pos=1, neg=1, num_samples=4
             ),
-            *flips,
-            RandAffined(
-                KEYS,
-                prob=0.5,
-                rotate_range=[0.0] * (len(patch) - 2) + [np.pi / 12],
-                scale_range=[0.1] * len(patch),
-                mode=("bilinear", "nearest"),
-                padding_mode="border",
-            ),
-            RandScaleIntensityd("image", factors=0.1, prob=0.5),
-            RandShiftIntensityd("image", offsets=0.1, prob=0.5),
+            *stock_augmentation(patch),
         ]
     )
+
+
+def stock_augmentation(patch: Sequence[int]) -> list[Transform]:
+    """Return flips, affine and intensity changes of the tutorials, for a crop."""
+    flips = [RandFlipd(KEYS, prob=0.5, spatial_axis=a) for a in range(len(patch))]
+    return [
+        *flips,
+        RandAffined(
+            KEYS,
+            prob=0.5,
+            rotate_range=[0.0] * (len(patch) - 2) + [np.pi / 12],
+            scale_range=[0.1] * len(patch),
+            mode=("bilinear", "nearest"),
+            padding_mode="border",
+        ),
+        RandScaleIntensityd("image", factors=0.1, prob=0.5),
+        RandShiftIntensityd("image", offsets=0.1, prob=0.5),
+    ]
 
 
 def _items(
