@@ -3,32 +3,34 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cellseg3d.benchmark.dataset import Fold
 from cellseg3d.benchmark.outcome import Predicted, Trained, read_facts
 from cellseg3d.benchmark.process import Cost, run_verb
-from cellseg3d.benchmark.study import Method
+from cellseg3d.benchmark.study import Budget, Method
 from cellseg3d.bundle.model import load_model
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.data.cases import Case
+from cellseg3d.data.datalist import load_datalist
+from cellseg3d.engines.facts import facts_of_datalist
+from cellseg3d.engines.plan import BUNDLES, make_plans
+from cellseg3d.engines.plan_machine import this_machine
+from cellseg3d.engines.plan_survey import survey
 from cellseg3d.engines.run_record import NAME as RUN_RECORD
 
 LOG = "log.txt"
 MODEL = "model"
 
 
-def train_bundle(
-    method: Method, fold: Fold, seed: int, minutes: float, folder: Path
-) -> Trained:
+def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Trained:
     """Train a bundle on all but the held-out cases of a fold.
 
     Parameters
     ----------
     method : Method
     fold : Fold
-    seed : int
-    minutes : float
-        By the clock.
+    budget : Budget
     folder : Path
         Of the job; the run lies in ``model`` in it.
 
@@ -39,9 +41,13 @@ def train_bundle(
     """
     run = folder / MODEL
     words = ["train", "--bundle", method.bundle, "--data", str(fold.path)]
-    words += ["--fold", "none", "--minutes", str(minutes), "--seed", str(seed)]
+    words += ["--fold", "none"]
+    words += ["--minutes", str(budget.minutes), "--seed", str(budget.seed)]
     words += ["--out", str(run), "--quiet"]
-    for key, value in method.settings.items():
+    settings: dict[str, Any] = {"lr_scheduler::clock": budget.clock}
+    if method.plan:
+        settings |= planned(method.bundle, fold)
+    for key, value in {**settings, **method.settings}.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     cost = run_verb(words, folder / LOG)
     record = read_facts(run / RUN_RECORD)
@@ -52,6 +58,18 @@ def train_bundle(
         warnings=tuple(w for w in record["warnings"] if "no validation" not in w),
         versions=record["versions"],
     )
+
+
+def planned(bundle: str, fold: Fold) -> dict[str, Any]:
+    """Return the numbers that `cellseg3d plan` chooses for a bundle and a fold.
+
+    The length of the training is left out: the budget decides it.
+    """
+    seen = survey(load_datalist(fold.path))
+    facts = facts_of_datalist(fold.datalist)
+    [kind] = [kind for kind, name in BUNDLES.items() if name == bundle]
+    [plan] = make_plans(facts, seen, this_machine(), kinds=[kind])
+    return {key: value for key, value in plan.settings.items() if key != "epochs"}
 
 
 def predict_bundles(

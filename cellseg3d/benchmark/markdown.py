@@ -9,6 +9,7 @@ from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
 ALL_CLASSES = "mean Dice, all classes"
 PICTURE = "pareto.png"
+CLOCKS = {"wall": "by the clock", "cpu": "in processor time"}
 HEADS = (
     "method",
     "Dice, mean [95 % interval]",
@@ -51,13 +52,14 @@ def markdown(title: str, question: str, summary: Mapping[str, Any]) -> str:
 
 def _terms(summary: Mapping[str, Any]) -> str:
     minutes = " and ".join(f"{value:g}" for value in summary["minutes"])
+    clocks = " and ".join(CLOCKS[each] for each in summary["clocks"])
     seeds = ", ".join(map(str, summary["seeds"]))
     versions = ", ".join(
         f"{name} {' and '.join(each)}" for name, each in summary["versions"].items()
     )
     lines = [
-        f"Budget: {minutes} min of training by the clock for every network; seeds "
-        f"{seeds}. Methods that fuse networks cost what all of these cost.",
+        f"Budget: {minutes} min of training {clocks} for every network; seeds {seeds}. "
+        "Methods that fuse networks cost what all of these cost.",
         "n counts volumes (specimens where these are independent), never slices; seeds "
         "are averaged first. Undefined scores are left out and counted.",
         *(f"Machine: {machine}." for machine in summary["machines"]),

@@ -21,6 +21,7 @@ from cellseg3d.benchmark.outcome import (
     read_facts,
 )
 from cellseg3d.benchmark.process import Cost, run_process
+from cellseg3d.benchmark.study import Budget
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.data.cases import Case
 from cellseg3d.data.labels import IGNORE, class_labels
@@ -69,7 +70,7 @@ def train_nnunet(
     fold: Fold,
     folder: Path,
     *,
-    budget: tuple[int, float],
+    budget: Budget,
 ) -> Trained:
     """Plan, preprocess and train; preprocessing costs no training time.
 
@@ -82,19 +83,18 @@ def train_nnunet(
     fold : Fold
     folder : Path
         Of the job.
-    budget : tuple
-        Seed and minutes.
+    budget : Budget
 
     Raises
     ------
     CellSegError
         If nnU-Net fails.
     """
-    seed, minutes = budget
     write_raw(fold, folder)
     _drive(python, folder, ["prepare", "--configuration", configuration])
     words = ["train", "--configuration", configuration]
-    words += ["--minutes", str(minutes), "--seed", str(seed)]
+    words += ["--minutes", str(budget.minutes), "--seed", str(budget.seed)]
+    words += ["--clock", budget.clock]
     cost = _drive(python, folder, words)
     facts = read_facts(folder / TRAINED)
     notes = list(facts["warnings"])

@@ -13,6 +13,7 @@ from cellseg3d.benchmark.outcome import (
     read_facts,
 )
 from cellseg3d.benchmark.process import run_process
+from cellseg3d.benchmark.study import Budget
 
 LOG = "log.txt"
 STOCK = "cellseg3d.benchmark.stock_monai"
@@ -23,7 +24,7 @@ def train_peer(
     fold: Fold,
     folder: Path,
     *,
-    budget: tuple[int, float],
+    budget: Budget,
     python: Path | None,
 ) -> Trained:
     """Train another tool on all but the held-out cases of a fold.
@@ -35,8 +36,7 @@ def train_peer(
     fold : Fold
     folder : Path
         Of the job.
-    budget : tuple
-        Seed and minutes.
+    budget : Budget
     python : Path or None
         An interpreter that has nnU-Net.
 
@@ -51,9 +51,9 @@ def train_peer(
     if tool == "nnunet":
         found = find_python(python)
         return train_nnunet(found, configuration, fold, folder, budget=budget)
-    seed, minutes = budget
-    words = [*_stock("train", configuration, fold, folder), "--seed", str(seed)]
-    cost = run_process([*words, "--minutes", str(minutes)], folder / LOG)
+    words = [*_stock("train", configuration, fold, folder)]
+    words += ["--seed", str(budget.seed), "--minutes", str(budget.minutes)]
+    cost = run_process([*words, "--clock", budget.clock], folder / LOG)
     facts = read_facts(folder / TRAINED)
     return Trained(
         cost,

@@ -12,11 +12,20 @@ from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 # Okabe and Ito's colours, told apart with any colour vision; shapes say it again.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*Xph<>"
-PANELS = (
-    ("training", "elapsed_s", "training, s"),
-    ("prediction", "volumes_s", "prediction of the held-out volumes, s"),
-    ("memory", "peak_gib", "peak memory, GiB"),
-)
+_MEMORY = ("memory", "peak_gib", "peak memory, GiB")
+# Stage, name and label of each cost, by the clock of the study.
+PANELS = {
+    "wall": (
+        ("training", "elapsed_s", "training, s"),
+        ("prediction", "volumes_s", "prediction of the held-out volumes, s"),
+        _MEMORY,
+    ),
+    "cpu": (
+        ("training", "cpu_s", "training, CPU s, start included"),
+        ("prediction", "cpu_s", "prediction, CPU s, start included"),
+        _MEMORY,
+    ),
+}
 SPAN_COST, SPAN_DICE = 4.0, 0.05
 Point = tuple[float, float]
 
@@ -42,9 +51,10 @@ def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
     names = list(dict.fromkeys(m for f in shown.values() for m in f["methods"]))
     figure = Figure(figsize=(12, 3.4 * max(1, len(shown)) + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(max(1, len(shown)), len(PANELS), squeeze=False, sharey="row")
+    panels = PANELS["cpu" if summary["clocks"] == ["cpu"] else "wall"]
+    axes = figure.subplots(max(1, len(shown)), len(panels), squeeze=False, sharey="row")
     for row, (dataset, facts) in zip(axes, shown.items(), strict=False):
-        for panel, axis in zip(PANELS, row, strict=True):
+        for panel, axis in zip(panels, row, strict=True):
             _draw(axis, facts["methods"], panel, names)
         row[0].set_ylabel(f"Dice of {facts['target']}")
         row[0].set_title(dataset, loc="left", fontweight="bold")

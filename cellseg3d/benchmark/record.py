@@ -27,7 +27,7 @@ class Record:
         Who it is; `target` is the class that the scores are of.
     fold, seed : int
     recipe : dict
-        All that decides the result: settings of the method, what is held out, minutes.
+        All that decides the result: settings of the method, what is held out, budget.
     state : {"done", "failed", "skipped"}
     reason : str
         Why it failed or was skipped, in one line.
@@ -78,6 +78,7 @@ def recipe_of(job: Job, study: Study) -> dict[str, Any]:
         "uses": [study.method(name).recipe() for name in job.method.of],
         "data": job.dataset.recipe(job.fold),
         "minutes": study.minutes,
+        "clock": study.clock,
     }
     plain: dict[str, Any] = json.loads(json.dumps(plain_numbers(values)))
     return plain

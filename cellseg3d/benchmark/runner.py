@@ -169,13 +169,13 @@ def _trained(bench: Bench, job: Job, fold: Fold, folder: Path) -> dict[str, Any]
     """Train, or add up what the methods cost whose networks are used."""
     if job.method.of:
         return _borrowed(bench, job)
-    budget = (job.seed, bench.study.minutes)
+    budget = bench.study.budget(job.seed)
     if job.method.kind == "peer":
         python = bench.nnunet_python
         peer = job.method.peer
         result = train_peer(peer, fold, folder, budget=budget, python=python)
     else:
-        result = train_bundle(job.method, fold, *budget, folder)
+        result = train_bundle(job.method, fold, budget, folder)
     return _facts(result)
 
 

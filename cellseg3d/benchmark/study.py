@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -14,10 +14,22 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.data.cases import suggestion
 
 Kind = Literal["train", "axes", "ensemble", "peer"]
+Clock = Literal["wall", "cpu"]
+CLOCKS: tuple[str, ...] = get_args(Clock)
 PEERS = ("monai-2d", "monai-3d", "nnunet-2d", "nnunet-3d_fullres")
 NEEDED = ("name", "question", "datasets", "methods", "seeds", "minutes")
-STUDY_KEYS = (*NEEDED, "compare")
-METHOD_KEYS = ("name", "bundle", "set", "axes", "of", "peer", "reference", "predict")
+STUDY_KEYS = (*NEEDED, "clock", "compare")
+METHOD_KEYS = (
+    "name",
+    "bundle",
+    "plan",
+    "set",
+    "axes",
+    "of",
+    "peer",
+    "reference",
+    "predict",
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +45,11 @@ class Method:
         the networks of several methods; or train and predict with another tool.
     bundle : str
         Bundle to train (``"train"``).
+    plan : bool
+        Whether `cellseg3d plan` chooses its numbers from each fold's training volumes
+        (``"train"``).
     settings : mapping
-        Config keys set for the training (``"train"``).
+        Config keys set for the training (``"train"``), over those of the plan.
     of : tuple of str
         Methods whose trained networks are used (``"axes"``, ``"ensemble"``).
     axes : str
@@ -50,6 +65,7 @@ class Method:
     name: str
     kind: Kind
     bundle: str = ""
+    plan: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     of: tuple[str, ...] = ()
     axes: str = ""
@@ -67,6 +83,7 @@ class Method:
         return {
             "kind": self.kind,
             "bundle": self.bundle,
+            "plan": self.plan,
             "settings": dict(self.settings),
             "of": list(self.of),
             "axes": self.axes,
@@ -95,6 +112,24 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What one training may take, and where its chance begins.
+
+    Parameters
+    ----------
+    seed : int
+    minutes : float
+    clock : {"wall", "cpu"}
+        Time that passes, or time that the processor works for the training, all
+        threads added up: the fair one on a machine that does other things too.
+    """
+
+    seed: int
+    minutes: float
+    clock: Clock = "wall"
+
+
+@dataclass(frozen=True)
 class Study:
     """What `cellseg3d benchmark` runs.
 
@@ -107,6 +142,8 @@ class Study:
     seeds : tuple of int
     minutes : float
         Training time of every method on this machine: the equal budget.
+    clock : {"wall", "cpu"}
+        How it is measured; see `Budget`.
     compare : tuple of (str, str)
         Pairs of methods to compare beside every method with the reference; named
         before anything is run, so that no test is picked by its result.
@@ -118,6 +155,7 @@ class Study:
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     minutes: float
+    clock: Clock = "wall"
     compare: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -131,6 +169,10 @@ class Study:
     def reference(self) -> Method:
         """The method that the others are compared with; the first when none is."""
         return next((m for m in self.methods if m.reference), self.methods[0])
+
+    def budget(self, seed: int) -> Budget:
+        """Return what every training with a seed may take."""
+        return Budget(seed, self.minutes, self.clock)
 
     def method(self, name: str) -> Method:
         """Return a method by its name."""
@@ -180,6 +222,9 @@ def load_study(path: Path) -> Study:
     minutes = float(values["minutes"])
     if not (math.isfinite(minutes) and minutes > 0):
         raise ConfigError(f"{path}: minutes is {minutes}; expected a positive number")
+    clock = values.get("clock", "wall")
+    if clock not in CLOCKS:
+        raise ConfigError(f"{path}: clock is {clock!r}; expected {' or '.join(CLOCKS)}")
     return Study(
         name=str(values["name"]),
         question=str(values["question"]),
@@ -187,6 +232,7 @@ def load_study(path: Path) -> Study:
         methods=methods,
         seeds=seeds,
         minutes=minutes,
+        clock=clock,
         compare=_pairs(values.get("compare", ()), methods, str(path)),
     )
 
@@ -217,6 +263,7 @@ def _method(entry: Mapping[str, Any], where: str) -> Method:
         name=str(entry["name"]),
         kind=_kind(entry, where),
         bundle=str(entry.get("bundle", "")),
+        plan=bool(entry.get("plan", False)),
         settings=dict(entry.get("set", {})),
         of=_names(entry.get("of", ())),
         axes=str(entry.get("axes", "")),

@@ -22,6 +22,12 @@ SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
+CLOCKS: dict[str, Callable[[], float]] = {
+    "wall": time.monotonic,
+    "cpu": time.process_time,
+}
+
+
 class Schedule:
     """Set the learning rate before each step from how much of the training is done.
 
@@ -43,8 +49,9 @@ class Schedule:
         to end earlier then goes on as if it had not ended.
     final_share : float
         Lowest rate over the highest.
-    clock : callable
-        Returns seconds.
+    clock : {"wall", "cpu"} or callable
+        Returns seconds: those that pass, or those that the processor works for this
+        process, which are a fair budget on a machine that does other things too.
 
     Raises
     ------
@@ -60,8 +67,11 @@ class Schedule:
         max_minutes: float | None = None,
         epochs: int | None = None,
         final_share: float = 0.01,
-        clock: Callable[[], float] = time.monotonic,
+        clock: str | Callable[[], float] = "wall",
     ) -> None:
+        if isinstance(clock, str) and clock not in CLOCKS:
+            message = f"lr_scheduler clock is {clock!r}; expected {', '.join(CLOCKS)}"
+            raise ConfigError(message)
         if shape not in SHAPES:
             message = f"lr_scheduler shape is {shape!r}; expected {', '.join(SHAPES)}"
             raise ConfigError(message)
@@ -77,12 +87,12 @@ class Schedule:
         self.budget_s = None if max_minutes is None else 60 * max_minutes
         self.epochs = epochs
         self.final_share = final_share
-        self.clock = clock
+        self.clock = CLOCKS[clock] if isinstance(clock, str) else clock
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.elapsed_before_s = 0.0
         self.reserve_s = 0.0
         self.done = 0.0
-        self._started_s = clock()
+        self._started_s = self.clock()
 
     def attach(self, engine: Workflow) -> None:
         """Act before every step of a trainer; end it when the time is up."""

@@ -24,7 +24,7 @@ COST = Cost(1.0, 2.0, 0.5)
 def bench(study_path, tmp_path, monkeypatch):
     """A benchmark whose networks are: 2D sees one ball, 2.5D fails, fused sees all."""
 
-    def train(method, fold, seed, minutes, folder):
+    def train(method, fold, budget, folder):
         if method.name == "2.5D":
             raise CellSegError(f"{folder / 'log.txt'}: out of patience")
         (folder / MODEL).mkdir()
