@@ -43,7 +43,7 @@ def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Tr
     words = ["train", "--bundle", method.bundle, "--data", str(fold.path)]
     words += ["--fold", "none"]
     words += ["--minutes", str(budget.minutes), "--seed", str(budget.seed)]
-    words += ["--out", str(run), "--quiet"]
+    words += ["--out", str(run), "--quiet", *method.train]
     settings: dict[str, Any] = {"lr_scheduler::clock": budget.clock}
     if method.plan:
         settings |= planned(method.bundle, fold)

@@ -28,6 +28,7 @@ METHOD_KEYS = (
     "of",
     "peer",
     "reference",
+    "train",
     "predict",
 )
 
@@ -58,8 +59,8 @@ class Method:
         Which tool and which of its configurations, one of `PEERS`.
     reference : bool
         The method that the others are compared with.
-    predict : tuple of str
-        Further words for ``cellseg3d predict``.
+    train, predict : tuple of str
+        Further words for ``cellseg3d train`` and ``cellseg3d predict``.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Method:
     axes: str = ""
     peer: str = ""
     reference: bool = False
+    train: tuple[str, ...] = ()
     predict: tuple[str, ...] = ()
 
     @property
@@ -88,6 +90,7 @@ class Method:
             "of": list(self.of),
             "axes": self.axes,
             "peer": self.peer,
+            "train": list(self.train),
             "predict": list(self.predict),
         }
 
@@ -269,6 +272,7 @@ def _method(entry: Mapping[str, Any], where: str) -> Method:
         axes=str(entry.get("axes", "")),
         peer=peer,
         reference=bool(entry.get("reference", False)),
+        train=_names(entry.get("train", ())),
         predict=_names(entry.get("predict", ())),
     )
 
