@@ -3,6 +3,7 @@
     python benchmarks/recipes.py --data "$CELLSEG3D_DATA" --out runs/recipes
     python benchmarks/recipes.py --data ... --out ... --only mes --minutes 20
     python benchmarks/recipes.py --data ... --out ... --only sxt_shallow --folds 1
+    OMP_NUM_THREADS=1 python benchmarks/recipes.py --data ... --out ... --clock cpu
 
 Every case is predicted once, by a network that never saw it: the held-out side of a
 fold is marked for testing, so it chooses neither weights nor thresholds. What has no
@@ -40,6 +41,7 @@ from cellseg3d.data.scoring import Evaluation, ScoreOptions, evaluate_files
 from cellseg3d.data.splits import Fold
 from cellseg3d.data.volumes import read_case_label
 from cellseg3d.engines.run_record import NAME as RECORD
+from cellseg3d.engines.schedule import CLOCKS
 from cellseg3d.inference.instance_options import InstanceOptions
 from cellseg3d.inference.instances import label_instances
 from cellseg3d.inference.options import SegmentOptions
@@ -51,6 +53,9 @@ from cellseg3d.metrics.overlap import mean_defined, median_defined, voxel_accura
 
 Row = dict[str, Any]
 COLUMNS = (
+    "folds",
+    "minutes",
+    "clock",
     "accuracy",
     "jaccard",
     "dice",
@@ -76,6 +81,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=sorted(KNOWN), default=[])
     parser.add_argument("--minutes", type=float, default=10, help="of each training")
+    parser.add_argument(
+        "--clock",
+        choices=sorted(CLOCKS),
+        default="wall",
+        help="what minutes are: cpu is processor time, for a busy machine",
+    )
     parser.add_argument("--folds", type=int, help="only the first N folds")
     parser.add_argument("--cells", type=int, default=6, help="simulated, at least 6")
     parser.add_argument("--side", type=int, default=160, help="of a simulated cell")
@@ -115,6 +126,7 @@ def measure(name: str, recipe: Recipe, options: argparse.Namespace) -> list[Row]
         "data": recipe.task,
         "folds": len(folds),
         "minutes": options.minutes,
+        "clock": options.clock,
         "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
         "seed": options.seed,
         "settings": [*recipe.settings, *options.set],
@@ -156,13 +168,19 @@ def train(recipe: Recipe, listed: Path, run: Path, options: argparse.Namespace) 
     else:
         words += ["--bundle", recipe.bundle, "--data", str(listed), "--fold", "none"]
         words += ["--minutes", str(options.minutes), "--seed", str(options.seed)]
+        words += ["--set", f"lr_scheduler::clock={options.clock}"]
         if options.pretrained and "cascade" in recipe.bundle:
             words += ["--pretrained", str(options.pretrained)]
         for setting in (*recipe.settings, *options.set):
             words += ["--set", setting]
     cost = run_verb(words, run.parent / "train.log")
     steps = json.loads((run / RECORD).read_text())["iteration"]
-    return {"elapsed_s": cost.elapsed_s, "peak_gib": cost.peak_gib, "steps": steps}
+    return {
+        "elapsed_s": cost.elapsed_s,
+        "cpu_s": cost.cpu_s,
+        "peak_gib": cost.peak_gib,
+        "steps": steps,
+    }
 
 
 def predict(
@@ -349,7 +367,7 @@ def print_table(rows: list[Row]) -> None:
     for row in rows:
         cells = [row.get(column) for column in COLUMNS]
         texts = [
-            "-" if c is None else (str(c) if isinstance(c, int) else f"{c:.4f}")
+            "-" if c is None else (f"{c:.4g}" if isinstance(c, float) else str(c))
             for c in cells
         ]
         name = f"{row['recipe']} {row['measure']}"
