@@ -21,6 +21,8 @@ _KEPT = 2**30
 # of the default U-Net needs about 110 MiB, and what stays of others splits the heap.
 # At 140 MiB, handing back after nearly every window cost 13 % of the time at 400^3.
 SPARE = 200 * 2**20
+# Bytes that lie between two windows while much else is held: about one window.
+LEAST = 100 * 2**20
 # Layers whose code oneDNN keeps: those of one window of the default U-Net.
 PRIMITIVES = 32
 
@@ -65,7 +67,7 @@ class _Bound:
 _bound = _Bound()
 
 
-def give_back(limit: int | None = None) -> None:
+def give_back(limit: int | None = None, held: int = 0) -> None:
     """Hand all free memory back, and bound what is kept between windows from now on.
 
     After work that will not come again, such as preparing networks: traced graphs
@@ -77,11 +79,13 @@ def give_back(limit: int | None = None) -> None:
     limit : int, optional
         Bytes that the process may take: half of what is left may be kept, for speed.
         Without it, a small fixed amount.
+    held : int
+        Bytes of what will be held all the while, such as sums of several sources.
     """
     gc.collect()
     _trim()
     now = resident_bytes()
-    spare = SPARE if limit is None else max(0, limit - now) // 2
+    spare = max(SPARE, held + LEAST) if limit is None else max(0, limit - now) // 2
     _bound.resident = now + spare
 
 

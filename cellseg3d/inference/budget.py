@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.roi import zyx
 from cellseg3d.inference.allocator import resident_bytes
@@ -48,8 +49,7 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
 
     def needed(tried: Pipeline) -> int:
         windows = [
-            _window_voxels(source) * rates[id(source.engine)] * source.batch
-            for source in tried.sources
+            window_bytes(source, rates[id(source.engine)]) for source in tried.sources
         ]
         return int(max(windows)) + (0 if on_gpu else chunk_bytes(tried))
 
@@ -69,13 +69,22 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
 def chunk_bytes(pipeline: Pipeline) -> int:
     """Return what is held of one chunk: input, labels, sums of several sources."""
     voxels = math.prod(pipeline.chunk)
-    several = len(pipeline.sources) > 1
-    sums = 2 * pipeline.classes if several else 0
-    if several and pipeline.fusion.mode not in ("mean", "weighted"):
-        sums = 5 * pipeline.classes
+    sources, sums = len(pipeline.sources), 0
+    if sources > 1:
+        sums = pipeline.fusion.bytes_per_voxel(sources, pipeline.classes)
     if pipeline.probs or pipeline.uncertainty:
         sums += 12 * pipeline.classes
     return voxels * (1 + sums)
+
+
+def window_bytes(source: Source, rate: float) -> float:
+    """Return what a source holds at once, at `rate` bytes a voxel of its features."""
+    shape, axis = source.lattice.window, source.lattice.axis
+    voxels = math.prod(shape)
+    if axis is None:
+        return voxels * rate * source.batch
+    # A run of slices is read at once, in its own format and in float32.
+    return voxels / shape[axis_index(axis)] * rate * source.batch + 8 * voxels
 
 
 def bytes_per_voxel(engine: Engine) -> float:
@@ -111,17 +120,6 @@ class _Meter(fx.Interpreter):
         sizes = {id(value): value.numel() * value.element_size() for value in alive}
         self.peak = max(self.peak, sum(sizes.values()))
         return made
-
-
-def _window_voxels(source: Source) -> int:
-    lattice = source.lattice
-    sides = [
-        min(core + 2 * halo, length + 2 * halo * (letter == lattice.axis))
-        for letter, core, halo, length in zip(
-            "zyx", lattice.core, lattice.halo, lattice.padded, strict=True
-        )
-    ]
-    return math.prod(sides)
 
 
 def _smaller(pipeline: Pipeline) -> Pipeline | None:

@@ -70,6 +70,32 @@ class Fusion:
             raise ConfigError(message)
         return rows / rows.sum(0)
 
+    @property
+    def adds(self) -> bool:
+        """Whether the answer is a sum of weighted probabilities."""
+        return self.mode in ("mean", "weighted")
+
+    def kept(self, rows: Tensor) -> int:
+        """Return how many sums a voxel needs under these `rows` of weights.
+
+        Two classes whose weights are alike need one: what one lacks the other has.
+        """
+        sources, classes = rows.shape
+        same = bool(torch.equal(rows, rows[:, :1].expand(sources, classes)))
+        return 1 if classes == 2 and same and self.adds else classes
+
+    def bytes_per_voxel(self, sources: int, classes: int) -> int:
+        """Return what the sums of several sources take, kept coarsely where possible.
+
+        Raises
+        ------
+        ConfigError
+            As for `rows`.
+        """
+        if self.adds:
+            return 2 * self.kept(self.rows(sources, classes))
+        return (5 if self.mode == "vote" else 4) * classes
+
 
 @dataclass
 class Fuser:
@@ -101,9 +127,8 @@ class Fuser:
 
     def __post_init__(self) -> None:
         self._rows = self.fusion.rows(self.sources, self.classes)
-        # Two classes need one sum: what one lacks the other has.
-        self._kept = 1 if self.classes == 2 and self._adds_up() else self.classes
-        self.coarse = self.coarse and self.fusion.mode in ("mean", "weighted")
+        self._kept = self.fusion.kept(self._rows)
+        self.coarse = self.coarse and self.fusion.adds
         dtype = torch.int16 if self.coarse else torch.float32
         self._sum = torch.zeros((self._kept, *self.shape), dtype=dtype)
         if self.fusion.mode == "vote":
@@ -169,8 +194,12 @@ class Fuser:
         return total / total.sum(0, keepdim=True)
 
     def labels(self) -> Tensor:
-        """Return the likeliest class of each voxel, uint8 (z, y, x)."""
-        found = torch.empty(self.shape, dtype=torch.uint8)
+        """Return the likeliest class of each voxel, uint8 (z, y, x); once.
+
+        The labels overwrite the sums, slab after slab: a voxel's are smaller.
+        """
+        size = math.prod(self.shape)
+        found = self._sum.view(torch.uint8).flatten()[:size].view(self.shape)
         depth = max(1, SLAB // math.prod(self.shape[1:]))
         for first in range(0, self.shape[0], depth):
             slab = slice(first, first + depth)
@@ -193,10 +222,6 @@ class Fuser:
             return (entropy(fused_kzyx) / most).clamp(0, 1)
         apart = entropy(self._mean) - self._entropy
         return (apart / min(most, math.log(self.sources))).clamp(0, 1)
-
-    def _adds_up(self) -> bool:
-        same = bool(torch.equal(self._rows, self._rows[:, :1].expand_as(self._rows)))
-        return same and self.fusion.mode in ("mean", "weighted")
 
 
 def probs_of(logits_kzyx: Tensor) -> Tensor:

@@ -15,6 +15,11 @@ from cellseg3d.core.roi import Roi, Zyx, zyx
 # about 200 MiB in a narrow U-Net; whole slices of a usual tomogram fit in 2D.
 CORE_3D = 112
 CORE_2D = 512
+# Slices that are read at once: neighbours share the slices of their context.
+RUN = 16
+# Pixels of the slices that run together, about, where the bundle says no number: the
+# features of as many are as large as those of a window of CORE_3D.
+PIXELS = 2**19
 # Where nobody has calibrated the halo: beyond it, trained nets were seen to look
 # very little (see docs/prediction.md).
 HALO = 32
@@ -44,8 +49,9 @@ class WindowPlan:
         Voxels read around a core, likewise.
     axes : str
         Axes across which slices are cut, such as ``"zyx"``; unused for 3D.
-    batch : int
-        Windows or slices that run together.
+    batch : int or None
+        Windows or slices that run together; when None, one window, or slices of
+        `PIXELS` pixels.
     halo_error : float or None
         Largest probability difference to the whole-volume pass measured with this
         halo; None when it was not calibrated.
@@ -60,7 +66,7 @@ class WindowPlan:
     core: tuple[int, ...]
     halo: tuple[int, ...]
     axes: str = "z"
-    batch: int = 1
+    batch: int | None = None
     halo_error: float | None = None
     empty_below: float | None = None
     fusion: Mapping[str, Sequence[float]] | None = None
@@ -84,8 +90,8 @@ class WindowPlan:
         given = values.get("halo")
         halo = _sides(HALO if given is None else given, dims)
         axes = check_axes("".join(values.get("axes") or spec.axis))
-        batch = int(values.get("batch") or (1 if dims == 3 else 4))
-        if min(core) < 1 or min(halo) < 0 or batch < 1:
+        batch = values.get("batch")
+        if min(core) < 1 or min(halo) < 0 or (batch is not None and int(batch) < 1):
             message = (
                 f"window: core {list(core)}, halo {list(halo)}, batch {batch}; "
                 "expected core >= 1, halo >= 0, batch >= 1"
@@ -149,6 +155,18 @@ class Lattice:
             write = Roi.at(tile.write.shift(first).start, self.core).clip(self.shape)
             yield Tile(self._clip(tile.read.shift(first)), write)
 
+    @property
+    def window(self) -> Zyx:
+        """Shape of the largest box that is read at once."""
+        return zyx(
+            [
+                min(core + 2 * halo, length + 2 * halo * (letter == self.axis))
+                for letter, core, halo, length in zip(
+                    "zyx", self.core, self.halo, self.padded, strict=True
+                )
+            ]
+        )
+
     def with_core(self, core: Sequence[int]) -> "Lattice":
         """Return the lattice with other cores, rounded up to the stride."""
         sides = [_up(a, b) for a, b in zip(core, self.stride, strict=True)]
@@ -194,7 +212,7 @@ def lattice_of(
     else:
         axis = axis or spec.axis
         across = axis_index(axis)
-        core.insert(across, plan.batch)
+        core.insert(across, RUN)
         halo.insert(across, spec.context)
         steps.insert(across, 1)
     fitted = []
@@ -203,6 +221,16 @@ def lattice_of(
         fitted.append(min(most, side) if across_slices else fit(side, most, step))
         halo[index] = _up(halo[index], step)
     return Lattice(zyx(shape), zyx(fitted), zyx(halo), zyx(steps), axis)
+
+
+def batch_of(lattice: Lattice, plan: WindowPlan) -> int:
+    """Return how many windows or slices of a lattice run together."""
+    if plan.batch is not None:
+        return int(plan.batch)
+    if lattice.axis is None:
+        return 1
+    pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
+    return max(1, min(RUN, PIXELS // pixels))
 
 
 def fit(side: int, most: int, step: int) -> int:

@@ -16,8 +16,9 @@ from cellseg3d.inference.fusion import Fuser, Fusion, labels_of, probs_of
 from cellseg3d.inference.lattice import fit
 from cellseg3d.inference.sources import Source
 
-# Voxels of a chunk that several sources are summed in, along an axis, at most.
-FUSED_SIDE = 416
+# Bytes of the sums of several sources in a chunk, about: that of a whole tomogram of
+# 400^3 voxels and two classes, 2 bytes each.
+FUSED_BYTES = 2**27
 # Voxels of a chunk of one source, about: what is read and decided at a time.
 CHUNK_VOXELS = 2**23
 
@@ -99,16 +100,13 @@ class Pipeline:
                 fuser.add(index, place, probs_of(logits))
                 if one:
                     labels[place.slices] = labels_of(logits).cpu().numpy()
+        if not (self.probs or self.uncertainty):
+            return Chunk(fuser.labels().numpy())
+        fused = fuser.probs()
+        unsure = fuser.uncertainty(fused).numpy() if self.uncertainty else None
         if not one:
             labels = fuser.labels().numpy()
-        if not (self.probs or self.uncertainty):
-            return Chunk(labels)
-        fused = fuser.probs()
-        return Chunk(
-            labels,
-            fused.numpy() if self.probs else None,
-            fuser.uncertainty(fused).numpy() if self.uncertainty else None,
-        )
+        return Chunk(labels, fused.numpy() if self.probs else None, unsure)
 
     def _finite(self, source: Source, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
         with torch.inference_mode():
@@ -122,20 +120,25 @@ class Pipeline:
                 yield roi, logits
 
 
-def fitted(sources: Sequence[Source]) -> tuple[tuple[Source, ...], Zyx]:
+def fitted(
+    sources: Sequence[Source], bytes_per_voxel: int = 2
+) -> tuple[tuple[Source, ...], Zyx]:
     """Return sources whose windows fill common chunks, and the chunks' shape.
 
     Parameters
     ----------
     sources : sequence of Source
         On one volume.
+    bytes_per_voxel : int
+        Of the sums, where there are several.
     """
+    most = round((FUSED_BYTES / bytes_per_voxel) ** (1 / 3))
     shape = sources[0].shape
     if len(sources) == 1:
         return tuple(sources), _chunk_of_one(sources[0], shape)
     if any(source.view is not None for source in sources):
         # Views have lattices of their own, which no chunk fits but by chance.
-        return tuple(sources), zyx([min(FUSED_SIDE, length) for length in shape])
+        return tuple(sources), zyx([min(most, length) for length in shape])
     side = []
     for axis in range(3):
         step = math.lcm(*(source.lattice.stride[axis] for source in sources))
@@ -145,7 +148,7 @@ def fitted(sources: Sequence[Source]) -> tuple[tuple[Source, ...], Zyx]:
             if source.lattice.axis is None
         ]
         unit = math.lcm(step, *cores)
-        side.append(fit(shape[axis], max(FUSED_SIDE, unit), unit))
+        side.append(fit(shape[axis], max(most, unit), unit))
     return tuple(_stretch(source, side) for source in sources), zyx(side)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.volume import Volume
 from cellseg3d.inference.allocator import give_back, keep_few_primitives
-from cellseg3d.inference.budget import within
+from cellseg3d.inference.budget import chunk_bytes, within
 from cellseg3d.inference.field import Field, VolumeField
 from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.lattice import WindowPlan
@@ -65,11 +65,14 @@ def plan(
     for source, weight in pairs:
         if max(weight) <= 0:
             _log.info("%s: left out, it was found not to help", source.name)
-    chosen, chunk = fitted([source for source, _ in used])
+    count = len(names[0])
+    fusion = fusion_of(fuse, [row for _, row in used])
+    held = fusion.bytes_per_voxel(len(used), count)
+    chosen, chunk = fitted([source for source, _ in used], held)
     pipeline = Pipeline(
         chosen,
-        fusion_of(fuse, [row for _, row in used]),
-        len(names[0]),
+        fusion,
+        count,
         chunk,
         options.probs,
         options.uncertainty,
@@ -78,7 +81,7 @@ def plan(
     if chosen[0].engine.hardware.device.type == "cuda":
         limit = options.max_vram
     else:
-        give_back(limit)
+        give_back(limit, chunk_bytes(pipeline) if len(used) > 1 else 0)
     return pipeline if limit is None else within(pipeline, limit)
 
 

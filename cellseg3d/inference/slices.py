@@ -16,12 +16,13 @@ from cellseg3d.inference.lattice import Lattice
 
 
 def sweep_slices(
-    field: Field, engine: Engine, lattice: Lattice, chunk: Roi
+    field: Field, engine: Engine, lattice: Lattice, chunk: Roi, batch: int = 1
 ) -> Iterator[tuple[Roi, Tensor]]:
     """Yield the logits of every run of slices that writes into a chunk.
 
-    A run holds as many neighbouring slices as the lattice's core is thick; they
-    run as one batch. Slices past the first and the last repeat these.
+    A run holds as many neighbouring slices as the lattice's core is thick; it is read
+    once, and `batch` of its slices run together. Slices past the first and the last
+    repeat these.
 
     Parameters
     ----------
@@ -33,6 +34,7 @@ def sweep_slices(
         Of slices across ``lattice.axis`` of this field.
     chunk : Roi
         Part of the volume.
+    batch : int
 
     Yields
     ------
@@ -40,18 +42,16 @@ def sweep_slices(
         Each voxel of the chunk in exactly one.
     """
     across = axis_index(lattice.axis or "z")
-    context = lattice.halo[across]
-    for whole in lattice.windows(chunk):
-        tile = _only(whole, chunk, across, context)
-        stacks = stack_slices(field.read(tile.read), across, context)
+    for tile, first, stacks in _batches(field, lattice, chunk, batch):
         keep = list(tile.write.within(tile.read).slices)
         del keep[across]
-        logits_nkhw = run_halving(engine, torch.from_numpy(stacks), tuple(keep))
-        yield tile.write, logits_nkhw.movedim(0, across + 1)
+        logits_nkhw = run_halving(engine, stacks, tuple(keep))
+        write = _cut(tile.write, across, first, first + len(stacks))
+        yield write, logits_nkhw.movedim(0, across + 1)
 
 
 def whole_windows(
-    field: Field, engine: Engine, lattice: Lattice, around: Roi
+    field: Field, engine: Engine, lattice: Lattice, around: Roi, batch: int = 1
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Yield runs of slices with the logits of all that they read within their planes.
 
@@ -63,14 +63,26 @@ def whole_windows(
         The tile's read box holds the slices that it writes, and no others.
     """
     across = axis_index(lattice.axis or "z")
+    for tile, first, stacks in _batches(field, lattice, around, batch):
+        logits_nkhw = run_halving(engine, stacks)
+        last = first + len(stacks)
+        read, write = (
+            _cut(box, across, first, last) for box in (tile.read, tile.write)
+        )
+        yield Tile(read, write), logits_nkhw.movedim(0, across + 1)
+
+
+def _batches(
+    field: Field, lattice: Lattice, chunk: Roi, batch: int
+) -> Iterator[tuple[Tile, int, Tensor]]:
+    """Yield each run of slices in batches: its tile, the first slice, the stacks."""
+    across = axis_index(lattice.axis or "z")
     context = lattice.halo[across]
-    for whole in lattice.windows(around):
-        tile = _only(whole, around, across, context)
-        stacks = stack_slices(field.read(tile.read), across, context)
-        logits_nkhw = run_halving(engine, torch.from_numpy(stacks))
-        first, last = tile.write.start[across], tile.write.stop[across]
-        seen = Tile(_cut(tile.read, across, first, last), tile.write)
-        yield seen, logits_nkhw.movedim(0, across + 1)
+    for whole in lattice.windows(chunk):
+        tile = _only(whole, chunk, across, context)
+        stacks = torch.from_numpy(stack_slices(field.read(tile.read), across, context))
+        for index in range(0, len(stacks), batch):
+            yield tile, tile.write.start[across] + index, stacks[index : index + batch]
 
 
 def stack_slices(

@@ -14,7 +14,12 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.inference.engine import Engine
 from cellseg3d.inference.field import Field
-from cellseg3d.inference.lattice import Lattice, WindowPlan, lattice_of
+from cellseg3d.inference.lattice import (
+    Lattice,
+    WindowPlan,
+    batch_of,
+    lattice_of,
+)
 from cellseg3d.inference.slices import sweep_slices
 from cellseg3d.inference.views import View, ViewField, symmetric_views
 from cellseg3d.inference.windows import blend_windows, sweep_windows
@@ -38,7 +43,7 @@ class Source:
         On the field as it is seen.
     classes : int
     batch : int
-        3D windows that run together.
+        3D windows, or slices, that run together.
     blended : bool
         Whether windows overlap, for networks that see the whole window; slices do
         within their planes.
@@ -97,10 +102,12 @@ class Source:
             parts = blend_windows(field, engine, lattice, chunk, self.batch)
         elif self.blended and lattice.tiled:
             runs = _runs(chunk, axis_index(lattice.axis or "z"), lattice)
-            blends = (blend_windows(field, engine, lattice, run) for run in runs)
+            blends = (
+                blend_windows(field, engine, lattice, run, self.batch) for run in runs
+            )
             parts = itertools.chain.from_iterable(blends)
         elif lattice.axis is not None:
-            parts = sweep_slices(field, engine, lattice, chunk)
+            parts = sweep_slices(field, engine, lattice, chunk, self.batch)
         else:
             parts = sweep_windows(field, engine, lattice, chunk, self.batch)
         for roi, logits in parts:
@@ -145,19 +152,21 @@ class NetworkUse:
         """Return one source for 3D, one an axis for 2D and 2.5D."""
         deep = self.spec.spatial_dims == 3
         axes: Sequence[str | None] = [None] if deep else list(self.plan.axes)
-        return [
-            Source(
+        found = []
+        for axis in axes:
+            lattice = lattice_of(field.shape, self.spec, self.stride, self.plan, axis)
+            source = Source(
                 self.name if axis is None else f"{self.name} along {axis}",
                 field,
                 self.engine,
-                lattice_of(field.shape, self.spec, self.stride, self.plan, axis),
+                lattice,
                 self.classes,
-                self.plan.batch,
+                batch_of(lattice, self.plan),
                 self.sees_window,
                 self.plan.empty_below if skip_empty else None,
             )
-            for axis in axes
-        ]
+            found.append(source)
+        return found
 
     def views(self, source: Source, spacing: Spacing | None) -> list[Source]:
         """Return a source once for each symmetric view of its volume."""

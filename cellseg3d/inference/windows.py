@@ -87,7 +87,7 @@ def blend_windows(
     if lattice.axis is None:
         windows = _whole_windows(field, engine, lattice, around, batch)
     else:
-        windows = whole_windows(field, engine, lattice, around)
+        windows = whole_windows(field, engine, lattice, around, batch)
     for tile, logits in windows:
         part = tile.read.intersect(chunk)
         if part.size == 0:
