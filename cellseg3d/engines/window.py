@@ -15,8 +15,8 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.data.emptiness import empty_threshold
 from cellseg3d.data.volumes import LoadedCase, LoadedFold
 from cellseg3d.engines.run_record import NAME
-from cellseg3d.inference.geometry import sees_window
 from cellseg3d.inference.halo import BOUND, calibrate_halo
+from cellseg3d.models.geometry import sees_window
 
 logger = logging.getLogger(__name__)
 # What a calibration may cost on a laptop: two crops, and about a minute.

@@ -12,10 +12,10 @@ from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.inference.allocator import bound_memory, keep_memory
 from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fused import fuse, has_onednn
-from cellseg3d.inference.geometry import Geometry, geometry_of
 from cellseg3d.inference.hardware import Hardware, choose_hardware
 from cellseg3d.inference.rounding import to_bfloat16
 from cellseg3d.inference.trim import TrimmedNetwork
+from cellseg3d.models.geometry import Geometry, geometry_of
 
 _log = logging.getLogger(__name__)
 Keep = tuple[slice, ...]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cellseg3d.inference.geometry import geometry_of
+from cellseg3d.models.geometry import geometry_of
 
 # Folding changes float32 answers by about 1e-6 of their range.
 TOLERANCE = 1e-4

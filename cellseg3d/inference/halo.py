@@ -14,11 +14,11 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.inference.engine import Engine, prepare
 from cellseg3d.inference.field import VolumeField
 from cellseg3d.inference.fusion import probs_of
-from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.lattice import Lattice, WindowPlan
 from cellseg3d.inference.predictor import TrainedModel
 from cellseg3d.inference.sources import NetworkUse, Source
 from cellseg3d.inference.trial import prepare_for
+from cellseg3d.models.geometry import geometry_of
 
 # The largest region that is passed through a network in one piece, in voxels.
 WHOLE_VOXELS = 160**3

@@ -13,7 +13,6 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.inference.field import ArrayField
 from cellseg3d.inference.fusion import FUSE_MODES, Fuser, probs_of
-from cellseg3d.inference.geometry import classes_of, geometry_of
 from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.pipeline import fitted
@@ -25,6 +24,7 @@ from cellseg3d.inference.source_weights import (
 from cellseg3d.inference.sources import NetworkUse, Source
 from cellseg3d.inference.trial import prepare_for
 from cellseg3d.models.fused_networks import LEAST, FusedNetworks, Member
+from cellseg3d.models.geometry import classes_of, geometry_of
 
 
 class VolumeInferer(Inferer):

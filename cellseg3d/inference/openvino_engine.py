@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.inference.folding import fold
-from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.hardware import Hardware
+from cellseg3d.models.geometry import geometry_of
 
 _WORDS = {"bfloat16": "bf16", "float32": "f32", "int8": "f32"}
 

@@ -9,7 +9,6 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.inference.allocator import give_back, keep_few_primitives
 from cellseg3d.inference.budget import chunk_bytes, within
 from cellseg3d.inference.field import Field, VolumeField
-from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.pipeline import Pipeline, fitted
@@ -21,6 +20,7 @@ from cellseg3d.inference.source_weights import (
 )
 from cellseg3d.inference.sources import NetworkUse
 from cellseg3d.inference.trial import prepare_for
+from cellseg3d.models.geometry import geometry_of
 
 _log = logging.getLogger(__name__)
 # Edges that differ by more than this factor are told to the user.

@@ -17,8 +17,8 @@ from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.inference.engine import Engine, prepare
 from cellseg3d.inference.field import Field
 from cellseg3d.inference.fusion import labels_of
-from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.slices import stack_slices
+from cellseg3d.models.geometry import geometry_of
 
 _log = logging.getLogger(__name__)
 # The part of the labels that the default may change, against float32.

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellseg3d.core.errors import ConfigError
-from cellseg3d.models.padded import PaddedNetwork
+from cellseg3d.models.geometry import geometry_of, sees_window
 
 # A field wider than this is taken for the whole window.
 _WIDEST = 4096
@@ -65,24 +64,19 @@ def network_facts(
     network : Module
         Left as it is.
     spatial_dims, in_channels, total_stride
-        Taken from a network of `build_network`; needed for any other.
+        Found by `geometry_of` where one is not given.
 
     Raises
     ------
     ConfigError
-        If they are not known.
+        If one is not given and the network has no convolution.
     """
-    if isinstance(network, PaddedNetwork):
-        spatial_dims, in_channels = network.spatial_dims, network.in_channels
-        total_stride = network.total_stride
-    if spatial_dims is None or in_channels is None or total_stride is None:
-        message = (
-            f"{type(network).__name__} was not made by build_network; give "
-            "spatial_dims, in_channels and total_stride"
-        )
-        raise ConfigError(message)
-    stride = tuple(total_stride)
     linear = _linear_copy(network)
+    if spatial_dims is None or in_channels is None or total_stride is None:
+        geometry = geometry_of(linear)
+        spatial_dims, in_channels = geometry.dims, geometry.channels
+        total_stride = geometry.stride
+    stride = tuple(total_stride)
     alike = [_signature(network, stride, axis) for axis in range(spatial_dims)]
     reaches = {
         key: _reach(linear, in_channels, stride, alike.index(key)) for key in set(alike)
@@ -95,17 +89,8 @@ def network_facts(
         receptive_field=None
         if whole
         else tuple(s + 2 * h for s, h in zip(stride, halo, strict=True)),
-        normalisation_sees_window=whole or _sees_window(network),
+        normalisation_sees_window=whole or sees_window(network),
         parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-    )
-
-
-def _sees_window(network: nn.Module) -> bool:
-    window_norms = (*_INSTANCE, nn.GroupNorm, nn.LayerNorm)
-    return any(
-        isinstance(module, window_norms)
-        or (isinstance(module, _BATCH) and not module.track_running_stats)
-        for module in network.modules()
     )
 
 

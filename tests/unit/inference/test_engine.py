@@ -12,12 +12,12 @@ from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.inference.engine import memory_layout, prepare
 from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fused import FusedConv, SubpixelUp, fuse
-from cellseg3d.inference.geometry import geometry_of
 from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.rounding import shaped
 from cellseg3d.inference.segment import segment
 from cellseg3d.inference.trim import TrimmedNetwork, plan_cuts
+from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.unet import build_network
 
 NAMES = ("unet", "residual_unet", "basic_unet", "segresnet", "attention_unet")

@@ -4,6 +4,7 @@ from torch import nn
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.facts import network_facts
+from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.unet import build_network
 
 SPEC = {"spatial_dims": 2, "patch_shape": [64, 64]}
@@ -97,6 +98,45 @@ def test_network_is_left_as_it_was():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_unknown_network_is_asked_about():
-    with pytest.raises(ConfigError, match="give spatial_dims"):
-        network_facts(nn.Conv2d(1, 2, 3))
+def test_shapes_of_any_network_are_found_where_none_are_given():
+    down = nn.Sequential(
+        nn.Conv3d(2, 2, 3, padding=1), nn.BatchNorm3d(2), nn.MaxPool3d((1, 2, 2))
+    )
+    up = nn.ConvTranspose3d(2, 2, (1, 2, 2), (1, 2, 2))
+    network = nn.Sequential(down, up)
+
+    facts = network_facts(network)
+
+    assert facts == network_facts(network, 3, in_channels=2, total_stride=(1, 2, 2))
+    assert facts.total_stride == (1, 2, 2)
+    assert facts.halo == (1, 1, 1)
+    assert int(down[1].num_batches_tracked) == 0
+
+
+def test_shapes_of_a_network_without_convolution_must_be_given():
+    with pytest.raises(ConfigError, match="GatedByTheMean has no convolution"):
+        network_facts(GatedByTheMean())
+
+
+@pytest.mark.parametrize(
+    ("norm", "sees"),
+    [
+        (nn.BatchNorm2d(4), False),
+        (nn.BatchNorm2d(4, track_running_stats=False), True),
+        (nn.InstanceNorm2d(4), True),
+        (nn.InstanceNorm2d(4, track_running_stats=True), False),
+        (nn.GroupNorm(2, 4), True),
+    ],
+)
+def test_a_norm_sees_the_window_exactly_where_prediction_says_so(norm, sees):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), norm).eval()
+    image = torch.rand(1, 1, 8, 24)
+    changed = image.clone()
+    changed[..., -1] += 10
+
+    with torch.no_grad():
+        apart = (network(image) - network(changed))[..., :8].abs().max()
+
+    assert (apart > 0) == sees
+    assert network_facts(network).normalisation_sees_window == sees
+    assert geometry_of(network).sees_window == sees
