@@ -18,6 +18,9 @@ from cellseg3d.inference.instance_options import InstanceOptions, Lattice
 from cellseg3d.inference.instance_pairs import IntArray
 from cellseg3d.inference.instance_stitch import RegionGraph
 
+# Files keep edges in float32 or as fractions; a tie must not hang on their last digit.
+ROUNDED = 1 + 1e-6
+
 
 @dataclass
 class Forest:
@@ -69,7 +72,7 @@ def objects_of(
     if options.method == "watershed":
         depth = options.depth_um
         steps = (min(lattice.edges) if depth is None else depth) / lattice.step
-        return _watershed(graph, steps, options.neck, least).roots()
+        return _watershed(graph, steps * ROUNDED, options.neck, least).roots()
     if options.method == "border-core":
         return _from_cores(graph, lattice.radius_steps + 1, least).roots()
     if options.method == "affinity":

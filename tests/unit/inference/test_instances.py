@@ -9,7 +9,7 @@ from pathlib import Path
 import edt
 import numpy as np
 import pytest
-from scipy.ndimage import binary_fill_holes, label
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
@@ -77,6 +77,22 @@ def test_watershed_needs_the_true_spacing(lattice_of_balls):
     squeezed = label_instances(foreground, Spacing(0.02, 0.1, 0.1), "watershed")
 
     assert squeezed.count != 24
+
+
+@pytest.mark.parametrize("depth_um", [None, 0.1])
+@pytest.mark.parametrize("error", [1.2e-9, -1.2e-9, 5e-8, -5e-8])
+def test_objects_do_not_hang_on_the_last_digits_of_the_spacing(error, depth_um):
+    """TIFF and MRC keep 0.1 um as a fraction and in float32; many passes are ties."""
+    noise = gaussian_filter(np.random.default_rng(0).random((24, 48, 48)), 1.5)
+    foreground = (noise > np.quantile(noise, 0.7)).astype(np.uint8)
+    edge = 0.1 * (1 + error)
+    options = InstanceOptions(depth_um=depth_um)
+
+    exact = label_instances(foreground, FLAT, options)
+    rounded = label_instances(foreground, Spacing(0.2, edge, edge), options)
+
+    assert exact.count > 20
+    np.testing.assert_array_equal(rounded.volume.array, exact.volume.array)
 
 
 def test_watershed_agrees_with_a_flooding_from_the_same_seeds(lattice_of_balls):
