@@ -1,6 +1,7 @@
 """The same chunk tasks on a Dask cluster: one chunk, one task, retried if it dies."""
 
 import logging
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -47,7 +48,8 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
 
     def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, int]]:
         distributed = distributed_library()
-        key = f"{output.labels}-{id(sent)}"
+        # Workers that outlive this process must not take an earlier plan for this one.
+        key = uuid.uuid4().hex
         with open_client(address, one_thread) as client:
             # One copy a worker, however many chunks there are.
             shared = client.scatter((key, sent, output.stores), broadcast=True)
