@@ -88,7 +88,7 @@ class Meter:
 
         seconds, paused = self.now(), time.perf_counter()
         training = network.training
-        inferer = VolumeInferer(self.setting.spec)
+        inferer = VolumeInferer(self.setting.spec, trial=False)
         scores = VolumeScores({"classes": self.classes})
         for case in self.validation:
             image = case.scale.apply(case.image, case.offset, case.factor)

@@ -38,6 +38,7 @@ class VolumeInferer(Inferer):
         Core, halo, axes, batch; see `lattice.WindowPlan`. Members of several fused
         networks have windows of their own.
     precision : {"auto", "float32", "bfloat16", "int8"}
+        ``"auto"`` is settled for each volume by a trial; see `trial.prepare_for`.
     fuse : str
         How several axes and members become one answer; ``"auto"`` takes the weights
         that windows hold, else the prior of the voxel's shape; see `fusion.Fusion`.
@@ -46,6 +47,9 @@ class VolumeInferer(Inferer):
         the logarithm of the fused probabilities.
     spacing_um : sequence of float, optional
         Voxel edges (z, y, x) of the volumes; None counts as cubes.
+    trial : bool
+        False takes bfloat16 untried where the processor multiplies it, as validation
+        during a training does, whose network is another at the next call.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class VolumeInferer(Inferer):
         fuse: str = "auto",
         output: str = "logits",
         spacing_um: Sequence[float] | None = None,
+        *,
+        trial: bool = True,
     ) -> None:
         super().__init__()
         self.spec = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
@@ -69,6 +75,7 @@ class VolumeInferer(Inferer):
             raise ConfigError(f"output {output!r}; expected 'logits' or 'probs'")
         self.output = output
         self.spacing = None if spacing_um is None else Spacing.of(spacing_um)
+        self.trial = trial
 
     def __call__(
         self,
@@ -113,9 +120,9 @@ class VolumeInferer(Inferer):
         with torch.autocast(device.type, enabled=False), torch.inference_mode():
             images = inputs.detach().as_subclass(Tensor)
             fields = [ArrayField(image.float().cpu().numpy()) for image in images]
-            uses = self._uses(inner, str(device), fields[0])
             answers = []
             for field in fields:
+                uses = self._uses(inner, str(device), field)
                 found = [(one, use) for use in uses for one in use.sources(field)]
                 answers.append(self._one(found))
             return torch.stack(answers).to(device)
@@ -137,13 +144,14 @@ class VolumeInferer(Inferer):
                 for name, member in network.members.items()
                 if isinstance(member, Member)
             ]
-        # Networks in training are asked here too, so no trial of number formats.
-        settled = choose_hardware(device, self.precision).precision
+        precision = self.precision
+        if not self.trial:
+            precision = choose_hardware(device, precision).precision
         uses = []
         for name, inner, spec, window in parts:
             geometry = geometry_of(inner)
             engine = prepare_for(
-                field, inner, spec, window.axes, device=device, precision=settled
+                field, inner, spec, window.axes, device=device, precision=precision
             )
             uses.append(
                 NetworkUse(

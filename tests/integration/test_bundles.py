@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from threshold_network import pick_bfloat16, values_with
 
 from cellseg3d.bundle.model import load_model
 from cellseg3d.core.spacing import Spacing
@@ -160,7 +161,9 @@ def test_scoring_agrees_with_the_best_validation(trained, files):
     configs = [trained.config(name) for name in files]
     kind = "train" if files[0] == "train" else "infer"
 
-    [scores] = run(workflow(configs, kind, "evaluating", **trained.again))
+    # Validation takes bfloat16 untried.
+    settings = {**trained.again, "validate#inferer#trial": False}
+    [scores] = run(workflow(configs, kind, "evaluating", **settings))
 
     record = json.loads((trained.root / "run.json").read_text())
     mean = scores["mean"]["cell"]["dice"]
@@ -204,6 +207,64 @@ def test_our_prediction_and_monais_are_the_same(trained, tmp_path):
     np.testing.assert_array_equal(logits[0].argmax(0).numpy(), labels.read())
     ours = segment(volume, model, SegmentOptions(precision="float32")).labels
     np.testing.assert_array_equal(ours.array, labels.read())
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "trial"),
+    [
+        (["train"], "train", False),
+        (["train", "evaluate"], "train", True),
+        (["inference", "evaluate"], "infer", True),
+    ],
+)
+def test_only_validation_during_training_goes_without_a_trial(files, kind, trial):
+    configs = [
+        BUNDLES / "cell_tomo_unet3d" / "configs" / f"{one}.json" for one in files
+    ]
+    work = workflow(configs, kind, "run", device="cpu", window={})
+
+    inferer = work.parser.get_parsed_content("validate::inferer")
+
+    assert inferer.trial is trial
+    assert inferer.precision == "auto"
+
+
+def test_monais_inferring_takes_bfloat16_only_where_labels_stay(
+    tmp_path, monkeypatch, caplog
+):
+    """A hundredth of the voxels would change; with few near the threshold, it runs."""
+    pick_bfloat16(monkeypatch)
+    caplog.set_level(logging.INFO, "cellseg3d")
+    (tmp_path / "images").mkdir()
+    for name, share in (("many", 1e-2), ("few", 2e-5)):
+        values = values_with(share)
+        write_volume(tmp_path / "images" / f"{name}.mrc", Volume(values, SPACING))
+    settings = {
+        "network": {"_target_": "threshold_network.Threshold"},
+        "intensity": {
+            "_target_": "cellseg3d.data.intensity.IntensityScale",
+            "mode": "range",
+            "lower": -1,
+            "upper": 1,
+        },
+        "dataset_dir": str(tmp_path / "images"),
+        "output_dir": str(tmp_path),
+        "output_ext": ".mrc",
+        "device": "cpu",
+    }
+    config = BUNDLES / "cell_tomo_unet3d" / "configs" / "inference.json"
+
+    run(workflow([config], "infer", "inferring", **settings))
+
+    for name, most in (("many", 0), ("few", 1e-4)):
+        volume = open_volume(tmp_path / "images" / f"{name}.mrc")
+        labels = read_labels(tmp_path / f"{name}_labels.mrc").read()
+        changed = (labels != (volume.read() > 1)).mean()
+        assert changed <= most
+        assert (changed > 0) == (name == "few")
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("float32: with bfloat16 a trial changed 1.0e-02" in one for one in said)
+    assert sum("bfloat16: the test says so; a trial changed" in one for one in said)
 
 
 def test_the_network_takes_what_the_metadata_say(trained):

@@ -3,50 +3,23 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from threshold_network import SIDE, Threshold, pick_bfloat16, values_with
 
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.inference.field import ArrayField
-from cellseg3d.inference.hardware import Hardware
+from cellseg3d.inference.inferer import VolumeInferer
 from cellseg3d.inference.trial import ALLOWED, MARGIN, prepare_for
 
-SPEC = InputSpec(3, (64, 64, 64))
-
-
-class Threshold(nn.Module):
-    """Label 1 where the intensity is above a threshold, by one convolution."""
-
-    def __init__(self, threshold: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(1, 2, 1)
-        self.total_stride = (1, 1, 1)
-        with torch.no_grad():
-            self.conv.weight[:] = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1, 1)
-            self.conv.bias[:] = torch.tensor([threshold, 0.0])
-
-    def forward(self, image):
-        return self.conv(image)
+SPEC = InputSpec(3, (SIDE,) * 3)
 
 
 @pytest.fixture(autouse=True)
 def _bfloat16_is_picked(monkeypatch):
-    """As on a processor that multiplies it, whatever runs the tests."""
-
-    def choose(device, precision):
-        del device
-        number = "float32" if precision == "float32" else "bfloat16"
-        return Hardware(torch.device("cpu"), number, "the test says so")
-
-    monkeypatch.setattr("cellseg3d.inference.engine.choose_hardware", choose)
+    pick_bfloat16(monkeypatch)
 
 
 def field_with(share: float) -> ArrayField:
-    """Return voxels far from 1, but a share just above, which bfloat16 makes 1."""
-    rng = np.random.default_rng(0)
-    values = np.where(rng.random((1, 64, 64, 64)) < 0.5, 0.25, 2.0).astype(np.float32)
-    close = rng.random(values.shape) < share
-    values[close] = 1 + 2.0**-10
-    return ArrayField(values)
+    return ArrayField(values_with(share)[None])
 
 
 def test_float32_is_taken_when_bfloat16_changes_too_many_labels():
@@ -74,3 +47,20 @@ def test_every_voxel_counts_whatever_its_label():
     engine = prepare_for(field, Threshold(1.0).eval(), SPEC, "z")
 
     assert f"trial changed {2 / 64:.1e}" in engine.hardware.reason
+
+
+def test_an_inferer_tries_each_volume_of_a_batch():
+    """The first volume would allow bfloat16, the second does not."""
+    shares = (0.0, 1e-2)
+    volumes = np.stack([values_with(share)[None] for share in shares])
+    network = Threshold(1.0).eval()
+
+    tried, untried = (
+        VolumeInferer(SPEC, trial=trial)(torch.from_numpy(volumes), network).argmax(1)
+        for trial in (True, False)
+    )
+
+    expected = volumes[:, 0] > 1
+    np.testing.assert_array_equal(tried.numpy(), expected)
+    changed = (untried.numpy() != expected).mean((1, 2, 3))
+    np.testing.assert_allclose(changed, shares, rtol=0.05)
