@@ -21,7 +21,7 @@ FLOOR = 1e-4
 # A coarse sum counts in these parts of 1: int16 less what rounding may add.
 PARTS = 32000
 # Voxels that are decided at a time.
-SLAB = 2**22
+SLAB = 2**20
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,15 @@ class Fuser:
         The labels overwrite the sums, slab after slab: a voxel's are smaller.
         """
         size = math.prod(self.shape)
+        half = PARTS // 2 if self.coarse else 0.5
         found = self._sum.view(torch.uint8).flatten()[:size].view(self.shape)
         depth = max(1, SLAB // math.prod(self.shape[1:]))
         for first in range(0, self.shape[0], depth):
             slab = slice(first, first + depth)
-            found[slab] = labels_of(self.probs(slab))
+            if self._kept < self.classes:
+                found[slab] = self._sum[0, slab] > half
+            else:
+                found[slab] = labels_of(self.probs(slab))
         return found
 
     def uncertainty(self, fused_kzyx: Tensor) -> Tensor:
