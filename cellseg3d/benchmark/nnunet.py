@@ -108,7 +108,7 @@ def train_nnunet(
 def predict_nnunet(
     python: Path, configuration: str, fold: Fold, folder: Path
 ) -> Predicted:
-    """Predict the held-out cases with nnU-Net's own settings, without mirrored copies."""
+    """Predict the held-out cases as nnU-Net does, without mirrored copies."""
     cost = _drive(python, folder, ["predict", "--configuration", configuration])
     done = read_facts(folder / PREDICTED)["volumes"]
     names = {case_id(number): case.name for number, case in enumerate(fold.tests)}
