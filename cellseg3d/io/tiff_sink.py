@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.roi import Roi
 from cellseg3d.io.layout import Layout, Sink, pack_notes
+from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.raw_sink import RawSink
 from cellseg3d.io.tiff_spacing import resolution_of
 
@@ -58,10 +59,12 @@ class PackingSink:
         """Write the pages again, packed, and remove the plain ones."""
         packed = self.path.with_name(f"{self.path.name}.packed")
         raw = self.sink
-        plain = np.memmap(raw.path, raw.dtype, "r", raw.offset, raw.shape)
+        # Read, not mapped: pages of a mapped file stay with the process.
+        plain = RawVoxels(raw.path, raw.offset, raw.dtype, raw.shape).lazy()
+        pages = (plain[z] for z in range(raw.shape[0]))
         options = _options(self.path, self.layout)
         try:
-            tifffile.imwrite(packed, iter(plain), compression="zlib", **options)
+            tifffile.imwrite(packed, pages, compression="zlib", **options)
             packed.replace(self.path)
         finally:
             packed.unlink(missing_ok=True)
