@@ -37,7 +37,6 @@ def test_objects_are_the_same_on_worker_processes(
     words += ["--objects", "--format", suffix]
     here = main([*words, "--out", str(tmp_path / "here")])
     # Many small tasks, of which this process does none itself.
-    monkeypatch.setattr("cellseg3d.inference.pipeline.FUSED_SIDE", 16)
     monkeypatch.setattr("cellseg3d.inference.pipeline.CHUNK_VOXELS", 16**3)
     many = partial(label_instances, block=17)
     monkeypatch.setattr("cellseg3d.inference.batch.label_instances", many)
