@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.engines.figure import empty_figure
 from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
 # Okabe and Ito's colours, told apart with any colour vision; shapes say it again.
@@ -41,16 +41,9 @@ def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
     EnvironmentFault
         If matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        message = 'the picture needs matplotlib; pip install "cellseg3d[report]"'
-        raise EnvironmentFault(message) from error
     shown = {n: f for n, f in summary["datasets"].items() if f["methods"]}
     names = list(dict.fromkeys(m for f in shown.values() for m in f["methods"]))
-    figure = Figure(figsize=(12, 3.4 * max(1, len(shown)) + 1.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_figure(12, 3.4 * max(1, len(shown)) + 1.0, "report")
     panels = PANELS["cpu" if summary["clocks"] == ["cpu"] else "wall"]
     axes = figure.subplots(max(1, len(shown)), len(panels), squeeze=False, sharey="row")
     for row, (dataset, facts) in zip(axes, shown.items(), strict=False):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.engines.figure import empty_figure
 
 _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "#999999"
 
@@ -27,16 +27,9 @@ def draw_search(study: Mapping[str, Any], path: Path) -> None:
     EnvironmentFault
         If matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        message = 'the pictures need matplotlib; pip install "cellseg3d[tune]"'
-        raise EnvironmentFault(message) from error
     trials = [(row, found) for row in study["trials"] if (found := _score(row))]
     keys = sorted({key for row, _ in trials for key in row["settings"]})
-    figure = Figure(figsize=(4.0 * (1 + len(keys)), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_figure(4.0 * (1 + len(keys)), 3.6, "tune")
     panels = figure.subplots(1, 1 + len(keys), squeeze=False, sharey=True)[0]
     numbers = [row["trial"] for row, _ in trials]
     _points(panels[0], numbers, trials)
