@@ -1,8 +1,6 @@
 """When to validate, what is best, when to stop early."""
 
 import logging
-import time
-from collections.abc import Callable
 from typing import Any
 
 import ignite.distributed as idist
@@ -25,7 +23,8 @@ class Validation:
     """Score whole volumes during training and keep the best weights.
 
     With a time budget, a validation on the way is left out when it would take more
-    than a tenth of the time so far; time for the last one is set aside.
+    than a tenth of the time so far; time for the last one is set aside. Both are told
+    by the schedule's clock.
 
     Parameters
     ----------
@@ -38,8 +37,6 @@ class Validation:
         Epochs between validations.
     patience : int, optional
         Validations without a better score that end the training; None never does.
-    clock : callable
-        Returns seconds.
     """
 
     def __init__(
@@ -50,7 +47,6 @@ class Validation:
         schedule: Schedule,
         interval: int = 1,
         patience: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.evaluator = evaluator
         self.history = history
@@ -58,7 +54,6 @@ class Validation:
         self.schedule = schedule
         self.interval = interval
         self.patience = patience
-        self.clock = clock
         self.last_iteration = -1
         self.lasted_s: float | None = None
         self.total_s = 0.0
@@ -81,7 +76,7 @@ class Validation:
         """Validate, keep the weights if they are the best, stop if they grow stale."""
         if not self.evaluator.state.epoch_length:
             return
-        begun = self.clock()
+        begun = self.schedule.clock()
         self.evaluator.run(engine.state.epoch)
         self.last_iteration = engine.state.iteration
         name = self.evaluator.state.key_metric_name
@@ -90,7 +85,7 @@ class Validation:
         recall = self.evaluator.state.metric_details.get(RECALL)
         if self.history.add_scores(engine.state.iteration, score, details, recall):
             self.model_files.save_best(engine.state.iteration, score)
-        self._took(self.clock() - begun)
+        self._took(self.schedule.clock() - begun)
         if self.patience is not None and self.history.stale_epochs >= self.patience:
             logger.info("no better score in %d validations: stopping", self.patience)
             engine.terminate()
@@ -129,7 +124,7 @@ class Validation:
         if self.lasted_s is not None or engine.state.iteration % 10:
             return
         batch = engine.state.output["image"]
-        now = (engine.state.iteration, self.clock())
+        now = (engine.state.iteration, self.schedule.clock())
         if self._first_step is None:
             self._first_step = now
             return
