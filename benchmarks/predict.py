@@ -21,15 +21,12 @@ in bfloat16. Run it on a quiet machine. nnU-Net needs ``pip install nnunetv2``.
 import argparse
 import importlib.util
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from fresh_process import busy_seconds, case_parser, run_all, run_fresh
 
 NETS = {
     "unet": {"name": "unet", "spatial_dims": 3, "context": 0},
@@ -55,26 +52,12 @@ CASES = {
 
 def main() -> None:
     """Run the cases of one network and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = case_parser(__doc__, size=400)
     parser.add_argument("--net", default="unet", choices=sorted(NETS))
-    parser.add_argument("--size", type=int, default=400)
-    parser.add_argument("--cases", default="")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30, help="training steps")
-    parser.add_argument("--folder", type=Path, help="keep data and answers here")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        run_case(arguments)
-        return
-    with tempfile.TemporaryDirectory() as place:
-        arguments.folder = arguments.folder or Path(place)
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        rows = measure_all(arguments)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    run_all(parser.parse_args(), measure_all, run_case)
 
 
 def measure_all(arguments: argparse.Namespace) -> list[dict]:
@@ -144,36 +127,27 @@ def thread_counts(arguments: argparse.Namespace) -> list[int]:
 
 def child(arguments: argparse.Namespace, case: str, threads: int) -> dict:
     """Run one case in a fresh process and return what it measured."""
-    words = [sys.executable, __file__, "--child", case, "--threads", str(threads)]
-    words += ["--net", arguments.net, "--size", str(arguments.size)]
-    words += ["--steps", str(arguments.steps), "--folder", str(arguments.folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        words, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    names = ("net", "size", "steps", "folder")
+    options = {name: getattr(arguments, name) for name in names}
+    return run_fresh(__file__, case, threads, options)
 
 
 # In the child process ---------------------------------------------------------------
 
 
-def run_case(arguments: argparse.Namespace) -> None:
-    """Run one case and print what it measured as one line of JSON."""
+def run_case(arguments: argparse.Namespace) -> dict:
+    """Run one case and return what it measured."""
     import torch
 
     torch.set_num_threads(int(arguments.threads))
     if arguments.child == "prepare":
         prepare(arguments)
-        found = {}
-    elif arguments.child == "gemm":
-        found = {"gflops": gemm_gflops()}
-    elif arguments.child == "nnunet" and not importlib.util.find_spec("nnunetv2"):
-        found = {"skipped": "pip install nnunetv2 to compare with it"}
-    else:
-        found = measure(arguments)
-    print(json.dumps(found))
+        return {}
+    if arguments.child == "gemm":
+        return {"gflops": gemm_gflops()}
+    if arguments.child == "nnunet" and not importlib.util.find_spec("nnunetv2"):
+        return {"skipped": "pip install nnunetv2 to compare with it"}
+    return measure(arguments)
 
 
 def measure(arguments: argparse.Namespace) -> dict:
@@ -334,13 +308,6 @@ def peak_mib(*, reset: bool = False) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     return float("nan")
-
-
-def busy_seconds() -> float:
-    """Return the CPU seconds that all processes of the machine have taken."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    ticks = [int(field) for field in fields]
-    return (sum(ticks[:3]) + sum(ticks[5:8])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -13,17 +13,13 @@ Both are scored by the same code on the same unseen volume every few seconds of
 training; the clock stands while they are. Columns: samples a second, ours over each,
 share of the time that the network waits for a batch, best Dice, seconds of training
 until the best Dice of ours and of that stock, and how busy others kept the machine.
-Run it on a quiet one; on a shared one, one thread on a core of its own holds better:
-``taskset -c 0 python benchmarks/train.py --threads 1``.
+Run it on a quiet one; on a shared one count processor time, with one thread:
+``python benchmarks/train.py --threads 1 --clock cpu``.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+
+from fresh_process import case_parser, run_all, run_fresh
 
 CASES = {
     "2d": ("stock_slices", "stock", "ours"),
@@ -34,32 +30,25 @@ CASES = {
 
 def main() -> None:
     """Run the cases of each kind and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = case_parser(__doc__, size=256)
     parser.add_argument("--kinds", default="2d,2.5d,3d")
-    parser.add_argument("--cases", default="", help="such as ours; all when empty")
-    parser.add_argument(
-        "--size", type=int, default=256, help="side of a volume, voxels"
-    )
     parser.add_argument("--seconds", type=float, default=90.0, help="of each training")
     parser.add_argument("--every", type=float, default=10.0, help="seconds to a score")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="what seconds are: cpu is processor time, for a busy machine",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="keep volumes and runs here")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        run_case(arguments)
-        return
-    with tempfile.TemporaryDirectory() as place:
-        arguments.folder = arguments.folder or Path(place)
-        rows = [
-            row
-            for kind in arguments.kinds.split(",")
-            for row in compare(arguments, kind)
-        ]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    run_all(parser.parse_args(), compare_all, run_case)
+
+
+def compare_all(arguments: argparse.Namespace) -> list[dict]:
+    """Measure the cases of every kind."""
+    kinds = arguments.kinds.split(",")
+    return [row for kind in kinds for row in compare(arguments, kind)]
 
 
 def compare(arguments: argparse.Namespace, kind: str) -> list[dict]:
@@ -94,20 +83,14 @@ def seconds_to(scores: list[list[float]], goal: float) -> float | None:
 
 def child(arguments: argparse.Namespace, kind: str, case: str) -> dict:
     """Run one case in a fresh process and return what it measured."""
-    words = [sys.executable, __file__, "--child", case, "--kinds", kind]
-    for name in ("size", "seconds", "every", "threads", "seed", "folder"):
-        words += [f"--{name}", str(getattr(arguments, name))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-    done = subprocess.run(
-        words, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{case} failed:\n{done.stderr[-3000:]}")
-    return {"kind": kind, "case": case, **json.loads(done.stdout.splitlines()[-1])}
+    names = ("size", "seconds", "every", "clock", "seed", "folder")
+    options = {"kinds": kind} | {name: getattr(arguments, name) for name in names}
+    found = run_fresh(__file__, case, arguments.threads, options)
+    return {"kind": kind, "case": case, "clock": arguments.clock, **found}
 
 
-def run_case(arguments: argparse.Namespace) -> None:
-    """Run one case and print what it measured as one line of JSON."""
+def run_case(arguments: argparse.Namespace) -> dict:
+    """Run one case and return what it measured."""
     import torch  # noqa: PLC0415 - seconds
     from train_cases import CASE, Setting  # noqa: PLC0415
 
@@ -119,8 +102,9 @@ def run_case(arguments: argparse.Namespace) -> None:
         arguments.seconds,
         arguments.every,
         arguments.seed,
+        arguments.clock,
     )
-    print(json.dumps(CASE[arguments.child](setting)))
+    return CASE[arguments.child](setting)
 
 
 if __name__ == "__main__":
