@@ -114,6 +114,54 @@ def test_a_decoder_is_tuned_on_the_volumes_that_trained_the_run(folder, tmp_path
         tune_run(folder)
 
 
+def test_tune_decoder_keeps_what_predict_then_decodes_with(folder, tmp_path, capsys):
+    run = train(folder, tmp_path / "run", "border-core", samples=16, epochs=1)
+    before = predict(folder, run, tmp_path / "before")
+    told = tmp_path / "told.json"
+    capsys.readouterr()
+
+    code = main(["tune", "--decoder", str(run), "--json", str(told)])
+
+    said = capsys.readouterr().out
+    found = json.loads(told.read_text())
+    kept = json.loads((run / "models" / "decoder.json").read_text())
+    assert code == 0
+    assert "method: border-core" in said
+    assert f"mean AP on the training volumes: {found['score']:.4f}" in said
+    assert kept["cases"] == ["d0", "d1", "d2"]
+    assert found["options"] == {
+        name: value for name, value in kept["options"].items() if value is not None
+    }
+    assert found["score"] == max(trial["score"] for trial in found["trials"])
+    # A decoder that keeps no object, to see that predict reads the file.
+    assert before.any()
+    kept["options"]["min_volume_um3"] = 1e9
+    (run / "models" / "decoder.json").write_text(json.dumps(kept))
+    assert not predict(folder, run, tmp_path / "after").any()
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [((), "object ids"), (("--method", "magic"), "'magic'")],
+    ids=["labels-are-classes", "unknown-method"],
+)
+def test_tune_decoder_names_a_mistake(folder, tmp_path, capsys, more, text):
+    values = json.loads((folder / "datalist.json").read_text())
+    if not more:
+        values |= {"labels": "classes", "label_map": {str(n): 1 for n in range(1, 99)}}
+    for case in values["cases"]:
+        case |= {key: str(folder / case[key]) for key in ("image", "label")}
+    (tmp_path / "datalist.json").write_text(json.dumps(values))
+    run = train(tmp_path, tmp_path / "run", "classes", samples=8, epochs=1)
+    capsys.readouterr()
+
+    code = main(["tune", "--decoder", str(run), *more])
+
+    assert code == 3
+    assert text in capsys.readouterr().err
+    assert not (run / "models" / "decoder.json").exists()
+
+
 def test_predict_says_how_many_volumes_failed(folder, tmp_path, capsys):
     run = train(folder, tmp_path / "run", "classes", samples=8, epochs=1)
     bad = tmp_path / "bad.tif"

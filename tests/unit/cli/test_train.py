@@ -222,17 +222,20 @@ def test_a_folder_of_images_is_predicted_as_it_was_trained(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_training_goes_on(folder, tmp_path, number):
+def test_a_killed_training_goes_on(folder, tmp_path, number, workers):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "cellseg3d", *words(folder, out)]
+    more = ["--epochs", "100000", "--workers", str(workers)]
+    command = [sys.executable, "-m", "cellseg3d", *words(folder, out, *more)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, "--epochs", "100000"], env=environment)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     last = out / "checkpoints" / "last.pt"
     deadline = time.monotonic() + 120
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(number)
+    # Workers get it too, as from a terminal or a scheduler.
+    os.killpg(process.pid, number)
     code = process.wait(timeout=60)
     record = json.loads((out / "run.json").read_text())
 
