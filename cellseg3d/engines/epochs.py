@@ -1,5 +1,6 @@
 """Which samples an epoch draws, in one process or several, also after a stop."""
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.data.loaders import SampleDataset
+from cellseg3d.engines.interrupt import SIGNALS
 
 
 class ResumableOrder(Sampler[list[int]]):
@@ -63,6 +65,16 @@ class OneAhead(DataLoader[Any]):
                 yield batch
 
 
+class InWorkers(DataLoader[Any]):
+    """A loader whose workers live through epochs, until it is closed."""
+
+    def close(self) -> None:
+        """End the workers: they ignore signals, so nothing else would in time."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+
 def epoch_loader(
     dataset: SampleDataset, batch_size: int = 2, workers: int = 0
 ) -> DataLoader[Any]:
@@ -77,14 +89,25 @@ def epoch_loader(
         Processes that draw samples; 0 draws in this one, one batch ahead in a thread.
         They live through epochs, and the batches are the same for any number.
     """
-    kind: type[DataLoader[Any]] = DataLoader if workers else OneAhead
+    kind: type[DataLoader[Any]] = InWorkers if workers else OneAhead
     return kind(
         dataset,
         batch_sampler=ResumableOrder(len(dataset), batch_size),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=leave_signals if workers else None,
     )
+
+
+def leave_signals(_worker: int) -> None:
+    """Let the training alone act on SIGINT and SIGTERM: it still needs its workers.
+
+    A terminal and a scheduler send them to every process; the step that is to be
+    finished may wait for a sample. A worker ends with its training, however that ends.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Epochs:

@@ -13,6 +13,7 @@ from cellseg3d.core.errors import CellSegError
 from cellseg3d.data.volumes import LoadedFold
 from cellseg3d.engines.checkpoints import Checkpoints
 from cellseg3d.engines.doctor_notes import kept_notes
+from cellseg3d.engines.epochs import InWorkers
 from cellseg3d.engines.history import History
 from cellseg3d.engines.lock import RunLock
 from cellseg3d.engines.run_record import RunRecord
@@ -130,7 +131,11 @@ def _run(trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:
     if resumed and trainer.state.iteration >= steps:
         logger.info("all %d steps were done before", steps)
         return
-    trainer.run()
+    try:
+        trainer.run()
+    finally:
+        if isinstance(trainer.data_loader, InWorkers):
+            trainer.data_loader.close()
 
 
 def _step_of(trainer: SupervisedTrainer) -> TrainingStep | None:
