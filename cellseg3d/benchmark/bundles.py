@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from cellseg3d.data.cases import Case
 from cellseg3d.data.datalist import load_datalist
 from cellseg3d.engines.facts import facts_of_datalist
 from cellseg3d.engines.plan import BUNDLES, make_plans
-from cellseg3d.engines.plan_machine import this_machine
+from cellseg3d.engines.plan_machine import measure_step, this_machine
 from cellseg3d.engines.plan_survey import survey
 from cellseg3d.engines.run_record import NAME as RUN_RECORD
+from cellseg3d.engines.schedule import CLOCKS
 
 LOG = "log.txt"
 MODEL = "model"
@@ -46,7 +48,7 @@ def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Tr
     words += ["--out", str(run), "--quiet", *method.train]
     settings: dict[str, Any] = {"lr_scheduler::clock": budget.clock}
     if method.plan:
-        settings |= planned(method.bundle, fold)
+        settings |= planned(method.bundle, fold, budget)
     for key, value in {**settings, **method.settings}.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     cost = run_verb(words, folder / LOG)
@@ -60,15 +62,16 @@ def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Tr
     )
 
 
-def planned(bundle: str, fold: Fold) -> dict[str, Any]:
-    """Return the numbers that `cellseg3d plan` chooses for a bundle and a fold.
+def planned(bundle: str, fold: Fold, budget: Budget) -> dict[str, Any]:
+    """Return the numbers that `cellseg3d plan --minutes` chooses for a fold.
 
     The length of the training is left out: the budget decides it.
     """
     seen = survey(load_datalist(fold.path))
     facts = facts_of_datalist(fold.datalist)
     [kind] = [kind for kind, name in BUNDLES.items() if name == bundle]
-    [plan] = make_plans(facts, seen, this_machine(), kinds=[kind])
+    measure = partial(measure_step, clock=CLOCKS[budget.clock])
+    [plan] = make_plans(facts, seen, this_machine(), measure, [kind], budget.minutes)
     return {key: value for key, value in plan.settings.items() if key != "epochs"}
 
 

@@ -22,6 +22,10 @@ def command(
             "--out", help="Folder for plan_2d.yaml, plan_25d.yaml and plan_3d.yaml."
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="The time there is; in a short one patches are smaller."),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all of it as JSON.")] = None,
 ) -> None:
     """Choose patch, batch, context, axis and length of a training, and say why.
@@ -39,7 +43,7 @@ def command(
 
     datalist = load_datalist(data)
     seen, machine = survey(datalist), this_machine()
-    plans = make_plans(facts_of_datalist(datalist), seen, machine)
+    plans = make_plans(facts_of_datalist(datalist), seen, machine, minutes=minutes)
     for line in facts_lines(seen, machine):
         print(line)
     _show(plans)
@@ -53,6 +57,7 @@ def command(
             i for i, p in enumerate(plans) if p.advice.startswith("begin with t")
         )
         words = f"--bundle {plans[best].bundle} --data {data} --plan {files[best]}"
+        words += f" --minutes {minutes:g}" if minutes else ""
         print(f"next: cellseg3d train {words} --out RUN")
 
 

@@ -170,7 +170,7 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from cellseg3d.engines.train import train
 
     examine_before_training(data)  # a plan of broken files would hide what is broken
-    plan, text = plan_data(data)
+    plan, text = plan_data(data, options.minutes)
     said = ", ".join(
         f"{key.rsplit('::', maxsplit=1)[-1]} {value}"
         for key, value in plan.settings.items()

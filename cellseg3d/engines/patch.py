@@ -1,5 +1,6 @@
 """How a training crop lies and how large it is, from the volumes and their spacing."""
 
+import math
 from collections.abc import Sequence
 
 from cellseg3d.core.axes import AXES, Axis, axis_index
@@ -43,6 +44,7 @@ def choose_patch(
     spec: InputSpec,
     shapes: Sequence[Sequence[int]],
     spacing_um: Sequence[float] | None = None,
+    share: float = 1.0,
 ) -> tuple[int, ...]:
     """Return a patch that fits every volume and is about as long in um on each side.
 
@@ -57,6 +59,8 @@ def choose_patch(
         Of the training volumes, voxels.
     spacing_um : three floats (z, y, x), optional
         Voxel edges; None counts as cubes.
+    share : float
+        Of the usual number of voxels: less where steps must be many and cheap.
 
     Returns
     -------
@@ -67,11 +71,11 @@ def choose_patch(
     if spec.spatial_dims == 2:
         across = axis_index(spec.axis)
         sides = [size for axis, size in enumerate(smallest) if axis != across]
-        most = max(SIDE_2D, *spec.patch_shape)
+        most = max(SIDE_2D, *spec.patch_shape) * math.sqrt(share)
         return tuple(_fit(most, size) for size in sides)
     lengths = list(spacing_um or (1.0, 1.0, 1.0))
     patch = [0, 0, 0]
-    budget = float(VOXELS_3D)
+    budget = share * VOXELS_3D
     # Axes with the least room first; the rest shares what is left of the budget.
     order = sorted(range(3), key=lambda axis: smallest[axis] * lengths[axis])
     for place, axis in enumerate(order):

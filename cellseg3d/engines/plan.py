@@ -27,6 +27,10 @@ STEPS_PER_EPOCH = 50
 PASSES = 20
 LEAST_STEPS = 1000
 MOST_STEPS = {"cpu": 5000, "gpu": 25000}
+# Steps that must fit into a given time, for a network to be worth its name; patches
+# shrink for them, to a sixteenth of their voxels at most.
+FEWEST_STEPS = 300
+LEAST_SHARE = 1 / 16
 # Samples of a step at most, where memory would hold more.
 MOST_BATCH: dict[Kind, int] = {"2D": 32, "2.5D": 32, "3D": 8}
 
@@ -82,6 +86,7 @@ def make_plans(
     machine: Machine,
     measure: Measure = measure_step,
     kinds: Sequence[Kind] = tuple(BUNDLES),
+    minutes: float | None = None,
 ) -> list[Plan]:
     """Return a plan each for 2D, 2.5D and 3D, or the kinds asked for.
 
@@ -94,8 +99,10 @@ def make_plans(
     measure : callable
         Returns the cost of a training step.
     kinds : sequence of {"2D", "2.5D", "3D"}
+    minutes : float, optional
+        The time there is for the training; short ones get smaller patches.
     """
-    return [_plan(kind, facts, data, machine, measure) for kind in kinds]
+    return [_plan(kind, facts, data, machine, measure, minutes) for kind in kinds]
 
 
 def choose_context(data: Survey, axis: Axis) -> tuple[int, str]:
@@ -137,13 +144,23 @@ def choose_workers(machine: Machine) -> tuple[int, str]:
 
 
 def _plan(
-    kind: Kind, facts: ModelFacts, data: Survey, machine: Machine, measure: Measure
+    kind: Kind,
+    facts: ModelFacts,
+    data: Survey,
+    machine: Machine,
+    measure: Measure,
+    given: float | None,
 ) -> Plan:
     config = read_config(find_bundle(BUNDLES[kind]) / "configs" / "train.json")
     spec, choices = _input(kind, config, data)
     usual = int(config["train"]["dataloader"]["batch_size"])
     cost = measure(config["network_def"], spec, facts, usual)
     batch, why_batch = _batch(kind, usual, cost, machine)
+    fitting = math.inf if given is None else 60 * given / (batch * cost.sample_s)
+    if fitting < FEWEST_STEPS:
+        share = max(LEAST_SHARE, fitting / FEWEST_STEPS)
+        spec, choices = _input(kind, config, data, share)
+        cost = measure(config["network_def"], spec, facts, batch)
     share, why_share = choose_foreground(data)
     workers, why_workers = choose_workers(machine)
     epochs, why_epochs = _epochs(spec, batch, data, machine)
@@ -166,7 +183,9 @@ def _plan(
     )
 
 
-def _input(kind: Kind, config: Config, data: Survey) -> tuple[InputSpec, list[Choice]]:
+def _input(
+    kind: Kind, config: Config, data: Survey, share: float = 1.0
+) -> tuple[InputSpec, list[Choice]]:
     """Return what the network eats, and the choices in it."""
     spec = InputSpec.parse(config["spec"])
     choices = []
@@ -179,9 +198,12 @@ def _input(kind: Kind, config: Config, data: Survey) -> tuple[InputSpec, list[Ch
         context, why = choose_context(data, spec.axis)
         spec = replace(spec, context=context)
         choices.append(Choice("spec::context", context, why))
-    patch = choose_patch(spec, data.shapes, edges)
+    patch = choose_patch(spec, data.shapes, edges, share)
     spec = replace(spec, patch_shape=patch)
-    choices.append(Choice("spec::patch_shape", list(patch), _why_patch(spec, data)))
+    why = _why_patch(spec, data)
+    if share < 1:
+        why += f"; smaller than usual, for {FEWEST_STEPS} steps in the time there is"
+    choices.append(Choice("spec::patch_shape", list(patch), why))
     return spec, choices
 
 

@@ -45,13 +45,15 @@ def write_plans(
     return paths
 
 
-def plan_data(source: str | Path) -> tuple[Plan, str]:
+def plan_data(source: str | Path, minutes: float | None = None) -> tuple[Plan, str]:
     """Return the plan to begin with for a data set on this machine, and its text.
 
     Parameters
     ----------
     source : str or Path
         A datalist or a folder.
+    minutes : float, optional
+        The time there is for the training.
 
     Raises
     ------
@@ -61,7 +63,9 @@ def plan_data(source: str | Path) -> tuple[Plan, str]:
     datalist = load_datalist(source)
     seen, machine = survey(datalist), this_machine()
     facts = facts_of_datalist(datalist)
-    [plan] = make_plans(facts, seen, machine, kinds=[best_kind(seen)[0]])
+    [plan] = make_plans(
+        facts, seen, machine, kinds=[best_kind(seen)[0]], minutes=minutes
+    )
     return plan, plan_text(plan, seen, machine, f"--data {source} --plan THIS_FILE")
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,11 @@ def this_machine() -> Machine:
 
 
 def measure_step(
-    network_def: Mapping[str, Any], spec: InputSpec, facts: ModelFacts, batch: int = 2
+    network_def: Mapping[str, Any],
+    spec: InputSpec,
+    facts: ModelFacts,
+    batch: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> StepCost:
     """Run two training steps on noise and return what the second one costs.
 
@@ -95,6 +99,8 @@ def measure_step(
     facts : ModelFacts
     batch : int
         Samples in the steps.
+    clock : callable
+        Returns seconds.
     """
     device = choose_device()
     state = torch.random.get_rng_state()  # a plan leaves no trace in what follows
@@ -108,9 +114,9 @@ def measure_step(
     kept = _Kept(batch, slices="members" in network_def)
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, _same):
         _step(network, images)
-    started_s = time.perf_counter()
+    started_s = clock()
     _step(network, images)
-    elapsed_s = time.perf_counter() - started_s
+    elapsed_s = clock() - started_s
     weights = sum(parameter.numel() for parameter in network.parameters())
     saved = sum(kept.sizes.values()) // batch
     return StepCost(elapsed_s / batch, saved, _BYTES_PER_WEIGHT * weights)

@@ -44,6 +44,28 @@ def plans_of(data, machine=CPU):
     return {plan.kind: plan for plan in make_plans(FACTS, data, machine, fixed_cost)}
 
 
+def test_a_short_time_gets_patches_small_enough_for_300_steps():
+    data = data_of((64, 256, 256))
+    usual = plans_of(data)
+    short = {
+        plan.kind: plan
+        for plan in make_plans(FACTS, data, CPU, fixed_cost, minutes=1.0)
+    }
+
+    # 256 x 256 x 8 samples take .52 s a step: 114 in a minute.
+    assert usual["2D"].settings["spec::patch_shape"] == [256, 256]
+    assert short["2D"].settings["spec::patch_shape"] == [160, 160]
+    for kind, plan in short.items():
+        voxels = math.prod(plan.settings["spec::patch_shape"])
+        batch = plan.settings["train::dataloader::batch_size"]
+        assert 60 / (1e-6 * voxels * batch) > 270, kind
+    assert "300 steps" in short["3D"].choices[0].reason
+    long = make_plans(FACTS, data, CPU, fixed_cost, minutes=60.0)
+    assert [plan.settings for plan in long] == [
+        usual[plan.kind].settings for plan in long
+    ]
+
+
 def test_a_ball_is_measured_in_micrometres(tmp_path):
     edges = (0.2, 0.1, 0.1)
     z, y, x = np.mgrid[:40, :60, :60]
