@@ -165,7 +165,9 @@ class Study:
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Every method with the reference, then the pairs that the study names."""
         base = self.reference.name
-        each = [(method.name, base) for method in self.methods if method.name != base]
+        names = [method.name for method in self.methods if method.name != base]
+        # A pair that is named the other way round is no second test.
+        each = [(name, base) for name in names if (base, name) not in self.compare]
         return tuple(dict.fromkeys([*each, *self.compare]))
 
     @property

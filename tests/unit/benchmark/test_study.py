@@ -52,6 +52,12 @@ def test_pairs_are_named_beforehand_each_once(study_path):
     assert pairs == (("2.5D", "2D"), ("fused", "2D"), ("fused", "2.5D"))
 
 
+def test_a_pair_named_the_other_way_round_is_tested_once(study_path):
+    study_path.write_text(study_path.read_text() + "compare: [[2D, fused]]\n")
+
+    assert load_study(study_path).pairs == (("2.5D", "2D"), ("2D", "fused"))
+
+
 def test_a_pair_of_an_unknown_method_is_refused(study_path):
     study_path.write_text(study_path.read_text() + "compare: [[fused, 25D]]\n")
 
