@@ -36,7 +36,7 @@ def markdown(title: str, question: str, summary: Mapping[str, Any]) -> str:
         Of `cellseg3d.benchmark.summary.summarise_study`.
     """
     picture = f"![Dice against time and memory]({PICTURE})"
-    parts = [f"# {title}", question, _terms(summary), picture]
+    parts = [f"# {title}", question, _terms(summary), _overview(summary), picture]
     for name, facts in summary["datasets"].items():
         parts += _dataset(name, facts)
     if summary["pooled"]:
@@ -66,6 +66,29 @@ def _terms(summary: Mapping[str, Any]) -> str:
         f"Versions: {versions}." if versions else "",
     ]
     return "  \n".join(line for line in lines if line)
+
+
+def _overview(summary: Mapping[str, Any]) -> str:
+    """Return the mean Dice of every method on every data set, where there are some."""
+    shown = summary["datasets"]
+    if len(shown) < 2:
+        return ""
+    names = dict.fromkeys(m for facts in shown.values() for m in facts["methods"])
+    heads = ["Dice, mean"]
+    heads += [f"{name}: {facts['target']}" for name, facts in shown.items()]
+    rows = [
+        [
+            method,
+            *(
+                show(facts["methods"][method]["scores"]["dice"]["mean"])
+                if method in facts["methods"]
+                else "-"
+                for facts in shown.values()
+            ),
+        ]
+        for method in names
+    ]
+    return table(heads, rows)
 
 
 def _dataset(name: str, facts: Mapping[str, Any]) -> list[str]:

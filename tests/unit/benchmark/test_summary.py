@@ -107,7 +107,7 @@ def test_the_report_says_n_points_warnings_failures_and_that_pairs_are_too_few()
     assert "cannot reach p < .05 (the least possible p is 0.25)" in text
     assert "> quadrants touch" in text
     assert "- cells_fused_fold0_seed0: failed: disk full" in text
-    assert "Budget: 2 min" in text
+    assert "Budget: 2 min of training in processor time" in text
 
 
 def test_all_data_sets_together_pair_every_volume_once():
@@ -121,7 +121,9 @@ def test_all_data_sets_together_pair_every_volume_once():
 
     assert summary["pooled"][0]["n"] == 4
     assert summary["pooled"][0]["difference"] == pytest.approx(0.1)
-    assert "## All data sets together" in markdown("T", "Q", summary)
+    text = markdown("T", "Q", summary)
+    assert "## All data sets together" in text
+    assert "| 3D | 0.650 | 0.650 |" in text
 
 
 def test_records_come_back_as_written_undefined_and_missed_kept_apart(tmp_path):
