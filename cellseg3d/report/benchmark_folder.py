@@ -45,7 +45,8 @@ def benchmark_sections(benchmark: BenchmarkFolder) -> list[dict[str, Any]]:
         rows), ``intervals`` and ``charts`` (title, svg), ``notes``.
     """
     datasets = benchmark.values["datasets"]
-    return [_section(name, facts) for name, facts in datasets.items()]
+    clock = "cpu_s" if benchmark.values.get("clocks") == ["cpu"] else "elapsed_s"
+    return [_section(name, facts, clock) for name, facts in datasets.items()]
 
 
 def left_out(benchmark: BenchmarkFolder) -> list[tuple[str, str]]:
@@ -56,7 +57,7 @@ def left_out(benchmark: BenchmarkFolder) -> list[tuple[str, str]]:
     ]
 
 
-def _section(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _section(name: str, facts: Mapping[str, Any], clock: str) -> dict[str, Any]:
     methods = facts["methods"]
     notes = [each["scores"]["dice"]["note"] for each in methods.values()]
     notes += [row["note"] for row in facts["comparison"]]
@@ -64,15 +65,15 @@ def _section(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "target": facts["target"],
-        "table": _table(methods),
+        "table": _table(methods, clock),
         "comparison": _comparison(facts["comparison"]),
         "intervals": _intervals(methods),
-        "charts": _pareto(methods),
+        "charts": _pareto(methods, clock),
         "notes": [note for note in dict.fromkeys(notes) if note],
     }
 
 
-def _table(methods: Mapping[str, Any]) -> dict[str, Any]:
+def _table(methods: Mapping[str, Any], clock: str) -> dict[str, Any]:
     """Return means over specimens and costs, a row for each method."""
     scores = {
         score: None
@@ -81,15 +82,16 @@ def _table(methods: Mapping[str, Any]) -> dict[str, Any]:
         if found["n"]
     }
     names = [NAMES.get(score, score.replace("_", " ")) for score in scores]
-    costs = ["n", "seeds", "training (min)", "prediction (s)", "peak (GiB)"]
+    cpu = "CPU " if clock == "cpu_s" else ""
+    costs = ["n", "seeds", f"training ({cpu}min)", f"prediction ({cpu}s)", "peak (GiB)"]
     rows = [
         [
             method,
             *(text(facts["scores"].get(score, {}).get("mean")) for score in scores),
             str(facts["scores"]["dice"]["n"]),
             str(len(facts["seeds"])),
-            text(_number(facts["training"].get("elapsed_s")) / 60),
-            text(_number(facts["prediction"].get("elapsed_s"))),
+            text(_number(facts["training"].get(clock)) / 60),
+            text(_number(facts["prediction"].get(clock))),
             text(_peak(facts)),
             f"{facts['parameters']:,}",
         ]
@@ -129,11 +131,12 @@ def _intervals(methods: Mapping[str, Any]) -> Any:  # noqa: ANN401
     return safe(interval_chart(rows, "Dice; a dot is a specimen, the bar their mean"))
 
 
-def _pareto(methods: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _pareto(methods: Mapping[str, Any], clock: str) -> list[dict[str, Any]]:
     """Return Dice against time and memory; coloured points are beaten by none."""
     found = []
+    seconds = "CPU s" if clock == "cpu_s" else "s"
     for label, cost in (
-        ("prediction (s)", lambda facts: facts["prediction"].get("elapsed_s")),
+        (f"prediction ({seconds})", lambda facts: facts["prediction"].get(clock)),
         ("peak memory (GiB)", _peak),
     ):
         points = [

@@ -7,6 +7,8 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 42
+# Height of a line of small print, and width of a letter, about.
+LINE, LETTER = 12, 6
 Point = tuple[float, float]
 
 
@@ -110,14 +112,38 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str
     kept = [row for row in points if _finite(row[1:])]
     place = _Place(_span([x for _, x, _ in kept]), _span([y for _, _, y in kept]))
     parts = [*_grid(place, axes)]
+    taken: list[tuple[float, float, float]] = []
     for name, x, y in kept:
         at = place.at((x, y))
         beaten = any(a <= x and b >= y and (a, b) != (x, y) for _, a, b in kept)
-        parts.append(_dot(at, 0 if beaten else 1, _say(name, (x, y))))
         side = -1 if at[0] > 0.7 * WIDTH else 1  # Names stay inside the picture.
+        first = at[0] + 8 * side
+        last = first + side * LETTER * len(name)
+        down = _free_line(min(first, last), max(first, last), at[1], taken)
+        if down != at[1]:
+            parts.append(_segment(at, (first, down), "grid"))
         anchor = "start" if side > 0 else "end"
-        parts.append(_words((at[0] + 8 * side, at[1] + 4), name, anchor))
+        parts.append(_words((first, down + 4), name, anchor))
+        parts.append(_dot(at, 0 if beaten else 1, _say(name, (x, y))))
     return _svg(parts, HEIGHT, f"{axes.y} against {axes.x}")
+
+
+def _free_line(
+    left: float, right: float, wanted: float, taken: list[tuple[float, float, float]]
+) -> float:
+    """Return the height nearest to `wanted` where a name covers no other; keep it."""
+    for step in range(2 * HEIGHT // LINE):
+        down = wanted + LINE * ((step + 1) // 2) * (1 if step % 2 else -1)
+        inside = TOP <= down <= HEIGHT - BOTTOM
+        free = all(
+            right < a or left > b or abs(down - other) >= LINE for a, b, other in taken
+        )
+        if inside and free:
+            break
+    else:
+        down = wanted
+    taken.append((left, right, down))
+    return down
 
 
 class _Place:

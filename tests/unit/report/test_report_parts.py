@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +331,17 @@ def test_the_pareto_chart_marks_what_nothing_beats():
 
     assert svg.count("dot c1") == 2
     assert svg.count("dot c0") == 1
+
+
+def test_names_of_points_close_together_do_not_cover_each_other():
+    points = [(f"method {n}", 1 + n / 1e3, 0.5 + n / 1e3) for n in range(6)]
+
+    svg = scatter_chart([*points, ("far away", 9, 0.9)], Axes("minutes", "Dice"))
+
+    names = re.findall(r'<text[^>]*y="([0-9.]+)"[^>]*>method', svg)
+    heights = sorted(map(float, names))
+    assert len(heights) == 6
+    assert min(b - a for a, b in pairwise(heights)) >= 12
 
 
 def test_unknown_spacing_counts_voxels():
