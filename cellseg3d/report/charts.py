@@ -107,14 +107,18 @@ def interval_chart(rows: Sequence[Interval], label: str) -> str:
 def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str:
     """Return an SVG of named points; those that no other beats on both are ringed.
 
-    Low x and high y are good: time and memory against quality.
+    Low x and high y are good: time and memory against quality. Costs that differ by
+    ten times or more lie on a logarithmic axis.
     """
     kept = [row for row in points if _finite(row[1:])]
-    place = _Place(_span([x for _, x, _ in kept]), _span([y for _, _, y in kept]))
-    parts = [*_grid(place, axes)]
+    costs = [x for _, x, _ in kept]
+    log = bool(costs) and 0 < 10 * min(costs) <= max(costs)
+    scale = math.log10 if log else float
+    place = _Place(_span([scale(x) for x in costs]), _span([y for _, _, y in kept]))
+    parts = [*_grid(place, axes, log=log)]
     taken: list[tuple[float, float, float]] = []
     for name, x, y in kept:
-        at = place.at((x, y))
+        at = place.at((scale(x), y))
         beaten = any(a <= x and b >= y and (a, b) != (x, y) for _, a, b in kept)
         side = -1 if at[0] > 0.7 * WIDTH else 1  # Names stay inside the picture.
         first = at[0] + 8 * side
@@ -172,14 +176,21 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _grid(place: _Place, axes: Axes) -> list[str]:
+def _decades(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten whose logarithms lie between two bounds."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    found = [k * 10.0**power for power in powers for k in (1, 2, 5)]
+    return [value for value in found if low <= math.log10(value) <= high]
+
+
+def _grid(place: _Place, axes: Axes, *, log: bool = False) -> list[str]:
     parts = []
     for tick in ticks(*place.y):
         start, end = place.at((place.x[0], tick)), place.at((place.x[1], tick))
         parts.append(_segment(start, end, "grid"))
         parts.append(_words((start[0] - 8, start[1] + 4), f"{tick:.4g}", "end"))
-    for tick in ticks(*place.x):
-        x, y = place.at((tick, place.y[0]))
+    for tick in _decades(*place.x) if log else ticks(*place.x):
+        x, y = place.at((math.log10(tick) if log else tick, place.y[0]))
         parts.append(_words((x, y + 17), f"{tick:.6g}", "middle"))
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(_words((middle, HEIGHT - 6), axes.x, "middle"))

@@ -333,6 +333,16 @@ def test_the_pareto_chart_marks_what_nothing_beats():
     assert svg.count("dot c0") == 1
 
 
+def test_costs_of_all_sizes_lie_on_a_logarithmic_axis():
+    points = [("cheap", 1, 0.5), ("middle", 10, 0.6), ("dear", 100, 0.7)]
+
+    svg = scatter_chart(points, Axes("seconds", "Dice"))
+
+    cheap, middle, dear = map(float, re.findall(r'<circle[^>]*cx="([0-9.]+)"', svg))
+    assert middle - cheap == pytest.approx(dear - middle, abs=0.2)
+    assert [f">{n}<" in svg for n in (1, 10, 50, 100, 25)] == [True] * 4 + [False]
+
+
 def test_names_of_points_close_together_do_not_cover_each_other():
     points = [(f"method {n}", 1 + n / 1e3, 0.5 + n / 1e3) for n in range(6)]
 
