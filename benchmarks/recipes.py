@@ -33,6 +33,7 @@ from recipe_data import (
 
 from cellseg3d.benchmark.process import run_verb
 from cellseg3d.bundle.model import TrainedModel, load_model
+from cellseg3d.core.clock import CLOCKS
 from cellseg3d.core.volume import Volume
 from cellseg3d.data.cases import Case, Datalist
 from cellseg3d.data.datalist import load_datalist
@@ -41,7 +42,6 @@ from cellseg3d.data.scoring import Evaluation, ScoreOptions, evaluate_files
 from cellseg3d.data.splits import Fold
 from cellseg3d.data.volumes import read_case_label
 from cellseg3d.engines.run_record import NAME as RECORD
-from cellseg3d.engines.schedule import CLOCKS
 from cellseg3d.inference.instance_options import InstanceOptions
 from cellseg3d.inference.instances import label_instances
 from cellseg3d.inference.options import SegmentOptions

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from fresh_process import busy_seconds
 
-from cellseg3d.engines.schedule import CLOCKS
+from cellseg3d.core.clock import CLOCKS
 
 BUNDLES = {
     "2d": "cell_tomo_unet2d",

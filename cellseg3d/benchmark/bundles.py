@@ -11,15 +11,14 @@ from cellseg3d.benchmark.outcome import Predicted, Trained, read_facts
 from cellseg3d.benchmark.process import Cost, run_verb
 from cellseg3d.benchmark.study import Budget, Method
 from cellseg3d.bundle.model import load_model
+from cellseg3d.core.clock import CLOCKS
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.data.cases import Case
-from cellseg3d.data.datalist import load_datalist
 from cellseg3d.engines.facts import facts_of_datalist
 from cellseg3d.engines.plan import BUNDLES, make_plans
 from cellseg3d.engines.plan_machine import measure_step, this_machine
 from cellseg3d.engines.plan_survey import survey
 from cellseg3d.engines.run_record import NAME as RUN_RECORD
-from cellseg3d.engines.schedule import CLOCKS
 
 LOG = "log.txt"
 MODEL = "model"
@@ -67,7 +66,7 @@ def planned(bundle: str, fold: Fold, budget: Budget) -> dict[str, Any]:
 
     The length of the training is left out: the budget decides it.
     """
-    seen = survey(load_datalist(fold.path))
+    seen = survey(fold.datalist)
     facts = facts_of_datalist(fold.datalist)
     [kind] = [kind for kind, name in BUNDLES.items() if name == bundle]
     measure = partial(measure_step, clock=CLOCKS[budget.clock])

@@ -9,7 +9,7 @@ from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
 ALL_CLASSES = "mean Dice, all classes"
 PICTURE = "pareto.png"
-CLOCKS = {"wall": "by the clock", "cpu": "in processor time"}
+BUDGETS = {"wall": "by the clock", "cpu": "in processor time"}
 HEADS = (
     "method",
     "Dice, mean [95 % interval]",
@@ -52,7 +52,7 @@ def markdown(title: str, question: str, summary: Mapping[str, Any]) -> str:
 
 def _terms(summary: Mapping[str, Any]) -> str:
     minutes = " and ".join(f"{value:g}" for value in summary["minutes"])
-    clocks = " and ".join(CLOCKS[each] for each in summary["clocks"])
+    clocks = " and ".join(BUDGETS[each] for each in summary["clocks"])
     seeds = ", ".join(map(str, summary["seeds"]))
     versions = ", ".join(
         f"{name} {' and '.join(each)}" for name, each in summary["versions"].items()

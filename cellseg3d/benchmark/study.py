@@ -5,17 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 
 from cellseg3d.benchmark.dataset import Dataset, parse_dataset, refuse_unknown
+from cellseg3d.core.clock import CLOCKS, Clock
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.data.cases import suggestion
 
 Kind = Literal["train", "axes", "ensemble", "peer"]
-Clock = Literal["wall", "cpu"]
-CLOCKS: tuple[str, ...] = get_args(Clock)
 PEERS = ("monai-2d", "monai-3d", "nnunet-2d", "nnunet-3d_fullres")
 NEEDED = ("name", "question", "datasets", "methods", "seeds", "minutes")
 STUDY_KEYS = (*NEEDED, "clock", "compare")

@@ -111,7 +111,6 @@ def _method(records: Sequence[Record]) -> dict[str, Any]:
         "units": units,
         "scores": {score: _summary(values) for score, values in units.items()},
         "sd_over_seeds": _seed_spread(records),
-        "clocks": sorted({str(r.recipe.get("clock", "wall")) for r in records}),
         "seeds": sorted({record.seed for record in records}),
         "runs": len(records),
         "training": _costs(records, "training"),

@@ -1,7 +1,6 @@
 """Learning rate from the share of the training that is done, in steps or in minutes."""
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from ignite.engine import Events
 from monai.engines.workflow import Workflow
 from torch.optim import Optimizer
 
+from cellseg3d.core.clock import CLOCKS
 from cellseg3d.core.errors import ConfigError
 
 Shape = Literal["cosine", "poly", "constant"]
@@ -19,12 +19,6 @@ SHAPES: dict[str, Callable[[float], float]] = {
     # The exponent of DeepLab and nnU-Net.
     "poly": lambda done: (1 - done) ** 0.9,
     "constant": lambda _done: 1.0,
-}
-
-
-CLOCKS: dict[str, Callable[[], float]] = {
-    "wall": time.monotonic,
-    "cpu": time.process_time,
 }
 
 

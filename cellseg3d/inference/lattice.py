@@ -90,8 +90,9 @@ class WindowPlan:
         given = values.get("halo")
         halo = _sides(HALO if given is None else given, dims)
         axes = check_axes("".join(values.get("axes") or spec.axis))
-        batch = values.get("batch")
-        if min(core) < 1 or min(halo) < 0 or (batch is not None and int(batch) < 1):
+        stated = values.get("batch")
+        batch = None if stated is None else int(stated)
+        if min(core) < 1 or min(halo) < 0 or (batch is not None and batch < 1):
             message = (
                 f"window: core {list(core)}, halo {list(halo)}, batch {batch}; "
                 "expected core >= 1, halo >= 0, batch >= 1"
@@ -226,7 +227,7 @@ def lattice_of(
 def batch_of(lattice: Lattice, plan: WindowPlan) -> int:
     """Return how many windows or slices of a lattice run together."""
     if plan.batch is not None:
-        return int(plan.batch)
+        return plan.batch
     if lattice.axis is None:
         return 1
     pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
