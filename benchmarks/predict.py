@@ -45,7 +45,7 @@ CASES = {
         "ours_fast",
         "ours_openvino",
     ),
-    "basic_unet": ("monai_25_b1", "monai_25_b2", "ours", "ours_openvino"),
+    "basic_unet": ("monai_25_b1", "monai_25_b2", "ours", "ours_wide", "ours_openvino"),
     "unet25d": ("slices_1axis", "slices_3axes", "ours_1axis", "ours_3axes"),
 }
 
@@ -257,24 +257,16 @@ def train(network, image, truth, arguments):
 
 
 def reference(network, image, facts):
-    """Return labels of one float32 pass over the volume, and its GFLOP.
-
-    A 3D pass is cut into windows with a halo as wide as the receptive field, so that
-    they equal the whole pass to float rounding; but of 64 voxels at most, for memory.
-    """
+    """Return labels of one float32 pass over the volume, and its GFLOP."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from cellseg3d.inference.inferer import VolumeInferer
-    from cellseg3d.models.facts import network_facts
 
     dims = facts["spatial_dims"]
     spec = {"spatial_dims": dims, "patch_shape": [96] * dims}
     spec["context"] = facts["context"]
-    # Wider receptive fields are cut here: what that changes has not been measured.
-    halo = min(64, max(network_facts(network).halo))
-    window = {"core": 128 if dims == 3 else 4096, "halo": halo}
-    inferer = VolumeInferer(spec, window, "float32")
+    inferer = VolumeInferer(spec, {"core": 4096, "halo": 0}, "float32")
     logits = inferer(torch.from_numpy(image)[None, None], network)[0]
     labels = (logits[1] > logits[0]).numpy().astype(np.uint8)
     side = 96 if dims == 3 else 192

@@ -128,6 +128,7 @@ def ours(
     folder,
     *,
     axes="z",
+    core=None,
     **chosen,
 ):
     """Ours, from a lazily read volume into a label file, as the command does it."""
@@ -158,7 +159,7 @@ def ours(
     dims = facts["spatial_dims"]
     spec = InputSpec(dims, (SIDE,) * dims, context=facts["context"])
     halo = 32 if facts["name"] == "basic_unet" else 16
-    model = Model(network, spec, {"halo": halo, "axes": axes})
+    model = Model(network, spec, {"core": core, "halo": halo, "axes": axes})
     options = SegmentOptions(**chosen)
 
     def task():
@@ -185,6 +186,8 @@ CASE = {
     "ours": ours,
     "ours_float32": partial(ours, precision="float32"),
     "ours_fast": partial(ours, max_ram=4 * 2**30),
+    # A bundle may ask for windows that are as wide as the volume.
+    "ours_wide": partial(ours, core=4096),
     "ours_openvino": partial(ours, engine="openvino"),
     "ours_1axis": ours,
     "ours_3axes": partial(ours, axes="zyx"),

@@ -23,8 +23,9 @@ _KEPT = 2**30
 SPARE = 200 * 2**20
 # Bytes that lie between two windows while much else is held: about one window.
 LEAST = 64 * 2**20
-# Layers whose code oneDNN keeps: those of one window of the default U-Net.
-PRIMITIVES = 32
+# Layers whose code oneDNN keeps: those of one window of the default U-Net, whose first
+# and last planes have layers of their own.
+PRIMITIVES = 128
 
 
 @functools.cache

@@ -43,9 +43,7 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
     """
     on_gpu = pipeline.sources[0].engine.hardware.device.type == "cuda"
     room = limit - (0 if on_gpu else resident_bytes())
-    rates = {
-        id(source.engine): bytes_per_voxel(source.engine) for source in pipeline.sources
-    }
+    rates = {id(source.engine): rate_of(source) for source in pipeline.sources}
 
     def needed(tried: Pipeline) -> int:
         windows = [
@@ -78,13 +76,27 @@ def chunk_bytes(pipeline: Pipeline) -> int:
 
 
 def window_bytes(source: Source, rate: float) -> float:
-    """Return what a source holds at once, at `rate` bytes a voxel of its features."""
+    """Return what a source holds at once, at its `rate_of`."""
     shape, axis = source.lattice.window, source.lattice.axis
     voxels = math.prod(shape)
+    if is_streamed(source):
+        return SLACK * rate * shape[1] * shape[2]
     if axis is None:
         return voxels * rate * source.batch
     # A run of slices is read at once, in its own format and in float32.
     return voxels / shape[axis_index(axis)] * rate * source.batch + 8 * voxels
+
+
+def is_streamed(source: Source) -> bool:
+    """Whether a source's windows run some planes at a time."""
+    return source.engine.stream is not None and not source.blended
+
+
+def rate_of(source: Source) -> float:
+    """Return bytes a pixel of a plane, where windows are streamed; else a voxel."""
+    if is_streamed(source):
+        return source.engine.bytes_per_pixel
+    return bytes_per_voxel(source.engine)
 
 
 def bytes_per_voxel(engine: Engine) -> float:
@@ -141,7 +153,8 @@ def _smaller(pipeline: Pipeline) -> Pipeline | None:
     ]
     if chunk != list(pipeline.chunk):
         return replace(pipeline, chunk=zyx(chunk))
-    if max(cores) <= max(max(s.lattice.stride) for s in pipeline.sources):
+    widest = max(max(_costly(source)) for source in pipeline.sources)
+    if widest <= max(max(s.lattice.stride) for s in pipeline.sources):
         return None
     _log.warning(
         "memory limit: windows smaller than the bundle's; labels may differ at their "
@@ -153,8 +166,13 @@ def _smaller(pipeline: Pipeline) -> Pipeline | None:
 
 
 def _narrowed(source: Source) -> Source:
-    """Return a source with the longest side of its cores halved."""
-    core = list(source.lattice.core)
-    longest = core.index(max(core))
+    """Return a source with the longest of the sides that cost memory halved."""
+    core, costly = list(source.lattice.core), _costly(source)
+    longest = core.index(max(costly), len(core) - len(costly))
     core[longest] = max(1, core[longest] // 2)
     return replace(source, lattice=source.lattice.with_core(core))
+
+
+def _costly(source: Source) -> list[int]:
+    """Return the sides of a source's cores; how long streamed windows are is free."""
+    return list(source.lattice.core)[1 if is_streamed(source) else 0 :]

@@ -1,8 +1,9 @@
 """Make a trained network fast without changing its answer: a predictor."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,11 +15,14 @@ from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fused import fuse, has_onednn
 from cellseg3d.inference.hardware import Hardware, choose_hardware
 from cellseg3d.inference.rounding import to_bfloat16
+from cellseg3d.inference.stream import DEPTH, Stream, stream_of
 from cellseg3d.inference.trim import TrimmedNetwork
-from cellseg3d.models.geometry import Geometry, geometry_of
+from cellseg3d.models.geometry import Geometry, features_of, geometry_of
 
 _log = logging.getLogger(__name__)
 Keep = tuple[slice, ...]
+# Planes of a window after which every layer of most networks holds all it ever does.
+LONG = 256
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,19 @@ class Engine:
         What runs it, for the log and the provenance.
     geometry : Geometry
         Of the network as it was given.
+    stream : Stream or None
+        How a 3D network runs over a long window, some planes at a time; None where it
+        cannot.
+    features : float or None
+        Of a network that is streamed: numbers that its layers answer for a voxel.
     """
 
     network: nn.Module
     hardware: Hardware
     name: str
     geometry: Geometry
+    stream: Stream | None = None
+    features: float | None = None
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor, keep: Keep | None = None) -> Tensor:
@@ -57,15 +68,69 @@ class Engine:
         tensor
             On the engine's device, in float32 or its number format.
         """
-        layout = memory_layout(batch.ndim - 2)
-        given = batch.to(
-            self.hardware.device, self.hardware.dtype, memory_format=layout
-        )
+        given = self._placed(batch)
         if isinstance(self.network, TrimmedNetwork):
             trimmed: Tensor = self.network(given, keep)
             return trimmed
         logits: Tensor = self.network(given)
         return logits if keep is None else logits[(slice(None), slice(None), *keep)]
+
+    def planes(
+        self,
+        read: Callable[[int, int], Tensor],
+        sides: tuple[int, ...],
+        keep: Keep,
+        depth: int = DEPTH,
+    ) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """Yield ((first, last + 1), logits) of the kept part of one long 3D window.
+
+        Parameters
+        ----------
+        read : callable
+            Given a range of planes of the window, returns them: tensor of float32,
+            shape (N, C, z, y, x).
+        sides : tuple of int
+            Shape of the window, multiples of the total stride.
+        keep : tuple of slice
+        depth : int
+            Planes that are computed at a time.
+        """
+        if self.stream is None:
+            raise ValueError(f"{self.name}: this engine does not stream windows")
+        box = tuple((part.start, part.stop) for part in keep)
+        yield from self.stream.run(
+            lambda low, high: self._placed(read(low, high)), sides, box, depth
+        )
+
+    @cached_property
+    def bytes_per_pixel(self) -> float:
+        """The most memory of a window that is streamed, over the pixels of a plane.
+
+        Measured once, on a narrow window that is long enough for the deepest layer.
+        """
+        if self.stream is None:
+            raise ValueError(f"{self.name}: this engine does not stream windows")
+        held = [0]
+        z, y, x = self.geometry.stride
+        sides = (-(-LONG // z) * z, y, x)
+        noise = torch.rand(1, self.geometry.channels, *sides)
+        keep = tuple((0, side) for side in sides)
+        with torch.inference_mode():
+            placed = self._placed(noise)
+            slabs = self.stream.run(
+                lambda low, high: placed[:, :, low:high].clone(),
+                sides,
+                keep,
+                meter=held.append,
+            )
+            for _ in slabs:
+                pass
+        return max(held) / (y * x)
+
+    def _placed(self, batch: Tensor) -> Tensor:
+        """Return a batch on the device, in its format and layout."""
+        layout = memory_layout(batch.ndim - 2)
+        return batch.to(self.hardware.device, self.hardware.dtype, memory_format=layout)
 
     def describe(self) -> dict[str, Any]:
         """Return what was picked, for the provenance of a segmentation."""
@@ -133,7 +198,11 @@ def prepare(
         hardware.precision,
         hardware.reason,
     )
-    return Engine(ready, hardware, "torch", geometry)
+    stream = None
+    if isinstance(ready, TrimmedNetwork) and geometry.dims == 3:
+        stream = stream_of(ready.traced)
+    features = None if stream is None else features_of(network)
+    return Engine(ready, hardware, "torch", geometry, stream, features)
 
 
 def run_halving(engine: Engine, batch: Tensor, keep: Keep | None = None) -> Tensor:
@@ -164,6 +233,43 @@ def run_halving(engine: Engine, batch: Tensor, keep: Keep | None = None) -> Tens
         run_halving(engine, part, keep) for part in (batch[:half], batch[half:])
     ]
     return torch.cat(list(parts))
+
+
+def stream_halving(
+    engine: Engine,
+    read: Callable[[int, int], Tensor],
+    sides: tuple[int, ...],
+    keep: Keep,
+) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Yield the planes of a window; out of memory takes fewer at a time and goes on.
+
+    Parameters are those of `Engine.planes`.
+
+    Raises
+    ------
+    EnvironmentFault
+        If not even one plane at a time fits.
+    """
+    along, *inner = keep
+    first, depth = along.start, DEPTH
+    while first < along.stop:
+        rest = (slice(first, along.stop), *inner)
+        try:
+            for (low, high), logits in engine.planes(read, sides, rest, depth):
+                yield (low, high), logits
+                first = high
+                bound_memory()
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if depth == 1:
+                message = (
+                    f"a window of {list(sides[1:])} pixels a plane does not fit into "
+                    "memory; give a smaller window, or free memory"
+                )
+                raise EnvironmentFault(message) from error
+            depth //= 2
+            _log.warning("out of memory: going on with %d planes at a time", depth)
 
 
 def memory_layout(dims: int) -> torch.memory_format:

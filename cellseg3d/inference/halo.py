@@ -14,7 +14,7 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.inference.engine import Engine, prepare
 from cellseg3d.inference.field import VolumeField
 from cellseg3d.inference.fusion import probs_of
-from cellseg3d.inference.lattice import Lattice, WindowPlan
+from cellseg3d.inference.lattice import CORE_3D, Lattice, WindowPlan
 from cellseg3d.inference.predictor import TrainedModel
 from cellseg3d.inference.sources import NetworkUse, Source
 from cellseg3d.inference.trial import prepare_for
@@ -88,6 +88,9 @@ def verify_seams(
         ]
     window = WindowPlan.parse(model.window, model.spec)
     window = replace(window, axes=axes or window.axes)
+    if window.core is None and model.spec.spatial_dims == 3:
+        # Windows that are as wide as the region would show no seams.
+        window = replace(window, core=(CORE_3D,) * 3)
     field = _middle(volume, model, limit)
     engine = prepare_for(
         field,

@@ -15,6 +15,8 @@ from cellseg3d.core.roi import Roi, Zyx, zyx
 # about 200 MiB in a narrow U-Net; whole slices of a usual tomogram fit in 2D.
 CORE_3D = 112
 CORE_2D = 512
+# Planes that a window writes which is streamed, some planes at a time.
+CORE_LONG = 448
 # Slices that are read at once: neighbours share the slices of their context.
 RUN = 16
 # Pixels of the slices that run together, about, where the bundle says no number: the
@@ -43,8 +45,9 @@ class WindowPlan:
 
     Parameters
     ----------
-    core : tuple of int
-        Largest number of voxels a window writes, (z, y, x) for 3D, (h, w) for 2D.
+    core : tuple of int or None
+        Largest number of voxels a window writes, (z, y, x) for 3D, (h, w) for 2D;
+        when None, what takes a fair amount of memory.
     halo : tuple of int
         Voxels read around a core, likewise.
     axes : str
@@ -63,7 +66,7 @@ class WindowPlan:
         What they were measured to add to the mean Dice of equal weights.
     """
 
-    core: tuple[int, ...]
+    core: tuple[int, ...] | None
     halo: tuple[int, ...]
     axes: str = "z"
     batch: int | None = None
@@ -86,15 +89,15 @@ class WindowPlan:
             message = f"window: unknown key {unknown[0]!r}; known: {sorted(KEYS)}"
             raise ConfigError(message)
         dims = spec.spatial_dims
-        core = _sides(values.get("core") or (CORE_3D if dims == 3 else CORE_2D), dims)
+        core = None if not values.get("core") else _sides(values["core"], dims)
         given = values.get("halo")
         halo = _sides(HALO if given is None else given, dims)
         axes = check_axes("".join(values.get("axes") or spec.axis))
         stated = values.get("batch")
         batch = None if stated is None else int(stated)
-        if min(core) < 1 or min(halo) < 0 or (batch is not None and batch < 1):
+        if min(core or [1]) < 1 or min(halo) < 0 or (batch is not None and batch < 1):
             message = (
-                f"window: core {list(core)}, halo {list(halo)}, batch {batch}; "
+                f"window: core {list(core or [])}, halo {list(halo)}, batch {batch}; "
                 "expected core >= 1, halo >= 0, batch >= 1"
             )
             raise ConfigError(message)
@@ -161,7 +164,7 @@ class Lattice:
         """Shape of the largest box that is read at once."""
         return zyx(
             [
-                min(core + 2 * halo, length + 2 * halo * (letter == self.axis))
+                core + 2 * halo if letter == self.axis else _read(core, halo, length)
                 for letter, core, halo, length in zip(
                     "zyx", self.core, self.halo, self.padded, strict=True
                 )
@@ -191,10 +194,13 @@ def lattice_of(
     stride: Sequence[int],
     plan: WindowPlan,
     axis: str | None = None,
+    pixels: int | None = None,
 ) -> Lattice:
     """Return the lattice of a network on a volume.
 
     The largest core of the plan is lowered so that the windows of an axis are alike.
+    Without one, windows that are streamed are long along z, and as wide as `pixels`
+    allow: the fewer windows, the less is computed twice in their halos.
 
     Parameters
     ----------
@@ -206,8 +212,16 @@ def lattice_of(
     plan : WindowPlan
     axis : str, optional
         The axis across which slices are cut; the spec's when None; unused for 3D.
+    pixels : int, optional
+        The largest plane of a 3D window that is streamed; None where it is not.
     """
-    core, halo, steps = list(plan.core), list(plan.halo), list(map(int, stride))
+    halo, steps = list(plan.halo), list(map(int, stride))
+    if plan.core is not None:
+        core = list(plan.core)
+    elif spec.spatial_dims == 3 and pixels is not None:
+        core = [CORE_LONG, *_widest(shape[1:], halo[1:], steps[1:], pixels)]
+    else:
+        core = [CORE_3D if spec.spatial_dims == 3 else CORE_2D] * spec.spatial_dims
     if spec.spatial_dims == 3:
         axis = None
     else:
@@ -232,6 +246,26 @@ def batch_of(lattice: Lattice, plan: WindowPlan) -> int:
         return 1
     pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
     return max(1, min(RUN, PIXELS // pixels))
+
+
+def _widest(
+    sides: Sequence[int], halos: Sequence[int], steps: Sequence[int], pixels: int
+) -> list[int]:
+    """Return the widest cores (y, x) whose windows' planes have so many pixels.
+
+    But none below `CORE_3D`: what is read around it would be the larger part.
+    """
+    counts = [1, 1]
+    while True:
+        cores, windows = [], []
+        for side, halo, step, count in zip(sides, halos, steps, counts, strict=True):
+            core = _up(math.ceil(side / count), step)
+            cores.append(core)
+            windows.append(_read(core, _up(halo, step), _up(side, step)))
+        longest = windows.index(max(windows))
+        if math.prod(windows) <= pixels or cores[longest] <= CORE_3D:
+            return cores
+        counts[longest] += 1
 
 
 def fit(side: int, most: int, step: int) -> int:
@@ -264,6 +298,12 @@ def _sides(value: Sequence[int] | int, dims: int) -> tuple[int, ...]:
         message = f"window: {list(sides)} has {len(sides)} numbers; expected {dims}"
         raise ConfigError(message)
     return sides
+
+
+def _read(core: int, halo: int, length: int) -> int:
+    """Return the longest side of a window; there is no halo beyond a border."""
+    neighbours = min(2, math.ceil(length / core) - 1)
+    return min(core + neighbours * halo, length)
 
 
 def _up(value: int, step: int) -> int:

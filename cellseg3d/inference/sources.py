@@ -24,6 +24,9 @@ from cellseg3d.inference.slices import sweep_slices
 from cellseg3d.inference.views import View, ViewField, symmetric_views
 from cellseg3d.inference.windows import blend_windows, sweep_windows
 
+# Features that a window which is streamed may hold, about: over the features of a
+# voxel, the pixels of its planes. In bfloat16 they take some 200 MiB.
+STREAMED = 2**20
 # The score of background against all else where nothing is looked at.
 CERTAIN = 30.0
 
@@ -148,20 +151,25 @@ class NetworkUse:
     classes: int
     sees_window: bool = False
 
+    @property
+    def streamed(self) -> bool:
+        """Whether windows run some planes at a time."""
+        return self.engine.stream is not None and not self.sees_window
+
     def sources(self, field: Field, *, skip_empty: bool = False) -> list[Source]:
         """Return one source for 3D, one an axis for 2D and 2.5D."""
         deep = self.spec.spatial_dims == 3
         axes: Sequence[str | None] = [None] if deep else list(self.plan.axes)
         found = []
         for axis in axes:
-            lattice = lattice_of(field.shape, self.spec, self.stride, self.plan, axis)
+            lattice = self._lattice(field.shape, axis, skip_empty=skip_empty)
             source = Source(
                 self.name if axis is None else f"{self.name} along {axis}",
                 field,
                 self.engine,
                 lattice,
                 self.classes,
-                batch_of(lattice, self.plan),
+                1 if self.streamed else batch_of(lattice, self.plan),
                 self.sees_window,
                 self.plan.empty_below if skip_empty else None,
             )
@@ -174,6 +182,17 @@ class NetworkUse:
         for view in symmetric_views(spacing, source.lattice.axis):
             shape = view.shape(source.shape)
             axis = view.axis(source.lattice.axis)
-            lattice = lattice_of(shape, self.spec, self.stride, self.plan, axis)
+            skips = source.empty_below is not None
+            lattice = self._lattice(shape, axis, skip_empty=skips)
             found.append(replace(source, lattice=lattice, view=view))
         return found
+
+    def _lattice(
+        self, shape: Sequence[int], axis: str | None, *, skip_empty: bool
+    ) -> Lattice:
+        """Return the lattice; what may be skipped is cut small, to be found empty."""
+        features = self.engine.features
+        pixels = None
+        if features is not None and self.streamed and not skip_empty:
+            pixels = int(STREAMED / features)
+        return lattice_of(shape, self.spec, self.stride, self.plan, axis, pixels)

@@ -80,6 +80,11 @@ class Reach:
             for (low, high), s in zip(given, self.stride, strict=True)
         )
 
+    def along(self, axis: int) -> "Reach":
+        """Return the reach along one axis alone."""
+        one = slice(axis, axis + 1)
+        return Reach(self.kernel[one], self.stride[one], self.padding[one], self.up)
+
     def grain(self, after: tuple[int, ...]) -> tuple[int, ...]:
         """Return the lattice that inputs must begin on, from that of the answers."""
         if self.up:
@@ -173,23 +178,42 @@ def plan_cuts(traced: fx.GraphModule, sides: tuple[int, ...], keep: Box) -> Cuts
     keep : tuple of (int, int)
         The part of the answer that is kept.
     """
-    modules = dict(traced.named_modules())
-    reaches: dict[fx.Node, Reach | None] = {}
-    for node in traced.graph.nodes:
-        if node.op in ("placeholder", "output", "get_attr"):
-            continue
-        known, reach = _reach(node, modules, len(sides))
-        if not known:
-            return None
-        reaches[node] = reach
-    lengths = _lengths(traced, sides, reaches)
-    if lengths is None:
+    reaches = reaches_of(traced, len(sides))
+    lengths = None if reaches is None else lengths_of(traced, sides, reaches)
+    if reaches is None or lengths is None:
         return None
     need = _needs(traced, reaches, lengths, keep)
     return _cuts(traced, reaches, lengths, need, keep)
 
 
-def _inputs(node: fx.Node) -> list[fx.Node]:
+def reaches_of(traced: fx.GraphModule, dims: int) -> dict[fx.Node, Reach | None] | None:
+    """Return what every layer reads; None if a layer is met that is not known.
+
+    Parameters
+    ----------
+    traced : GraphModule
+    dims : int
+        Spatial dimensions.
+
+    Returns
+    -------
+    dict or None
+        None as a value stands for a layer that answers voxel by voxel.
+    """
+    modules = dict(traced.named_modules())
+    reaches: dict[fx.Node, Reach | None] = {}
+    for node in traced.graph.nodes:
+        if node.op in ("placeholder", "output", "get_attr"):
+            continue
+        known, reach = _reach(node, modules, dims)
+        if not known:
+            return None
+        reaches[node] = reach
+    return reaches
+
+
+def inputs_of(node: fx.Node) -> list[fx.Node]:
+    """Return the layers whose features a layer reads."""
     if node.target is torch.cat:
         return list(node.args[0])  # type: ignore[arg-type]
     return [each for each in node.args if isinstance(each, fx.Node)]
@@ -238,19 +262,22 @@ def _dim_of(node: fx.Node) -> Any:  # noqa: ANN401
     return node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
 
 
-def _lengths(
+def lengths_of(
     traced: fx.GraphModule, sides: tuple[int, ...], reaches: dict[fx.Node, Any]
 ) -> dict[fx.Node, tuple[int, ...]] | None:
-    """Return the sides of every node's features when nothing is cut."""
+    """Return the sides of every node's features when nothing is cut.
+
+    None where features that are joined differ in their sides.
+    """
     lengths: dict[fx.Node, tuple[int, ...]] = {}
     for node in traced.graph.nodes:
         if node.op == "placeholder":
             lengths[node] = sides
         elif node in reaches:
-            before = lengths[_inputs(node)[0]]
+            before = lengths[inputs_of(node)[0]]
             reach = reaches[node]
             if reach is None:
-                if any(lengths[each] != before for each in _inputs(node)):
+                if any(lengths[each] != before for each in inputs_of(node)):
                     return None
                 lengths[node] = before
             else:
@@ -277,7 +304,7 @@ def _needs(
             grain[node.args[0]] = (1,) * len(keep)
         if node not in need or node not in reaches:
             continue
-        for index, each in enumerate(_inputs(node)):
+        for index, each in enumerate(inputs_of(node)):
             reach = reaches[node]
             wanted, steps = need[node], grain[node]
             if reach is not None and index == 0:
@@ -323,7 +350,7 @@ def _cuts(
             have[node], wanted = _step(node, reaches[node], have, need)
             slices = tuple(
                 _slices(have[each], box)
-                for each, box in zip(_inputs(node), wanted, strict=True)
+                for each, box in zip(inputs_of(node), wanted, strict=True)
             )
             if any(part is not None for part in slices):
                 cuts[node] = slices
@@ -339,7 +366,7 @@ def _step(
     need: dict[fx.Node, Box],
 ) -> tuple[Box, list[Box]]:
     """Return where a node's answer lies, and what its inputs are cut to."""
-    inputs = _inputs(node)
+    inputs = inputs_of(node)
     if reach is None:
         common = have[inputs[0]]
         for each in inputs[1:]:

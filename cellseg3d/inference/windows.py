@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cellseg3d.core.errors import CoverageError
 from cellseg3d.core.grid import Tile
-from cellseg3d.core.roi import Roi
-from cellseg3d.inference.engine import Engine, run_halving
+from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.inference.engine import Engine, run_halving, stream_halving
 from cellseg3d.inference.field import Field
 from cellseg3d.inference.fusion import probs_of
 from cellseg3d.inference.lattice import Lattice
@@ -34,19 +34,48 @@ def sweep_windows(
     chunk : Roi
         Part of the volume.
     batch : int
-        Windows of the same shape that run together.
+        Windows of the same shape that run together; those that are streamed, some
+        planes at a time, run one by one.
 
     Yields
     ------
     tuple of Roi and tensor of shape (K, *roi.shape)
         Each voxel of the chunk in exactly one.
     """
+    if engine.stream is not None:
+        for tile in lattice.windows(chunk):
+            yield from _streamed(field, engine, tile, chunk)
+        return
     for tiles in _alike(lattice.windows(chunk), batch):
         stacked = np.stack([field.read(tile.read) for tile in tiles])
         keep = tiles[0].write.within(tiles[0].read).slices
         logits = run_halving(engine, torch.from_numpy(stacked), keep)
         for tile, one in zip(tiles, logits, strict=True):
             yield tile.write, one
+
+
+def _streamed(
+    field: Field, engine: Engine, tile: Tile, chunk: Roi
+) -> Iterator[tuple[Roi, Tensor]]:
+    """Yield the logits of one window, plane after plane, until the chunk ends."""
+    box = tile.read
+
+    def read(low: int, high: int) -> Tensor:
+        part = _planes_of(box, box.start[0] + low, box.start[0] + high)
+        return torch.from_numpy(field.read(part)[None])
+
+    keep = tile.write.within(box).slices
+    for (low, high), logits in stream_halving(engine, read, box.shape, keep):
+        roi = _planes_of(tile.write, box.start[0] + low, box.start[0] + high)
+        if roi.stop[0] > chunk.start[0]:
+            yield roi, logits[0]
+        if roi.stop[0] >= chunk.stop[0]:
+            return
+
+
+def _planes_of(box: Roi, first: int, stop: int) -> Roi:
+    """Return a box between two planes along z."""
+    return Roi(zyx([first, *box.start[1:]]), zyx([stop, *box.stop[1:]]))
 
 
 def blend_windows(

@@ -98,7 +98,7 @@ class Sink(Protocol):
     """An unfinished file that takes regions in any order."""
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) of the file's dtype where `roi` says."""
+        """Put voxels (z, y, x) where `roi` says, of a dtype that the file's holds."""
 
     def close(self) -> None:
         """Complete the file."""

@@ -44,20 +44,16 @@ class RawSink:
         OSError
             If the disk is full; a mapped file would end the process instead.
         """
-        voxels = np.ascontiguousarray(array, self.dtype)
-        whole = [a == b for a, b in zip(roi.shape, self.shape, strict=True)]
-        # As many voxels at a time as lie one after another in the file.
-        if whole[1] and whole[2]:
-            runs = voxels.reshape(1, 1, -1)
-        elif whole[2]:
-            runs = voxels.reshape(len(voxels), 1, -1)
-        else:
-            runs = voxels
+        first_z, first_y, first_x = roi.start
         handle = os.open(self.path, os.O_WRONLY)
         try:
-            for z, y in np.ndindex(runs.shape[:2]):
-                place = (roi.start[0] + z, roi.start[1] + y, roi.start[2])
-                _write_all(handle, runs[z, y], self._byte(place))
+            for z, plane in enumerate(array, first_z):
+                # Cast plane by plane: a copy of the whole region would double it.
+                rows = np.ascontiguousarray(plane, self.dtype)
+                if rows.shape[1] == self.shape[2]:
+                    rows = rows.reshape(1, -1)  # rows lie one after another
+                for y, row in enumerate(rows, first_y):
+                    _write_all(handle, row, self._byte((z, y, first_x)))
         finally:
             os.close(handle)
 

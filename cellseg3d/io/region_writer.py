@@ -90,8 +90,10 @@ class RegionWriter:
                 f"{self.path}: a region of shape {array.shape} does not fit box {roi} "
                 f"of a volume of shape {self.shape}"
             )
+        if not np.can_cast(array.dtype, self.dtype, "safe"):
+            array = exact_cast(array, self.dtype, str(self.path))
         try:
-            self.sink.write(roi, exact_cast(array, self.dtype, str(self.path)))
+            self.sink.write(roi, array)
         except OSError as error:
             raise environment_fault(error, self.path) from error
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cellseg3d.core.errors import ConfigError
 
 _CONVS = (nn.Conv2d, nn.Conv3d)
+_ANY_CONV = (*_CONVS, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # Norms that look at the whole window unless their statistics are frozen.
 _WINDOWED = ("InstanceNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm")
 
@@ -73,6 +74,32 @@ def classes_of(network: nn.Module) -> int:
     with torch.inference_mode():
         logits: Tensor = network(geometry_of(network).noise().to(first.device))
     return int(logits.shape[1])
+
+
+def features_of(network: nn.Module) -> float:
+    """Return how many numbers the convolutions answer for each voxel of the input.
+
+    It depends on shapes alone: the same on every machine, in every number format.
+    """
+    geometry = geometry_of(network)
+    made: list[int] = []
+
+    def count(_module: nn.Module, _inputs: Any, output: Tensor) -> None:  # noqa: ANN401
+        made.append(output.numel())
+
+    noise = geometry.noise(1)
+    hooks = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, _ANY_CONV)
+    ]
+    try:
+        with torch.inference_mode():
+            network(noise.to(next(network.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(made) / (noise.numel() / geometry.channels)
 
 
 def sees_window(network: nn.Module) -> bool:

@@ -24,7 +24,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.inference.batch import parse_bytes, tasks_of
 from cellseg3d.inference.blockwise import sidecar, work_folder
-from cellseg3d.inference.budget import bytes_per_voxel
+from cellseg3d.inference.budget import rate_of, window_bytes
 from cellseg3d.inference.engine import run_halving
 from cellseg3d.inference.halo import calibrate_halo, verify_seams
 from cellseg3d.inference.options import SegmentOptions
@@ -184,11 +184,10 @@ def test_a_memory_limit_shrinks_chunks_before_windows(monkeypatch):
     free = plan(volume, [model], SegmentOptions())
 
     ample = plan(volume, [model], SegmentOptions(max_ram=2**33))
-    window = bytes_per_voxel(free.sources[0].engine) * 48**3
+    window = window_bytes(free.sources[0], rate_of(free.sources[0]))
     tight = plan(volume, [model], SegmentOptions(max_ram=int(window + 40**3 * 2)))
 
     assert ample.sources[0].lattice == free.sources[0].lattice
-    assert tight.sources[0].batch == 1
     assert tight.sources[0].lattice == free.sources[0].lattice
     assert np.prod(tight.chunk) < np.prod(free.chunk)
     with pytest.raises(EnvironmentFault, match="allow more"):
