@@ -1,5 +1,6 @@
 """From a volume, trained models and options to a pipeline that does the work."""
 
+import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,6 +50,16 @@ def plan(
             raise ConfigError(message)
     if options.max_ram is None:
         keep_few_primitives()
+    gc.freeze()  # what is there already need not be searched for what we leave behind
+    try:
+        return _plan(volume, models, options)
+    finally:
+        gc.unfreeze()
+
+
+def _plan(
+    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
+) -> Pipeline:
     fuse = options.fuse
     if fuse == "auto" and options.axes is not None:
         fuse = "weighted"  # learned weights are those of the bundle's own axes
@@ -65,7 +76,7 @@ def plan(
     for source, weight in pairs:
         if max(weight) <= 0:
             _log.info("%s: left out, it was found not to help", source.name)
-    count = len(names[0])
+    count = len(models[0].classes)
     fusion = fusion_of(fuse, [row for _, row in used])
     held = fusion.bytes_per_voxel(len(used), count)
     chosen, chunk = fitted([source for source, _ in used], held)

@@ -1,9 +1,11 @@
 """Predict a volume in 3D windows on the lattice; only the core of each is kept."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cellseg3d.core.errors import CoverageError
@@ -59,18 +61,40 @@ def _streamed(
 ) -> Iterator[tuple[Roi, Tensor]]:
     """Yield the logits of one window, plane after plane, until the chunk ends."""
     box = tile.read
-
-    def read(low: int, high: int) -> Tensor:
-        part = _planes_of(box, box.start[0] + low, box.start[0] + high)
-        return torch.from_numpy(field.read(part)[None])
-
     keep = tile.write.within(box).slices
-    for (low, high), logits in stream_halving(engine, read, box.shape, keep):
-        roi = _planes_of(tile.write, box.start[0] + low, box.start[0] + high)
-        if roi.stop[0] > chunk.start[0]:
-            yield roi, logits[0]
-        if roi.stop[0] >= chunk.stop[0]:
-            return
+    with ThreadPoolExecutor(1) as reader:
+        ahead = _ReadAhead(field, box, reader)
+        for (low, high), logits in stream_halving(engine, ahead, box.shape, keep):
+            roi = _planes_of(tile.write, box.start[0] + low, box.start[0] + high)
+            if roi.stop[0] > chunk.start[0]:
+                yield roi, logits[0]
+            if roi.stop[0] >= chunk.stop[0]:
+                return
+
+
+class _ReadAhead:
+    """Reads planes of a window, and the next ones while a network is at work."""
+
+    def __init__(self, field: Field, box: Roi, reader: Executor) -> None:
+        self.field, self.box, self.reader = field, box, reader
+        self.planes = (0, 0)
+        self.coming: Future[NDArray[np.float32]] | None = None
+
+    def __call__(self, low: int, high: int) -> Tensor:
+        """Return planes (1, C, z, y, x) of the window."""
+        known = None if self.coming is None else self.coming.result()
+        if known is None or self.planes != (low, high):
+            known = self._read(low, high)
+        length = self.box.shape[0]
+        self.planes = (high, min(2 * high - low, length))
+        self.coming = None
+        if high < length:
+            self.coming = self.reader.submit(self._read, *self.planes)
+        return torch.from_numpy(known[None])
+
+    def _read(self, low: int, high: int) -> NDArray[np.float32]:
+        first = self.box.start[0]
+        return self.field.read(_planes_of(self.box, first + low, first + high))
 
 
 def _planes_of(box: Roi, first: int, stop: int) -> Roi:
