@@ -20,7 +20,7 @@ _KEPT = 2**30
 # Bytes that lie between two windows, at most, unless the user allows more: a window
 # of the default U-Net needs about 110 MiB, and what stays of others splits the heap.
 # At 140 MiB, handing back after nearly every window cost 13 % of the time at 400^3.
-SPARE = 200 * 2**20
+SPARE = 180 * 2**20
 # Bytes that lie between two windows while much else is held: about one window.
 LEAST = 64 * 2**20
 # Layers whose code oneDNN keeps: those of one window of the default U-Net, whose first
