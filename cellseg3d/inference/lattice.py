@@ -17,6 +17,8 @@ CORE_3D = 112
 CORE_2D = 512
 # Planes that a window writes which is streamed, some planes at a time.
 CORE_LONG = 448
+# Sides of such cores are multiples of it, so that chunks of a file can divide them.
+GRAIN = 32
 # Slices that are read at once: neighbours share the slices of their context.
 RUN = 16
 # Pixels of the slices that run together, about, where the bundle says no number: the
@@ -216,10 +218,14 @@ def lattice_of(
         The largest plane of a 3D window that is streamed; None where it is not.
     """
     halo, steps = list(plan.halo), list(map(int, stride))
+    grains = list(steps)
     if plan.core is not None:
         core = list(plan.core)
     elif spec.spatial_dims == 3 and pixels is not None:
-        core = [CORE_LONG, *_widest(shape[1:], halo[1:], steps[1:], pixels)]
+        grains = [math.lcm(step, GRAIN) for step in steps]
+        halos = [_up(side, step) for side, step in zip(halo, steps, strict=True)]
+        padded = [_up(side, step) for side, step in zip(shape, steps, strict=True)]
+        core = [CORE_LONG, *_widest(padded[1:], halos[1:], grains[1:], pixels)]
     else:
         core = [CORE_3D if spec.spatial_dims == 3 else CORE_2D] * spec.spatial_dims
     if spec.spatial_dims == 3:
@@ -230,11 +236,12 @@ def lattice_of(
         core.insert(across, RUN)
         halo.insert(across, spec.context)
         steps.insert(across, 1)
+        grains.insert(across, 1)
     fitted = []
-    for index, (side, most, step) in enumerate(zip(shape, core, steps, strict=True)):
+    for index, (side, most, grain) in enumerate(zip(shape, core, grains, strict=True)):
         across_slices = axis is not None and index == axis_index(axis)
-        fitted.append(min(most, side) if across_slices else fit(side, most, step))
-        halo[index] = _up(halo[index], step)
+        fitted.append(min(most, side) if across_slices else fit(side, most, grain))
+        halo[index] = _up(halo[index], steps[index])
     return Lattice(zyx(shape), zyx(fitted), zyx(halo), zyx(steps), axis)
 
 
@@ -249,7 +256,7 @@ def batch_of(lattice: Lattice, plan: WindowPlan) -> int:
 
 
 def _widest(
-    sides: Sequence[int], halos: Sequence[int], steps: Sequence[int], pixels: int
+    sides: Sequence[int], halos: Sequence[int], grains: Sequence[int], pixels: int
 ) -> list[int]:
     """Return the widest cores (y, x) whose windows' planes have so many pixels.
 
@@ -258,10 +265,10 @@ def _widest(
     counts = [1, 1]
     while True:
         cores, windows = [], []
-        for side, halo, step, count in zip(sides, halos, steps, counts, strict=True):
-            core = _up(math.ceil(side / count), step)
+        for side, halo, grain, count in zip(sides, halos, grains, counts, strict=True):
+            core = _up(math.ceil(side / count), grain)
             cores.append(core)
-            windows.append(_read(core, _up(halo, step), _up(side, step)))
+            windows.append(_read(core, halo, side))
         longest = windows.index(max(windows))
         if math.prod(windows) <= pixels or cores[longest] <= CORE_3D:
             return cores
