@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
+from torch.nn import functional
 
 from cellseg3d.inference.trim import (
     Box,
@@ -204,9 +205,12 @@ class _Run:
     meter: Callable[[int], None] | None = None
     held: dict[fx.Node, list[tuple[int, Tensor]]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Look up once after which layer each one is read for the last time."""
+        self.last_uses = _last_uses(self.along.stream.traced)
+
     def advance(self, step: _Step) -> Tensor | None:
         """Compute what a step asks for, drop what no later one reads; the answer."""
-        last_use = _last_uses(self.along.stream.traced)
         for node in self.along.stream.traced.graph.nodes:
             if node.op == "output":
                 [last] = inputs_of(node)
@@ -220,7 +224,7 @@ class _Run:
                 self.held.setdefault(node, []).append((step.new[node][0], made))
                 if self.meter is not None:
                     self.meter(self._bytes())
-            for each in last_use.get(node, ()):
+            for each in self.last_uses.get(node, ()):
                 self.drop(each, step.later)
         raise AssertionError("a traced network ends in an output")
 
@@ -332,18 +336,7 @@ def _with_zeros(features: Tensor, before: int, after: int) -> Tensor:
     """Return features with planes of zeros, as a convolution pads them."""
     if not (before or after):
         return features
-    shape = list(features.shape)
-    parts = []
-    for count in (before, after):
-        shape[2] = count
-        zeros = torch.empty(
-            shape,
-            dtype=features.dtype,
-            device=features.device,
-            memory_format=torch.channels_last_3d,
-        )
-        parts.append(zeros.zero_())
-    whole = torch.cat([parts[0], features, parts[1]], 2)
+    whole = functional.pad(features, [0, 0, 0, 0, before, after])
     return whole.contiguous(memory_format=torch.channels_last_3d)
 
 
