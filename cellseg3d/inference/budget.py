@@ -79,7 +79,7 @@ def window_bytes(source: Source, rate: float) -> float:
     """Return what a source holds at once, at its `rate_of`."""
     shape, axis = source.lattice.window, source.lattice.axis
     voxels = math.prod(shape)
-    if is_streamed(source):
+    if source.streamed:
         return SLACK * rate * shape[1] * shape[2]
     if axis is None:
         return voxels * rate * source.batch
@@ -87,14 +87,9 @@ def window_bytes(source: Source, rate: float) -> float:
     return voxels / shape[axis_index(axis)] * rate * source.batch + 8 * voxels
 
 
-def is_streamed(source: Source) -> bool:
-    """Whether a source's windows run some planes at a time."""
-    return source.engine.stream is not None and not source.blended
-
-
 def rate_of(source: Source) -> float:
     """Return bytes a pixel of a plane, where windows are streamed; else a voxel."""
-    if is_streamed(source):
+    if source.streamed:
         return source.engine.bytes_per_pixel
     return bytes_per_voxel(source.engine)
 
@@ -175,4 +170,4 @@ def _narrowed(source: Source) -> Source:
 
 def _costly(source: Source) -> list[int]:
     """Return the sides of a source's cores; how long streamed windows are is free."""
-    return list(source.lattice.core)[1 if is_streamed(source) else 0 :]
+    return list(source.lattice.core)[1 if source.streamed else 0 :]

@@ -71,6 +71,11 @@ class Source:
         """Shape of the volume (Z, Y, X)."""
         return self.field.shape
 
+    @property
+    def streamed(self) -> bool:
+        """Whether its windows run some planes at a time."""
+        return self.engine.stream is not None and not self.blended
+
     def logits(self, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
         """Yield (roi, logits of shape (K, *roi.shape)) that tile a chunk.
 
