@@ -65,14 +65,13 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
 
 
 def chunk_bytes(pipeline: Pipeline) -> int:
-    """Return what is held of one chunk: input, labels, sums of several sources."""
-    voxels = math.prod(pipeline.chunk)
-    sources, sums = len(pipeline.sources), 0
+    """Return what is held of one chunk: labels, or sums that labels overwrite."""
+    sources, each = len(pipeline.sources), 1
     if sources > 1:
-        sums = pipeline.fusion.bytes_per_voxel(sources, pipeline.classes)
+        each = pipeline.fusion.bytes_per_voxel(sources, pipeline.classes)
     if pipeline.probs or pipeline.uncertainty:
-        sums += 12 * pipeline.classes
-    return voxels * (1 + sums)
+        each += 1 + 12 * pipeline.classes
+    return math.prod(pipeline.chunk) * each
 
 
 def window_bytes(source: Source, rate: float) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.inference.allocator import bound_memory, keep_memory
+from cellseg3d.inference.contrast import contrast
 from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fused import fuse, has_onednn
 from cellseg3d.inference.hardware import Hardware, choose_hardware
@@ -58,8 +59,8 @@ class Engine:
 
         Parameters
         ----------
-        batch : tensor of float32, shape (N, C, ...)
-            Sides are multiples of the total stride.
+        batch : tensor, shape (N, C, ...)
+            In float32 or the engine's format; sides are multiples of the total stride.
         keep : tuple of slice, optional
             One a spatial dimension; all when None.
 
@@ -68,7 +69,7 @@ class Engine:
         tensor
             On the engine's device, in float32 or its number format.
         """
-        given = self._placed(batch)
+        given = self._laid_out(batch)
         if isinstance(self.network, TrimmedNetwork):
             trimmed: Tensor = self.network(given, keep)
             return trimmed
@@ -99,7 +100,7 @@ class Engine:
             raise ValueError(f"{self.name}: this engine does not stream windows")
         box = tuple((part.start, part.stop) for part in keep)
         yield from self.stream.run(
-            lambda low, high: self._placed(read(low, high)), sides, box, depth
+            lambda low, high: self._laid_out(read(low, high)), sides, box, depth
         )
 
     @cached_property
@@ -116,7 +117,7 @@ class Engine:
         noise = torch.rand(1, self.geometry.channels, *sides)
         keep = tuple((0, side) for side in sides)
         with torch.inference_mode():
-            placed = self._placed(noise)
+            placed = self._laid_out(noise)
             slabs = self.stream.run(
                 lambda low, high: placed[:, :, low:high].clone(),
                 sides,
@@ -127,7 +128,15 @@ class Engine:
                 pass
         return max(held) / (y * x)
 
-    def _placed(self, batch: Tensor) -> Tensor:
+    def placed(self, image: Tensor) -> Tensor:
+        """Return an image of any shape on the device, in its format, in C order."""
+        return image.to(
+            self.hardware.device,
+            self.hardware.dtype,
+            memory_format=torch.contiguous_format,
+        )
+
+    def _laid_out(self, batch: Tensor) -> Tensor:
         """Return a batch on the device, in its format and layout."""
         layout = memory_layout(batch.ndim - 2)
         return batch.to(self.hardware.device, self.hardware.dtype, memory_format=layout)
@@ -148,6 +157,8 @@ def prepare(
     precision: str = "auto",
     backend: str = "auto",
     windows: Sequence[Tensor] = (),
+    *,
+    contrasts: bool = False,
 ) -> Engine:
     """Return an engine for a network; the network is left as it is.
 
@@ -161,6 +172,9 @@ def prepare(
         What runs it; ``"auto"`` is torch, but OpenVINO for int8.
     windows : sequence of tensor
         Inputs (N, C, ...) that int8 is calibrated with; needed for it alone.
+    contrasts : bool
+        Whether a network of two classes may answer their difference, one channel, as
+        `fusion.labels_of` and `fusion.probs_of` take it.
 
     Raises
     ------
@@ -184,6 +198,8 @@ def prepare(
         keep_memory()
     ready = fold(network)
     if isinstance(ready, fx.GraphModule):
+        if contrasts:
+            contrast(ready)
         if hardware.device.type == "cpu" and has_onednn():
             fuse(ready)
         ready = TrimmedNetwork(ready)

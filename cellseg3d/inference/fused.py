@@ -203,13 +203,13 @@ class SubpixelUp(nn.Module):
         """Return the features, twice as large."""
         image = image.to(self.weight.dtype)
         dims = image.ndim - 2
-        layout = torch.channels_last if dims == 2 else torch.channels_last_3d
-        grown = functional.pad(image, [0, 1] * dims).contiguous(memory_format=layout)
         ones = [1] * dims
+        # Zeros are wanted at the far ends alone; oneDNN puts them at both.
         fine = _ONEDNN._convolution_pointwise(
-            grown, self.weight, self.bias, [0] * dims, ones, ones, 1, *self.unary, ""
+            image, self.weight, self.bias, ones, ones, ones, 1, *self.unary, ""
         )
-        return _shuffled(fine, dims, self.channels)
+        far = (slice(None), slice(None), *(slice(1, None) for _ in ones))
+        return _shuffled(fine[far], dims, self.channels)
 
 
 def _subpixel_weight(weight: Tensor) -> Tensor:

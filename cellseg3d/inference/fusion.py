@@ -237,12 +237,14 @@ def probs_of(logits_kzyx: Tensor) -> Tensor:
     Parameters
     ----------
     logits_kzyx : tensor, shape (K, z, y, x)
-        On any device, in any number format.
+        On any device, in any number format; of two classes perhaps their difference
+        alone, (1, z, y, x).
     """
     scores = logits_kzyx.float().cpu().numpy()
-    if len(scores) == 2:
+    if len(scores) <= 2:
+        less = -scores[0] if len(scores) == 1 else scores[0] - scores[1]
         with np.errstate(over="ignore"):
-            second = 1 / (1 + np.exp(scores[0] - scores[1]))
+            second = 1 / (1 + np.exp(less))
         return torch.from_numpy(np.stack([1 - second, second]))
     grown = np.exp(scores - scores.max(axis=0))
     total = grown[0].copy()
@@ -265,8 +267,11 @@ def labels_of(scores_kzyx: Tensor) -> Tensor:
     Parameters
     ----------
     scores_kzyx : tensor, shape (K, z, y, x)
-        Logits or probabilities.
+        Logits or probabilities; of two classes perhaps the difference of their logits
+        alone, (1, z, y, x).
     """
+    if len(scores_kzyx) == 1:
+        return (scores_kzyx[0] > 0).to(torch.uint8)
     if len(scores_kzyx) == 2:
         return (scores_kzyx[1] > scores_kzyx[0]).to(torch.uint8)
     best = scores_kzyx[0].clone()

@@ -15,6 +15,7 @@ from cellseg3d.inference.engine import Engine, prepare
 from cellseg3d.inference.field import VolumeField
 from cellseg3d.inference.fusion import probs_of
 from cellseg3d.inference.lattice import CORE_3D, Lattice, WindowPlan
+from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.predictor import TrainedModel
 from cellseg3d.inference.sources import NetworkUse, Source
 from cellseg3d.inference.trial import prepare_for
@@ -97,8 +98,8 @@ def verify_seams(
         model.network,
         model.spec,
         window.axes,
-        device="cpu",
-        precision=precision,
+        SegmentOptions(device="cpu", precision=precision),
+        contrasts=True,
     )
     use = _use(model, window, engine)
     return [_compare(source) for source in use.sources(field)]

@@ -15,6 +15,7 @@ from cellseg3d.inference.field import ArrayField
 from cellseg3d.inference.fusion import FUSE_MODES, Fuser, probs_of
 from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.lattice import WindowPlan
+from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.pipeline import fitted
 from cellseg3d.inference.source_weights import (
     UsedSource,
@@ -150,8 +151,15 @@ class VolumeInferer(Inferer):
         uses = []
         for name, inner, spec, window in parts:
             geometry = geometry_of(inner)
+            options = SegmentOptions(device=device, precision=precision)
+            # Logits are the network's own; probabilities need no more than it tells.
             engine = prepare_for(
-                field, inner, spec, window.axes, device=device, precision=precision
+                field,
+                inner,
+                spec,
+                window.axes,
+                options,
+                contrasts=self.output == "probs",
             )
             uses.append(
                 NetworkUse(

@@ -32,7 +32,9 @@ def to_bfloat16(network: nn.Module) -> nn.Module:
     with torch.inference_mode():
         for module in network.modules():
             if isinstance(module, _FUSED):
-                names = ["bias", "weight"] if module in last else ["bias"]
+                # The sign of a single answer survives rounding.
+                exact = module in last and _channels(module) > 1
+                names = ["bias", "weight"] if exact else ["bias"]
                 own = [(name, getattr(module, name)) for name in names]
                 kept += [(module, n, t.clone()) for n, t in own if t is not None]
             if isinstance(module, _CONVS):
@@ -63,6 +65,13 @@ def shaped(weight: Tensor) -> Tensor:
         found[place] = wanted.bfloat16().float()
         lost = wanted - found[place]
     return found
+
+
+def _channels(module: Any) -> int:  # noqa: ANN401
+    """Return how many channels one of oneDNN's calls answers."""
+    if isinstance(module, SubpixelUp):
+        return module.channels
+    return int(module.weight.shape[1 if isinstance(module, FusedUp) else 0])
 
 
 def _rounded(module: Any) -> Tensor:  # noqa: ANN401

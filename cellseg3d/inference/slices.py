@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cellseg3d.core.axes import axis_index
@@ -42,7 +40,7 @@ def sweep_slices(
         Each voxel of the chunk in exactly one.
     """
     across = axis_index(lattice.axis or "z")
-    for tile, first, stacks in _batches(field, lattice, chunk, batch):
+    for tile, first, stacks in _batches(field, engine, lattice, chunk, batch):
         keep = list(tile.write.within(tile.read).slices)
         del keep[across]
         logits_nkhw = run_halving(engine, stacks, tuple(keep))
@@ -63,7 +61,7 @@ def whole_windows(
         The tile's read box holds the slices that it writes, and no others.
     """
     across = axis_index(lattice.axis or "z")
-    for tile, first, stacks in _batches(field, lattice, around, batch):
+    for tile, first, stacks in _batches(field, engine, lattice, around, batch):
         logits_nkhw = run_halving(engine, stacks)
         last = first + len(stacks)
         read, write = (
@@ -73,43 +71,39 @@ def whole_windows(
 
 
 def _batches(
-    field: Field, lattice: Lattice, chunk: Roi, batch: int
+    field: Field, engine: Engine, lattice: Lattice, chunk: Roi, batch: int
 ) -> Iterator[tuple[Tile, int, Tensor]]:
     """Yield each run of slices in batches: its tile, the first slice, the stacks."""
     across = axis_index(lattice.axis or "z")
     context = lattice.halo[across]
     for whole in lattice.windows(chunk):
         tile = _only(whole, chunk, across, context)
-        stacks = torch.from_numpy(stack_slices(field.read(tile.read), across, context))
+        image_czyx = torch.from_numpy(field.read(tile.read))
+        # Once for all the stacks that a slice is part of.
+        slices_cnhw = engine.placed(image_czyx.movedim(across + 1, 1))
+        del image_czyx
+        stacks = stack_slices(slices_cnhw, context)
         for index in range(0, len(stacks), batch):
             yield tile, tile.write.start[across] + index, stacks[index : index + batch]
 
 
-def stack_slices(
-    image_czyx: NDArray[np.float32], across: int, context: int
-) -> NDArray[np.float32]:
+def stack_slices(slices_cnhw: Tensor, context: int) -> Tensor:
     """Return every stack of 2 * context + 1 neighbouring slices, without a copy.
 
     Parameters
     ----------
-    image_czyx : ndarray of float32, shape (C, z, y, x)
-    across : {0, 1, 2}
-        Position in (z, y, x) of the axis across which slices are cut.
+    slices_cnhw : tensor, shape (C, n, h, w)
+        Neighbouring slices of each of C images.
     context : int
         Slices on each side of the centre slice.
 
     Returns
     -------
-    ndarray of float32, shape (n, C * (2 * context + 1), h, w)
-        n is the length of the axis less 2 * context; a view for C = 1.
+    tensor, shape (n - 2 * context, C * (2 * context + 1), h, w)
+        A view for C = 1.
     """
-    depth = 2 * context + 1
-    view = np.lib.stride_tricks.sliding_window_view(
-        image_czyx, depth, across + 1, writeable=True
-    )
-    stacks = np.moveaxis(view, (across + 1, -1), (0, 2))
-    n, channels, _, height, width = stacks.shape
-    return stacks.reshape(n, channels * depth, height, width)
+    stacks_cnhwd = slices_cnhw.unfold(1, 2 * context + 1, 1)
+    return stacks_cnhwd.permute(1, 0, 4, 2, 3).flatten(1, 2)
 
 
 def _only(tile: Tile, chunk: Roi, across: int, context: int) -> Tile:

@@ -17,6 +17,7 @@ from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.inference.engine import Engine, prepare
 from cellseg3d.inference.field import Field
 from cellseg3d.inference.fusion import labels_of
+from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.slices import stack_slices
 from cellseg3d.models.geometry import geometry_of
 
@@ -43,10 +44,9 @@ def prepare_for(
     network: nn.Module,
     spec: InputSpec,
     axes: str,
+    options: SegmentOptions | None = None,
     *,
-    device: str = "auto",
-    precision: str = "auto",
-    backend: str = "auto",
+    contrasts: bool = False,
 ) -> Engine:
     """Return an engine for a network on one volume.
 
@@ -63,13 +63,17 @@ def prepare_for(
     spec : InputSpec
     axes : str
         Axes across which slices are cut; unused in 3D.
-    device, precision, backend : str
+    options : SegmentOptions, optional
+        Of these, device, precision and engine are looked at.
+    contrasts : bool
         As for `engine.prepare`.
     """
+    wanted = options or SegmentOptions()
+    device, precision = wanted.device, wanted.precision
     if precision == "int8":
         windows = trial_windows(field, network, spec, axes)
-        return prepare(network, device, precision, backend, windows)
-    engine = prepare(network, device, precision, backend)
+        return prepare(network, device, precision, wanted.engine, windows)
+    engine = prepare(network, device, precision, wanted.engine, contrasts=contrasts)
     if precision != "auto" or engine.hardware.precision == "float32":
         return engine
     exact = prepare(network, device, "float32")
@@ -142,5 +146,5 @@ def _window(
     first[across] -= context
     depth = list(sides)
     depth[across] += 2 * context
-    image = field.read(Roi.at(zyx(first), zyx(depth)))
-    return torch.from_numpy(stack_slices(image, across, context).copy())
+    image_czyx = torch.from_numpy(field.read(Roi.at(zyx(first), zyx(depth))))
+    return stack_slices(image_czyx.movedim(across + 1, 1), context).contiguous()
