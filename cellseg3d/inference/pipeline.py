@@ -171,7 +171,12 @@ def _chunk_of_one(source: Source, shape: Zyx) -> Zyx:
     core = source.lattice.core
     side = list(core)
     for axis, voxels in ((2, ROWS_VOXELS), (1, CHUNK_VOXELS), (0, CHUNK_VOXELS)):
-        room = voxels // math.prod(side)
+        held = [min(a, b) for a, b in zip(side, shape, strict=True)]
+        held[axis] = 1
+        # A core that passes the volume's border holds no more than is inside.
+        room = voxels // math.prod(held)
         most = math.ceil(shape[axis] / core[axis])
-        side[axis] = core[axis] * max(1, min(most, room))
+        side[axis] = core[axis] * max(
+            1, most if room >= shape[axis] else room // core[axis]
+        )
     return zyx(side)
