@@ -159,6 +159,7 @@ def prepare(
     windows: Sequence[Tensor] = (),
     *,
     contrasts: bool = False,
+    folded: nn.Module | None = None,
 ) -> Engine:
     """Return an engine for a network; the network is left as it is.
 
@@ -175,6 +176,8 @@ def prepare(
     contrasts : bool
         Whether a network of two classes may answer their difference, one channel, as
         `fusion.labels_of` and `fusion.probs_of` take it.
+    folded : Module, optional
+        What `fold` made of the network; taken over and changed.
 
     Raises
     ------
@@ -196,7 +199,7 @@ def prepare(
         )
     if hardware.device.type == "cpu":
         keep_memory()
-    ready = fold(network)
+    ready = fold(network) if folded is None else folded
     if isinstance(ready, fx.GraphModule):
         if contrasts:
             contrast(ready)

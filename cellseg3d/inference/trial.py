@@ -1,6 +1,7 @@
 """Prepare a network for a volume: bfloat16 where a trial shows that labels stay."""
 
 import contextlib
+import copy
 import itertools
 import logging
 import math
@@ -16,6 +17,7 @@ from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.inference.engine import Engine, prepare
 from cellseg3d.inference.field import Field
+from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fusion import labels_of
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.slices import stack_slices
@@ -73,10 +75,18 @@ def prepare_for(
     if precision == "int8":
         windows = trial_windows(field, network, spec, axes)
         return prepare(network, device, precision, wanted.engine, windows)
-    engine = prepare(network, device, precision, wanted.engine, contrasts=contrasts)
+    folded = fold(network)
+    engine = prepare(
+        network,
+        device,
+        precision,
+        wanted.engine,
+        contrasts=contrasts,
+        folded=copy.deepcopy(folded),
+    )
     if precision != "auto" or engine.hardware.precision == "float32":
         return engine
-    exact = prepare(network, device, "float32")
+    exact = prepare(network, device, "float32", folded=folded)
     windows = trial_windows(field, network, spec, axes)
     changed = changed_labels(engine, exact, windows)
     kept = changed <= ALLOWED / MARGIN
