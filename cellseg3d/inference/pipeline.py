@@ -137,7 +137,7 @@ def fitted(
     most = round((FUSED_BYTES / bytes_per_voxel) ** (1 / 3))
     shape = sources[0].shape
     if len(sources) == 1:
-        return tuple(sources), _chunk_of_one(sources[0], shape)
+        return tuple(sources), chunk_of_one(sources[0].lattice.core, shape)
     if any(source.view is not None for source in sources):
         # Views have lattices of their own, which no chunk fits but by chance.
         return tuple(sources), zyx([min(most, length) for length in shape])
@@ -166,9 +166,19 @@ def _stretch(source: Source, side: Sequence[int]) -> Source:
     return replace(source, lattice=lattice.with_core(core))
 
 
-def _chunk_of_one(source: Source, shape: Zyx) -> Zyx:
-    """Return whole windows, as many along x, then y, then z as make a fair chunk."""
-    core = source.lattice.core
+def chunk_of_one(core: Zyx, shape: Zyx) -> Zyx:
+    """Return the chunk (z, y, x) of a single source: whole windows, a fair number.
+
+    Windows are joined along x first, where that makes whole rows of up to
+    `ROWS_VOXELS`, then along y and z, up to `CHUNK_VOXELS`.
+
+    Parameters
+    ----------
+    core : tuple of int
+        Voxels that a window writes (z, y, x).
+    shape : tuple of int
+        Shape of the volume (Z, Y, X), in voxels.
+    """
     side = list(core)
     for axis, voxels in ((2, ROWS_VOXELS), (1, CHUNK_VOXELS), (0, CHUNK_VOXELS)):
         held = [min(a, b) for a, b in zip(side, shape, strict=True)]

@@ -16,6 +16,7 @@ from cellseg3d.inference.field import ArrayField
 from cellseg3d.inference.inferer import VolumeInferer
 from cellseg3d.inference.lattice import WindowPlan, fit, lattice_of
 from cellseg3d.inference.options import SegmentOptions
+from cellseg3d.inference.pipeline import CHUNK_VOXELS, ROWS_VOXELS, chunk_of_one
 from cellseg3d.inference.planning import plan
 from cellseg3d.inference.windows import blend_windows
 from cellseg3d.models.facts import network_facts
@@ -45,6 +46,28 @@ def test_cores_fit_an_axis_with_as_few_windows_as_can_be(side, most, step):
     assert core % step == 0
     assert core <= roomiest
     assert math.ceil(side / core) == math.ceil(side / roomiest)
+
+
+sides = st.integers(1, 1500)
+
+
+@settings(EXAMPLES, max_examples=200)
+@given(shape=st.tuples(sides, sides, sides), core=st.tuples(sides, sides, sides))
+def test_a_chunk_is_whole_windows_and_no_larger_than_it_must_be(shape, core):
+    chunk = chunk_of_one(core, shape)
+
+    inside, least = (math.prod(map(min, part, shape)) for part in (chunk, core))
+    assert all(side % one == 0 for side, one in zip(chunk, core, strict=True))
+    assert inside <= max(least, ROWS_VOXELS)
+    if chunk[2] < shape[2]:
+        wider = (chunk[0], chunk[1], chunk[2] + core[2])
+        assert math.prod(map(min, wider, shape)) > CHUNK_VOXELS
+
+
+def test_the_rows_of_a_tomogram_are_whole():
+    """Rows in part are written one by one, 320,000 calls for a volume of 400^3."""
+    assert chunk_of_one((416, 224, 224), (400, 400, 400)) == (416, 224, 448)
+    assert chunk_of_one((448, 224, 224), (2048, 2048, 2048)) == (448, 224, 224)
 
 
 @EXAMPLES
