@@ -44,7 +44,8 @@ def run_fresh(script: str, case: str, threads: int, options: dict) -> dict:
     """Run one case of a script in a fresh process and return what it measured."""
     words = [sys.executable, script, "--child", case, "--threads", str(threads)]
     for name, value in options.items():
-        words += [f"--{name}", str(value)]
+        for each in value if isinstance(value, list) else [value]:
+            words += [f"--{name}", str(each)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         words, env=environment, capture_output=True, text=True, check=False

@@ -14,6 +14,7 @@ Variations of a recipe run when --only names them.
 import argparse
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,6 +167,8 @@ def train(recipe: Recipe, listed: Path, run: Path, options: argparse.Namespace) 
     if (run / "checkpoints" / "last.pt").is_file():
         words += ["--resume"]
     else:
+        # Killed before it had saved anything: there is nothing to go on with.
+        shutil.rmtree(run, ignore_errors=True)
         words += ["--bundle", recipe.bundle, "--data", str(listed), "--fold", "none"]
         words += ["--minutes", str(options.minutes), "--seed", str(options.seed)]
         words += ["--set", f"lr_scheduler::clock={options.clock}"]

@@ -42,6 +42,9 @@ def main() -> None:
         help="what seconds are: cpu is processor time, for a busy machine",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--set", action="append", default=[], help="KEY=VALUE of our training"
+    )
     run_all(parser.parse_args(), compare_all, run_case)
 
 
@@ -85,6 +88,7 @@ def child(arguments: argparse.Namespace, kind: str, case: str) -> dict:
     """Run one case in a fresh process and return what it measured."""
     names = ("size", "seconds", "every", "clock", "seed", "folder")
     options = {"kinds": kind} | {name: getattr(arguments, name) for name in names}
+    options |= {"set": arguments.set}
     found = run_fresh(__file__, case, arguments.threads, options)
     return {"kind": kind, "case": case, "clock": arguments.clock, **found}
 
@@ -103,6 +107,7 @@ def run_case(arguments: argparse.Namespace) -> dict:
         arguments.every,
         arguments.seed,
         arguments.clock,
+        tuple(arguments.set),
     )
     return CASE[arguments.child](setting)
 

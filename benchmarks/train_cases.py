@@ -35,6 +35,7 @@ class Setting:
     every: float
     seed: int
     clock: str = "wall"
+    changes: tuple[str, ...] = ()
 
     @property
     def patch(self) -> list[int]:
@@ -133,6 +134,7 @@ def ours(setting: Setting) -> dict:
     """Train the shipped bundle as `cellseg3d train` does, watched by a meter."""
     from ignite.engine import Events
 
+    from cellseg3d.bundle.compose import parse_setting
     from cellseg3d.bundle.shipped import find_bundle
     from cellseg3d.engines.run_folder import TrainOptions, create_run
     from cellseg3d.engines.train import run_config
@@ -144,6 +146,7 @@ def ours(setting: Setting) -> dict:
         "train::dataset::samples": 50 * batch,
         "val_interval": 10**6,
     }
+    settings |= dict(map(parse_setting, setting.changes))
     options = TrainOptions(
         minutes=setting.seconds / 60,
         seed=setting.seed,
