@@ -59,9 +59,10 @@ def contrast(traced: fx.GraphModule) -> bool:
     return True
 
 
-def _terms(node: Any, found: list[fx.Node]) -> list[fx.Node]:  # noqa: ANN401
-    """Return the nodes whose sum a node is."""
-    if is_addition(node) and not node.kwargs and len(node.users) == 1:
+def _terms(node: Any, found: list[Any]) -> list[Any]:  # noqa: ANN401
+    """Return the nodes, and perhaps numbers, whose sum a node is."""
+    sums = isinstance(node, fx.Node) and is_addition(node) and not node.kwargs
+    if sums and len(node.users) == 1:
         for each in node.args:
             _terms(each, found)
     else:
@@ -73,7 +74,8 @@ def _answers_two(node: Any, layer: Any) -> bool:  # noqa: ANN401
     """Whether a term is a convolution of its own with two channels of answers."""
     if not isinstance(layer, _CONVS + _TRANSPOSED) or len(node.users) != 1:
         return False
-    return bool(layer.out_channels == 2 and layer.groups == 1)
+    calls = [each for each in node.graph.nodes if each.target == node.target]
+    return bool(layer.out_channels == 2 and layer.groups == 1 and len(calls) == 1)
 
 
 def _takes(node: fx.Node, layer: Any, added: Any) -> bool:  # noqa: ANN401

@@ -102,6 +102,39 @@ def test_a_graph_that_cannot_be_rewritten_is_left_as_it_was(head):
     torch.testing.assert_close(found, expected)
 
 
+class Shared(nn.Module):
+    """One convolution that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, image):
+        return self.conv(torch.relu(self.conv(image)))
+
+
+class Shifted(nn.Module):
+    """A convolution, and a number added to its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, image):
+        return self.conv(image) + 1.5
+
+
+@pytest.mark.parametrize("network", [Shared(), Shifted()], ids=["shared", "shifted"])
+def test_shared_layers_and_added_numbers_are_left_alone(network):
+    traced = fx.symbolic_trace(network)
+    image = torch.rand(1, 2, 6, 6)
+
+    with torch.inference_mode():
+        logits = network(image)
+        assert not contrast(traced)
+        assert torch.equal(traced(image), logits)
+
+
 def test_one_number_gives_the_labels_and_the_probabilities_of_two():
     logits = 8 * torch.randn(2, 7, 8, 9)
     alone = logits[1:] - logits[:1]
