@@ -4,6 +4,7 @@ Probabilities and labels depend on nothing else, and the sign of a difference su
 any rounding. So the last layers may run in bfloat16, with half of the channels.
 """
 
+import copy
 import operator
 from collections import Counter
 from functools import reduce
@@ -98,27 +99,16 @@ def _difference(layer: Any, times: int) -> nn.Module:  # noqa: ANN401
     times : int
         How often what it reads is added to its answer.
     """
-    transposed = isinstance(layer, _TRANSPOSED)
-    more = {"output_padding": layer.output_padding} if transposed else {}
-    made: Any = type(layer)(
-        layer.in_channels,
-        1,
-        layer.kernel_size,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        bias=layer.bias is not None,
-        padding_mode=layer.padding_mode,
-        **more,
-    )
-    made.requires_grad_(requires_grad=False)
-    channel = 1 if transposed else 0
+    made: Any = copy.deepcopy(layer)
+    made.out_channels = 1
     with torch.no_grad():
-        first, second = layer.weight.split(1, channel)
-        made.weight.copy_(second - first)
+        first, second = layer.weight.split(1, 1 if layer.transposed else 0)
+        weight = second - first
         if times:
             centre = (0, slice(None), *(side // 2 for side in layer.kernel_size))
-            made.weight[centre] += times * torch.tensor([-1.0, 1.0])
+            weight[centre] += times * torch.tensor([-1.0, 1.0])
+        made.weight = nn.Parameter(weight, requires_grad=False)
         if layer.bias is not None:
-            made.bias.copy_(layer.bias[1:] - layer.bias[:1])
+            bias = layer.bias[1:] - layer.bias[:1]
+            made.bias = nn.Parameter(bias, requires_grad=False)
     return made  # type: ignore[no-any-return]

@@ -128,18 +128,15 @@ class Engine:
                 pass
         return max(held) / (y * x)
 
-    def placed(self, image: Tensor) -> Tensor:
-        """Return an image of any shape on the device, in its format, in C order."""
-        return image.to(
-            self.hardware.device,
-            self.hardware.dtype,
-            memory_format=torch.contiguous_format,
-        )
+    def placed(
+        self, image: Tensor, layout: torch.memory_format = torch.contiguous_format
+    ) -> Tensor:
+        """Return an image of any shape on the device, in its format, in a layout."""
+        return image.to(self.hardware.device, self.hardware.dtype, memory_format=layout)
 
     def _laid_out(self, batch: Tensor) -> Tensor:
         """Return a batch on the device, in its format and layout."""
-        layout = memory_layout(batch.ndim - 2)
-        return batch.to(self.hardware.device, self.hardware.dtype, memory_format=layout)
+        return self.placed(batch, memory_layout(batch.ndim - 2))
 
     def describe(self) -> dict[str, Any]:
         """Return what was picked, for the provenance of a segmentation."""

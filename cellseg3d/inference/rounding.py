@@ -20,7 +20,8 @@ def to_bfloat16(network: nn.Module) -> nn.Module:
 
     Three things that cost next to nothing make its labels ten times as faithful as
     rounding alone: weights are rounded by `shaped`, the biases of oneDNN's calls stay
-    in float32, and the layers that answer run in float32.
+    in float32, and the layers that answer run in float32, unless they
+    answer one number.
 
     Parameters
     ----------

@@ -78,10 +78,10 @@ def _batches(
     context = lattice.halo[across]
     for whole in lattice.windows(chunk):
         tile = _only(whole, chunk, across, context)
-        image_czyx = torch.from_numpy(field.read(tile.read))
-        # Once for all the stacks that a slice is part of.
-        slices_cnhw = engine.placed(image_czyx.movedim(across + 1, 1))
-        del image_czyx
+        # Placed once for all the stacks that a slice is part of.
+        slices_cnhw = engine.placed(
+            torch.from_numpy(field.read(tile.read)).movedim(across + 1, 1)
+        )
         stacks = stack_slices(slices_cnhw, context)
         for index in range(0, len(stacks), batch):
             yield tile, tile.write.start[across] + index, stacks[index : index + batch]

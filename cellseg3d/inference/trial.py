@@ -19,6 +19,7 @@ from cellseg3d.inference.engine import Engine, prepare
 from cellseg3d.inference.field import Field
 from cellseg3d.inference.folding import fold
 from cellseg3d.inference.fusion import labels_of
+from cellseg3d.inference.hardware import choose_hardware
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.slices import stack_slices
 from cellseg3d.models.geometry import geometry_of
@@ -75,17 +76,14 @@ def prepare_for(
     if precision == "int8":
         windows = trial_windows(field, network, spec, axes)
         return prepare(network, device, precision, wanted.engine, windows)
+    fast = choose_hardware(device, precision).precision != "float32"
+    if precision != "auto" or not fast:
+        return prepare(network, device, precision, wanted.engine, contrasts=contrasts)
     folded = fold(network)
+    twin = copy.deepcopy(folded)
     engine = prepare(
-        network,
-        device,
-        precision,
-        wanted.engine,
-        contrasts=contrasts,
-        folded=copy.deepcopy(folded),
+        network, device, precision, wanted.engine, contrasts=contrasts, folded=twin
     )
-    if precision != "auto" or engine.hardware.precision == "float32":
-        return engine
     exact = prepare(network, device, "float32", folded=folded)
     windows = trial_windows(field, network, spec, axes)
     changed = changed_labels(engine, exact, windows)
