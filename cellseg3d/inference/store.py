@@ -16,9 +16,8 @@ from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.raw_sink import RawSink
 from cellseg3d.io.region_writer import RegionWriter, give_name, remove
 from cellseg3d.io.registry import (
+    can_resume,
     create_volume,
-    open_volume,
-    volume_suffix,
     write_labels,
     write_volume,
 )
@@ -28,8 +27,8 @@ from cellseg3d.io.registry import (
 class Store:
     """Voxels of one output in a work folder; may be sent to other processes.
 
-    Zarr is filled in place. Other formats cannot go on after a crash, so their voxels
-    lie one after another in a plain file until all are there.
+    Zarr and MRC are filled in place. Other formats cannot go on after a crash, so their
+    voxels lie one after another in a plain file until all are there.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ class Store:
     @property
     def in_place(self) -> bool:
         """Whether the final format itself is filled region by region."""
-        return self.final is None and volume_suffix(self.path.name).endswith(".zarr")
+        return self.final is None and can_resume(self.path)
 
     def prepare(self, notes: Mapping[str, Any], *, anew: bool) -> None:
         """Make room for the voxels, or keep what is there.
@@ -100,7 +99,8 @@ class Store:
 
     def read(self, roi: Roi) -> NDArray[Any]:
         """Return voxels that were written before."""
-        return np.asarray(self._array()[roi.slices])
+        found = np.asarray(self._array()[roi.slices])
+        return found.astype(self.dtype, copy=False)  # MRC widens bytes
 
     def finish(self, notes: Mapping[str, Any]) -> Path:
         """Complete the output in the work folder; return where it lies.
@@ -146,7 +146,7 @@ class Store:
 
     def _array(self) -> ArrayLike:
         if self.in_place:
-            return open_volume(self._scratch).array
+            return self._writer({}).array
         return RawVoxels(self._scratch, 0, self.dtype, self.grid.shape).lazy()
 
     def _volume(self, notes: Mapping[str, Any]) -> Volume:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.errors import FormatError
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit, Volume
@@ -102,6 +104,27 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Complete the file."""
+
+
+def check_unfinished(
+    path: Path, found: tuple[Any, ...], wanted: tuple[Any, ...]
+) -> None:
+    """Refuse to go on with an unfinished volume that is not what is to be written.
+
+    Raises
+    ------
+    FormatError
+        If what was found, such as shape and dtype, differs from what is wanted.
+    """
+    if found != wanted:
+        raise FormatError(
+            f"{path}: unfinished volume of {_listed(found)}; this run writes "
+            f"{_listed(wanted)}; remove it or run with the same options"
+        )
+
+
+def _listed(facts: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, facts))
 
 
 def notes_of(volume: Volume) -> dict[str, Any]:

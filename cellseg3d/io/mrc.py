@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import AxisError, FormatError
+from cellseg3d.core.roi import zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import (
     Layout,
     Request,
     Sink,
+    check_unfinished,
     pack_notes,
     split_unit,
     unpack_notes,
@@ -84,6 +86,20 @@ def create(path: Path, layout: Layout) -> Sink:
     header = _new_header(layout, dtype)
     path.write_bytes(header.tobytes())
     return RawSink(path, HEADER_BYTES, dtype, layout.shape)
+
+
+def resume(path: Path, layout: Layout) -> Sink:
+    """Return a sink that goes on with an unfinished file.
+
+    Raises
+    ------
+    FormatError
+        If what lies there has another shape or type.
+    """
+    voxels = _voxels(path, *_read_header(path))
+    dtype = _file_dtype(path, layout.dtype)
+    check_unfinished(path, (zyx(voxels.shape), voxels.dtype), (layout.shape, dtype))
+    return RawSink(path, voxels.offset, dtype, layout.shape)
 
 
 def _read_header(path: Path) -> tuple[Any, Order]:

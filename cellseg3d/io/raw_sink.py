@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.roi import Roi, Zyx
+from cellseg3d.io.lazy import LazyArray, RawVoxels
 
 
 class RawSink:
@@ -56,6 +57,10 @@ class RawSink:
                     _write_all(handle, row, self._byte((z, y, first_x)))
         finally:
             os.close(handle)
+
+    def array(self) -> LazyArray:
+        """Return what was written so far, lazily; zero where nothing was."""
+        return RawVoxels(self.path, self.offset, self.dtype, self.shape).lazy()
 
     def _byte(self, place: Sequence[int]) -> int:
         """Return where a voxel lies in the file."""

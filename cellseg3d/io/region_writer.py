@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.atomic import environment_fault
 from cellseg3d.core.errors import CoverageError, FormatError
 from cellseg3d.core.roi import Roi, Zyx
+from cellseg3d.core.volume import ArrayLike
 from cellseg3d.io.layout import Layout, Sink
 
 PARTIAL = ".partial"
@@ -65,6 +66,13 @@ class RegionWriter:
     def unit(self) -> Zyx | None:
         """Shape of the blocks that processes may write at once; None for any."""
         return getattr(self.sink, "unit", None)
+
+    @property
+    def array(self) -> ArrayLike:
+        """What was written so far, lazily, of a format that can be gone on with."""
+        sink: Any = self.sink
+        written: ArrayLike = sink.array()
+        return written
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Put voxels where `roi` says.

@@ -24,10 +24,16 @@ from cellseg3d.io.sniff import (
     natural_key,
     volume_suffix,
 )
-from cellseg3d.io.writing import create_volume, write_labels, write_volume
+from cellseg3d.io.writing import (
+    can_resume,
+    create_volume,
+    write_labels,
+    write_volume,
+)
 
 __all__ = [
     "RegionWriter",
+    "can_resume",
     "create_volume",
     "list_volumes",
     "open_volume",

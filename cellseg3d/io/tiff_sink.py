@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.roi import Roi
 from cellseg3d.io.layout import Layout, Sink, pack_notes
-from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.raw_sink import RawSink
 from cellseg3d.io.tiff_spacing import resolution_of
 
@@ -58,10 +57,9 @@ class PackingSink:
     def close(self) -> None:
         """Write the pages again, packed, and remove the plain ones."""
         packed = self.path.with_name(f"{self.path.name}.packed")
-        raw = self.sink
         # Read, not mapped: pages of a mapped file stay with the process.
-        plain = RawVoxels(raw.path, raw.offset, raw.dtype, raw.shape).lazy()
-        pages = (plain[z] for z in range(raw.shape[0]))
+        plain = self.sink.array()
+        pages = (plain[z] for z in range(plain.shape[0]))
         options = _options(self.path, self.layout)
         try:
             tifffile.imwrite(packed, pages, compression="zlib", **options)

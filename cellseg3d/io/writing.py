@@ -119,7 +119,7 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
         JSON values to keep in the file. Two say how: ``"labels": True`` for label or
         instance ids, ``"ome_zarr": "0.4"`` for that version of OME-Zarr.
     resume : bool
-        Go on with a ``NAME.partial`` that is there (Zarr alone); else begin anew.
+        Go on with a ``NAME.partial`` that is there, if `can_resume`; else begin anew.
         `RegionWriter.resumed` tells which.
 
     Returns
@@ -152,6 +152,11 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
     return _begin(file, layout, resume=resume)
 
 
+def can_resume(path: Path) -> bool:
+    """Whether an unfinished volume of this name could be gone on with after a crash."""
+    return hasattr(module_of(kind_to_write(path)), "resume")
+
+
 def _write(
     path: Path, volume: Volume, dtype: np.dtype[Any], *, labels: bool, version: OmeZarr
 ) -> Path:
@@ -181,7 +186,7 @@ def _begin(path: Path, layout: Layout, *, resume: bool = False) -> RegionWriter:
         if not path.parent.is_dir():
             raise EnvironmentFault(f"{path}: its folder does not exist; make it first")
         restore(path)
-        if resume and partial.exists() and hasattr(module, "resume"):
+        if resume and partial.exists() and can_resume(path):
             sink = module.resume(partial, layout)
             return RegionWriter(path, sink, layout, resumed=True)
         remove(partial)

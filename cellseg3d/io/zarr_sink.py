@@ -13,7 +13,7 @@ from zarr.codecs import ZstdCodec
 from cellseg3d.core.errors import FormatError
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
-from cellseg3d.io.layout import Layout, Sink
+from cellseg3d.io.layout import Layout, Sink, check_unfinished
 
 CHUNK = 64
 SHARD = 256
@@ -46,11 +46,7 @@ def resume(path: Path, layout: Layout) -> Sink:
         raise FormatError(f"{path}: not an unfinished volume; remove it") from error
     found = (array.shape, array.dtype, array.shards or array.chunks)
     wanted = (layout.shape, _stored(layout), unit_of(layout)[1])
-    if found != wanted:
-        raise FormatError(
-            f"{path}: unfinished volume of shape, dtype, shard {found}; this run "
-            f"writes {wanted}; remove it or run with the same options"
-        )
+    check_unfinished(path, found, wanted)
     return ZarrSink(path, layout)
 
 
@@ -81,6 +77,10 @@ class ZarrSink:
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Put voxels (z, y, x) where `roi` says."""
         self._level(0)[roi.slices] = array
+
+    def array(self) -> Any:  # noqa: ANN401
+        """Return what was written so far, lazily; zero where nothing was."""
+        return self._level(0)
 
     def close(self) -> None:
         """Add the smaller levels and say so in the metadata."""

@@ -196,8 +196,9 @@ def test_processes_write_aligned_regions_at_once(tmp_path, image):
     np.testing.assert_array_equal(read_volume(path).array, image)
 
 
-def test_an_unfinished_zarr_is_resumed_and_another_refused(tmp_path, image):
-    path = tmp_path / "cell.zarr"
+@pytest.mark.parametrize("suffix", [".zarr", ".mrc"])
+def test_an_unfinished_volume_is_resumed_and_another_refused(tmp_path, image, suffix):
+    path = tmp_path / f"cell{suffix}"
     first, second = Roi.at((0, 0, 0), (16, 33, 27)), Roi((16, 0, 0), SHAPE)
     writer = create_volume(path, SHAPE, "u2", chunk=(16, 33, 27))
     writer.write(first, image[first.slices])
@@ -205,9 +206,10 @@ def test_an_unfinished_zarr_is_resumed_and_another_refused(tmp_path, image):
     assert partial_path(path).exists()
 
     with pytest.raises(FormatError, match="unfinished volume"):
-        create_volume(path, SHAPE, "u1", chunk=(16, 33, 27), resume=True)
+        create_volume(path, SHAPE, "f4", chunk=(16, 33, 27), resume=True)
     again = create_volume(path, SHAPE, "u2", chunk=(16, 33, 27), resume=True)
     assert again.resumed
+    np.testing.assert_array_equal(again.array[first.slices], image[first.slices])
     again.write(second, image[second.slices])
     again.close()
 
