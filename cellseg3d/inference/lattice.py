@@ -23,7 +23,7 @@ GRAIN = 32
 RUN = 16
 # Pixels of the slices that run together, about, where the bundle says no number: the
 # features of as many are as large as those of a window of CORE_3D.
-PIXELS = 2**19
+PIXELS = 5 * 2**17
 # Where nobody has calibrated the halo: beyond it, trained nets were seen to look
 # very little (see docs/prediction.md).
 HALO = 32
@@ -252,7 +252,8 @@ def batch_of(lattice: Lattice, plan: WindowPlan) -> int:
     if lattice.axis is None:
         return 1
     pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
-    return max(1, min(RUN, PIXELS // pixels))
+    # A power of two, so that a run is made of equal batches.
+    return 2 ** int(math.log2(max(1, min(RUN, PIXELS // pixels))))
 
 
 def _widest(

@@ -5,6 +5,7 @@ less of it. Features are cut, on the way up, to what the kept core can still see
 wide halo costs little where voxels are many.
 """
 
+import copy
 import math
 import operator
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class TrimmedNetwork(nn.Module):
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__()
         self.traced = traced
-        self._cuts: dict[Any, Cuts | None] = {}
+        self._runners: dict[Any, _Runner | None] = {}
 
     def forward(self, image: Tensor, keep: tuple[slice, ...] | None = None) -> Tensor:
         """Return logits (N, K, ...) of the part of the window that is kept.
@@ -138,14 +139,16 @@ class TrimmedNetwork(nn.Module):
             return whole
         box = tuple((part.start, part.stop) for part in keep)
         key = (tuple(image.shape[2:]), box)
-        if key not in self._cuts:
-            self._cuts[key] = plan_cuts(self.traced, key[0], box)
-        cuts = self._cuts[key]
-        if cuts is None:
+        if key not in self._runners:
+            cuts = plan_cuts(self.traced, key[0], box)
+            self._runners[key] = None if cuts is None else _Runner(self.traced, cuts)
+        runner = self._runners[key]
+        if runner is None:
             whole = self.traced(image)
             return whole[(slice(None), slice(None), *keep)]
-        answer: Tensor = _Runner(self.traced, cuts).run(image)
-        return answer[(slice(None), slice(None), *cuts.last)]
+        # A copy: a runner holds the features of the window that it runs.
+        answer: Tensor = copy.copy(runner).run(image)
+        return answer[(slice(None), slice(None), *runner.cuts.last)]
 
 
 class _Runner(fx.Interpreter):
@@ -154,6 +157,10 @@ class _Runner(fx.Interpreter):
     def __init__(self, traced: fx.GraphModule, cuts: Cuts) -> None:
         super().__init__(traced)
         self.cuts = cuts
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401
+        """Run a layer; looked up once, not by its dotted name at every window."""
+        return self.submodules[target](*args, **kwargs)
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
         """Return a node's inputs, cut."""
