@@ -8,7 +8,7 @@ from monai.inferers.inferer import Inferer
 from torch import Tensor
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.engines.quick_layers import QuickLayers
+from cellseg3d.engines.quick_layers import QuickLayers, relaid
 from cellseg3d.inference.engine import memory_layout
 from cellseg3d.inference.hardware import has_fast_bfloat16
 
@@ -72,4 +72,4 @@ class AutocastInferer(Inferer):
         with QuickLayers(), torch.autocast(kind, dtype=dtype, enabled=half):
             logits = network(inputs, *args, **kwargs)
         # A loss runs along the classes: faster when they do not lie innermost.
-        return logits.float().contiguous()
+        return relaid(logits, torch.contiguous_format, torch.float32)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from cellseg3d.core.errors import LabelError
@@ -114,7 +116,28 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
         safe = torch.where(known.unsqueeze(1), safe, 0.0)
     if annotated is not None:
         safe, truth = _merge(safe, truth, annotated)
-    return Target(functional.log_softmax(safe, dim=1), truth, known.float(), whole)
+    log_probs = _LogSoftmax.apply(safe)  # type: ignore[no-untyped-call]
+    return Target(log_probs, truth, known.float(), whole)
+
+
+class _LogSoftmax(torch.autograd.Function):
+    """``log_softmax`` over the classes, with a gradient made of plain sums.
+
+    torch's own takes five times as long for volumes on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:  # noqa: ANN401 - torch's signature
+        log_probs = functional.log_softmax(logits, dim=1)
+        ctx.save_for_backward(log_probs)
+        return log_probs
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        [log_probs] = ctx.saved_tensors
+        total = gradient.sum(1, keepdim=True)
+        return torch.addcmul(gradient, log_probs.exp(), total, value=-1)
 
 
 def _merge(

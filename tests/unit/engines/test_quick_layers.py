@@ -1,11 +1,13 @@
 """Quick layers compute what torch's own compute, gradients included."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 
 from cellseg3d.engines.precision import AutocastInferer
-from cellseg3d.engines.quick_layers import QuickLayers
+from cellseg3d.engines.quick_layers import QuickLayers, relaid
 
 
 @pytest.mark.parametrize("slope", [0.25, 0.0, -0.3, 1.5])
@@ -38,6 +40,45 @@ def test_a_slope_for_each_channel_is_left_to_torch():
 
     assert "OneSlope" not in given.grad_fn.name()
     torch.testing.assert_close(given, layer(features))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_quick_norm_of_few_channels_is_torchs_and_keeps_the_layout(layout):
+    torch.manual_seed(0)
+    features = torch.randn(2, 4, 6, 5, dtype=torch.float64) * 3 + 1
+    arriving = torch.randn_like(features).contiguous(memory_format=layout)
+    found = {}
+    for quick in (False, True):
+        norm = nn.BatchNorm2d(4).double()
+        given = features.contiguous(memory_format=layout).requires_grad_()
+        with QuickLayers() if quick else contextlib.nullcontext():
+            answer = norm(given)
+        assert answer.is_contiguous(memory_format=layout)
+        gradients = torch.autograd.grad(answer, [given, norm.weight], arriving)
+        assert gradients[0].is_contiguous(memory_format=layout)
+        found[quick] = [answer, *gradients, norm.running_mean, norm.running_var]
+
+    for quick, expected in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(quick, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_features_in_another_layout_send_their_gradient_back_in_their_own():
+    given = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    given = given.bfloat16().requires_grad_()
+    gradients = []
+    given.register_hook(gradients.append)
+
+    changed = relaid(given, torch.contiguous_format, torch.float32)
+    (changed * torch.arange(5.0)).sum().backward()
+
+    assert changed.dtype == torch.float32
+    assert changed.is_contiguous()
+    torch.testing.assert_close(changed, given.float())
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(
+        given.grad, torch.arange(5.0).bfloat16().expand(2, 3, 4, 5)
+    )
+    assert relaid(changed, torch.contiguous_format) is changed
 
 
 def test_training_in_bfloat16_takes_the_quick_way_and_keeps_the_gradient():
