@@ -65,7 +65,7 @@ class AutocastInferer(Inferer):
         **kwargs: Any,  # noqa: ANN401
     ) -> Tensor:
         """Return float32 logits (N, K, ...) of a batch (N, C, ...)."""
-        inputs = inputs.contiguous(memory_format=memory_layout(inputs.ndim - 2))
+        inputs = _channels_last(inputs)
         dtype = training_dtype(self.precision, inputs.device)
         half = dtype != torch.float32
         kind = inputs.device.type
@@ -73,3 +73,16 @@ class AutocastInferer(Inferer):
             logits = network(inputs, *args, **kwargs)
         # A loss runs along the classes: faster when they do not lie innermost.
         return relaid(logits, torch.contiguous_format, torch.float32)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """Return images (N, C, ...) channels last, also where torch cannot tell.
+
+    Of one channel it takes them for contiguous, and then the answers of the first
+    layers, too: the next layers would all work on arrays of two orders.
+    """
+    if images.shape[1] > 1:
+        return images.contiguous(memory_format=memory_layout(images.ndim - 2))
+    dense = images.contiguous()
+    batch, _, *others = dense.stride()
+    return dense.as_strided(dense.shape, (batch, 1, *others))

@@ -69,7 +69,7 @@ class _Relaid(torch.autograd.Function):
         return features.to(dtype, memory_format=layout)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         dtype, layout = ctx.before
         return gradient.to(dtype, memory_format=layout), None, None
@@ -108,7 +108,7 @@ class _OneSlope(torch.autograd.Function):
         return functional.leaky_relu(features, ctx.slope)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any,  # noqa: ANN401
         gradient: Tensor,
@@ -118,14 +118,17 @@ class _OneSlope(torch.autograd.Function):
         passed = torch.empty_like(features, memory_format=layout)
         exact = torch.promote_types(features.dtype, torch.float32)
         slope = weight.new_zeros(weight.shape, dtype=exact)
-        arrays = (_as_it_lies(each, layout) for each in (features, gradient, passed))
-        blocks = zip(*(each.split(_BLOCK) for each in arrays), strict=True)
-        for values, slopes, out in blocks:
+        values, slopes, out = (
+            _as_it_lies(each, layout) for each in (features, gradient, passed)
+        )
+        for start in range(0, len(values), _BLOCK):
+            part = slice(start, start + _BLOCK)
             # The gradient where the feature is above zero, else `slope` times it.
-            above = torch.ops.aten.threshold_backward(slopes, values, 0)
-            torch.lerp(above, slopes, ctx.slope, out=out)
+            above = torch.ops.aten.threshold_backward(slopes[part], values[part], 0)
+            torch.lerp(above, slopes[part], ctx.slope, out=out[part])
             if ctx.needs_input_grad[1]:
-                slope += torch.dot(values.clamp(max=0).to(exact), slopes.to(exact))
+                below = values[part].clamp(max=0).to(exact)
+                slope += torch.dot(below, slopes[part].to(exact))
         return passed, slope.to(weight.dtype) if ctx.needs_input_grad[1] else None
 
 

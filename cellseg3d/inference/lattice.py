@@ -252,8 +252,9 @@ def batch_of(lattice: Lattice, plan: WindowPlan) -> int:
     if lattice.axis is None:
         return 1
     pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
+    most = max(1, min(RUN, PIXELS // pixels))
     # A power of two, so that a run is made of equal batches.
-    return 2 ** int(math.log2(max(1, min(RUN, PIXELS // pixels))))
+    return 1 << (most.bit_length() - 1)
 
 
 def _widest(

@@ -133,7 +133,7 @@ class _LogSoftmax(torch.autograd.Function):
         return log_probs
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
         [log_probs] = ctx.saved_tensors
         total = gradient.sum(1, keepdim=True)
