@@ -93,3 +93,23 @@ def test_training_in_bfloat16_takes_the_quick_way_and_keeps_the_gradient():
 
     assert gradients[0].abs() > 0.01
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_images_of_one_channel_have_features_channels_last_and_unchanged(dims):
+    torch.manual_seed(0)
+    conv, last = (
+        (nn.Conv2d, torch.channels_last)
+        if dims == 2
+        else (nn.Conv3d, torch.channels_last_3d)
+    )
+    network = nn.Sequential(conv(1, 4, 3), conv(4, 2, 3)).to(memory_format=last)
+    features = []
+    network[0].register_forward_hook(lambda *found: features.append(found[2]))
+    images = torch.randn(2, 1, *[8] * dims)
+
+    logits = AutocastInferer("float32")(images, network)
+
+    assert features[0].is_contiguous(memory_format=last)
+    assert logits.is_contiguous()
+    torch.testing.assert_close(logits, network(images), rtol=1e-4, atol=1e-5)
