@@ -8,6 +8,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from cellseg3d.inference.engine import memory_layout
+
 # A channels-last batch norm fills the processor's vectors with channels: with fewer
 # than this it takes three times as long as with the channels outermost.
 _FEW_CHANNELS = 8
@@ -33,9 +35,9 @@ class QuickLayers(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Call a torch function, or what stands for it."""
-        if func is torch.prelu and len(args) == 2 and _is_slow(*args):
+        if func is torch.prelu and len(args) == 2 and _is_slow_prelu(*args):
             return _OneSlope.apply(*args)  # type: ignore[no-untyped-call]
-        if func is functional.batch_norm and _has_few_channels(args[0]):
+        if func is functional.batch_norm and _is_slow_norm(args[0]):
             layout = _layout_of(args[0])
             plain = relaid(args[0], torch.contiguous_format)
             return relaid(func(plain, *args[1:], **(kwargs or {})), layout)
@@ -76,26 +78,21 @@ class _Relaid(torch.autograd.Function):
 
 
 def _layout_of(features: Tensor) -> torch.memory_format:
-    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(features.ndim)
-    if last is not None and features.is_contiguous(memory_format=last):
-        return last
-    return torch.contiguous_format
+    last = memory_layout(features.ndim - 2)
+    is_last = features.is_contiguous(memory_format=last)
+    return last if is_last else torch.contiguous_format
 
 
-def _is_slow(features: Tensor, weight: Tensor) -> bool:
-    return (
-        weight.numel() == 1
-        and features.device.type == "cpu"
-        and torch.is_grad_enabled()
-    )
+def _is_slow_prelu(features: Tensor, weight: Tensor) -> bool:
+    return weight.numel() == 1 and _trains_on_cpu(features)
 
 
-def _has_few_channels(features: Tensor) -> bool:
-    return (
-        features.device.type == "cpu"
-        and features.shape[1] < _FEW_CHANNELS
-        and torch.is_grad_enabled()
-    )
+def _is_slow_norm(features: Tensor) -> bool:
+    return features.shape[1] < _FEW_CHANNELS and _trains_on_cpu(features)
+
+
+def _trains_on_cpu(features: Tensor) -> bool:
+    return features.device.type == "cpu" and torch.is_grad_enabled()
 
 
 class _OneSlope(torch.autograd.Function):
