@@ -107,7 +107,7 @@ class Sink(Protocol):
 
 
 def check_unfinished(
-    path: Path, found: tuple[Any, ...], wanted: tuple[Any, ...]
+    path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
     """Refuse to go on with an unfinished volume that is not what is to be written.
 
@@ -123,8 +123,8 @@ def check_unfinished(
         )
 
 
-def _listed(facts: tuple[Any, ...]) -> str:
-    return ", ".join(map(str, facts))
+def _listed(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 def notes_of(volume: Volume) -> dict[str, Any]:

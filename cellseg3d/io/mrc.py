@@ -98,7 +98,8 @@ def resume(path: Path, layout: Layout) -> Sink:
     """
     voxels = _voxels(path, *_read_header(path))
     dtype = _file_dtype(path, layout.dtype)
-    check_unfinished(path, (zyx(voxels.shape), voxels.dtype), (layout.shape, dtype))
+    found = {"shape": zyx(voxels.shape), "dtype": voxels.dtype}
+    check_unfinished(path, found, {"shape": layout.shape, "dtype": dtype})
     return RawSink(path, voxels.offset, dtype, layout.shape)
 
 

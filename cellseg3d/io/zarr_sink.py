@@ -44,9 +44,10 @@ def resume(path: Path, layout: Layout) -> Sink:
         array = zarr.open_array(path, path="0", mode="r")
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise FormatError(f"{path}: not an unfinished volume; remove it") from error
-    found = (array.shape, array.dtype, array.shards or array.chunks)
-    wanted = (layout.shape, _stored(layout), unit_of(layout)[1])
-    check_unfinished(path, found, wanted)
+    shard = array.shards or array.chunks
+    found = {"shape": array.shape, "dtype": array.dtype, "shard": shard}
+    wanted = {"shape": layout.shape, "dtype": _stored(layout)}
+    check_unfinished(path, found, {**wanted, "shard": unit_of(layout)[1]})
     return ZarrSink(path, layout)
 
 
