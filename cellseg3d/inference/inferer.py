@@ -13,7 +13,7 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.inference.field import ArrayField
 from cellseg3d.inference.fusion import FUSE_MODES, Fuser, probs_of
-from cellseg3d.inference.hardware import choose_hardware
+from cellseg3d.inference.hardware import choose_hardware, possible_precision
 from cellseg3d.inference.lattice import WindowPlan
 from cellseg3d.inference.options import SegmentOptions
 from cellseg3d.inference.pipeline import fitted
@@ -40,6 +40,7 @@ class VolumeInferer(Inferer):
         networks have windows of their own.
     precision : {"auto", "float32", "bfloat16", "int8"}
         ``"auto"`` is settled for each volume by a trial; see `trial.prepare_for`.
+        Where a device cannot compute in bfloat16, float32 is taken, with a warning.
     fuse : str
         How several axes and members become one answer; ``"auto"`` takes the weights
         that windows hold, else the prior of the voxel's shape; see `fusion.Fusion`.
@@ -145,7 +146,7 @@ class VolumeInferer(Inferer):
                 for name, member in network.members.items()
                 if isinstance(member, Member)
             ]
-        precision = self.precision
+        precision = possible_precision(device, self.precision)
         if not self.trial:
             precision = choose_hardware(device, precision).precision
         uses = []
