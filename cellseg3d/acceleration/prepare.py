@@ -12,13 +12,13 @@ from torch import Tensor, fx, nn
 from cellseg3d.acceleration.allocator import bound_memory, keep_memory
 from cellseg3d.acceleration.class_difference import contrast
 from cellseg3d.acceleration.folding import fold
-from cellseg3d.acceleration.hardware import Hardware, choose_hardware
 from cellseg3d.acceleration.merged import fuse, has_onednn
 from cellseg3d.acceleration.rounding import to_bfloat16
 from cellseg3d.acceleration.stream import DEPTH, Stream, stream_of
 from cellseg3d.acceleration.trim import TrimmedNetwork
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.models.geometry import Geometry, features_of, geometry_of
+from cellseg3d.models.hardware import Hardware, choose_hardware
 
 _log = logging.getLogger(__name__)
 Keep = tuple[slice, ...]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cellseg3d.acceleration.hardware import PRECISIONS
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.models.hardware import PRECISIONS
 from cellseg3d.prediction.fusion import FUSE_MODES
 from cellseg3d.prediction.lattice import check_axes
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cellseg3d.acceleration.folding import fold
-from cellseg3d.acceleration.hardware import choose_hardware
 from cellseg3d.acceleration.prepare import Engine, prepare
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.prediction.field import Field
 from cellseg3d.prediction.fusion import labels_of
 from cellseg3d.prediction.options import SegmentOptions

@@ -9,7 +9,6 @@ from processor import needs_bfloat16
 from small_models import noise_volume, small_model
 
 from cellseg3d.acceleration.folding import fold
-from cellseg3d.acceleration.hardware import choose_hardware
 from cellseg3d.acceleration.merged import FusedConv, SubpixelUp, fuse
 from cellseg3d.acceleration.prepare import memory_layout, prepare
 from cellseg3d.acceleration.rounding import shaped
@@ -17,6 +16,7 @@ from cellseg3d.acceleration.trim import TrimmedNetwork, plan_cuts
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.models.unet import build_network
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment
