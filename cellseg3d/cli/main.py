@@ -9,6 +9,7 @@ from importlib import import_module
 import typer
 
 from cellseg3d import __version__
+from cellseg3d.cli.process import tune_process
 from cellseg3d.core.errors import CellSegError
 
 # In the order a user meets them. Each module is named like its verb and holds a
@@ -76,10 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         refused (disk, memory, permission), 130 interrupted.
     """
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    # Threads that spin long while they wait halve the speed of a machine that others
-    # share; those that sleep at once take a fifth more time to segment a tomogram.
-    # OpenMP reads this when torch loads, which is later.
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    tune_process()
     debug = "--debug" in words
     if debug:  # wherever it stands
         words = ["--debug", *(word for word in words if word != "--debug")]

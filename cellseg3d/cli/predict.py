@@ -11,10 +11,10 @@ from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
+    from cellseg3d.bundle.model import TrainedModel
     from cellseg3d.objects.options import ObjectOptions
     from cellseg3d.prediction.batch import Task
     from cellseg3d.prediction.options import SegmentOptions
-    from cellseg3d.prediction.predictor import TrainedModel
 
 
 def command(

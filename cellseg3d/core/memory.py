@@ -41,6 +41,13 @@ def check_memory(needed: int, what: str, *, share: float = 0.9) -> None:
         )
 
 
+def resident_bytes() -> int:
+    """Return the memory that this process has now."""
+    import psutil  # noqa: PLC0415 - only where a limit is given
+
+    return int(psutil.Process().memory_info().rss)
+
+
 def _machine_bytes() -> int:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

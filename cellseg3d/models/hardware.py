@@ -28,6 +28,14 @@ class Hardware:
         """The type of the network's weights and of its input."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
+    def describe(self) -> dict[str, str]:
+        """Return the device, the number format and the reason, for the provenance."""
+        return {
+            "device": str(self.device),
+            "precision": self.precision,
+            "precision_reason": self.reason,
+        }
+
 
 def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
     """Return device and number format; ``"auto"`` takes the fastest that is exact.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError
 from cellseg3d.core.roi import Roi
@@ -19,7 +20,6 @@ from cellseg3d.objects.label import LabelledObjects, label_objects
 from cellseg3d.objects.options import ObjectOptions
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import beside, sidecar
-from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import kept_decoder
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d import __version__
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.volume import Volume
 from cellseg3d.prediction.field import VolumeField
 from cellseg3d.prediction.pipeline import Pipeline
-from cellseg3d.prediction.predictor import TrainedModel
 
 
 def provenance(
@@ -31,7 +31,7 @@ def provenance(
                 "name": source.name,
                 "core": list(source.lattice.core),
                 "halo": list(source.lattice.halo),
-                **source.engine.describe(),
+                **source.network.describe(),
             }
             for source in pipeline.sources
         ],

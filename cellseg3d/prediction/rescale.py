@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.errors import SpacingError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
-from cellseg3d.prediction.predictor import TrainedModel
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor
 
-from cellseg3d.acceleration.prepare import memory_layout
 from cellseg3d.acceleration.training_layers import QuickLayers, relaid
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.hardware import has_fast_bfloat16, require_bfloat16
+from cellseg3d.models.layout import memory_layout
 
 _NAMES = ("auto", "float32", "bfloat16")
 
