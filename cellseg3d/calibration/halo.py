@@ -58,6 +58,7 @@ def verify_seams(
     model: TrainedModel,
     *,
     precision: str = "float32",
+    acceleration: str = "auto",
     axes: str | None = None,
     limit: int = WHOLE_VOXELS,
 ) -> list[Seams]:
@@ -69,6 +70,8 @@ def verify_seams(
     model : TrainedModel
     precision : str
         In which both are computed; float32 shows the seams alone.
+    acceleration : {"auto", "off"}
+        As in `SegmentOptions`.
     axes : str, optional
         Other axes than the bundle's.
     limit : int
@@ -84,14 +87,21 @@ def verify_seams(
             seams
             for member in model.members
             for seams in verify_seams(
-                volume, member, precision=precision, axes=axes, limit=limit
+                volume,
+                member,
+                precision=precision,
+                acceleration=acceleration,
+                axes=axes,
+                limit=limit,
             )
         ]
     window = WindowSettings.parse(model.window, model.spec)
     if window.core is None and model.spec.spatial_dims == 3:
         # Windows that are as wide as the region would show no seams.
         model = replace(model, window={**model.window, "core": [CORE_3D] * 3})
-    options = SegmentOptions(axes=axes, device="cpu", precision=precision)
+    options = SegmentOptions(
+        axes=axes, device="cpu", precision=precision, acceleration=acceleration
+    )
     sources = sources_of(model, _middle(volume, model, limit), options)
     return [_compare(source) for source in sources]
 

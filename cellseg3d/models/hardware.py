@@ -12,6 +12,7 @@ from cellseg3d.core.errors import ConfigError, EnvironmentFault
 _log = logging.getLogger(__name__)
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+ACCELERATIONS = ("auto", "off")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -35,6 +36,19 @@ class Hardware:
             "precision": self.precision,
             "precision_reason": self.reason,
         }
+
+
+def check_acceleration(word: str) -> None:
+    """Refuse a word for the acceleration that is not known.
+
+    Raises
+    ------
+    ConfigError
+        With the words that are known.
+    """
+    if word not in ACCELERATIONS:
+        expected = " or ".join(ACCELERATIONS)
+        raise ConfigError(f"acceleration {word!r}; expected {expected}")
 
 
 def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:

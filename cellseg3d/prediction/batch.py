@@ -122,7 +122,7 @@ def segment_task(
         "voxels": voxels,
         "elapsed_s": elapsed,
         "voxels_per_s": voxels / max(elapsed, 1e-9),
-        "picked": "{engine} on {device} in {precision}".format(**sources[0]),
+        "picked": "{backend} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
     }
 

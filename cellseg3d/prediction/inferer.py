@@ -14,7 +14,11 @@ from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.fused_networks import LEAST, FusedNetworks, Member
 from cellseg3d.models.geometry import classes_of
-from cellseg3d.models.hardware import choose_hardware, possible_precision
+from cellseg3d.models.hardware import (
+    check_acceleration,
+    choose_hardware,
+    possible_precision,
+)
 from cellseg3d.prediction.field import ArrayField
 from cellseg3d.prediction.fusion import FUSE_MODES
 from cellseg3d.prediction.lattice import WindowSettings
@@ -91,6 +95,7 @@ class VolumeInferer(Inferer):
             raise ConfigError(f"output {output!r}; expected 'logits' or 'probs'")
         self.output = output
         self.spacing = None if spacing_um is None else Spacing.of(spacing_um)
+        check_acceleration(acceleration)
         self.acceleration = acceleration
         self.trial = trial
 

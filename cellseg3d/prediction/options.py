@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.models.hardware import PRECISIONS
+from cellseg3d.models.hardware import PRECISIONS, check_acceleration
 from cellseg3d.prediction.fusion import FUSE_MODES
 from cellseg3d.prediction.lattice import check_axes
 
@@ -92,9 +92,7 @@ class SegmentOptions:
             raise ConfigError(message)
 
     def _check_acceleration(self) -> None:
-        if self.acceleration not in ("auto", "off"):
-            message = f"acceleration {self.acceleration!r}; expected auto or off"
-            raise ConfigError(message)
+        check_acceleration(self.acceleration)
         needs = self.precision == "int8" or self.backend == "openvino"
         if self.acceleration == "off" and needs:
             message = (
