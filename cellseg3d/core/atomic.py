@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cellseg3d.core.errors import EnvironmentFault
-from cellseg3d.core.processes import alive
+from cellseg3d.core.processes import is_alive
 
 MARK = ".cellseg3d-tmp-"
 # A folder that makes room for its successor; the only copy, for a moment.
@@ -46,13 +46,13 @@ def atomic_write(
     temporary = temporary_name(path)
     try:
         writer(temporary)
-        _sync(temporary)
+        sync(temporary)
         if verify is not None:
             verify(temporary)
         if keep_previous and path.exists():
             _replace_link(path)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise environment_fault(error, path) from error
     finally:
@@ -116,7 +116,8 @@ def set_aside(path: Path) -> list[Path]:
     return [
         old
         for old, pid in _temporaries(path.parent, OLD_MARK)
-        if f"-{pid}-{_key(path)}" in old.name and (pid == os.getpid() or not alive(pid))
+        if f"-{pid}-{_key(path)}" in old.name
+        and (pid == os.getpid() or not is_alive(pid))
     ]
 
 
@@ -135,8 +136,8 @@ def _writes(path: Path, pid: int) -> bool:
     try:
         changed = path.stat().st_ctime  # not what a copy may set, as st_mtime
     except OSError:
-        return alive(pid)
-    return alive(pid, changed)
+        return is_alive(pid)
+    return is_alive(pid, changed)
 
 
 def _key(path: Path) -> str:
@@ -169,8 +170,16 @@ def _replace_link(path: Path) -> None:
     link.replace(previous)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Ask the system to put a file, or the names in a folder, on the disk."""
+    is_folder = path.is_dir()
+    try:
+        # Windows flushes a file only for those who may write it, and no folder.
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    except PermissionError:
+        if is_folder:
+            return
+        raise
     try:
         os.fsync(handle)
     finally:

@@ -1,4 +1,4 @@
-"""Say whether a process is alive; end one with all that it has started."""
+"""Which processes of this machine live, how to end them, and how many cores there are."""
 
 import os
 import signal
@@ -12,8 +12,11 @@ _SLACK_S = 2.0
 _GRACE_S = 10.0
 
 
-def alive(pid: int, seen_at: float | None = None) -> bool:
-    """Return whether a process of this host is running; a zombie is not.
+def is_alive(pid: int, seen_at: float | None = None) -> bool:
+    """Return whether a process of this machine runs.
+
+    A zombie, which has ended and is still listed, does not. Nothing is sent to the
+    process: the customary ``os.kill(pid, 0)`` may end it on Windows.
 
     Parameters
     ----------
@@ -26,11 +29,19 @@ def alive(pid: int, seen_at: float | None = None) -> bool:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        return seen_at is None or process.create_time() <= seen_at + _SLACK_S
-    except psutil.NoSuchProcess:
-        return False
+        return bool(seen_at is None or process.create_time() <= seen_at + _SLACK_S)
     except psutil.AccessDenied:
         return True
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return False
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):  # macOS has none
+        return len(process.cpu_affinity())
+    return os.cpu_count() or 1
 
 
 def end_children(pid: int | None = None) -> None:

@@ -1,7 +1,6 @@
 """Write a volume region by region; it gets its name when it is complete."""
 
 import errno
-import os
 import shutil
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ from cellseg3d.core.atomic import (
     OLD_MARK,
     environment_fault,
     set_aside,
+    sync,
     temporary_name,
 )
 from cellseg3d.core.errors import CoverageError, FormatError
@@ -26,6 +26,8 @@ from cellseg3d.io.layout import Layout, Sink
 PARTIAL = ".partial"
 _ATTEMPTS = 20
 _PAUSE_S = 0.05
+# What Windows calls a file that somebody has open.
+_IN_USE = 32
 
 
 def partial_path(path: Path) -> Path:
@@ -194,7 +196,9 @@ def remove(path: Path) -> None:
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            busy = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
+            busy = error.errno in (errno.ENOENT, errno.ENOTEMPTY) or (
+                getattr(error, "winerror", None) == _IN_USE
+            )
             if not busy or attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(_PAUSE_S)
@@ -222,11 +226,7 @@ def give_name(partial: Path, path: Path) -> None:
         remove(aside)
     else:
         partial.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)
 
 
 def restore(path: Path) -> None:
@@ -240,8 +240,4 @@ def restore(path: Path) -> None:
 
 def _sync(path: Path) -> None:
     for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        handle = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(each)
