@@ -1,4 +1,4 @@
-"""Which processes of this machine live, how to end them, and how many cores there are."""
+"""Which processes of this machine live, how to end them, how many cores there are."""
 
 import os
 import signal

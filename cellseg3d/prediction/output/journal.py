@@ -1,6 +1,7 @@
 """Which chunks of an unfinished output are done, so that a killed run goes on."""
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
