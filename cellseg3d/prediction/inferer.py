@@ -1,7 +1,7 @@
 """MONAI's face of prediction: an inferer that calls the same windows and slices."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -178,6 +178,7 @@ class VolumeInferer(Inferer):
             )
         ]
         pipeline = pipeline_of([sources], options, self.spacing)
+        pipeline = replace(pipeline, exact=True)
         if len(pipeline.sources) == 1 and self.output == "logits":
             return _gathered(pipeline)
         probs = torch.from_numpy(pipeline.whole().probs)

@@ -56,6 +56,8 @@ class Pipeline:
         Shape of a chunk (z, y, x): whole windows of every source.
     probs, uncertainty : bool
         Whether these are wanted too.
+    exact : bool
+        Whether sums of several sources are kept in float32, not in 32000ths.
     """
 
     sources: tuple[Source, ...]
@@ -64,6 +66,7 @@ class Pipeline:
     chunk: Zyx
     probs: bool = False
     uncertainty: bool = False
+    exact: bool = False
 
     @property
     def shape(self) -> Zyx:
@@ -128,7 +131,7 @@ class Pipeline:
                 self.classes,
                 chunk.shape,
                 compare=self.uncertainty,
-                coarse=not one,
+                coarse=not (one or self.exact),
             )
         for index, roi, logits in self.logits(chunk):
             place = roi.within(chunk)
