@@ -8,8 +8,8 @@ Each kind of processor is a process of its own, one thread: this one, and the sa
 without AVX-512 and bfloat16. Prediction with everything and prediction without one
 part run in turn on the same volume; CPU seconds of the process are compared, since
 others may use the machine, and the median of the pairs' ratios is kept. Setting up,
-and the trial of bfloat16, are not counted. Writes `benchmarks/records/acceleration.json`
-and `docs/acceleration.md`.
+and the trial of bfloat16, are not counted. Writes
+`benchmarks/records/acceleration.json` and `docs/acceleration.md`.
 """
 
 # Measured parts are switched off by replacing functions, whose signatures vary.
@@ -232,12 +232,12 @@ def measure_training(arguments: argparse.Namespace, precision: str) -> None:
     from cellseg3d.training.precision import AutocastInferer
     from cellseg3d.training.processes import place_network
 
+    loss_of = DiceCELoss()
     for net, sides in (("unet3d", (1, 48, 48, 48)), ("unet25d", (5, 128, 128))):
         if net not in arguments.nets.split(","):
             continue
         image = torch.randn(2, *sides)
         label = (image[:, :1] > 0.5).long()
-        loss_of = DiceCELoss()
 
         def step(changes, acceleration="auto", *, net=net, image=image, label=label):
             network = place_network(model_of(net).network.train(), "cpu")
@@ -282,8 +282,8 @@ def page(record: dict) -> str:
         "",
         "How many times as long prediction takes without a part, all others being on:",
         "1.30 means that the part saves 30 % of what is left. Numbers below 1 say that",
-        f"the part costs time there. Measured on {record['processor']} with one thread,",
-        "in CPU seconds of the process, medians of pairs in turn on a shared machine;",
+        f"the part costs time there. Processor: {record['processor']}, one thread,",
+        "CPU seconds of the process, medians of pairs in turn on a shared machine;",
         '"AVX2 alone" is the same processor with',
         "`ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2`. Heap settings of the",
         "command line are on in all. Written by `python benchmarks/acceleration.py`",
@@ -309,8 +309,8 @@ def page(record: dict) -> str:
         f"Parts that gain less than {LEAST - 1:.0%} everywhere: "
         + ("; ".join(idle) if idle else "none")
         + ".",
-        "Error diffusion gains no time: it keeps the labels of bfloat16 close enough to",
-        "those of float32 for the trial to allow it.",
+        "Error diffusion gains no time: it keeps the labels of bfloat16 close enough",
+        "to those of float32 for the trial to allow it.",
         "",
     ]
     return "\n".join(lines)

@@ -30,7 +30,7 @@ def to_bfloat16(network: nn.Module) -> nn.Module:
     """
     last = set(_last_layers(network))
     kept: list[tuple[Any, str, Tensor]] = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for module in network.modules():
             if isinstance(module, _MERGED):
                 # The sign of a single answer survives rounding.

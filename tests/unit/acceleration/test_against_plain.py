@@ -122,3 +122,18 @@ def test_a_prediction_changes_nothing_global_in_its_process():
     )
 
     assert done.stdout.split("\n")[:2] == ["[]", "True"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_build_without_onednn_answers_too(kind, monkeypatch):
+    """As on a GPU, where its calls are not merged."""
+    dims, context = KINDS[kind]
+    model = small_model(dims, context, core=16, halo=16)
+    volume = noise_volume((19, 30, 41))
+    options = SegmentOptions(precision="float32")
+    expected = segment(volume, model, options).labels.array
+
+    monkeypatch.setattr("cellseg3d.acceleration.prepare.has_onednn", lambda: False)
+    found = segment(volume, model, options).labels.array
+
+    assert (found != expected).mean() < 5e-5
