@@ -1,4 +1,4 @@
-"""Write a file or a folder so that a reader sees the old one or the new one."""
+"""Write a file so that a reader sees either the whole old one or the whole new one."""
 
 import errno
 import os
@@ -20,23 +20,24 @@ def atomic_write(
     verify: Callable[[Path], None] | None = None,
     keep_previous: bool = False,
 ) -> None:
-    """Write a file under a temporary name, check it, then give it its name.
+    """Write a file under a temporary name, check it, then rename it to `path`.
 
     Parameters
     ----------
     path : Path
-        The file to make or replace; its folder exists.
+        The file to create or replace. Its folder must exist.
     writer : callable
-        Given a path in the same folder with the same suffixes, writes the file.
+        Function that writes the file to the path it is given. That path lies in the
+        same folder and ends in the same suffixes.
     verify : callable, optional
-        Given the written path, raises if what lies there cannot be read back.
+        Function that raises an error if it cannot read back the file it is given.
     keep_previous : bool
-        Keep the file that stood there as ``NAME.prev``.
+        Whether to keep the file that was there before as ``NAME.prev``.
 
     Raises
     ------
     EnvironmentFault
-        If the disk is full or the folder cannot be written; the old file stands.
+        If the disk is full or the folder cannot be written. The old file is kept.
     """
     temporary = temporary_name(path)
     try:
@@ -56,18 +57,18 @@ def atomic_write(
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a name beside `path`, with its suffixes, that names this process."""
+    """Return a hidden name beside `path`, with its suffixes and this process's id."""
     token = f"{MARK}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return path.with_name(f".{token}{''.join(path.suffixes[-2:])}")
 
 
 def sweep_orphans(folder: Path) -> list[Path]:
-    """Remove temporary files that a process of this host, now dead, left behind.
+    """Remove temporary files left behind by processes of this host that have ended.
 
     Returns
     -------
     list of Path
-        What was removed.
+        The paths that were removed.
     """
     removed = []
     prefix = f".{MARK}{socket.gethostname()}-"
@@ -80,7 +81,7 @@ def sweep_orphans(folder: Path) -> list[Path]:
 
 
 def environment_fault(error: OSError, path: Path) -> EnvironmentFault:
-    """Return an error that says in the user's words what the system refused."""
+    """Return an error that explains in plain words why the system refused to write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free / 2**20
         return EnvironmentFault(
@@ -94,7 +95,7 @@ def environment_fault(error: OSError, path: Path) -> EnvironmentFault:
 
 
 def _replace_link(path: Path) -> None:
-    """Keep the present file as .prev without a moment in which neither is there."""
+    """Keep the present file as .prev; at every moment `path` itself exists."""
     previous = path.with_name(f"{path.name}.prev")
     link = temporary_name(previous)
     os.link(path, link)
