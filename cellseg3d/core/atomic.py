@@ -1,16 +1,21 @@
 """Write a file so that a reader sees either the whole old one or the whole new one."""
 
 import errno
+import hashlib
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.processes import is_alive
 
 MARK = ".cellseg3d-tmp-"
+# A folder that makes room for its successor; the only copy, for a moment.
+OLD_MARK = ".cellseg3d-old-"
 
 
 def atomic_write(
@@ -42,24 +47,44 @@ def atomic_write(
     temporary = temporary_name(path)
     try:
         writer(temporary)
-        _sync(temporary)
+        sync(temporary)
         if verify is not None:
             verify(temporary)
         if keep_previous and path.exists():
             _replace_link(path)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise environment_fault(error, path) from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        with suppress(OSError):  # the error raised above is the one to report
+            temporary.unlink(missing_ok=True)
 
 
-def temporary_name(path: Path) -> Path:
-    """Return a hidden name beside `path`, with its suffixes and this process's id."""
-    token = f"{MARK}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    return path.with_name(f".{token}{''.join(path.suffixes[-2:])}")
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parent folders where they do not exist.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the system does not allow it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise environment_fault(error, folder) from error
+
+
+def temporary_name(path: Path, mark: str = MARK) -> Path:
+    """Return a hidden name beside `path`, with its suffixes, that no other call gives.
+
+    The name holds this process's id, so that `sweep_orphans` knows which files were
+    left by a process that has ended. It also holds a hash of `path`'s own name, by
+    which `writer_of` finds it.
+    """
+    token = f"{os.getpid()}-{_key(path)}{uuid.uuid4().hex[:8]}"
+    name = f".{mark}{socket.gethostname()}-{token}{''.join(path.suffixes[-2:])}"
+    return path.with_name(name)
 
 
 def sweep_orphans(folder: Path) -> list[Path]:
@@ -71,13 +96,54 @@ def sweep_orphans(folder: Path) -> list[Path]:
         The paths that were removed.
     """
     removed = []
-    prefix = f".{MARK}{socket.gethostname()}-"
-    for path in sorted(folder.glob(f"{prefix}*")):
-        pid = path.name.removeprefix(prefix).split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            removed.append(path)
+    for path, pid in _temporaries(folder, MARK):
+        if not _writes(path, pid):
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                removed.append(path)
     return removed
+
+
+def writer_of(path: Path) -> int | None:
+    """Return the id of another running process that is writing `path`, or None."""
+    for temporary, pid in _temporaries(path.parent, MARK):
+        ours = f"-{pid}-{_key(path)}" in temporary.name
+        if ours and pid != os.getpid() and _writes(temporary, pid):
+            return pid
+    return None
+
+
+def set_aside(path: Path) -> list[Path]:
+    """Return old copies of `path` that processes that have ended had moved aside."""
+    return [
+        old
+        for old, pid in _temporaries(path.parent, OLD_MARK)
+        if f"-{pid}-{_key(path)}" in old.name
+        and (pid == os.getpid() or not is_alive(pid))
+    ]
+
+
+def _temporaries(folder: Path, mark: str) -> Iterator[tuple[Path, int]]:
+    """Yield the temporary files of processes of this host, with the process ids."""
+    prefix = f".{mark}{socket.gethostname()}-"
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            pid = path.name.removeprefix(prefix).split("-")[0]
+            if path.name.startswith(prefix) and pid.isdigit():
+                yield path, int(pid)
+
+
+def _writes(path: Path, pid: int) -> bool:
+    """Return whether the process that made a temporary file is still running."""
+    try:
+        changed = path.stat().st_ctime  # a copy may set st_mtime, but not this
+    except OSError:
+        return is_alive(pid)
+    return is_alive(pid, changed)
+
+
+def _key(path: Path) -> str:
+    return hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def environment_fault(error: OSError, path: Path) -> EnvironmentFault:
@@ -86,6 +152,10 @@ def environment_fault(error: OSError, path: Path) -> EnvironmentFault:
         free = shutil.disk_usage(path.parent).free / 2**20
         return EnvironmentFault(
             f"{path}: disk full, {free:.0f} MiB free; make room and run again"
+        )
+    if error.errno == errno.EFBIG:
+        return EnvironmentFault(
+            f"{path}: larger than this system allows a file to be; choose another disk"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EnvironmentFault(
@@ -102,19 +172,17 @@ def _replace_link(path: Path) -> None:
     link.replace(previous)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Ask the system to put a file, or the names in a folder, on the disk."""
+    is_folder = path.is_dir()
+    try:
+        # Windows flushes a file only for those who may write it, and no folder.
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    except PermissionError:
+        if is_folder:
+            return
+        raise
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
