@@ -114,6 +114,7 @@ class Model:
     path: Path = Path()
     classes: tuple[str, ...] = ("background", "cell")
     spacing_um: None = None
+    resampled: bool = False
     sha256: str = ""
     warnings: tuple[str, ...] = ()
     members: tuple = field(default=())
