@@ -66,7 +66,7 @@ class StepCost:
     fixed_bytes: int
 
     def fits(self, batch: int, machine: Machine) -> bool:
-        """Return whether a batch needs at most half the memory, leaving room for buffers."""
+        """Return whether a batch needs at most half of the memory."""
         needed = self.fixed_bytes + batch * self.sample_bytes
         return needed <= machine.network_bytes / 2
 
