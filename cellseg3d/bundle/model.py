@@ -64,6 +64,8 @@ class TrainedModel:
         window; empty for one network.
     single_slices : bool
         Whether every volume of the training was one slice.
+    resampled : bool
+        Whether the training volumes were brought to `spacing_um`.
     """
 
     name: str
@@ -78,6 +80,7 @@ class TrainedModel:
     warnings: tuple[str, ...] = ()
     members: tuple["TrainedModel", ...] = ()
     single_slices: bool = False
+    resampled: bool = False
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -128,6 +131,7 @@ def load_model(place: str | Path) -> TrainedModel:
         sha256=weights.sha256,
         warnings=weights.warnings,
         single_slices=facts.single_slices,
+        resampled=facts.resampled,
     )
     return replace(model, members=_members(model))
 
