@@ -42,6 +42,7 @@ MOVED = {
     "engines.facts": "runs.data_facts",
     "engines.figure": "core.figure",
     "engines.history": "training.history",
+    "engines.inputs": "samples.inputs",
     "engines.interrupt": "training.interrupt",
     "engines.model_files": "training.model_files",
     "engines.patch": "runs.patch",
