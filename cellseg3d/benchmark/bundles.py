@@ -42,6 +42,7 @@ def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Tr
     """
     run = folder / MODEL
     words = ["train", "--bundle", method.bundle, "--data", str(fold.path)]
+    words.append("--from-scratch")
     words += ["--fold", "none"]
     words += ["--minutes", str(budget.minutes), "--seed", str(budget.seed)]
     words += ["--out", str(run), "--quiet", *method.train]
