@@ -25,7 +25,8 @@ from cellseg3d.doctor.findings import (
 )
 from cellseg3d.doctor.orientation import fitting_orders, guess_turn
 from cellseg3d.io.check import check_volume
-from cellseg3d.io.registry import list_volumes, open_volume, reading
+from cellseg3d.io.damage import reading
+from cellseg3d.io.registry import list_volumes, open_volume
 
 _CONSTANT = "every voxel is"
 
