@@ -19,7 +19,17 @@ begins with the file's name.
 
 
 class CellSegError(Exception):
-    """Base of all errors of this package; ``exit_code`` is the command line's."""
+    """Base of all errors of this package; ``exit_code`` is the command line's.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> try:
+    ...     cellseg3d.read_volume("absent.tif")
+    ... except cellseg3d.CellSegError as error:
+    ...     print("absent.tif" in str(error), error.exit_code)
+    True 2
+    """
 
     exit_code = 1
 

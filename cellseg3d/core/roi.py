@@ -19,6 +19,13 @@ class Roi:
     """The voxels with ``start <= index < stop`` along each of z, y and x.
 
     `start` may be negative and `stop` may pass the volume: `clip` cuts to it.
+
+    Examples
+    --------
+    >>> from cellseg3d import Roi
+    >>> box = Roi.at((2, 0, 0), (3, 8, 8))
+    >>> box.shape, box.slices[0]
+    ((3, 8, 8), slice(2, 5, None))
     """
 
     start: Zyx
