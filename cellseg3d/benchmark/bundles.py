@@ -1,4 +1,4 @@
-"""Train and predict with this package, as a user does: through its command line."""
+"""Train and predict with this package through its command line, as a user does."""
 
 import json
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def train_bundle(
     fold : WrittenFold
     budget : Budget
     folder : Path
-        Of the job; the run lies in ``model`` in it.
+        The folder of the job; the run is written into its subfolder ``model``.
 
     Raises
     ------
@@ -44,6 +44,7 @@ def train_bundle(
     """
     run = folder / MODEL
     words = ["train", "--bundle", method.bundle, "--data", str(fold.path)]
+    words.append("--from-scratch")
     words += ["--fold", "none"]
     words += ["--minutes", str(budget.minutes), "--seed", str(budget.seed)]
     words += ["--out", str(run), "--quiet", *method.train]
@@ -66,7 +67,7 @@ def train_bundle(
 def planned(bundle: str, fold: WrittenFold, budget: Budget) -> dict[str, Any]:
     """Return the numbers that `cellseg3d plan --minutes` chooses for a fold.
 
-    The length of the training is left out: the budget decides it.
+    The length of the training is left out, because the budget decides it.
     """
     seen = survey(fold.datalist)
     facts = facts_of_datalist(fold.datalist)
@@ -113,13 +114,13 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 
 def parameters_of(run: Path) -> int:
-    """Return how many numbers a trained network has learned."""
+    """Return the number of trained parameters of a run's network."""
     network = load_model(run).network
     return sum(each.numel() for each in network.parameters())
 
 
 def _by_spacing(cases: Sequence[Case]) -> list[list[Case]]:
-    """Return cases in groups of one given spacing, for one command each."""
+    """Return the cases in groups of equal spacing; each group needs one command."""
     groups: dict[Spacing | None, list[Case]] = {}
     for case in cases:
         groups.setdefault(case.spacing, []).append(case)

@@ -1,4 +1,4 @@
-"""A data set of a study: where its cases are, which are held out, what is scored."""
+"""A data set of a study: its cases, the cases held out, and the class to score."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ SIMULATE_KEYS = ("n", "shape", "seed", "voxel_um", "mount")
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set of a study, not opened yet.
+    """One data set of a study; its files are not opened yet.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ class Dataset:
     target : str
         The class whose scores the tables show.
     tests : tuple of tuple of str
-        One fold each: the names of the cases (or groups) held out.
+        One entry per fold: the names of the cases (or groups) that are held out.
     datalist : Path or None
-        All cases, those to train on and those to test on.
+        The datalist of all cases, for training and for testing.
     simulate : mapping
-        Where there is no datalist: how many cells (``n``), ``shape`` (one edge),
-        ``seed``, ``voxel_um`` and ``mount`` of the simulation.
+        Settings of a simulation, used when there is no datalist: number of cells
+        (``n``), ``shape`` (one edge), ``seed``, ``voxel_um`` and ``mount``.
     objects : bool
         Whether objects are scored too.
     """
@@ -44,11 +44,11 @@ class Dataset:
 
     @property
     def folds(self) -> int:
-        """How often it is trained and tested."""
+        """The number of folds."""
         return len(self.tests)
 
     def recipe(self, fold: int) -> dict[str, Any]:
-        """Return what decides the results of a fold, as JSON holds it."""
+        """Return the settings that decide the results of a fold, as plain values."""
         return {
             "target": self.target,
             "held_out": list(self.tests[fold]),
@@ -57,7 +57,7 @@ class Dataset:
         }
 
     def open(self, folder: Path) -> Datalist:
-        """Return its cases; simulate them into `folder` where they are not yet.
+        """Return the cases; simulate them into `folder` if they are not there yet.
 
         Raises
         ------
@@ -103,9 +103,9 @@ class WrittenFold:
     path : Path
         Its datalist: held-out cases are marked ``"test"``, all others train.
     datalist : Datalist
-        The same, in memory.
+        The same datalist in memory.
     warnings : tuple of str
-        What every table has to say about it, such as specimens on both sides.
+        Warnings that every table repeats, such as a specimen in training and test.
     """
 
     path: Path
@@ -123,10 +123,10 @@ class WrittenFold:
         return _labelled(self.datalist, test=False)
 
     def unit_of(self, case: Case) -> str:
-        """Return what a case counts as in statistics: its specimen, or itself.
+        """Return the unit of statistics that a case counts as: its specimen, or itself.
 
-        Sub-volumes of one specimen that the datalist allows on both sides count by
-        themselves, with the warning that comes with them.
+        If the datalist allows parts of one specimen in training and test, each part
+        counts as a unit of its own, and a warning says so.
         """
         return case.name if self.datalist.allow_shared_groups else case.group
 
@@ -134,7 +134,7 @@ class WrittenFold:
 def write_fold(
     dataset: Dataset, datalist: Datalist, fold: int, folder: Path
 ) -> WrittenFold:
-    """Write the datalist of a fold and check that training and test are apart.
+    """Write the datalist of a fold; refuse it if training and test share a specimen.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def write_fold(
 
 
 def parse_dataset(entry: Mapping[str, Any], path: Path) -> Dataset:
-    """Return a data set as a study describes it; paths are relative to the study.
+    """Return the data set that an entry of a study describes.
 
     Raises
     ------
@@ -202,12 +202,12 @@ def _labelled(datalist: Datalist, *, test: bool) -> tuple[Case, ...]:
 
 
 def refuse_unknown(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    """Refuse a mapping with a key that nothing reads.
+    """Raise an error if a mapping has a key that is not known.
 
     Raises
     ------
     ConfigError
-        With the nearest known key.
+        If a key is unknown. The message names the nearest known key.
     """
     for key in entry:
         if key not in known:

@@ -1,4 +1,4 @@
-"""Other tools under the same budget, on the same folds, scored by the same code."""
+"""Train and predict with other tools, on the same folds and with the same budget."""
 
 import sys
 from pathlib import Path
@@ -35,17 +35,17 @@ def train_peer(
         Tool and configuration, such as ``"monai-2d"`` or ``"nnunet-3d_fullres"``.
     fold : WrittenFold
     folder : Path
-        Of the job.
+        The folder of the job.
     budget : Budget
     python : Path or None
-        An interpreter that has nnU-Net.
+        An interpreter in which nnU-Net is installed.
 
     Raises
     ------
     NotAvailable
         If the tool is not installed.
     CellSegError
-        If it fails.
+        If the tool ends with an error.
     """
     tool, _, configuration = peer.partition("-")
     if tool == "nnunet":
@@ -67,7 +67,7 @@ def train_peer(
 def predict_peer(
     peer: str, fold: WrittenFold, folder: Path, *, python: Path | None
 ) -> Predicted:
-    """Predict the held-out cases with what `train_peer` trained."""
+    """Predict the held-out cases with the network that `train_peer` trained."""
     tool, _, configuration = peer.partition("-")
     if tool == "nnunet":
         return predict_nnunet(find_python(python), configuration, fold, folder)

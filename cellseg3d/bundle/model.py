@@ -12,6 +12,7 @@ from torch import nn
 from cellseg3d.bundle.compose import Config, read_config
 from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.bundle.trust import FETCHES
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.old_names import current_name
@@ -199,6 +200,13 @@ def _value(value: Any, config: Config, path: Path, depth: int) -> Any:  # noqa: 
     }
     if "_target_" not in value:
         return arguments
+    for key, given in arguments.items():
+        if FETCHES.search(key) and given:
+            message = (
+                f"{path}: {value['_target_']}: the argument {key}={given!r} fetches "
+                "files; leave it out; nothing was run"
+            )
+            raise ConfigError(message)
     found = _allowed(str(value["_target_"]), path)
     try:
         return found(**arguments)
