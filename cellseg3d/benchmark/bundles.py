@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.outcome import Predicted, Trained, read_facts
 from cellseg3d.benchmark.process import Cost, run_verb
 from cellseg3d.benchmark.study import Budget, Method
@@ -24,13 +24,15 @@ LOG = "log.txt"
 MODEL = "model"
 
 
-def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Trained:
+def train_bundle(
+    method: Method, fold: WrittenFold, budget: Budget, folder: Path
+) -> Trained:
     """Train a bundle on all but the held-out cases of a fold.
 
     Parameters
     ----------
     method : Method
-    fold : Fold
+    fold : WrittenFold
     budget : Budget
     folder : Path
         The folder of the job; the run is written into its subfolder ``model``.
@@ -62,7 +64,7 @@ def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Tr
     )
 
 
-def planned(bundle: str, fold: Fold, budget: Budget) -> dict[str, Any]:
+def planned(bundle: str, fold: WrittenFold, budget: Budget) -> dict[str, Any]:
     """Return the numbers that `cellseg3d plan --minutes` chooses for a fold.
 
     The length of the training is left out, because the budget decides it.
@@ -76,7 +78,7 @@ def planned(bundle: str, fold: Fold, budget: Budget) -> dict[str, Any]:
 
 
 def predict_bundles(
-    method: Method, runs: Sequence[Path], fold: Fold, folder: Path
+    method: Method, runs: Sequence[Path], fold: WrittenFold, folder: Path
 ) -> Predicted:
     """Predict the held-out cases with one trained network, or several fused.
 

@@ -8,7 +8,7 @@ from typing import Any
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.datasets.cases import Case, Datalist, suggestion
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
-from cellseg3d.datasets.simulated import Recipe, ensure_dataset
+from cellseg3d.datasets.simulated import SimulationOptions, ensure_dataset
 from cellseg3d.datasets.splits import training_fold
 
 DATASET_KEYS = ("name", "datalist", "simulate", "target", "objects", "tests")
@@ -68,7 +68,7 @@ class Dataset:
         """
         place = folder / self.name if self.datalist is None else self.datalist
         if self.datalist is None:
-            recipe = Recipe(
+            options = SimulationOptions(
                 float(self.simulate.get("voxel_um", 0.05)),
                 self.simulate.get("mount", "capillary"),
             )
@@ -77,7 +77,7 @@ class Dataset:
                 int(self.simulate["n"]),
                 int(self.simulate["shape"]),
                 int(self.simulate.get("seed", 0)),
-                recipe,
+                options,
             )
         elif not place.exists():
             message = (
@@ -95,7 +95,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Fold:
+class WrittenFold:
     """A fold on disk.
 
     Parameters
@@ -131,7 +131,9 @@ class Fold:
         return case.name if self.datalist.allow_shared_groups else case.group
 
 
-def write_fold(dataset: Dataset, datalist: Datalist, fold: int, folder: Path) -> Fold:
+def write_fold(
+    dataset: Dataset, datalist: Datalist, fold: int, folder: Path
+) -> WrittenFold:
     """Write the datalist of a fold; refuse it if training and test share a specimen.
 
     Raises
@@ -154,7 +156,7 @@ def write_fold(dataset: Dataset, datalist: Datalist, fold: int, folder: Path) ->
     path = (folder / f"{dataset.name}_fold{fold}.json").resolve()
     write_datalist(sided, path)
     notes = tuple(note for note in checked.warnings if "no validation" not in note)
-    return Fold(path, sided, notes)
+    return WrittenFold(path, sided, notes)
 
 
 def parse_dataset(entry: Mapping[str, Any], path: Path) -> Dataset:

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from cellseg3d.benchmark import nnunet_driver
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.outcome import (
     PREDICTED,
     TRAINED,
@@ -67,7 +67,7 @@ def find_python(given: Path | None) -> Path:
 def train_nnunet(
     python: Path,
     configuration: str,
-    fold: Fold,
+    fold: WrittenFold,
     folder: Path,
     *,
     budget: Budget,
@@ -80,7 +80,7 @@ def train_nnunet(
         An interpreter in which ``nnunetv2`` is installed.
     configuration : str
         ``"2d"`` or ``"3d_fullres"``.
-    fold : Fold
+    fold : WrittenFold
     folder : Path
         The folder of the job.
     budget : Budget
@@ -106,7 +106,7 @@ def train_nnunet(
 
 
 def predict_nnunet(
-    python: Path, configuration: str, fold: Fold, folder: Path
+    python: Path, configuration: str, fold: WrittenFold, folder: Path
 ) -> Predicted:
     """Predict the held-out cases as nnU-Net does, without test-time mirroring."""
     cost = _drive(python, folder, ["predict", "--configuration", configuration])
@@ -116,7 +116,7 @@ def predict_nnunet(
     return Predicted(cost, labels, sum(facts["elapsed_s"] for facts in done.values()))
 
 
-def write_raw(fold: Fold, folder: Path) -> None:
+def write_raw(fold: WrittenFold, folder: Path) -> None:
     """Write the training cases and the held-out images in nnU-Net's format."""
     raw = folder / "raw" / nnunet_driver.DATASET
     images, labels, held = raw / "imagesTr", raw / "labelsTr", folder / "held_out"
@@ -132,10 +132,10 @@ def write_raw(fold: Fold, folder: Path) -> None:
         # nnU-Net requires that its label "ignore" follows the last class.
         values = np.where(classes == IGNORE, len(fold.datalist.classes), classes)
         _write(labels, case_id(number), values.astype(np.uint8), _spacing(case), "")
-        image = read_volume(case.image).read()
+        image = read_volume(case.image, **case.opening).read()
         _write(images, case_id(number), image, _spacing(case), "_0000")
     for number, case in enumerate(fold.tests):
-        image = read_volume(case.image).read()
+        image = read_volume(case.image, **case.opening).read()
         _write(held, case_id(number), image, _spacing(case), "_0000")
     description = {
         "channel_names": {"0": "microscopy"},
@@ -161,7 +161,7 @@ def _write(
 
 
 def _spacing(case: Case) -> Spacing | None:
-    return case.spacing or read_volume(case.image).spacing
+    return case.spacing or read_volume(case.image, **case.opening).spacing
 
 
 def _drive(python: Path, folder: Path, words: Sequence[str]) -> Cost:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.nnunet import find_python, predict_nnunet, train_nnunet
 from cellseg3d.benchmark.outcome import (
     PREDICTED,
@@ -21,7 +21,7 @@ STOCK = "cellseg3d.benchmark.stock_monai"
 
 def train_peer(
     peer: str,
-    fold: Fold,
+    fold: WrittenFold,
     folder: Path,
     *,
     budget: Budget,
@@ -33,7 +33,7 @@ def train_peer(
     ----------
     peer : str
         Tool and configuration, such as ``"monai-2d"`` or ``"nnunet-3d_fullres"``.
-    fold : Fold
+    fold : WrittenFold
     folder : Path
         The folder of the job.
     budget : Budget
@@ -65,7 +65,7 @@ def train_peer(
 
 
 def predict_peer(
-    peer: str, fold: Fold, folder: Path, *, python: Path | None
+    peer: str, fold: WrittenFold, folder: Path, *, python: Path | None
 ) -> Predicted:
     """Predict the held-out cases with the network that `train_peer` trained."""
     tool, _, configuration = peer.partition("-")
@@ -80,6 +80,6 @@ def predict_peer(
     )
 
 
-def _stock(verb: str, kind: str, fold: Fold, folder: Path) -> list[str]:
+def _stock(verb: str, kind: str, fold: WrittenFold, folder: Path) -> list[str]:
     words = [sys.executable, "-m", STOCK, verb, "--kind", kind]
     return [*words, "--fold", str(fold.path), "--out", str(folder)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.benchmark.bundles import MODEL, predict_bundles, train_bundle
-from cellseg3d.benchmark.dataset import Dataset, Fold, write_fold
+from cellseg3d.benchmark.dataset import Dataset, WrittenFold, write_fold
 from cellseg3d.benchmark.outcome import NotAvailable, Predicted, Trained
 from cellseg3d.benchmark.peers import predict_peer, train_peer
 from cellseg3d.benchmark.record import (
@@ -45,7 +45,7 @@ class Bench:
     study: Study
     folder: Path
     nnunet_python: Path | None = None
-    _folds: dict[tuple[str, int], Fold] = field(default_factory=dict)
+    _folds: dict[tuple[str, int], WrittenFold] = field(default_factory=dict)
 
     def record_path(self, key: str) -> Path:
         """Return the path of a job's record, whether or not it exists yet."""
@@ -55,7 +55,7 @@ class Bench:
         """Return the folder in which a job trains and predicts."""
         return self.folder / RUNS / key
 
-    def fold(self, dataset: Dataset, number: int) -> Fold:
+    def fold(self, dataset: Dataset, number: int) -> WrittenFold:
         """Return a fold; its datalist is written when it is first asked for."""
         found = self._folds.get((dataset.name, number))
         if found is None:
@@ -166,7 +166,7 @@ def _measured(bench: Bench, job: Job, folder: Path) -> Record:
     )
 
 
-def _trained(bench: Bench, job: Job, fold: Fold, folder: Path) -> dict[str, Any]:
+def _trained(bench: Bench, job: Job, fold: WrittenFold, folder: Path) -> dict[str, Any]:
     """Train, or return the summed training cost of the networks that the job uses."""
     if job.method.of:
         return _borrowed(bench, job)
@@ -218,7 +218,7 @@ def _borrowed(bench: Bench, job: Job) -> dict[str, Any]:
     }
 
 
-def _predicted(bench: Bench, job: Job, fold: Fold, folder: Path) -> Predicted:
+def _predicted(bench: Bench, job: Job, fold: WrittenFold, folder: Path) -> Predicted:
     method = job.method
     if method.kind == "peer":
         return predict_peer(method.peer, fold, folder, python=bench.nnunet_python)

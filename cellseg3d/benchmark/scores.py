@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case
 from cellseg3d.datasets.labels import class_labels
@@ -19,7 +19,7 @@ OBJECT = ("object_f1", "n_true", "n_predicted")
 
 
 def score_case(
-    labels: str, case: Case, fold: Fold, target: str, *, objects: bool = True
+    labels: str, case: Case, fold: WrittenFold, target: str, *, objects: bool = True
 ) -> dict[str, float]:
     """Score the predicted labels of one case against the truth.
 
@@ -28,7 +28,7 @@ def score_case(
     labels : str
         File of predicted class labels, with the shape of the case.
     case : Case
-    fold : Fold
+    fold : WrittenFold
     target : str
         The class to score; only ``mean_dice`` covers all classes.
     objects : bool

@@ -77,6 +77,13 @@ def simulate_case(
         If shape, seed, spacing, mount or scan is not valid.
     EnvironmentFault
         If the simulation needs more memory than is available.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cell = cellseg3d.simulate_case(24, seed=1, spacing_um=0.05)
+    >>> cell.tomogram.shape, cell.tomogram.intensity_unit, cell.labels.dtype.name
+    ((24, 24, 24), '1/um', 'uint8')
     """
     size = _checked(shape, seed, spacing_um, mount)
     chosen = scan_for(mount) if scan is None else scan
