@@ -22,14 +22,14 @@ import numpy as np
 from cellseg3d.cli.main import main as cellseg3d
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import case_stem
-from cellseg3d.data.datalist import load_datalist
-from cellseg3d.data.volumes import read_case_label
-from cellseg3d.inference.instance_files import in_class_order
-from cellseg3d.inference.instance_tune_run import tune_run
-from cellseg3d.inference.instances import label_instances
+from cellseg3d.datasets.cases import case_stem
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.volumes import read_case_label
 from cellseg3d.io.registry import open_volume, write_labels, write_volume
-from cellseg3d.metrics.instance import match_objects, object_scores
+from cellseg3d.metrics.object_scores import match_objects, object_scores
+from cellseg3d.objects.files import in_class_order
+from cellseg3d.objects.label import label_objects
+from cellseg3d.prediction.tune_objects import tune_run
 
 EDGE_UM = 0.1
 SHAPE = (48, 96, 96)
@@ -130,7 +130,7 @@ def scored(folder: Path, datalist: Path, method: str) -> dict[str, Any]:
             continue
         truth = read_case_label(case, cases).array
         probs = predicted(folder, case.image)
-        found = label_instances(probs, case.spacing, tuned.options, probs=True)
+        found = label_objects(probs, case.spacing, tuned.options, probs=True)
         tables.append(object_scores(match_objects(found.volume.array, truth)))
     keys = {"true": "n_true", "found": "n_predicted"}
     keys |= {key: key for key in ("merges", "splits")}

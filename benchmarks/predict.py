@@ -261,7 +261,7 @@ def reference(network, image, facts):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from cellseg3d.inference.inferer import VolumeInferer
+    from cellseg3d.prediction.inferer import VolumeInferer
 
     dims = facts["spatial_dims"]
     spec = {"spatial_dims": dims, "patch_shape": [96] * dims}

@@ -42,7 +42,7 @@ def monai_tuned(network, image, facts, folder):
     """Stock MONAI as far as its options go: bfloat16, folded, larger windows."""
     from monai.inferers import SlidingWindowInferer
 
-    from cellseg3d.inference.folding import fold
+    from cellseg3d.acceleration.folding import fold
 
     layout = torch.channels_last_3d
     half = fold(network).bfloat16().to(memory_format=layout)
@@ -133,11 +133,11 @@ def ours(
 ):
     """Ours, from a lazily read volume into a label file, as the command does it."""
     from cellseg3d.core.input_spec import InputSpec
-    from cellseg3d.data.intensity import IntensityScale
-    from cellseg3d.inference.blockwise import sidecar
-    from cellseg3d.inference.options import SegmentOptions
-    from cellseg3d.inference.segment import segment_to_file
+    from cellseg3d.datasets.intensity import IntensityScale
     from cellseg3d.io.registry import open_volume
+    from cellseg3d.prediction.options import SegmentOptions
+    from cellseg3d.prediction.output.blockwise import sidecar
+    from cellseg3d.prediction.segment import segment_to_file
 
     @dataclass
     class Model:

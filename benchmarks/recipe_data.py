@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from datalists import TASKS, cases_of, datalist
 
-from cellseg3d.data import simulated
-from cellseg3d.data.datalist import load_datalist
-from cellseg3d.data.splits import Fold, grouped_folds, leave_one_group_out
+from cellseg3d.datasets import simulated
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.splits import Fold, grouped_folds, leave_one_group_out
 
 Values = dict[str, Any]
 

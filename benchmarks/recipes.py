@@ -36,21 +36,21 @@ from cellseg3d.benchmark.process import run_verb
 from cellseg3d.bundle.model import TrainedModel, load_model
 from cellseg3d.core.clock import CLOCKS
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Case, Datalist
-from cellseg3d.data.datalist import load_datalist
-from cellseg3d.data.labels import class_labels
-from cellseg3d.data.scoring import Evaluation, ScoreOptions, evaluate_files
-from cellseg3d.data.splits import Fold
-from cellseg3d.data.volumes import read_case_label
-from cellseg3d.engines.run_record import NAME as RECORD
-from cellseg3d.inference.instance_options import InstanceOptions
-from cellseg3d.inference.instances import label_instances
-from cellseg3d.inference.options import SegmentOptions
-from cellseg3d.inference.segment import segment
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.labels import class_labels
+from cellseg3d.datasets.splits import Fold
+from cellseg3d.datasets.volumes import read_case_label
 from cellseg3d.io.registry import read_labels, read_volume, write_labels
 from cellseg3d.metrics.calibration import roc_curve
 from cellseg3d.metrics.contingency import count_slices
 from cellseg3d.metrics.overlap import mean_defined, median_defined, voxel_accuracy
+from cellseg3d.objects.label import label_objects
+from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.segment import segment
+from cellseg3d.runs.record import NAME as RECORD
+from cellseg3d.scoring.evaluate import Evaluation, ScoreOptions, evaluate_files
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -197,7 +197,7 @@ def predict(
         threshold = roc_threshold(model, cases, fold.training)
     times, work, counts = [], [], {}
     least = smallest_object(recipe, cases, fold.training)
-    splitting = InstanceOptions(
+    splitting = ObjectOptions(
         method="components" if recipe.objects == "components" else "watershed",
         min_volume_um3=least,
     )
@@ -214,12 +214,12 @@ def predict(
         work.append(time.process_time() - spent)
         labels = Volume(found, case.spacing or volume.spacing)
         if recipe.objects == "components":
-            ids = label_instances(labels, options=splitting).volume.read()
+            ids = label_objects(labels, options=splitting).volume.read()
             labels = Volume(found * (ids > 0).astype(np.uint8), labels.spacing)
         write_labels(out / "labels" / f"{case.name}.tif", labels)
         if recipe.objects == "instances":
             place = out / "objects" / f"{case.name}.tif"
-            objects = label_instances(labels, options=splitting, out=place)
+            objects = label_objects(labels, options=splitting, out=place)
             counts[case.name] = sizes(
                 true_volumes(recipe, case, cases), objects.volumes
             )
@@ -272,7 +272,7 @@ def true_volumes(recipe: Recipe, case: Case, cases: Datalist) -> NDArray[np.floa
     """Return the volume of each object of a case's label, in um^3, else in voxels."""
     if recipe.objects == "components":
         truth = truth_of(case, cases)
-        return label_instances(truth, case.spacing, "components").volumes
+        return label_objects(truth, case.spacing, "components").volumes
     voxels = np.bincount(read_case_label(case, cases).read().ravel())[1:]
     voxel = case.spacing.voxel_volume_um3 if case.spacing else 1.0
     return np.asarray(voxels[voxels > 0] * voxel, np.float64)

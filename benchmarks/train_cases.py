@@ -55,7 +55,7 @@ class Setting:
 
     def fold(self):
         """Return two volumes to train on and one to score."""
-        from cellseg3d.data.volumes import load_fold
+        from cellseg3d.datasets.volumes import load_fold
 
         return load_fold(self.folder / "data" / "datalist.json")
 
@@ -92,8 +92,8 @@ class Meter:
 
     def score(self, network) -> None:
         """Score a network on the unseen volume."""
-        from cellseg3d.engines.scores import VolumeScores
-        from cellseg3d.inference.inferer import VolumeInferer
+        from cellseg3d.prediction.inferer import VolumeInferer
+        from cellseg3d.training.scores import VolumeScores
 
         seconds, paused = self.now(), self.clock()
         training = network.training
@@ -124,7 +124,7 @@ class Meter:
 
 def prepare(setting: Setting) -> dict:
     """Simulate the volumes, if they are not there."""
-    from cellseg3d.data.simulated import ensure_dataset
+    from cellseg3d.datasets.simulated import ensure_dataset
 
     ensure_dataset(setting.folder / "data", 3, setting.size)
     return {}
@@ -136,8 +136,8 @@ def ours(setting: Setting) -> dict:
 
     from cellseg3d.bundle.compose import parse_setting
     from cellseg3d.bundle.shipped import find_bundle
-    from cellseg3d.engines.run_folder import TrainOptions, create_run
-    from cellseg3d.engines.train import run_config
+    from cellseg3d.runs.folder import TrainOptions, create_run
+    from cellseg3d.training.train import run_config
 
     batch = BATCH[setting.kind]
     settings = {
@@ -214,7 +214,7 @@ def stock(setting: Setting, *, slices: bool = False) -> dict:
     from monai.losses import DiceCELoss
     from monai.utils import set_determinism
 
-    from cellseg3d.inference import engine
+    from cellseg3d.acceleration import prepare as engine
 
     # Ours tells the C library to keep memory when it predicts; stock MONAI does not.
     engine.keep_memory = lambda: False

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellseg3d.data.intensity import IntensityScale
+from cellseg3d.datasets.intensity import IntensityScale
 
 # (raw - 0) / 3e5: keeps coded values apart and within the clip.
 CODE = IntensityScale("range", -3e5, 3e5)

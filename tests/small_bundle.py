@@ -3,7 +3,7 @@
 import torch
 
 from cellseg3d.bundle.assemble import write_config
-from cellseg3d.bundle.facts import network_for
+from cellseg3d.bundle.model_facts import network_for
 from cellseg3d.models.checkpoint import save_weights
 
 FACTS = {"classes": ["background", "cell"], "spacing_um": [0.1, 0.1, 0.1]}
@@ -13,14 +13,14 @@ def small_bundle(folder, dims=3, context=0, channels=(8, 16), **window):
     """Write a bundle of a two-level residual U-Net; return its folder."""
     spec = {"spatial_dims": dims, "patch_shape": [16] * dims, "context": context}
     network_def = {
-        "_target_": "cellseg3d.bundle.facts.network_for",
+        "_target_": "cellseg3d.bundle.model_facts.network_for",
         "name": "residual_unet",
         "spec": "@spec",
         "facts": "@facts",
         "channels": list(channels),
     }
     intensity = {
-        "_target_": "cellseg3d.data.intensity.IntensityScale",
+        "_target_": "cellseg3d.datasets.intensity.IntensityScale",
         "mode": "range",
         "lower": 60,
         "upper": 140,

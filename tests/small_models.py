@@ -11,7 +11,7 @@ from torch import nn
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.intensity import IntensityScale
+from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.models.unet import build_network
 
 

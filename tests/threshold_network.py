@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cellseg3d.inference.hardware import Hardware
+from cellseg3d.acceleration.hardware import Hardware
 
 SIDE = 64
 

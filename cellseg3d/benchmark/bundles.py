@@ -13,12 +13,12 @@ from cellseg3d.benchmark.study import Budget, Method
 from cellseg3d.bundle.model import load_model
 from cellseg3d.core.clock import CLOCKS
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.data.cases import Case
-from cellseg3d.engines.facts import facts_of_datalist
-from cellseg3d.engines.plan import BUNDLES, make_plans
-from cellseg3d.engines.plan_machine import measure_step, this_machine
-from cellseg3d.engines.plan_survey import survey
-from cellseg3d.engines.run_record import NAME as RUN_RECORD
+from cellseg3d.datasets.cases import Case
+from cellseg3d.planning.machine import measure_step, this_machine
+from cellseg3d.planning.plan import BUNDLES, make_plans
+from cellseg3d.planning.survey import survey
+from cellseg3d.runs.data_facts import facts_of_datalist
+from cellseg3d.runs.record import NAME as RUN_RECORD
 
 LOG = "log.txt"
 MODEL = "model"

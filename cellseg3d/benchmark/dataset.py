@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import ConfigError, InputError
-from cellseg3d.data.cases import Case, Datalist, suggestion
-from cellseg3d.data.datalist import load_datalist, write_datalist
-from cellseg3d.data.simulated import Recipe, ensure_dataset
-from cellseg3d.data.splits import training_fold
+from cellseg3d.datasets.cases import Case, Datalist, suggestion
+from cellseg3d.datasets.datalist import load_datalist, write_datalist
+from cellseg3d.datasets.simulated import Recipe, ensure_dataset
+from cellseg3d.datasets.splits import training_fold
 
 DATASET_KEYS = ("name", "datalist", "simulate", "target", "objects", "tests")
 SIMULATE_KEYS = ("n", "shape", "seed", "voxel_um", "mount")

@@ -23,9 +23,9 @@ from cellseg3d.benchmark.outcome import (
 from cellseg3d.benchmark.process import Cost, run_process
 from cellseg3d.benchmark.study import Budget
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.data.cases import Case
-from cellseg3d.data.labels import IGNORE, class_labels
-from cellseg3d.data.volumes import read_case_label
+from cellseg3d.datasets.cases import Case
+from cellseg3d.datasets.labels import IGNORE, class_labels
+from cellseg3d.datasets.volumes import read_case_label
 from cellseg3d.io.registry import read_volume
 
 LOG = "log.txt"

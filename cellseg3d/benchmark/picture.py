@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.engines.figure import empty_figure
+from cellseg3d.core.figure import empty_figure
 from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
 # Okabe and Ito's colours, told apart with any colour vision; shapes say it again.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cellseg3d.benchmark.study import Job, Study
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.data.score_report import plain_numbers
+from cellseg3d.scoring.report import plain_numbers
 
 State = Literal["done", "failed", "skipped"]
 RECORDS = "records"

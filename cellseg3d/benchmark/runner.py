@@ -22,7 +22,7 @@ from cellseg3d.benchmark.record import (
 from cellseg3d.benchmark.scores import score_case
 from cellseg3d.benchmark.study import Job, Study
 from cellseg3d.core.errors import CellSegError, ConfigError
-from cellseg3d.engines.run_record import git_commit, machine, versions
+from cellseg3d.runs.record import git_commit, machine, versions
 
 logger = logging.getLogger(__name__)
 RUNS = "runs"

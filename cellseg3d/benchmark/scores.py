@@ -6,12 +6,12 @@ from typing import Any
 
 from cellseg3d.benchmark.dataset import Fold
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Case
-from cellseg3d.data.labels import class_labels
-from cellseg3d.data.score_volume import FOREGROUND, ScoreOptions, score_volume
-from cellseg3d.data.scoring import open_labels
-from cellseg3d.data.volumes import read_case_label
-from cellseg3d.metrics.objects import label_components
+from cellseg3d.datasets.cases import Case
+from cellseg3d.datasets.labels import class_labels
+from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.metrics.components import label_components
+from cellseg3d.scoring.evaluate import open_labels
+from cellseg3d.scoring.one_volume import FOREGROUND, ScoreOptions, score_volume
 
 VOXEL = ("dice", "jaccard", "precision", "recall")
 SURFACE = ("hd95_um", "assd_um")

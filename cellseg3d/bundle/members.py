@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from cellseg3d.bundle.facts import ModelFacts, network_for
+from cellseg3d.bundle.model_facts import ModelFacts, network_for
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.models.fused_networks import FusedNetworks, Member
 
@@ -22,10 +22,10 @@ def member_for(
     Parameters
     ----------
     name, spec, facts, **options
-        As for `cellseg3d.bundle.facts.network_for`.
+        As for `cellseg3d.bundle.model_facts.network_for`.
     window : mapping, optional
         Core, halo, axes and weights of this member; see
-        `cellseg3d.inference.lattice.WindowPlan`.
+        `cellseg3d.prediction.lattice.WindowPlan`.
     """
     return Member(network_for(name, spec, facts, **options), spec, window)
 

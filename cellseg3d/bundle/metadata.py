@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellseg3d.bundle.compose import Config
-from cellseg3d.bundle.facts import ModelFacts
+from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.input_spec import InputSpec
 
 # Sizes that a network is verified on are multiples of this; it takes any other too.

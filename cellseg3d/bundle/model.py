@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from cellseg3d.bundle.compose import Config, read_config
-from cellseg3d.bundle.facts import MODELS, WEIGHTS, ModelFacts
+from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
@@ -21,10 +21,10 @@ from cellseg3d.models.fused_networks import FusedNetworks, Member
 logger = logging.getLogger(__name__)
 # What a model's own blocks may build; nothing here reads, writes or runs anything.
 ALLOWED = (
-    "cellseg3d.bundle.facts.ModelFacts",
-    "cellseg3d.bundle.facts.network_for",
+    "cellseg3d.bundle.model_facts.ModelFacts",
+    "cellseg3d.bundle.model_facts.network_for",
     "cellseg3d.bundle.members.member_for",
-    "cellseg3d.data.intensity.IntensityScale",
+    "cellseg3d.datasets.intensity.IntensityScale",
     "cellseg3d.models.unet.build_network",
 )
 # And networks themselves: classes of these packages that are torch modules.

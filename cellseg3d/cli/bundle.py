@@ -85,7 +85,7 @@ def fuse(
     Weights are fitted on validation volumes that no member has trained on. A source
     that does not help gets weight zero.
     """
-    from cellseg3d.engines.fuse_bundle import FuseOptions, fuse_bundles
+    from cellseg3d.training.combine_bundles import FuseOptions, fuse_bundles
 
     found = fuse_bundles(members, out, FuseOptions(data, fold, axes, fit))
     for name, row in found.get("weights", {}).items():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cellseg3d.cli.reading_options import Channel, Inner, Level, SpacingUm
+from cellseg3d.cli.terminal.reading_options import Channel, Inner, Level, SpacingUm
 from cellseg3d.core.errors import ConfigError
 
 
@@ -45,7 +45,7 @@ def command(
     The file is checked first, as by ``inspect``, and copied part by part: it may be
     larger than memory.
     """
-    from cellseg3d.cli.reading_bar import progress  # noqa: PLC0415
+    from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
 

@@ -89,7 +89,7 @@ def _write_scores(evaluation: Path, scores: Path) -> None:
 
 def _case(folder: Path) -> tuple[Path, Path]:
     """Return the image and the label of a data set that holds one case."""
-    from cellseg3d.data.datalist import load_datalist
+    from cellseg3d.datasets.datalist import load_datalist
 
     case = load_datalist(folder).cases[0]
     return Path(case.image), Path(str(case.label))

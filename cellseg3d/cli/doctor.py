@@ -12,10 +12,10 @@ from cellseg3d.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cellseg3d.data.cases import Datalist
-    from cellseg3d.data.doctor import Diagnosis
-    from cellseg3d.data.doctor_findings import Finding
-    from cellseg3d.data.doctor_repair import Repair
+    from cellseg3d.datasets.cases import Datalist
+    from cellseg3d.doctor.examine import Diagnosis
+    from cellseg3d.doctor.findings import Finding
+    from cellseg3d.doctor.repair import Repair
 
 
 def command(
@@ -52,7 +52,7 @@ def command(
     in images, labels of 0 and 255, gaps in label values, labels stored as floats or
     with turned axes; OUT/fixes.json lists each change.
     """
-    from cellseg3d.data.doctor import default_cache, examine, pair_datalist
+    from cellseg3d.doctor.examine import default_cache, examine, pair_datalist
 
     source: Path | Datalist
     if data is not None and image is None and label is None:
@@ -69,7 +69,7 @@ def command(
     if json is not None:
         _write_json(diagnosis, json)
     if fix is not None:
-        from cellseg3d.data.doctor_repair import repair
+        from cellseg3d.doctor.repair import repair
 
         _tell(repair(diagnosis, fix))
     if diagnosis.errors:

@@ -9,7 +9,7 @@ import typer
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cellseg3d.data.scoring import Evaluation
+    from cellseg3d.scoring.evaluate import Evaluation
 
 
 def command(
@@ -80,8 +80,8 @@ def command(
     nowhere. Means are over volumes, with a 95 % bootstrap interval.
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
-    from cellseg3d.data.score_report import write_csv, write_json  # noqa: PLC0415
-    from cellseg3d.data.scoring import ScoreOptions, evaluate_files  # noqa: PLC0415
+    from cellseg3d.scoring.evaluate import ScoreOptions, evaluate_files  # noqa: PLC0415
+    from cellseg3d.scoring.report import write_csv, write_json  # noqa: PLC0415
 
     options = ScoreOptions(
         classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
@@ -123,7 +123,7 @@ def _value_map(pairs: list[str] | None, option: str) -> Mapping[int, int] | None
 def _show(evaluation: "Evaluation") -> None:
     from rich.console import Console  # noqa: PLC0415
 
-    from cellseg3d.cli.evaluate_tables import caption, score_tables  # noqa: PLC0415
+    from cellseg3d.cli.terminal.evaluate_tables import caption, score_tables  # noqa: PLC0415
 
     console = Console()
     if not console.is_terminal:  # a log file: nothing is cut off

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellseg3d.cli.reading_options import Channel, Inner, Level, SpacingUm
+from cellseg3d.cli.terminal.reading_options import Channel, Inner, Level, SpacingUm
 from cellseg3d.core.errors import CellSegError, ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def command(
     A file that is cut, damaged, mislabelled, holds NaN or more than one volume is
     reported in one line with its cause; the exit code is then 2.
     """
-    from cellseg3d.cli.reading_bar import progress  # noqa: PLC0415
+    from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.listing import volumes_at  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from cellseg3d.core.words import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cellseg3d.data.measuring import Measurement
+    from cellseg3d.scoring.measure import Measurement
 
 SUMMARY = {
     "n": "objects",
@@ -82,9 +82,9 @@ def command(
     empty, and shapes are those of cubic voxels.
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
-    from cellseg3d.data import measure_tables as tables  # noqa: PLC0415
-    from cellseg3d.data.cases import case_stem  # noqa: PLC0415
-    from cellseg3d.data.measuring import MeasureOptions, measure_file  # noqa: PLC0415
+    from cellseg3d.datasets.cases import case_stem  # noqa: PLC0415
+    from cellseg3d.scoring import measure_tables as tables  # noqa: PLC0415
+    from cellseg3d.scoring.measure import MeasureOptions, measure_file  # noqa: PLC0415
 
     paths = out or [Path(f"{case_stem(str(labels))}_objects.csv")]
     for path in paths:

@@ -92,14 +92,14 @@ def command(
     from contextlib import ExitStack  # noqa: PLC0415
 
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
-    from cellseg3d.inference.instance_files import (  # noqa: PLC0415
+    from cellseg3d.io.registry import open_volume  # noqa: PLC0415
+    from cellseg3d.objects.files import (  # noqa: PLC0415
         block_map,
         in_class_order,
         named_as_probs,
     )
-    from cellseg3d.inference.instance_options import InstanceOptions  # noqa: PLC0415
-    from cellseg3d.inference.instances import label_instances  # noqa: PLC0415
-    from cellseg3d.io.registry import open_volume  # noqa: PLC0415
+    from cellseg3d.objects.label import label_objects  # noqa: PLC0415
+    from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
 
     channels, fitting = in_class_order(volumes)
     given = {
@@ -116,11 +116,11 @@ def command(
         "strong_affinity": strong_affinity,
         "merge_affinity": merge_affinity,
     }
-    options = InstanceOptions.parse(given)
+    options = ObjectOptions.parse(given)
     if options_file:
-        options = InstanceOptions.read(options_file)
+        options = ObjectOptions.read(options_file)
     with ExitStack() as stack:
-        found = label_instances(
+        found = label_objects(
             [open_volume(path) for path in channels],
             Spacing.of(spacing_um) if spacing_um else None,
             options,

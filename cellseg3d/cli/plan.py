@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cellseg3d.engines.plan import Plan
+    from cellseg3d.planning.plan import Plan
 
 
 def command(
@@ -34,12 +34,12 @@ def command(
     and GPU of this machine, where it times one training step each. `cellseg3d train
     --plan FILE` takes the files.
     """
-    from cellseg3d.data.datalist import load_datalist
-    from cellseg3d.engines.facts import facts_of_datalist
-    from cellseg3d.engines.plan import make_plans
-    from cellseg3d.engines.plan_files import facts_lines, plan_facts, write_plans
-    from cellseg3d.engines.plan_machine import this_machine
-    from cellseg3d.engines.plan_survey import survey
+    from cellseg3d.datasets.datalist import load_datalist
+    from cellseg3d.planning.files import facts_lines, plan_facts, write_plans
+    from cellseg3d.planning.machine import this_machine
+    from cellseg3d.planning.plan import make_plans
+    from cellseg3d.planning.survey import survey
+    from cellseg3d.runs.data_facts import facts_of_datalist
 
     datalist = load_datalist(data)
     seen, machine = survey(datalist), this_machine()

@@ -11,10 +11,10 @@ from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
-    from cellseg3d.inference.batch import Task
-    from cellseg3d.inference.instance_options import InstanceOptions
-    from cellseg3d.inference.options import SegmentOptions
-    from cellseg3d.inference.predictor import TrainedModel
+    from cellseg3d.objects.options import ObjectOptions
+    from cellseg3d.prediction.batch import Task
+    from cellseg3d.prediction.options import SegmentOptions
+    from cellseg3d.prediction.predictor import TrainedModel
 
 
 def command(
@@ -111,13 +111,13 @@ def command(
     An interrupted run goes on where it was when it is started again.
     """
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
-    from cellseg3d.inference.batch import (  # noqa: PLC0415
+    from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
+    from cellseg3d.prediction.batch import (  # noqa: PLC0415
         parse_bytes,
         tasks_of,
         write_report,
     )
-    from cellseg3d.inference.instance_options import InstanceOptions  # noqa: PLC0415
-    from cellseg3d.inference.options import SegmentOptions  # noqa: PLC0415
+    from cellseg3d.prediction.options import SegmentOptions  # noqa: PLC0415
 
     finds_objects = objects or objects_options is not None
     options = SegmentOptions(
@@ -135,7 +135,7 @@ def command(
         probs_dtype=probs or "uint8",
         dask=dask,
     )
-    decoder = InstanceOptions.read(objects_options) if objects_options else None
+    decoder = ObjectOptions.read(objects_options) if objects_options else None
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one")
     models = [load_model(path) for path in bundle]
@@ -168,7 +168,7 @@ def command(
 
 def _say_folders(volumes: Sequence[str]) -> str:
     """Take the images of a folder one by one, as the training did, and say so."""
-    from cellseg3d.inference.batch import folder_of_images  # noqa: PLC0415
+    from cellseg3d.prediction.batch import folder_of_images  # noqa: PLC0415
 
     for given in volumes:
         count = folder_of_images(given)
@@ -183,10 +183,10 @@ def _say_folders(volumes: Sequence[str]) -> str:
 def _find_objects(
     task: "Task",
     model: "TrainedModel",
-    decoder: "InstanceOptions | None",
+    decoder: "ObjectOptions | None",
     dask: str | None,
 ) -> None:
-    from cellseg3d.inference.batch import objects_task  # noqa: PLC0415
+    from cellseg3d.prediction.batch import objects_task  # noqa: PLC0415
 
     found = objects_task(task, model, decoder, dask)
     print(f"{task.objects}: {counted(found.count, 'object')}, {found.options.method}")
@@ -201,8 +201,8 @@ def _one(
     overwrite: bool,
 ) -> dict[str, object]:
     """Segment one volume with a progress bar; return what was done."""
-    from cellseg3d.cli.voxel_bar import voxel_bar  # noqa: PLC0415
-    from cellseg3d.inference.batch import segment_task  # noqa: PLC0415
+    from cellseg3d.cli.terminal.voxel_bar import voxel_bar  # noqa: PLC0415
+    from cellseg3d.prediction.batch import segment_task  # noqa: PLC0415
 
     with voxel_bar(task.labels.name) as progress:
         report = segment_task(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from cellseg3d.data.loaders import SampleDataset
+    from cellseg3d.samples.loaders import SampleDataset
 
 _SIDE = 256
 
@@ -32,7 +32,7 @@ def command(
     epoch: Annotated[int, typer.Option(min=0, help="Of which epoch, from 0.")] = 0,
 ) -> None:
     """Draw training samples before and after augmentation, labels as outlines."""
-    from cellseg3d.data.sample_pictures import write_preview
+    from cellseg3d.samples.pictures import write_preview
 
     config = _config(Path(source))
     if config is None:
@@ -62,8 +62,8 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     from monai.bundle.config_parser import ConfigParser
 
     from cellseg3d.core.errors import ConfigError
-    from cellseg3d.data.datalist import class_names
-    from cellseg3d.data.loaders import SampleDataset
+    from cellseg3d.datasets.datalist import class_names
+    from cellseg3d.samples.loaders import SampleDataset
 
     parser = ConfigParser()
     parser.read_config(str(config))
@@ -72,14 +72,14 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
         parser["dataset_dir"] = data
     place = str(parser.get_parsed_content("dataset_dir"))
     if data is None:
-        from cellseg3d.data.simulated import ensure_dataset
+        from cellseg3d.datasets.simulated import ensure_dataset
 
         ensure_dataset(place)
     dataset = parser.get_parsed_content("train::dataset")
     if not isinstance(dataset, SampleDataset):
         message = (
             f"{config}: train::dataset is a {type(dataset).__name__}; expected a "
-            "cellseg3d.data.loaders.SampleDataset"
+            "cellseg3d.samples.loaders.SampleDataset"
         )
         raise ConfigError(message)
     return dataset, class_names(place, ())
@@ -89,10 +89,10 @@ def _of_datalist(place: str) -> "tuple[SampleDataset, list[str]]":
     """Return slices of all labelled cases, with the default augmentation."""
     from monai.transforms.compose import Compose
 
-    from cellseg3d.data.augment import RandBlurd, RandIntensityd
-    from cellseg3d.data.loaders import SampleDataset
-    from cellseg3d.data.transforms import RandSpatiald, RandSymmetryd
-    from cellseg3d.data.volumes import load_fold
+    from cellseg3d.datasets.volumes import load_fold
+    from cellseg3d.samples.augment import RandBlurd, RandIntensityd
+    from cellseg3d.samples.loaders import SampleDataset
+    from cellseg3d.samples.transforms import RandSpatiald, RandSymmetryd
 
     loaded = load_fold(place, validation="none")
     sides = [min(case.image.shape[axis] for case in loaded.training) for axis in (1, 2)]

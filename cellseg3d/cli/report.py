@@ -58,7 +58,7 @@ def command(
     title: Annotated[str, typer.Option(help="Title of the page.")] = "",
 ) -> None:
     """Write one HTML file that opens without a server or a network."""
-    from cellseg3d.data.datalist import load_datalist  # noqa: PLC0415
+    from cellseg3d.datasets.datalist import load_datalist  # noqa: PLC0415
     from cellseg3d.report.benchmark_folder import (  # noqa: PLC0415
         is_benchmark,
         read_benchmark,

@@ -62,7 +62,7 @@ def command(
     noise) and reconstructed. Writes MRC volumes, MRC labels and datalist.json, ready
     for cellseg3d train --data.
     """
-    from cellseg3d.data.simulated import Recipe, write_dataset  # noqa: PLC0415
+    from cellseg3d.datasets.simulated import Recipe, write_dataset  # noqa: PLC0415
 
     scan = None
     if (tilt_range, tilt_step, photons) != (None, None, None):

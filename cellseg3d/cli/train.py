@@ -12,7 +12,7 @@ from cellseg3d.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cellseg3d.engines.run_folder import TrainOptions
+    from cellseg3d.runs.folder import TrainOptions
 
 # The plan that a training without a bundle was made by.
 PLAN = "plan.yaml"
@@ -125,9 +125,9 @@ def command(
     """
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
-    from cellseg3d.engines.run_folder import TrainOptions
-    from cellseg3d.engines.train import resume as go_on
-    from cellseg3d.engines.train import train
+    from cellseg3d.runs.folder import TrainOptions
+    from cellseg3d.training.train import resume as go_on
+    from cellseg3d.training.train import train
 
     options = TrainOptions(
         fold=fold,
@@ -165,9 +165,9 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
 
     from cellseg3d.cli.main import leads
     from cellseg3d.core.atomic import atomic_write
-    from cellseg3d.data.doctor import examine_before_training
-    from cellseg3d.engines.plan_files import plan_data
-    from cellseg3d.engines.train import train
+    from cellseg3d.doctor.examine import examine_before_training
+    from cellseg3d.planning.files import plan_data
+    from cellseg3d.training.train import train
 
     examine_before_training(data)  # a plan of broken files would hide what is broken
     plan, text = plan_data(data, options.minutes)
@@ -189,7 +189,7 @@ def _tell(out: Path, target: Path | None) -> None:
     import json
 
     from cellseg3d.core.atomic import atomic_write
-    from cellseg3d.engines.run_record import NAME
+    from cellseg3d.runs.record import NAME
 
     record = json.loads((out / NAME).read_text(encoding="utf-8"))
     score = record.get("best_score")

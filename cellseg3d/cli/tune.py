@@ -81,9 +81,9 @@ def command(
         raise ConfigError(
             "tune: give SPACE.yaml, --data and --out; or --decoder RUN alone"
         )
-    from cellseg3d.engines.tune import BEST, TuneOptions, tune
-    from cellseg3d.engines.tune_plots import draw_search
-    from cellseg3d.engines.tune_space import read_space
+    from cellseg3d.tuning.plots import draw_search
+    from cellseg3d.tuning.search import BEST, TuneOptions, tune
+    from cellseg3d.tuning.space import read_space
 
     options = TuneOptions(trials, minutes, epochs, outer, inner, seed, device)
     result = tune(read_space(space, bundle), data, out, options, _tell)
@@ -98,7 +98,7 @@ def command(
 
 
 def _tune_decoder(run: Path, method: str | None, json: Path | None) -> None:
-    from cellseg3d.inference.instance_tune_run import tune_run
+    from cellseg3d.prediction.tune_objects import tune_run
 
     tuned = tune_run(run, method)
     changed = {k: v for k, v in tuned.options.as_dict().items() if v is not None}

@@ -36,9 +36,9 @@ def command(
     from dataclasses import asdict  # noqa: PLC0415
 
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
-    from cellseg3d.inference.batch import write_report  # noqa: PLC0415
-    from cellseg3d.inference.halo import verify_seams  # noqa: PLC0415
+    from cellseg3d.calibration.halo import verify_seams  # noqa: PLC0415
     from cellseg3d.io.registry import open_volume  # noqa: PLC0415
+    from cellseg3d.prediction.batch import write_report  # noqa: PLC0415
 
     found = verify_seams(
         open_volume(volume, spacing=spacing_um),

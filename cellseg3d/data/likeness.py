@@ -17,7 +17,7 @@ from scipy import stats
 
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.intensity import IntensityScale
+from cellseg3d.datasets.intensity import IntensityScale
 
 # Blocks that stand for a volume: up to three places an axis, thick enough for texture.
 BLOCK = zyx((24, 128, 128))
@@ -56,8 +56,7 @@ def volume_features(volume: Volume, scale: IntensityScale) -> dict[str, float]:
     """
     offset, factor = scale.measure(volume)
     blocks = [
-        scale.apply(volume.read(roi), offset, factor)
-        for roi in _places(volume.shape)
+        scale.apply(volume.read(roi), offset, factor) for roi in _places(volume.shape)
     ]
     values = np.concatenate([block.ravel() for block in blocks])
     spread = float(values.std())

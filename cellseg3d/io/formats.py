@@ -8,11 +8,11 @@ from cellseg3d.core.errors import FormatError
 from cellseg3d.io.sniff import SUFFIXES, volume_suffix
 
 FORMATS = {
-    "tiff": "cellseg3d.io.tiff",
+    "tiff": "cellseg3d.io.tiff.volume",
     "nifti": "cellseg3d.io.nifti",
     "mrc": "cellseg3d.io.mrc",
     "hdf5": "cellseg3d.io.hdf5",
-    "zarr": "cellseg3d.io.ome_zarr",
+    "zarr": "cellseg3d.io.zarr.volume",
     "png": "cellseg3d.io.slices",
     "folder": "cellseg3d.io.slices",
 }

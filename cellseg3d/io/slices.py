@@ -15,7 +15,6 @@ from cellseg3d.core.errors import AxisError, FormatError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.io import tiff
 from cellseg3d.io.layout import (
     Layout,
     Request,
@@ -27,6 +26,7 @@ from cellseg3d.io.layout import (
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.picking import pick_channel
 from cellseg3d.io.sniff import check_format, check_path, natural_key
+from cellseg3d.io.tiff import volume as tiff
 
 IMAGES = (".png", ".tif", ".tiff")
 NOTES_FILE = "cellseg3d.json"

@@ -11,13 +11,13 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models import monai_nets
-from cellseg3d.models.cascade import CLASSES, Cascade
-from cellseg3d.models.convlstm import convlstm_unet
-from cellseg3d.models.googlenet import googlenet_fcn
 from cellseg3d.models.order import Built, Order, norm_name, unknown
 from cellseg3d.models.padded import PaddedNetwork
+from cellseg3d.models.recipes.cascade import CLASSES, Cascade
+from cellseg3d.models.recipes.convlstm import convlstm_unet
+from cellseg3d.models.recipes.googlenet import googlenet_fcn
+from cellseg3d.models.recipes.vgg import vgg16_unet
 from cellseg3d.models.residual import ResidualUNet
-from cellseg3d.models.vgg import vgg16_unet
 
 # Narrow at the two finest levels: on a CPU, steps a second count for more than width.
 _HOUSE_CHANNELS = (16, 16, 32, 64, 128, 256)

@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.score_pairs import ScorePair
-from cellseg3d.data.score_probs import ScoredProbs, class_value, score_probs
-from cellseg3d.data.score_report import as_json, summaries
-from cellseg3d.data.score_volume import FOREGROUND, ScoreOptions, score_volume
-from cellseg3d.data.scoring import Evaluation
-from cellseg3d.metrics.instance import (
+from cellseg3d.metrics.object_scores import (
     AP_THRESHOLDS,
     ObjectMatch,
     object_scores,
@@ -21,6 +16,11 @@ from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.metrics.statistics import Summary
 from cellseg3d.report.inputs import ReportVolume
 from cellseg3d.report.object_sets import object_sets
+from cellseg3d.scoring.evaluate import Evaluation
+from cellseg3d.scoring.one_volume import FOREGROUND, ScoreOptions, score_volume
+from cellseg3d.scoring.pairs import ScorePair
+from cellseg3d.scoring.probs import ScoredProbs, class_value, score_probs
+from cellseg3d.scoring.report import as_json, summaries
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ReportScores:
     Parameters
     ----------
     table : dict
-        As `cellseg3d.data.score_report.as_json` returns it.
+        As `cellseg3d.scoring.report.as_json` returns it.
     by_iou : dict of str to list of dict
         Class to ``iou`` and the means over volumes of ``precision``, ``recall`` and
         ``ap``.

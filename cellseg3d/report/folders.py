@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.data.cases import Datalist
-from cellseg3d.data.score_pairs import (
+from cellseg3d.datasets.cases import Datalist
+from cellseg3d.io.registry import list_volumes
+from cellseg3d.scoring.pairs import (
     is_datalist,
     is_folder,
     labels_by_stem,
@@ -14,7 +15,6 @@ from cellseg3d.data.score_pairs import (
     pair_paths,
     stem_of_file,
 )
-from cellseg3d.io.registry import list_volumes
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Datalist, case_stem
-from cellseg3d.data.labels import class_labels
-from cellseg3d.data.same_grid import common_spacing
-from cellseg3d.data.score_pairs import stem_of_file
-from cellseg3d.data.score_probs import find_probs
-from cellseg3d.data.scoring import open_labels, open_values
+from cellseg3d.datasets.cases import Datalist, case_stem
+from cellseg3d.datasets.labels import class_labels
 from cellseg3d.report.folders import Located
+from cellseg3d.scoring.evaluate import open_labels, open_values
+from cellseg3d.scoring.pairs import stem_of_file
+from cellseg3d.scoring.probs import find_probs
+from cellseg3d.scoring.same_grid import common_spacing
 
 IGNORE = 255
 MOST_CLASSES = 16

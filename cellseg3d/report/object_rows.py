@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.metrics.contingency import Ids
-from cellseg3d.metrics.instance import ObjectMatch
 from cellseg3d.metrics.morphometry import measure_objects
+from cellseg3d.metrics.object_scores import ObjectMatch
 from cellseg3d.report.inputs import ReportVolume
 from cellseg3d.report.object_sets import ObjectSet
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.metrics.instance import ObjectMatch, match_objects
-from cellseg3d.metrics.objects import label_components
+from cellseg3d.metrics.components import label_components
+from cellseg3d.metrics.object_scores import ObjectMatch, match_objects
 from cellseg3d.report.inputs import IGNORE, ReportVolume
 
 FOREGROUND = "foreground"

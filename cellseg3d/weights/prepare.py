@@ -14,10 +14,10 @@ from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Case, Datalist
-from cellseg3d.data.datalist import write_datalist
-from cellseg3d.inference.rescale import Resampled
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.datalist import write_datalist
 from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
+from cellseg3d.prediction.rescale import Resampled
 from cellseg3d.simulate.components import CLASSES, LABEL_MAP
 from cellseg3d.simulate.conditions import NAMED, draw_condition, simulate_under
 from cellseg3d.weights.recipe import Source, WeightsRecipe
@@ -155,9 +155,7 @@ def _simulated(recipe: WeightsRecipe, out: Path) -> Iterator[Case]:
         condition = draw_condition(np.random.default_rng([seed, 1]))
         simulated = simulate_under(condition, seed)
         name = f"cell_{number:03d}"
-        image, label = _on_grid(
-            simulated.tomogram, simulated.labels, recipe.spacing_um
-        )
+        image, label = _on_grid(simulated.tomogram, simulated.labels, recipe.spacing_um)
         split = "training" if number < training else "validation"
         yield _write(out, name, image, label, group=name, split=split)
         logger.info("simulated %s", name)

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from cellseg3d.bundle.model import TrainedModel, load_model
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Case, Datalist
-from cellseg3d.data.datalist import load_datalist
-from cellseg3d.data.labels import class_labels
-from cellseg3d.data.targets import decoder_for
-from cellseg3d.inference.instance_options import InstanceOptions
-from cellseg3d.inference.instances import label_instances
-from cellseg3d.inference.options import SegmentOptions
-from cellseg3d.inference.segment import segment
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.labels import class_labels
+from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.io.registry import read_labels, read_volume
-from cellseg3d.metrics.instance import match_objects, object_scores
+from cellseg3d.metrics.object_scores import match_objects, object_scores
 from cellseg3d.metrics.overlap import dice
 from cellseg3d.metrics.statistics import summarise
+from cellseg3d.objects.label import label_objects
+from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.segment import segment
 from cellseg3d.weights.prepare import test_cases
 from cellseg3d.weights.recipe import FINAL, WeightsRecipe
 from cellseg3d.weights.training import Part
@@ -163,8 +163,8 @@ def _scores_of(
         return scores
     found, probs = predicted(model, image, probs=True)
     ids = np.asarray(label.read())
-    decoder = InstanceOptions(method=decoder_for(model.classes))
-    objects = label_instances(probs, image.spacing, decoder, probs=True)
+    decoder = ObjectOptions(method=decoder_for(model.classes))
+    objects = label_objects(probs, image.spacing, decoder, probs=True)
     match = match_objects(objects.volume.array, ids)
     measured = object_scores(match)
     scores = {("object", key): float(measured[key]) for key in OBJECT_SCORES}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.data.datalist import load_datalist
-from cellseg3d.engines.run_folder import TrainOptions
-from cellseg3d.engines.run_record import NAME
-from cellseg3d.engines.train import resume, train
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.record import NAME
+from cellseg3d.training.train import resume, train
 from cellseg3d.weights.recipe import FINAL, WeightsRecipe
 
 logger = logging.getLogger(__name__)

@@ -20,14 +20,8 @@ from cellseg3d.core.errors import FormatError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.labels import map_labels
-from cellseg3d.data.volumes import load_fold
-from cellseg3d.engines.model_files import load_pretrained
-from cellseg3d.engines.patch import choose_patch
-from cellseg3d.engines.run_folder import TrainOptions
-from cellseg3d.engines.step import TrainingStep
-from cellseg3d.engines.train import train
-from cellseg3d.inference.segment import segment_to_file
+from cellseg3d.datasets.labels import map_labels
+from cellseg3d.datasets.volumes import load_fold
 from cellseg3d.io.registry import (
     open_volume,
     read_labels,
@@ -37,7 +31,13 @@ from cellseg3d.io.registry import (
 from cellseg3d.models.checkpoint import save_weights
 from cellseg3d.models.losses import DiceCELoss
 from cellseg3d.models.unet import build_network
+from cellseg3d.prediction.segment import segment_to_file
+from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.patch import choose_patch
 from cellseg3d.simulate.components import LABEL_NAMES
+from cellseg3d.training.model_files import load_pretrained
+from cellseg3d.training.step import TrainingStep
+from cellseg3d.training.train import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = {

@@ -19,10 +19,10 @@ from threshold_network import pick_bfloat16, values_with
 from cellseg3d.bundle.model import load_model
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.inference.inferer import VolumeInferer
-from cellseg3d.inference.options import SegmentOptions
-from cellseg3d.inference.segment import segment
 from cellseg3d.io.registry import open_volume, read_labels, write_labels, write_volume
+from cellseg3d.prediction.inferer import VolumeInferer
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.segment import segment
 
 pytestmark = [
     # MONAI says of every config that it could run code.
@@ -242,7 +242,7 @@ def test_monais_inferring_takes_bfloat16_only_where_labels_stay(
     settings = {
         "network": {"_target_": "threshold_network.Threshold"},
         "intensity": {
-            "_target_": "cellseg3d.data.intensity.IntensityScale",
+            "_target_": "cellseg3d.datasets.intensity.IntensityScale",
             "mode": "range",
             "lower": -1,
             "upper": 1,

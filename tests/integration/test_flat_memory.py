@@ -26,9 +26,9 @@ from threshold_network import Threshold
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.intensity import IntensityScale
-from cellseg3d.inference.options import SegmentOptions
-from cellseg3d.inference.segment import segment_to_file
+from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.io.lazy import LazyArray
 
 

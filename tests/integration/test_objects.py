@@ -9,9 +9,9 @@ import pytest
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.volume import Volume
-from cellseg3d.inference.instance_tune_run import tune_run
 from cellseg3d.io.registry import read_labels, write_labels, write_volume
-from cellseg3d.metrics.instance import match_objects, object_scores
+from cellseg3d.metrics.object_scores import match_objects, object_scores
+from cellseg3d.prediction.tune_objects import tune_run
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

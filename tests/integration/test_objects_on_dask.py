@@ -10,9 +10,9 @@ from small_bundle import small_bundle
 from cellseg3d.cli.main import main
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.inference.instances import label_instances
-from cellseg3d.inference.pipeline import Pipeline
 from cellseg3d.io.registry import open_volume, write_volume
+from cellseg3d.objects.label import label_objects
+from cellseg3d.prediction.pipeline import Pipeline
 
 NAMES = ("labels", "objects", "prob_background", "prob_cell")
 
@@ -37,9 +37,9 @@ def test_objects_are_the_same_on_worker_processes(
     words += ["--objects", "--format", suffix]
     here = main([*words, "--out", str(tmp_path / "here")])
     # Many small tasks, of which this process does none itself.
-    monkeypatch.setattr("cellseg3d.inference.pipeline.CHUNK_VOXELS", 16**3)
-    many = partial(label_instances, block=17)
-    monkeypatch.setattr("cellseg3d.inference.batch.label_instances", many)
+    monkeypatch.setattr("cellseg3d.prediction.pipeline.CHUNK_VOXELS", 16**3)
+    many = partial(label_objects, block=17)
+    monkeypatch.setattr("cellseg3d.prediction.batch.label_objects", many)
     monkeypatch.delattr(Pipeline, "run")
 
     far = main([*words, "--out", str(tmp_path / "far"), "--dask", "local:2"])

@@ -17,8 +17,8 @@ from cellseg3d.cli.main import main
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.inference.blockwise import work_folder
 from cellseg3d.io.registry import create_volume, open_volume, write_volume
+from cellseg3d.prediction.output.blockwise import work_folder
 
 SHAPE = (32, 40, 48)
 
@@ -30,7 +30,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr("cellseg3d.inference.pipeline.CHUNK_VOXELS", 1)
+    monkeypatch.setattr("cellseg3d.prediction.pipeline.CHUNK_VOXELS", 1)
 
 
 def predict(volume, bundle, out, *more):
@@ -87,7 +87,7 @@ def test_nan_is_named_with_its_place(bundle, tmp_path, capsys):
 
 def test_a_file_that_vanishes_is_named(bundle, tmp_path, capsys, monkeypatch):
     path = write_volume(tmp_path / "a.mrc", noise_volume(SHAPE))
-    from cellseg3d.inference.pipeline import Pipeline  # noqa: PLC0415
+    from cellseg3d.prediction.pipeline import Pipeline  # noqa: PLC0415
 
     run, seen = Pipeline.run, []
 

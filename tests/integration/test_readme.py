@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cellseg3d.cli.main import main
-from cellseg3d.data.simulated import write_dataset
+from cellseg3d.datasets.simulated import write_dataset
 from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
 
 ROOT = Path(__file__).parents[2]

@@ -12,15 +12,15 @@ from small_models import noise_volume, small_model, whole_pass
 
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi
-from cellseg3d.inference.field import ArrayField
-from cellseg3d.inference.inferer import VolumeInferer
-from cellseg3d.inference.lattice import WindowPlan, fit, lattice_of
-from cellseg3d.inference.options import SegmentOptions
-from cellseg3d.inference.pipeline import CHUNK_VOXELS, ROWS_VOXELS, chunk_of_one
-from cellseg3d.inference.planning import plan
-from cellseg3d.inference.windows import blend_windows
 from cellseg3d.models.facts import network_facts
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.prediction.field import ArrayField
+from cellseg3d.prediction.inferer import VolumeInferer
+from cellseg3d.prediction.lattice import WindowPlan, fit, lattice_of
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.pipeline import CHUNK_VOXELS, ROWS_VOXELS, chunk_of_one
+from cellseg3d.prediction.setup import plan
+from cellseg3d.prediction.windows import blend_windows
 
 EXAMPLES = settings(
     max_examples=8,

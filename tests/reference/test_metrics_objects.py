@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter, label
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.metrics.contingency import count_pairs
-from cellseg3d.metrics.instance import match_objects, mistakes, object_scores
 from cellseg3d.metrics.morphometry import measure_objects
+from cellseg3d.metrics.object_scores import match_objects, mistakes, object_scores
 from cellseg3d.metrics.partition import adapted_rand_error, variation_of_information
 
 SPACING = Spacing(2.0, 1.0, 0.5)

@@ -5,8 +5,8 @@ import pytest
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Case, Datalist
-from cellseg3d.data.datalist import write_datalist
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.datalist import write_datalist
 from cellseg3d.io.registry import write_labels, write_volume
 
 SPACING = Spacing(0.2, 0.1, 0.1)

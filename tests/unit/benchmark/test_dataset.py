@@ -5,7 +5,7 @@ import pytest
 from cellseg3d.benchmark.dataset import write_fold
 from cellseg3d.benchmark.study import load_study
 from cellseg3d.core.errors import ConfigError, InputError
-from cellseg3d.data.datalist import load_datalist, write_datalist
+from cellseg3d.datasets.datalist import load_datalist, write_datalist
 
 
 @pytest.fixture

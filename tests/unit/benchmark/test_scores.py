@@ -6,7 +6,7 @@ import pytest
 from cellseg3d.benchmark.dataset import Fold
 from cellseg3d.benchmark.scores import score_case
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.datalist import load_datalist
+from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.io.registry import write_labels
 
 

@@ -8,8 +8,8 @@ import torch
 
 from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.compose import read_config
-from cellseg3d.bundle.facts import ModelFacts, network_for, stored_facts
 from cellseg3d.bundle.model import load_model
+from cellseg3d.bundle.model_facts import ModelFacts, network_for, stored_facts
 from cellseg3d.bundle.shipped import find_bundle, shipped_bundles
 from cellseg3d.bundle.trust import plain_expression, refuse_foreign_code
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
@@ -23,7 +23,7 @@ SPEC = {"spatial_dims": 2, "patch_shape": [16, 16], "context": 1}
 def folder(tmp_path):
     """A bundle with weights of a two-level 2.5D network."""
     network_def = {
-        "_target_": "cellseg3d.bundle.facts.network_for",
+        "_target_": "cellseg3d.bundle.model_facts.network_for",
         "name": "residual_unet",
         "spec": "@spec",
         "facts": "@facts",
@@ -33,7 +33,7 @@ def folder(tmp_path):
         "spec": SPEC,
         "window": {"axes": "zyx"},
         "intensity": {
-            "_target_": "cellseg3d.data.intensity.IntensityScale",
+            "_target_": "cellseg3d.datasets.intensity.IntensityScale",
             "mode": "range",
             "lower": 0,
             "upper": 2,

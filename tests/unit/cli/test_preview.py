@@ -41,15 +41,15 @@ def test_a_config_is_previewed_with_its_own_augmentation(volumes, tmp_path):
     config = {
         "dataset_dir": str(tmp_path / "elsewhere"),
         "data": {
-            "_target_": "cellseg3d.data.volumes.load_fold",
+            "_target_": "cellseg3d.datasets.volumes.load_fold",
             "dataset": "@dataset_dir",
         },
         "train": {
             "dataset": {
-                "_target_": "cellseg3d.data.loaders.SampleDataset",
+                "_target_": "cellseg3d.samples.loaders.SampleDataset",
                 "cases": "$@data.training",
                 "spec": {"spatial_dims": 3, "patch_shape": [4, 32, 32]},
-                "transform": {"_target_": "cellseg3d.data.transforms.RandSymmetryd"},
+                "transform": {"_target_": "cellseg3d.samples.transforms.RandSymmetryd"},
             }
         },
     }

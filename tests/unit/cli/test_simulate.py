@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from cellseg3d.cli.main import main
-from cellseg3d.data.datalist import load_datalist
+from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.io.registry import open_volume
 
 

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from coded_volumes import CODE
 
-from cellseg3d.data.volumes import LoadedCase
+from cellseg3d.datasets.volumes import LoadedCase
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from cellseg3d.metrics.components import label_components
 from cellseg3d.metrics.contingency import count_pairs
-from cellseg3d.metrics.instance import (
+from cellseg3d.metrics.object_scores import (
     AP_THRESHOLDS,
     ObjectMatch,
     average_precision,
@@ -16,7 +17,6 @@ from cellseg3d.metrics.instance import (
     object_scores,
     recall_by_size,
 )
-from cellseg3d.metrics.objects import label_components
 from cellseg3d.metrics.partition import (
     adapted_rand_error,
     partition_scores,

@@ -6,7 +6,7 @@ import torch
 
 from cellseg3d.core.errors import ConfigError, FormatError
 from cellseg3d.models.checkpoint import ArchitectureError
-from cellseg3d.models.imagenet import freeze_encoder, load_imagenet
+from cellseg3d.models.recipes.imagenet import freeze_encoder, load_imagenet
 from cellseg3d.models.unet import build_network
 
 SLICE = {"spatial_dims": 2, "patch_shape": [64, 64]}

@@ -7,8 +7,8 @@ from torch.nn import functional
 
 from cellseg3d.bundle.members import member_for
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.inference.inferer import VolumeInferer
 from cellseg3d.models.fused_networks import EverySourceLoss, FusedNetworks
+from cellseg3d.prediction.inferer import VolumeInferer
 
 FACTS = {"classes": ["background", "cell", "nucleus"]}
 FLAT = {"spatial_dims": 2, "patch_shape": [16, 16], "context": 1}

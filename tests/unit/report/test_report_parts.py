@@ -14,7 +14,7 @@ from report_case import SPACING, predicted_ids, true_ids, write_case, write_run
 from cellseg3d.core.errors import ConfigError, InputError, LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.data.cases import Datalist
+from cellseg3d.datasets.cases import Datalist
 from cellseg3d.io.registry import write_labels, write_volume
 from cellseg3d.metrics.calibration import roc_curve
 from cellseg3d.report.charts import (

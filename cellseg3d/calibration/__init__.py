@@ -1,0 +1,1 @@
+"""What is measured on validation volumes after training: halo, windows, weights."""

@@ -1,0 +1,1 @@
+"""Options, bars and tables that several verbs share."""

@@ -1,0 +1,1 @@
+"""Cases, datalists, folds, labels and intensities of labelled data, without torch."""

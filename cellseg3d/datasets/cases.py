@@ -1,0 +1,162 @@
+"""A case, a list of cases, and how their paths and names read."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.datasets.targets import LabelTarget
+from cellseg3d.io import registry
+from cellseg3d.io.sniff import volume_suffix
+
+LabelKind = Literal["classes", "instances", "masks"]
+Split = Literal["training", "validation", "test"]
+INNER = "::"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its label, and the specimen that it came from.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its datalist.
+    image, label : str
+        Paths, with ``::inner`` for an HDF5 or Zarr dataset; `label` may be None. For
+        label kind ``"masks"`` it is a folder with one mask per object.
+    group : str
+        The specimen: cases of one group stay on one side of a fold.
+    split : {"training", "validation", "test"} or None
+        A side the datalist prescribes; None leaves it to the folds.
+    spacing : Spacing or None
+        Overrides (or fills in) what the files say.
+    annotated : tuple of str or None
+        Classes that this label annotates; None means all of them.
+    """
+
+    name: str
+    image: str
+    label: str | None
+    group: str
+    split: Split | None = None
+    spacing: Spacing | None = None
+    annotated: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Datalist:
+    """All cases of a data set and what its label values mean.
+
+    Parameters
+    ----------
+    name : str
+        What reports call it.
+    classes : tuple of str
+        Class names by label value, ``"background"`` first.
+    label_map : mapping of int to int, or None
+        Value in the file to class index. 0 and 255 map to themselves unless named
+        here; every other value that is absent is refused.
+    cases : tuple of Case
+    labels : {"classes", "instances", "masks"}
+        Whether a label holds class indices, object ids (every id > 0 is class 1), or
+        is a folder with one mask per object.
+    intensity_unit : {"1/um", "arbitrary"}
+    allow_shared_groups : bool
+        Cases of one specimen may sit on both sides of a fold; every report says so.
+    path : Path or None
+        The file or folder that it was read from.
+    target : LabelTarget
+        What a network is to learn of the labels; `classes` are then the target's.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    label_map: Mapping[int, int] | None
+    cases: tuple[Case, ...]
+    labels: LabelKind = "classes"
+    intensity_unit: IntensityUnit = "arbitrary"
+    allow_shared_groups: bool = False
+    path: Path | None = field(default=None, compare=False)
+    target: LabelTarget = field(default_factory=LabelTarget)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups, each once, in the order of the cases."""
+        return tuple(dict.fromkeys(case.group for case in self.cases))
+
+    @property
+    def where(self) -> str:
+        """What a message calls this datalist."""
+        return str(self.path or self.name)
+
+    def aimed_at(self, target: LabelTarget | Mapping[str, Any] | None) -> "Datalist":
+        """Return the data set as a network is to learn it, with the target's classes.
+
+        Raises
+        ------
+        ConfigError
+            If the target needs object ids and the labels hold classes, or some labels
+            annotate some classes only.
+        """
+        wanted = LabelTarget.parse(target)
+        if not wanted.of_objects:
+            return self
+        if self.labels == "classes":
+            message = (
+                f"{self.where}: target {wanted.kind!r} is made of object ids, and its "
+                'labels are classes; say "labels": "instances" in the datalist if '
+                "every object has its own value"
+            )
+            raise ConfigError(message)
+        if any(case.annotated is not None for case in self.cases):
+            message = (
+                f"{self.where}: 'annotated' names classes, which target "
+                f"{wanted.kind!r} replaces; remove it"
+            )
+            raise ConfigError(message)
+        return replace(self, classes=wanted.classes, target=wanted)
+
+    def select(self, names: Sequence[str]) -> tuple[Case, ...]:
+        """Return the cases whose name or group is among `names`.
+
+        Raises
+        ------
+        ConfigError
+            If a name fits no case and no group.
+        """
+        known = {case.name for case in self.cases} | set(self.groups)
+        for name in names:
+            if name not in known:
+                message = f"{self.where}: no case or group is called {name!r}" + (
+                    suggestion(name, sorted(known))
+                )
+                raise ConfigError(message)
+        wanted = set(names)
+        return tuple(
+            case for case in self.cases if case.name in wanted or case.group in wanted
+        )
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return ``"; did you mean 'X'?"``, or what is known when nothing is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}"
+
+
+def split_inner(location: str) -> tuple[Path, str | None]:
+    """Return the file and the inner path of ``file.h5::raw``."""
+    return registry.split_inner(location, None)
+
+
+def case_stem(location: str) -> str:
+    """Return a case's name from its image's path: no folder, suffix or inner path."""
+    name = split_inner(location)[0].name
+    suffix = volume_suffix(name)
+    return name[: -len(suffix)] if suffix and len(name) > len(suffix) else name

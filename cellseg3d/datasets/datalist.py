@@ -1,0 +1,155 @@
+"""Read and write data sets: JSON, YAML or a folder of pairs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.datasets.cases import (
+    INNER,
+    Case,
+    Datalist,
+    LabelKind,
+    Split,
+    split_inner,
+)
+from cellseg3d.datasets.datalist_schema import parse_datalist
+from cellseg3d.datasets.pairing import pair_folder
+
+__all__ = [
+    "Case",
+    "Datalist",
+    "LabelKind",
+    "Split",
+    "class_names",
+    "load_datalist",
+    "num_classes",
+    "parse_datalist",
+    "read_mapping",
+    "resolve_datalist",
+    "write_datalist",
+]
+
+FILE_NAMES = ("datalist.json", "datalist.yaml", "datalist.yml")
+
+
+def resolve_datalist(place: str | Path) -> Path:
+    """Return the datalist in a folder; a file, or a folder without one, as it is.
+
+    Raises
+    ------
+    InputError
+        If nothing is there.
+    """
+    path = Path(place)
+    if not path.exists():
+        message = f"{path}: does not exist; expected a datalist file or a folder"
+        raise InputError(message)
+    if path.is_dir():
+        found = [path / name for name in FILE_NAMES if (path / name).is_file()]
+        return found[0] if found else path
+    return path
+
+
+def load_datalist(place: str | Path) -> Datalist:
+    """Read a datalist: JSON, YAML, or a folder whose files pair by stem.
+
+    Parameters
+    ----------
+    place : str or Path
+        A file, a folder that holds ``datalist.json`` (or ``.yaml``), or a folder of
+        images and labels (`cellseg3d.datasets.pairing` says which layouts).
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value has the wrong type, a name occurs twice, or
+        the file is no JSON or YAML.
+    InputError
+        If the file or folder, an image or a label is missing.
+    """
+    path = resolve_datalist(place)
+    if path.is_dir():
+        return pair_folder(path)
+    return parse_datalist(read_mapping(path), path)
+
+
+def write_datalist(datalist: Datalist, path: Path) -> None:
+    """Write a datalist as JSON; paths below its folder become relative to it."""
+    values: dict[str, Any] = {
+        "name": datalist.name,
+        "classes": list(datalist.classes),
+        "labels": datalist.labels,
+        "intensity_unit": datalist.intensity_unit,
+        "allow_shared_groups": datalist.allow_shared_groups,
+    }
+    if datalist.label_map is not None:
+        values["label_map"] = {str(k): v for k, v in datalist.label_map.items()}
+    values["cases"] = [_case_values(case, path.parent) for case in datalist.cases]
+    text = json.dumps(values, indent=2) + "\n"
+    atomic_write(path, lambda new: _write_text(new, text))
+
+
+def num_classes(place: str | Path, default: int) -> int:
+    """Return how many classes a datalist has; `default` when none is there yet."""
+    return len(load_datalist(place).classes) if Path(place).exists() else default
+
+
+def class_names(place: str | Path, default: Sequence[str]) -> list[str]:
+    """Return a datalist's class names; `default` when none is there yet."""
+    if not Path(place).exists():
+        return list(default)
+    return list(load_datalist(place).classes)
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """Return the mapping in a datalist file, unchecked.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no JSON or YAML, or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        message = f"{path}: is not a readable JSON or YAML datalist ({reason})"
+        raise ConfigError(message) from error
+    if not isinstance(values, dict):
+        message = f"{path}: holds a {type(values).__name__}; expected a mapping"
+        raise ConfigError(message)
+    return values
+
+
+def _case_values(case: Case, folder: Path) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "name": case.name,
+        "image": _relative(case.image, folder),
+        "group": case.group,
+    }
+    if case.label is not None:
+        values["label"] = _relative(case.label, folder)
+    if case.split is not None:
+        values["split"] = case.split
+    if case.spacing is not None:
+        values["spacing_um"] = list(case.spacing.zyx)
+    if case.annotated is not None:
+        values["annotated"] = list(case.annotated)
+    return values
+
+
+def _relative(location: str, folder: Path) -> str:
+    file, inner = split_inner(location)
+    if file.is_relative_to(folder):
+        file = file.relative_to(folder)
+    return file.as_posix() if inner is None else f"{file.as_posix()}{INNER}{inner}"
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,239 @@
+"""Find the cases in a folder: images and labels that belong together by name."""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import h5py
+
+from cellseg3d.core.errors import InputError, LabelError
+from cellseg3d.datasets.cases import (
+    INNER,
+    Case,
+    Datalist,
+    LabelKind,
+    case_stem,
+    split_inner,
+)
+from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
+from cellseg3d.io.registry import list_volumes, read_labels
+from cellseg3d.io.sniff import volume_suffix
+
+IMAGE_FOLDERS = ("images", "imagesTr", "image", "raw")
+LABEL_FOLDERS = ("labels", "labelsTr", "label", "masks", "mask")
+_IMAGE_MARK = re.compile(r"[_-](image|img|raw)$", re.IGNORECASE)
+_LABEL_MARK = re.compile(r"[_-](label|labels|mask|masks|seg)$", re.IGNORECASE)
+# nnU-Net's number of the channel at the end of an image's name.
+_CHANNEL_MARK = re.compile(r"_0000$")
+_IMAGE_KEYS = ("raw", "image", "volume")
+_LABEL_KEYS = ("label", "labels", "mask")
+# Class indices are few and small; a value above this says that labels are object ids.
+_MOST_CLASSES = 16
+
+Meaning = tuple[LabelKind, tuple[str, ...]]
+MASKS: Meaning = ("masks", ("background", "object"))
+Pairs = dict[str, tuple[str, str]]
+logger = logging.getLogger(__name__)
+
+
+class UnpairedError(InputError):
+    """Some files have no partner.
+
+    Parameters
+    ----------
+    message : str
+    alone : sequence of str
+        Those files.
+    pairs : dict of str to (str, str)
+        Image and label of every stem that has both.
+    """
+
+    def __init__(self, message: str, alone: Sequence[str], pairs: Pairs) -> None:
+        super().__init__(message)
+        self.alone = tuple(alone)
+        self.pairs = pairs
+
+
+def pair_folder(folder: Path) -> Datalist:
+    """Return the cases of a folder whose images and labels pair by stem.
+
+    Four layouts are known: ``X_image.*`` beside ``X_label.*``; a folder ``images``
+    beside a folder ``labels`` or ``masks`` (or ``imagesTr`` and ``labelsTr``);
+    ``X/images/*`` with one mask per object in ``X/masks/*`` (the 2018 Data Science
+    Bowl); HDF5 files that hold ``raw`` and ``label``. Each case is its own group. The
+    classes are the label values that occur; write a datalist to name them.
+
+    Raises
+    ------
+    InputError
+        If no volumes are found, or some image or label has no partner.
+    LabelError
+        If label values are fractional or negative, or hold only 0 and 255.
+    """
+    pairs, masks = find_pairs(folder)
+    return datalist_of_pairs(folder, pairs, masks=masks)
+
+
+def find_pairs(folder: Path) -> tuple[Pairs, bool]:
+    """Return image and label by stem, and whether each label is a folder of masks.
+
+    Raises
+    ------
+    UnpairedError
+        If some image or label has no partner.
+    InputError
+        If no volumes are found, or two have the same stem.
+    """
+    for layout in (_object_folders, _two_folders, _side_by_side, _hdf5_files):
+        pairs = layout(folder)
+        if pairs:
+            return pairs, layout is _object_folders
+    message = (
+        f"{folder}: no pairs of volumes found; looked for datalist.json, "
+        "X_image.* with X_label.*, images/ with labels/ or masks/, X/images with "
+        "X/masks, and HDF5 files with raw and label"
+    )
+    raise InputError(message)
+
+
+def datalist_of_pairs(folder: Path, pairs: Pairs, *, masks: bool = False) -> Datalist:
+    """Return pairs as a datalist whose classes are the label values that occur.
+
+    Raises
+    ------
+    LabelError
+        If label values are fractional or negative, or hold only 0 and 255.
+    """
+    cases = tuple(
+        Case(name, image, label, group=name)
+        for name, (image, label) in sorted(pairs.items())
+    )
+    kind, classes = MASKS
+    if not masks:
+        labels = tuple(str(case.label) for case in cases)
+        kind, classes = _meaning(folder, labels, tuple(map(_stamp, labels)))
+    name = folder.resolve().name  # of "." too
+    return Datalist(name, classes, None, cases, labels=kind, path=folder)
+
+
+def _volumes(folder: Path) -> list[Path]:
+    """Return the volumes in a folder; none are no error here."""
+    names = [path.name for path in folder.iterdir()]
+    return list_volumes(folder) if any(map(volume_suffix, names)) else []
+
+
+def _object_folders(folder: Path) -> Pairs:
+    pairs = {}
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        images, masks = place / "images", place / "masks"
+        if not (images.is_dir() and masks.is_dir()):
+            continue
+        files = list_volumes(images)
+        if len(files) != 1:
+            message = f"{images}: holds {len(files)} images; expected one"
+            raise InputError(message)
+        pairs[place.name] = (str(files[0]), str(masks))
+    return pairs
+
+
+def _two_folders(folder: Path) -> Pairs:
+    images = next((folder / n for n in IMAGE_FOLDERS if (folder / n).is_dir()), None)
+    labels = next((folder / n for n in LABEL_FOLDERS if (folder / n).is_dir()), None)
+    if images is None or labels is None:
+        return {}
+    return _match(_volumes(images), _volumes(labels), folder)
+
+
+def _side_by_side(folder: Path) -> Pairs:
+    files = _volumes(folder)
+    images = [path for path in files if _IMAGE_MARK.search(case_stem(str(path)))]
+    labels = [path for path in files if _LABEL_MARK.search(case_stem(str(path)))]
+    return _match(images, labels, folder) if images and labels else {}
+
+
+def _hdf5_files(folder: Path) -> Pairs:
+    pairs = {}
+    for path in _volumes(folder):
+        if path.suffix.lower() not in (".h5", ".hdf5"):
+            continue
+        with h5py.File(path) as file:
+            image = next((key for key in _IMAGE_KEYS if key in file), None)
+            label = next((key for key in _LABEL_KEYS if key in file), None)
+        if image and label:
+            pairs[path.stem] = (f"{path}{INNER}{image}", f"{path}{INNER}{label}")
+    return pairs
+
+
+def _match(images: Iterable[Path], labels: Iterable[Path], folder: Path) -> Pairs:
+    """Pair two lists by stem, or name every file that has no partner."""
+    one = _by_stem(images, (_IMAGE_MARK, _CHANNEL_MARK))
+    two = _by_stem(labels, (_LABEL_MARK,))
+    alone = [str(one[stem]) for stem in sorted(one.keys() - two.keys())]
+    alone += [str(two[stem]) for stem in sorted(two.keys() - one.keys())]
+    pairs = {stem: (str(one[stem]), str(two[stem])) for stem in one if stem in two}
+    if alone:
+        more = f" and {len(alone) - 10} more" if len(alone) > 10 else ""
+        message = (
+            f"{folder}: {len(alone)} files have no partner of the same stem: "
+            f"{', '.join(alone[:10])}{more}; add the partners, take these away, or "
+            "write a datalist.json (where a label may be left out)"
+        )
+        raise UnpairedError(message, alone, pairs)
+    return pairs
+
+
+def _by_stem(
+    paths: Iterable[Path], marks: Iterable[re.Pattern[str]]
+) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for path in paths:
+        stem = case_stem(str(path))
+        for mark in marks:
+            stem = mark.sub("", stem)
+        if stem in stems:
+            message = f"{path}: has the same stem {stem!r} as {stems[stem]}; rename one"
+            raise InputError(message)
+        stems[stem] = path
+    return stems
+
+
+def _stamp(location: str) -> tuple[int, int]:
+    stat = split_inner(location)[0].stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+# A run asks several times; reading every label, and warning, once is enough.
+@lru_cache(maxsize=8)
+def _meaning(
+    folder: Path, labels: Sequence[str], stamps: Sequence[tuple[int, int]]
+) -> Meaning:
+    """Return what the label values of a folder can only mean."""
+    del stamps  # part of the cache's key: files that changed are read anew
+    highest, small = 0, 0
+    for location in labels:
+        volume = read_labels(location)
+        values, _ = value_counts(whole_numbers(volume.read(), volume.name))
+        if values.size and int(values[0]) < 0:
+            message = f"{volume.name}: label values go down to {int(values[0])}"
+            raise LabelError(message)
+        highest = max(highest, int(values[-1]))
+        small = max([small, *(int(v) for v in values if v != IGNORE)])
+    if small > _MOST_CLASSES or highest > IGNORE:
+        logger.warning(
+            "%s: label values go up to %d, so they are read as object ids; say "
+            '"labels": "classes" in a datalist.json if they are classes',
+            folder,
+            highest,
+        )
+        return "instances", ("background", "object")
+    if small == 0 and highest == IGNORE:
+        message = (
+            f"{folder}: the labels hold only 0 and 255, and 255 means 'not annotated'; "
+            'if 255 is the object, write a datalist.json with "label_map": {"255": 1}'
+        )
+        raise LabelError(message)
+    if small <= 1:
+        return "classes", ("background", "foreground")
+    return "classes", ("background", *(f"class_{i}" for i in range(1, small + 1)))

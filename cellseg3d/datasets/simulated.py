@@ -1,0 +1,241 @@
+"""Write simulated tomograms as a data set: volumes, labels, datalist, true numbers."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from cellseg3d.core.atomic import atomic_write, environment_fault
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.datasets.cases import Case, Datalist, Split
+from cellseg3d.datasets.datalist import resolve_datalist, write_datalist
+from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.simulate.acquisition import Scan
+from cellseg3d.simulate.body import Mount
+from cellseg3d.simulate.case import SimulatedCase, simulate_case
+from cellseg3d.simulate.components import CLASSES, LABEL_MAP, LABEL_NAMES
+
+Progress = Callable[[int, int], None]
+DATALIST = "datalist.json"
+TRUTH = "truth.json"
+LOCK = ".simulating.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to simulate, beside how many and how large.
+
+    Parameters
+    ----------
+    spacing_um : float
+        Voxel edge.
+    mount : {"capillary", "grid", "mixed"}
+        Where the cells lie; "mixed" takes turns.
+    scan : Scan, optional
+        The tilt series of every case; the mount's usual one when None.
+    test_cases : int
+        How many of the last cases to mark ``"split": "test"``; the others are then
+        ``"training"``. With 0 no case says where it belongs.
+    """
+
+    spacing_um: float = 0.05
+    mount: Literal["capillary", "grid", "mixed"] = "capillary"
+    scan: Scan | None = None
+    test_cases: int = 0
+
+    def mount_of(self, number: int) -> Mount:
+        """Return where the cell of a case lies."""
+        if self.mount == "mixed":
+            return "grid" if number % 2 else "capillary"
+        return self.mount
+
+
+def write_dataset(
+    folder: Path | str,
+    n: int,
+    shape: Sequence[int] | int,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Simulate cells and write them as a data set; a seed always gives the same one.
+
+    Each cell is a group of its own. The label files keep every component's value
+    (`components.LABEL_NAMES`); the datalist maps lipid droplets and vesicles to
+    cytoplasm, so that the classes are background, cytoplasm, nucleus, mitochondrion.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Made when it is not there. Files of the same names are replaced.
+    n : int
+        Cells, at least 1.
+    shape : three ints or one
+        Shape (Z, Y, X), in voxels; one number for a cube.
+    seed : int
+        Cell i is simulated with seed + i, so a longer series begins with a shorter one.
+    recipe : Recipe, optional
+    progress : callable, optional
+        Called with (cells done, cells in all), first with (0, n).
+    workers : int, optional
+        Threads; one for each core when None. Changes no value.
+
+    Returns
+    -------
+    Path
+        ``datalist.json``. Beside it lie ``cell_NNN.mrc`` (float32, 1/um),
+        ``cell_NNN_labels.mrc`` and ``truth.json`` (volumes in um^3 and coefficients
+        in 1/um of every component).
+
+    Raises
+    ------
+    ConfigError
+        If a number makes no sense.
+    EnvironmentFault
+        If the folder cannot be written, or memory is short.
+    """
+    chosen = recipe or Recipe()
+    if n < 1 or not 0 <= chosen.test_cases < n:
+        message = (
+            f"{n} cells with {chosen.test_cases} for testing; expected at least one "
+            "cell, and one that is not for testing"
+        )
+        raise ConfigError(message)
+    place = Path(folder)
+    _make(place)
+    if progress is not None:
+        progress(0, n)
+    cases, truths = [], {}
+    for number in range(n):
+        simulated = simulate_case(
+            shape,
+            seed + number,
+            chosen.spacing_um,
+            mount=chosen.mount_of(number),
+            scan=chosen.scan,
+            workers=workers,
+        )
+        name = f"cell_{number:03d}"
+        cases.append(_write_case(place, name, simulated, _split(number, n, chosen)))
+        truths[name] = _truth(simulated)
+        if progress is not None:
+            progress(number + 1, n)
+    text = json.dumps({"simulated": True, "cases": truths}, indent=2) + "\n"
+    atomic_write(place / TRUTH, lambda new: _write_text(new, text))
+    path = place / DATALIST
+    write_datalist(
+        Datalist(
+            name="simulated cells",
+            classes=CLASSES,
+            label_map=dict(LABEL_MAP),
+            cases=tuple(cases),
+            intensity_unit="1/um",
+            path=path,
+        ),
+        path,
+    )
+    return path
+
+
+def ensure_dataset(
+    folder: Path | str,
+    n: int = 4,
+    shape: Sequence[int] | int = 96,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Path:
+    """Return a folder's datalist; simulate a data set when it holds none.
+
+    Several processes may call this at once: one simulates, the others wait for it.
+    What was there is left as it is, even if it was made with other numbers.
+
+    Parameters
+    ----------
+    folder, n, shape, seed, recipe, progress
+        As for `write_dataset`.
+
+    Returns
+    -------
+    Path
+        The datalist file.
+    """
+    place = Path(folder)
+    found = _existing(place)
+    if found is not None:
+        return found
+    _make(place)
+    with _alone(place / LOCK):
+        return _existing(place) or write_dataset(
+            place, n, shape, seed, recipe, progress=progress
+        )
+
+
+def _existing(place: Path) -> Path | None:
+    found = resolve_datalist(place) if place.exists() else place
+    return found if found.is_file() else None
+
+
+def _write_case(
+    place: Path, name: str, simulated: SimulatedCase, split: Split | None
+) -> Case:
+    image, label = place / f"{name}.mrc", place / f"{name}_labels.mrc"
+    write_volume(image, simulated.tomogram)
+    write_labels(label, simulated.labels)
+    return Case(name=name, image=str(image), label=str(label), group=name, split=split)
+
+
+def _split(number: int, n: int, recipe: Recipe) -> Split | None:
+    if not recipe.test_cases:
+        return None
+    return "test" if number >= n - recipe.test_cases else "training"
+
+
+def _truth(simulated: SimulatedCase) -> dict[str, object]:
+    return {
+        "seed": simulated.tomogram.provenance["seed"],
+        "mount": simulated.tomogram.provenance["mount"],
+        "label_values": {name: value for value, name in LABEL_NAMES.items()},
+        "volumes_um3": simulated.volumes_um3,
+        "lac_per_um": simulated.lac_per_um,
+    }
+
+
+def _make(place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise environment_fault(error, place) from error
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that the system gives back when its process dies."""
+    try:
+        file = path.open("a+b")
+    except OSError as error:
+        raise environment_fault(error, path) from error
+    with file:
+        _lock(file)
+        yield
+
+
+def _lock(file: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+    else:
+        import fcntl  # noqa: PLC0415
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)

@@ -1,0 +1,254 @@
+"""What a network learns of a label: its classes, or what tells touching objects apart.
+
+Borders and links are classes, too, so that such networks train, predict, fuse and
+resume as any other. A decoder of `cellseg3d.objects.label` makes objects of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import ConfigError, EnvironmentFault, LabelError
+from cellseg3d.core.spacing import Spacing
+
+TargetKind = Literal["classes", "border-core", "affinity"]
+KINDS: tuple[str, ...] = get_args(TargetKind)
+IGNORE = 255
+CORE, BORDER = 1, 2
+BORDER_CORE = ("background", "core", "border")
+# Class index 4 z + 2 y + x: which lower neighbours a voxel shares its object with.
+LINKS = (
+    "link_none",
+    "link_x",
+    "link_y",
+    "link_yx",
+    "link_z",
+    "link_zx",
+    "link_zy",
+    "link_zyx",
+)
+# Ids travel through augmentation as float32, which holds whole numbers up to 2^24.
+MOST_OBJECTS = 2**24 - 2
+
+
+@dataclass(frozen=True)
+class LabelTarget:
+    """What is made of a label before a network learns it.
+
+    Parameters
+    ----------
+    kind : {"classes", "border-core", "affinity"}
+        The label's own classes; the border and the core of each object; or the links
+        of each voxel to its lower neighbour along z, y and x.
+    border_um : float
+        Thickness of a border, in voxels when the spacing is unknown; the outermost
+        layer of voxels is always border.
+
+    Raises
+    ------
+    ConfigError
+        If the kind is unknown or the border negative.
+    """
+
+    kind: str = "classes"
+    border_um: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            message = f"target {self.kind!r}; expected one of {', '.join(KINDS)}"
+            raise ConfigError(message)
+        if not self.border_um >= 0:
+            message = f"target border_um is {self.border_um}; expected 0 or more"
+            raise ConfigError(message)
+
+    @classmethod
+    def parse(cls, values: "LabelTarget | Mapping[str, Any] | None") -> "LabelTarget":
+        """Return a target from a config's mapping; a target passes through."""
+        if values is None or isinstance(values, LabelTarget):
+            return values or cls()
+        unknown = sorted(set(values) - {"kind", "border_um"})
+        if unknown:
+            message = f"target: unknown key {unknown[0]!r}; known: border_um, kind"
+            raise ConfigError(message)
+        return cls(**values)
+
+    @property
+    def of_objects(self) -> bool:
+        """Whether it is made of object ids."""
+        return self.kind != "classes"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes it consists of; empty for the label's own."""
+        return {"border-core": BORDER_CORE, "affinity": LINKS}.get(self.kind, ())
+
+    def label_of(self, ids: NDArray[Any], spacing: Spacing | None) -> NDArray[np.uint8]:
+        """Return the classes (Z, Y, X) that a network is to find in object ids."""
+        if self.kind == "border-core":
+            return border_core_target(ids, self.border_um, spacing)
+        return link_classes(ids)
+
+
+def decoder_for(classes: tuple[str, ...]) -> str:
+    """Return the decoder of `objects.label` that fits a network's classes."""
+    known = {BORDER_CORE: "border-core", LINKS: "affinity"}
+    return known.get(tuple(classes), "watershed")
+
+
+def object_ids(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return object ids counted anew, 255 left out: it means 'not annotated'.
+
+    Parameters
+    ----------
+    values : ndarray of integers, any shape
+        0 is background, every other value an object.
+    name : str
+        The file, for messages.
+
+    Returns
+    -------
+    ndarray of the smallest unsigned dtype that holds the ids, same shape
+
+    Raises
+    ------
+    LabelError
+        If an id is negative, or there are more than 2^24 - 2.
+    """
+    found, inverse = np.unique(values, return_inverse=True)
+    if found.size and found[0] < 0:
+        raise LabelError(f"{name}: object ids go down to {found[0]}; expected 0 and up")
+    if found.size > MOST_OBJECTS:
+        message = f"{name}: {found.size} objects; expected at most {MOST_OBJECTS}"
+        raise LabelError(message)
+    counted = np.cumsum(found > 0)
+    counted += counted >= IGNORE
+    dtype = np.min_scalar_type(int(counted.max(initial=0)))
+    return counted.astype(dtype)[inverse].reshape(values.shape)
+
+
+def border_core_target(
+    instances: NDArray[Any], border_um: float, spacing: Spacing | None = None
+) -> NDArray[np.uint8]:
+    """Return background 0, core 1 and border 2 of each object [1]_.
+
+    Parameters
+    ----------
+    instances : ndarray of unsigned integers, shape (Z, Y, X)
+        Object ids, 0 background.
+    border_um : float
+        Voxels no farther than this from another object or the background are border;
+        in voxels when the spacing is unknown. The outermost layer always is, but an
+        object too thin for a core keeps its deepest voxels as one.
+
+    Returns
+    -------
+    ndarray of uint8, shape (Z, Y, X)
+
+    Raises
+    ------
+    EnvironmentFault
+        If the extra ``objects`` is not installed.
+
+    References
+    ----------
+    .. [1] Caicedo et al. 2019, Cytometry A 95:952, doi:10.1002/cyto.a.23863
+    """
+    try:
+        import edt  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        message = (
+            "a border-core target needs edt, which is not installed; run: "
+            'pip install "cellseg3d[objects]"'
+        )
+        raise EnvironmentFault(message) from error
+
+    edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
+    ids = np.ascontiguousarray(instances, np.uint32)
+    distance = edt.edt(ids, anisotropy=edges, black_border=False, parallel=1)
+    # A voxel's distance counts to the centre of the next object's voxel.
+    core = (distance > border_um * (1 + 1e-6)) & ~_outermost(ids)
+    deepest = np.zeros(int(ids.max(initial=0)) + 1, np.float32)
+    np.maximum.at(deepest, ids.ravel(), distance.ravel())
+    deepest[ids[core]] = np.inf  # These have a core.
+    core |= distance >= deepest[ids]
+    target = np.where(core, np.uint8(CORE), np.uint8(BORDER))
+    target[ids == 0] = 0
+    return target
+
+
+def affinity_target(instances: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return whether each voxel and its lower neighbour belong to one object.
+
+    Parameters
+    ----------
+    instances : ndarray of unsigned integers, shape (Z, Y, X)
+        Object ids, 0 background.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, Z, Y, X)
+        1 where they do, along z, y and x; 0 elsewhere and in each first layer.
+    """
+    links = np.zeros((instances.ndim, *instances.shape), np.uint8)
+    for axis in range(instances.ndim):
+        lower, upper = _pairs(instances, axis)
+        _pairs(links[axis], axis)[1][:] = (lower == upper) & (upper > 0)
+    return links
+
+
+def link_classes(ids: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the index into `LINKS` of each voxel: its links along all axes at once.
+
+    Parameters
+    ----------
+    ids : ndarray of any numeric dtype, shape (Z, Y, X) or (Y, X)
+        Whole object ids, 0 background, 255 not annotated.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+        255 where a voxel or a lower neighbour is not annotated, and in the first
+        layer along each axis longer than 1, whose lower neighbours are not seen.
+    """
+    classes = np.zeros(ids.shape, np.uint8)
+    unknown = ids == IGNORE
+    for bit, links in enumerate(affinity_target(ids)[::-1]):
+        classes |= links << np.uint8(bit)
+    unseen = unknown.copy()
+    for axis, length in enumerate(ids.shape):
+        if length > 1:
+            lower, _ = _pairs(unknown, axis)
+            _pairs(unseen, axis)[1][:] |= lower
+            np.moveaxis(unseen, axis, 0)[0] = True
+    classes[unseen] = IGNORE
+    return classes
+
+
+def link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
+    """Return the probabilities (3, z, y, x) of links from those of `LINKS` (8, ...)."""
+    bits = [[index for index in range(8) if index >> bit & 1] for bit in (2, 1, 0)]
+    links: NDArray[Any] = np.stack([probs_kzyx[rows].sum(axis=0) for rows in bits])
+    return links
+
+
+def _outermost(ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Return which voxels share a face with another object or the background."""
+    touching = np.zeros(ids.shape, np.bool_)
+    for axis in range(ids.ndim):
+        lower, upper = _pairs(ids, axis)
+        apart = lower != upper
+        for side in _pairs(touching, axis):
+            np.logical_or(side, apart, out=side)
+    return touching
+
+
+def _pairs(array: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return views of all voxels with an upper neighbour, and of these neighbours."""
+    along = np.moveaxis(array, axis, 0)
+    return (
+        np.moveaxis(along[:-1], 0, axis),
+        np.moveaxis(along[1:], 0, axis),
+    )

@@ -1,0 +1,358 @@
+"""Read cases once, check image against label, keep both as arrays to cut from."""
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.axes import AXES
+from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.array_cache import ArrayCache, Arrays
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.labels import IGNORE, class_labels, whole_numbers
+from cellseg3d.datasets.resampling import resample_image, resample_labels, target_shape
+from cellseg3d.datasets.splits import (
+    Fold,
+    check_duplicates,
+    content_hash,
+    training_fold,
+)
+from cellseg3d.datasets.targets import LabelTarget, object_ids
+from cellseg3d.io.registry import list_volumes, read_labels, read_volume
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """A case in memory (or memory-mapped), ready to cut samples from.
+
+    Parameters
+    ----------
+    name : str
+    image : ndarray of the file's dtype, shape (Z, Y, X)
+        Raw intensities; scaled only when cut, by `scale` with `offset` and `factor`.
+    label : ndarray of uint8, shape (Z, Y, X), or None
+        Class indices; 255 where not annotated.
+    spacing : Spacing or None
+        Voxel edges of both, um.
+    content : str
+        Hash of the image's voxels as they were read.
+    warnings : tuple of str
+        What a report has to say about this case.
+    annotated : tuple of bool or None
+        Whether the label annotates each class; None means all.
+    objects : ndarray of unsigned integers, shape (Z, Y, X), or None
+        Object ids, 255 left out, where the label must be made of them anew after each
+        augmentation (links between voxels, which have a direction).
+    """
+
+    name: str
+    image: NDArray[Any]
+    label: NDArray[np.uint8] | None
+    scale: IntensityScale
+    offset: float
+    factor: float
+    spacing: Spacing | None
+    content: str
+    warnings: tuple[str, ...] = ()
+    annotated: tuple[bool, ...] | None = None
+    objects: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class LoadedFold:
+    """A fold in memory.
+
+    Parameters
+    ----------
+    datalist : Datalist
+    fold : Fold
+    training, validation : tuple of LoadedCase
+    warnings : tuple of str
+        Those of the fold and of every case; every report repeats them.
+    """
+
+    datalist: Datalist
+    fold: Fold
+    training: tuple[LoadedCase, ...]
+    validation: tuple[LoadedCase, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Content hash of each image, by case name."""
+        return {case.name: case.content for case in self.training + self.validation}
+
+
+def load_fold(  # noqa: PLR0913 - each is a key of a config
+    dataset: str | Path | Datalist,
+    fold: int | str | None = 0,
+    *,
+    validation: str | Sequence[str] = "auto",
+    folds: int | None = None,
+    seed: int = 0,
+    intensity: IntensityScale | dict[str, Any] | None = None,
+    spacing_um: Sequence[float] | None = None,
+    cache_dir: str | Path | None = None,
+    target: LabelTarget | Mapping[str, Any] | None = None,
+) -> LoadedFold:
+    """Read the volumes of one fold of a data set.
+
+    Parameters
+    ----------
+    dataset : str, Path or Datalist
+        A datalist file or a folder.
+    fold, validation, folds, seed
+        As for `cellseg3d.datasets.splits.training_fold`.
+    intensity : IntensityScale or dict, optional
+        Percentiles 0.5 and 99.5 of each volume when None.
+    spacing_um, cache_dir
+        As for `load_cases`.
+    target : LabelTarget or dict, optional
+        What is to be learned of the labels; their classes when None.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such fold, or one volume is on both sides under two names.
+    InputError
+        If a file cannot be used.
+    """
+    datalist = dataset if isinstance(dataset, Datalist) else load_datalist(dataset)
+    datalist = datalist.aimed_at(target)
+    chosen = training_fold(
+        datalist, fold, validation=validation, folds=folds, seed=seed
+    )
+    training, held = (
+        load_cases(
+            side, datalist, intensity, spacing_um=spacing_um, cache_dir=cache_dir
+        )
+        for side in (chosen.training, chosen.validation)
+    )
+    hashes = {case.name: case.content for case in (*training, *held)}
+    chosen = check_duplicates(chosen, hashes, allow=datalist.allow_shared_groups)
+    notes = [note for case in (*training, *held) for note in case.warnings]
+    warnings = (*chosen.warnings, *notes)
+    for warning in warnings:
+        logger.warning(warning)
+    return LoadedFold(datalist, chosen, tuple(training), tuple(held), warnings)
+
+
+def load_cases(
+    cases: Sequence[Case],
+    datalist: Datalist,
+    intensity: IntensityScale | dict[str, Any] | None = None,
+    *,
+    spacing_um: Sequence[float] | None = None,
+    cache_dir: str | Path | None = None,
+) -> list[LoadedCase]:
+    """Read cases, check each image against its label, and measure its intensity.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Some of `datalist`'s.
+    datalist : Datalist
+        Says what the label values mean.
+    intensity : IntensityScale or dict, optional
+        Percentiles 0.5 and 99.5 of each volume when None.
+    spacing_um : sequence of float, optional
+        Resample to this spacing (z, y, x): images linearly, labels to the nearest.
+    cache_dir : str or Path, optional
+        Keep decoded arrays in this folder and map them into memory from there.
+
+    Raises
+    ------
+    LabelError
+        If a label does not fit its image or the classes.
+    SpacingError
+        If image and label disagree, or `spacing_um` is asked of a volume without.
+    InputError
+        If a file cannot be used.
+    """
+    scale = IntensityScale.parse(intensity or IntensityScale())
+    target = None if spacing_um is None else Spacing.of(spacing_um)
+    cache = None if cache_dir is None else ArrayCache(Path(cache_dir))
+    return [_load(case, datalist, scale, target, cache) for case in cases]
+
+
+def read_case_label(case: Case, datalist: Datalist) -> Volume:
+    """Return a case's label as its file has it: class values or object ids.
+
+    A folder of masks becomes one volume of ids, 1 for the first mask by name.
+
+    Raises
+    ------
+    LabelError
+        If the case has no label, or masks of one folder differ in shape.
+    """
+    if case.label is None:
+        raise LabelError(f"{case.name}: has no label")
+    if datalist.labels == "masks":
+        return _read_masks(Path(case.label))
+    return read_labels(case.label)
+
+
+def check_pair(image: Volume, label: Volume, case: Case) -> None:
+    """Refuse a label that does not lie where its image lies.
+
+    Raises
+    ------
+    LabelError
+        If the shapes differ.
+    SpacingError
+        If both files state a spacing, or an orientation, and they differ.
+    """
+    if image.shape != label.shape:
+        message = (
+            f"{label.name}: label shape {label.shape} (z, y, x), image "
+            f"{image.name} has {image.shape}{_transposed(image.shape, label.shape)}"
+        )
+        raise LabelError(message)
+    one, two = image.spacing, label.spacing
+    if case.spacing is None and one and two and not one.is_close(two):
+        message = (
+            f"{label.name}: spacing {two}, image {image.name} has {one}; correct the "
+            "wrong file, or give spacing_um in the datalist"
+        )
+        raise SpacingError(message)
+    if image.affine_mm is None or label.affine_mm is None:
+        return
+    tolerance = 0.5 * float(np.abs(image.affine_mm[:3, :3]).max(axis=0).min())
+    if not np.allclose(image.affine_mm, label.affine_mm, rtol=1e-3, atol=tolerance):
+        message = (
+            f"{label.name}: its affine places it elsewhere than image {image.name}; "
+            "resample the label onto the image"
+        )
+        raise SpacingError(message)
+
+
+def _load(
+    case: Case,
+    datalist: Datalist,
+    scale: IntensityScale,
+    target: Spacing | None,
+    cache: ArrayCache | None,
+) -> LoadedCase:
+    arrays = None if cache is None else cache.find(case, datalist, target)
+    if arrays is None:
+        arrays = _read(case, datalist, target)
+        if cache is not None:
+            arrays = cache.keep(case, datalist, target, arrays)
+    image, label, facts, objects = arrays
+    offset, factor = scale.measure(Volume(image, provenance={"path": case.image}))
+    lengths = facts["spacing_um"]
+    return LoadedCase(
+        name=case.name,
+        image=image,
+        label=label,
+        scale=scale,
+        offset=offset,
+        factor=factor,
+        spacing=Spacing.of(lengths) if lengths else None,
+        content=str(facts["content"]),
+        warnings=tuple(facts["warnings"]),
+        annotated=_annotated(case, datalist),
+        objects=objects,
+    )
+
+
+def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
+    volume = read_volume(case.image)
+    volume = replace(volume, spacing=case.spacing or volume.spacing)
+    image, spacing = _plain(volume.read()), volume.spacing
+    content = content_hash(image)
+    values: NDArray[Any] | None = None
+    if case.label is not None:
+        raw = read_case_label(case, datalist)
+        check_pair(volume, raw, case)
+        values = _values(raw, datalist)
+    if target is not None:
+        if spacing is None:
+            message = (
+                f"{case.image}: has no spacing, so it cannot be brought to {target}; "
+                "give spacing_um in the datalist"
+            )
+            raise SpacingError(message)
+        shape, spacing = target_shape(volume.shape, spacing, target), target
+        image = resample_image(image, shape)
+        values = None if values is None else resample_labels(values, shape)
+    label, objects = values, None
+    if values is not None and datalist.target.of_objects:
+        label = datalist.target.label_of(values, spacing)
+        objects = values if datalist.target.kind == "affinity" else None
+    facts: dict[str, Any] = {
+        "content": content,
+        "warnings": _oddities(case, image, label),
+        "spacing_um": list(spacing.zyx) if spacing else None,
+    }
+    return image, label, facts, objects
+
+
+def _values(raw: Volume, datalist: Datalist) -> NDArray[Any]:
+    """Return class indices, or object ids where the target is made of them."""
+    if datalist.target.of_objects:
+        return object_ids(whole_numbers(raw.read(), raw.name), raw.name)
+    return class_labels(raw.read(), datalist, raw.name)
+
+
+def _annotated(case: Case, datalist: Datalist) -> tuple[bool, ...] | None:
+    if case.annotated is None:
+        return None
+    return tuple(name in case.annotated for name in datalist.classes)
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array in this machine's byte order, C-contiguous; values unchanged."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _oddities(
+    case: Case, image: NDArray[Any], label: NDArray[np.uint8] | None
+) -> list[str]:
+    notes = []
+    if image.min() == image.max():
+        notes.append(f"{case.image}: every voxel is {image.flat[0]}")
+    if label is None:
+        return notes
+    annotated = label != IGNORE
+    if not annotated.any():
+        notes.append(f"{case.label}: nothing is annotated (all 255)")
+    elif not label[annotated].any():
+        notes.append(f"{case.label}: holds background only")
+    return notes
+
+
+def _read_masks(folder: Path) -> Volume:
+    ids: NDArray[np.uint16] | None = None
+    files = list_volumes(folder)
+    for number, path in enumerate(files, start=1):
+        mask = read_labels(path)
+        if ids is None:
+            ids = np.zeros(mask.shape, np.uint16)
+        if mask.shape != ids.shape:
+            message = f"{path}: mask shape {mask.shape}, {files[0]} has {ids.shape}"
+            raise LabelError(message)
+        ids[mask.read() > 0] = number
+    if ids is None:
+        message = f"{folder}: holds no masks; expected one image per object"
+        raise LabelError(message)
+    return Volume(ids, provenance={"path": str(folder), "format": "masks"})
+
+
+def _transposed(image: Sequence[int], label: Sequence[int]) -> str:
+    for order in itertools.permutations(range(3)):
+        if tuple(label[i] for i in order) == tuple(image):
+            turned = "".join(AXES[i] for i in order)
+            return f"; transposed? The label fits if its axes are read as {turned}"
+    return "; label another file, or crop both alike"

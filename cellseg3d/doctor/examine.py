@@ -1,0 +1,218 @@
+"""Find everything that is wrong with a data set before a training does."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cellseg3d import __version__
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import CellSegError, ConfigError, InputError
+from cellseg3d.datasets.cases import Case, Datalist, split_inner
+from cellseg3d.doctor.findings import (
+    CONSTANT,
+    DATALIST,
+    DUPLICATE,
+    EMPTY_LABEL,
+    FOLDS,
+    MACHINE,
+    Finding,
+)
+from cellseg3d.doctor.pair import CaseReport, check_case
+from cellseg3d.doctor.sources import read_what_reads
+from cellseg3d.doctor.whole_set import check_set
+
+# Of these the fold itself speaks when it is loaded, knowing who trains on what.
+_TOLD_BY_FOLD = frozenset({CONSTANT, DUPLICATE, EMPTY_LABEL, FOLDS})
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A data set and all that is wrong with it.
+
+    Parameters
+    ----------
+    datalist : Datalist or None
+        Without the cases that do not read; None when none does.
+    reports : tuple of CaseReport
+        One a case of the datalist.
+    findings : tuple of Finding
+        Errors first.
+    """
+
+    datalist: Datalist | None
+    reports: tuple[CaseReport, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop a training."""
+        return tuple(each for each in self.findings if each.severity == "error")
+
+
+def diagnose(
+    data: str | Path | Datalist, *, cache_dir: Path | None = None
+) -> list[Finding]:
+    """Return every problem of every file of a data set, errors first.
+
+    Parameters
+    ----------
+    data : str, Path or Datalist
+        A datalist, or a folder of volumes and labels.
+    cache_dir : Path, optional
+        Where reports on cases are kept, by the content of their files; a case that
+        has not changed is not read again.
+    """
+    return list(examine(data, cache_dir=cache_dir).findings)
+
+
+def examine(
+    data: str | Path | Datalist,
+    *,
+    cache_dir: Path | None = None,
+    on_case: Callable[[int, int], None] | None = None,
+) -> Diagnosis:
+    """Return a data set with its reports case by case, and all findings.
+
+    Parameters
+    ----------
+    data, cache_dir
+        As for `diagnose`.
+    on_case : callable, optional
+        Called with how many cases have been read, and how many there are.
+    """
+    findings: list[Finding] = []
+    datalist: Datalist | None
+    if isinstance(data, Datalist):
+        datalist = data
+    else:
+        datalist, findings = read_what_reads(data)
+    if datalist is None:
+        return Diagnosis(None, (), tuple(findings))
+    reports = []
+    for number, case in enumerate(datalist.cases, start=1):
+        reports.append(_report(case, datalist, cache_dir))
+        if on_case is not None:
+            on_case(number, len(datalist.cases))
+    findings += [finding for report in reports for finding in report.findings]
+    findings += check_set(datalist, reports)
+    findings.sort(key=lambda finding: finding.severity != "error")
+    return Diagnosis(datalist, tuple(reports), tuple(findings))
+
+
+def examine_before_training(
+    data: str | Path, *, cache_dir: Path | None = None
+) -> list[str]:
+    """Return the warnings about a data set; refuse it if it has errors.
+
+    What the fold says or refuses when it is loaded, such as images of the same content
+    on both sides, is left to it: it knows who trains and who validates.
+
+    Parameters
+    ----------
+    data : str or Path
+        A datalist, or a folder of volumes and labels.
+    cache_dir : Path, optional
+        `default_cache` when None.
+
+    Raises
+    ------
+    InputError, ConfigError
+        With the first error and the number of all; each is logged.
+    """
+    findings = diagnose(data, cache_dir=cache_dir or default_cache())
+    findings = [each for each in findings if each.kind not in _TOLD_BY_FOLD]
+    stopping = [each for each in findings if each.severity == "error"]
+    if stopping:
+        for finding in stopping[1:]:
+            logger.error("%s", finding.line)
+        more = len(stopping) - 1
+        hint = f" ({more} more above)" if more else ""
+        fault = ConfigError if stopping[0].kind == DATALIST else InputError
+        raise fault(f"{stopping[0].line}{hint}; `cellseg3d doctor {data}` shows all")
+    return [finding.line for finding in findings]
+
+
+def default_cache() -> Path:
+    """Return where reports are kept: the user's cache folder."""
+    return Path.home() / ".cache" / "cellseg3d" / "doctor"
+
+
+def pair_datalist(image: str, label: str, classes: int) -> Datalist:
+    """Return one image and its label as a data set.
+
+    Parameters
+    ----------
+    image, label : str
+        Paths, with ``::inner`` for a dataset in a file.
+    classes : int
+        How many there are, background included; at least 2.
+    """
+    names = ("background", *(f"class_{index}" for index in range(1, classes)))
+    case = Case("pair", image, label, group="pair")
+    return Datalist(image, names, None, (case,))
+
+
+def _report(case: Case, datalist: Datalist, cache_dir: Path | None) -> CaseReport:
+    if cache_dir is None:
+        return check_case(case, datalist)
+    try:
+        path = cache_dir / f"{_key(case, datalist)}.json"
+    except OSError:  # the file cannot be read: the report says why
+        return check_case(case, datalist)
+    if path.is_file():
+        try:
+            return _read_report(path)
+        except (OSError, ValueError, KeyError, TypeError):
+            logger.info("%s: unreadable, so the case is read again", path)
+    report = check_case(case, datalist)
+    if all(finding.kind != MACHINE for finding in report.findings):
+        _keep(path, report)
+    return report
+
+
+def _key(case: Case, datalist: Datalist) -> str:
+    """Return a hash of all that a report depends on: bytes, names, classes, version."""
+    facts = [
+        __version__,
+        asdict(case),
+        list(datalist.classes),
+        datalist.labels,
+        sorted((datalist.label_map or {}).items()),
+        datalist.label_map is None,
+    ]
+    digest = hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=16)
+    for location in (case.image, case.label):
+        if location is not None:
+            file, _ = split_inner(location)
+            files = sorted(file.rglob("*")) if file.is_dir() else [file]
+            for each in files:
+                if not file.is_dir() or each.is_file():
+                    digest.update(each.name.encode())
+                    with each.open("rb") as stream:
+                        digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _read_report(path: Path) -> CaseReport:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["findings"] = [Finding(**each) for each in values["findings"]]
+    for name in ("values", "classes"):
+        values[name] = {int(key): count for key, count in values[name].items()}
+    return CaseReport(**values)
+
+
+def _keep(path: Path, report: CaseReport) -> None:
+    text = json.dumps(asdict(report))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, lambda new: _write(new, text))
+    except (OSError, CellSegError) as error:
+        logger.info("the report is not kept: %s", error)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,257 @@
+"""Every fault of one case: its image, its label, and the two together."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import CellSegError, LabelError, NonFiniteError
+from cellseg3d.core.memory import check_memory
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.intensity import sample_voxels
+from cellseg3d.datasets.labels import IGNORE, class_labels, value_counts, whole_numbers
+from cellseg3d.datasets.splits import content_hash
+from cellseg3d.datasets.volumes import check_pair, read_case_label
+from cellseg3d.doctor.findings import (
+    BINARY_LABEL,
+    CONSTANT,
+    EMPTY_LABEL,
+    FLOAT_LABEL,
+    TRANSPOSED,
+    Finding,
+    from_error,
+)
+from cellseg3d.doctor.orientation import fitting_orders, guess_turn
+from cellseg3d.io.check import check_volume
+from cellseg3d.io.registry import list_volumes, open_volume, reading
+
+_CONSTANT = "every voxel is"
+
+
+@dataclass
+class CaseReport:
+    """What one case holds, and what is wrong with it.
+
+    Parameters
+    ----------
+    name : str
+    findings : list of Finding
+    content, label_content : str
+        Hashes of the voxels; empty when they cannot be read.
+    slices : list of str
+        Hash of each z slice of the image that is not constant.
+    values : dict of int to int
+        Voxels of each value in a label of classes.
+    classes : dict of int to int
+        Voxels of each class index, 255 for not annotated.
+    intensity : list of float
+        Percentiles 1, 50 and 99 of the image; empty when it cannot be read.
+    spacing_um : list of float
+        Voxel edges (z, y, x); empty when unknown.
+    """
+
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    content: str = ""
+    label_content: str = ""
+    slices: list[str] = field(default_factory=list)
+    values: dict[int, int] = field(default_factory=dict)
+    classes: dict[int, int] = field(default_factory=dict)
+    intensity: list[float] = field(default_factory=list)
+    spacing_um: list[float] = field(default_factory=list)
+
+    def caught(self, error: CellSegError, file: str, kind: str = "") -> None:
+        """Add a refusal."""
+        self.findings.append(from_error(error, file, self.name, kind=kind))
+
+    def warn(self, kind: str, file: str, cause: str, way_out: str) -> None:
+        """Add a warning."""
+        self.findings.append(Finding("warning", kind, file, cause, way_out, self.name))
+
+
+def check_case(case: Case, datalist: Datalist) -> CaseReport:
+    """Read a case whole and report all that is wrong with it.
+
+    Parameters
+    ----------
+    case : Case
+        One of `datalist`'s.
+    datalist : Datalist
+        Says what the label values mean.
+    """
+    report = CaseReport(case.name)
+    image = _check_image(case, report)
+    if case.label is None:
+        if case.split != "test":
+            way_out = "add its label, or leave it out; it does not train as it is"
+            report.warn("no label", case.image, "has no label", way_out)
+        return report
+    label = _check_label(case, datalist, report)
+    if image is not None and label is not None:
+        _check_both(case, image, label, report)
+    return report
+
+
+def _check_image(case: Case, report: CaseReport) -> Volume | None:
+    """Return the image, in memory when it is finite, lazy when not."""
+    finite = True
+    try:
+        for warning in check_volume(case.image).warnings:
+            constant = warning.startswith(_CONSTANT)
+            kind = CONSTANT if constant else "odd file"
+            way_out = (
+                "nothing can be learnt from it: take the case out"
+                if constant
+                else "look at it with `cellseg3d inspect`"
+            )
+            report.warn(kind, case.image, *_parts(warning, way_out))
+    except NonFiniteError as error:
+        report.caught(error, case.image)
+        finite = False
+    except CellSegError as error:
+        report.caught(error, case.image)
+        return None
+    volume = open_volume(case.image)
+    volume = replace(volume, spacing=case.spacing or volume.spacing)
+    report.spacing_um = list(volume.spacing.zyx) if volume.spacing else []
+    return _measured(volume, report) if finite else volume
+
+
+def _measured(volume: Volume, report: CaseReport) -> Volume | None:
+    z, y, x = volume.shape
+    try:
+        check_memory(z * y * x * volume.dtype.itemsize, volume.name)
+        with reading(volume.name):
+            array = volume.read()
+    except CellSegError as error:
+        report.caught(error, volume.name)
+        return None
+    report.content = content_hash(array)
+    report.slices = [
+        content_hash(part[np.newaxis]) for part in array if part.min() != part.max()
+    ]
+    held = volume.with_array(array)
+    report.intensity = np.percentile(sample_voxels(held), [1, 50, 99]).tolist()
+    return held
+
+
+def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume | None:
+    """Return the label as its file has it; lazy when its values are not whole."""
+    file = str(case.label)
+    if datalist.labels == "masks":
+        raw = _masks(case, datalist, report)
+    else:
+        raw = _label_file(file, report)
+    if raw is None or not isinstance(raw.array, np.ndarray):
+        return raw
+    report.label_content = content_hash(raw.array)
+    if datalist.labels == "classes":
+        found, counts = value_counts(raw.array)
+        report.values = _counted(found, counts)
+    try:
+        classes = class_labels(raw.array, datalist, file)
+    except LabelError as error:
+        binary = set(report.values) <= {0, IGNORE}
+        report.caught(error, file, BINARY_LABEL if binary else "unexpected values")
+        return raw
+    report.classes = _counted(*value_counts(classes))
+    _check_annotation(file, report)
+    return raw
+
+
+def _label_file(file: str, report: CaseReport) -> Volume | None:
+    try:
+        for warning in check_volume(file).warnings:
+            if not warning.startswith(_CONSTANT):  # said by class below
+                way_out = "look at it with `cellseg3d inspect`"
+                report.warn("odd file", file, *_parts(warning, way_out))
+        volume = open_volume(file)
+        array = volume.read()
+        whole = whole_numbers(array, file)
+    except NonFiniteError as error:
+        fault = LabelError(str(error).rpartition("; ")[0] + "; annotate it anew")
+        report.caught(fault, file, "label not finite")
+        return open_volume(file)
+    except LabelError as error:
+        report.caught(error, file, "fractional label values")
+        return open_volume(file)
+    except CellSegError as error:
+        report.caught(error, file)
+        return None
+    if array.dtype.kind == "f":
+        way_out = "it works; `cellseg3d doctor --fix OUT` writes integers"
+        report.warn(FLOAT_LABEL, file, f"whole numbers as {array.dtype}", way_out)
+    return volume.with_array(whole)
+
+
+def _masks(case: Case, datalist: Datalist, report: CaseReport) -> Volume | None:
+    try:
+        return read_case_label(case, datalist)
+    except CellSegError as error:
+        before = len(report.findings)
+        for path in list_volumes(str(case.label)):
+            try:
+                check_volume(path)
+            except CellSegError as fault:
+                report.caught(fault, str(path))
+        if len(report.findings) == before:
+            report.caught(error, str(case.label))
+        return None
+
+
+def _check_annotation(file: str, report: CaseReport) -> None:
+    total = sum(report.classes.values())
+    ignored = report.classes.get(IGNORE, 0)
+    if ignored == total:
+        cause, way_out = "nothing is annotated (all 255)", "annotate it or take it out"
+    elif ignored + report.classes.get(0, 0) == total:
+        cause = "holds background only"
+        way_out = "right if the volume is empty; else it is the wrong file"
+    else:
+        return
+    report.warn(EMPTY_LABEL, file, cause, way_out)
+
+
+def _check_both(case: Case, image: Volume, label: Volume, report: CaseReport) -> None:
+    """Report shape, spacing and affine each for itself, then guess about turns."""
+    file = str(case.label)
+    same_shape = image.shape == label.shape
+    if not same_shape:
+        orders = fitting_orders(image.shape, label.shape)
+        try:
+            check_pair(image, label, case)
+        except CellSegError as error:
+            report.caught(error, file, TRANSPOSED if orders else "shape")
+    blank = np.broadcast_to(np.uint8(0), image.shape)
+    placed = label.with_array(blank)
+    for asked in (case, replace(case, spacing=image.spacing)):
+        try:
+            check_pair(image, placed, asked)
+        except CellSegError as error:
+            found = from_error(error, file, case.name)
+            if found not in report.findings:
+                report.findings.append(found)
+    _check_turn(file, image.array, label.array, report)
+
+
+def _check_turn(file: str, image: Any, label: Any, report: CaseReport) -> None:  # noqa: ANN401
+    if not (isinstance(image, np.ndarray) and isinstance(label, np.ndarray)):
+        return
+    turn = guess_turn(image, label)
+    if turn is None:
+        return
+    way_out = "look at both with `cellseg3d preview`, and turn the label if it is so"
+    cause = f"a guess: its edges lie on the image's only when {turn}"
+    report.warn("turned label", file, cause, way_out)
+
+
+def _counted(values: NDArray[Any], counts: NDArray[Any]) -> dict[int, int]:
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    return {int(value): int(count) for value, count in pairs}
+
+
+def _parts(warning: str, way_out: str) -> tuple[str, str]:
+    cause, mark, advice = warning.rpartition("; ")
+    return (cause, advice) if mark else (warning, way_out)

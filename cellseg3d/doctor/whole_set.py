@@ -1,0 +1,217 @@
+"""Faults that show only when the cases of a data set are held side by side."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.words import counted
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.datasets.splits import Fold, check_duplicates, training_fold
+from cellseg3d.doctor.findings import (
+    DUPLICATE,
+    FOLDS,
+    GAPS,
+    Finding,
+    from_error,
+)
+from cellseg3d.doctor.pair import CaseReport
+
+# An image whose median lies so many widths (percentile 1 to 99) of the usual image
+# away from the usual median, or whose width is so many times another, stands out.
+FAR_WIDTHS = 3.0
+FAR_RATIO = 10.0
+# Edges that differ by more than this ratio show objects at another scale.
+SPACING_RATIO = 1.5
+
+
+def check_set(datalist: Datalist, reports: Sequence[CaseReport]) -> list[Finding]:
+    """Return what is wrong between the cases.
+
+    Parameters
+    ----------
+    datalist : Datalist
+    reports : sequence of CaseReport
+        One a case, in the datalist's order.
+    """
+    return [
+        *_duplicates(datalist, reports),
+        *_same_labels(datalist, reports),
+        *_gaps(datalist, reports),
+        *_unseen(datalist, reports),
+        *_intensities(datalist, reports),
+        *_spacings(datalist, reports),
+        *_folds(datalist),
+    ]
+
+
+def closing_map(
+    datalist: Datalist, reports: Sequence[CaseReport]
+) -> dict[int, int] | None:
+    """Return the label map that closes the gaps in the values, if there is just one.
+
+    There is when the labels hold as many values (0 and 255 aside) as there are
+    classes but not 1, 2, 3, ...: the values, rising, are then the classes in order.
+    """
+    if datalist.labels != "classes" or datalist.label_map is not None:
+        return None
+    values = sorted({v for r in reports for v in r.values} - {0, IGNORE})
+    wanted = list(range(1, len(datalist.classes)))
+    if not values or values[0] < 0 or len(values) != len(wanted) or values == wanted:
+        return None
+    return dict(zip(values, wanted, strict=True))
+
+
+def _duplicates(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    pairs = zip(datalist.cases, reports, strict=True)
+    for (one, first), (two, second) in itertools.combinations(pairs, 2):
+        if first.content and first.content == second.content:
+            yield _duplicate(one, two, datalist)
+            continue
+        shared = len(set(first.slices) & set(second.slices))
+        if shared and _may_part(one, two):
+            cause = f"shares {shared} slices with {one.image}, of another group"
+            way_out = "give both the same group, so that no fold parts them"
+            yield Finding(
+                "warning", "shared slices", two.image, cause, way_out, two.name
+            )
+
+
+def _duplicate(one: Case, two: Case, datalist: Datalist) -> Finding:
+    """Ask the folds' own check about two cases, on the sides they may come to."""
+    hashes = {one.name: "same", two.name: "same"}
+    fold = Fold((one,), (two,)) if _may_part(one, two) else Fold((one, two), ())
+    try:
+        checked = check_duplicates(fold, hashes, allow=datalist.allow_shared_groups)
+    except CellSegError as error:
+        return from_error(error, two.image, two.name, kind=DUPLICATE)
+    way_out = "it counts twice: take one of them out"
+    return Finding(
+        "warning", DUPLICATE, two.image, checked.warnings[0], way_out, two.name
+    )
+
+
+def _may_part(one: Case, two: Case) -> bool:
+    if one.split is not None and two.split is not None:
+        return one.split != two.split
+    return one.group != two.group
+
+
+def _same_labels(
+    datalist: Datalist, reports: Sequence[CaseReport]
+) -> Iterator[Finding]:
+    first: dict[str, tuple[Case, CaseReport]] = {}
+    for case, report in zip(datalist.cases, reports, strict=True):
+        if not set(report.classes) - {0, IGNORE}:
+            continue  # empty labels are alike
+        other, seen = first.setdefault(report.label_content, (case, report))
+        if other is not case and seen.content != report.content:
+            cause = f"is the same label as {other.label}, of another image"
+            way_out = "one of the two belongs to another image: pair it anew"
+            yield Finding(
+                "warning", "same label", str(case.label), cause, way_out, case.name
+            )
+
+
+def _gaps(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    closing = closing_map(datalist, reports)
+    if closing is None:
+        return
+    listed = ", ".join(map(str, closing))
+    mapping = ", ".join(f'"{value}": {index}' for value, index in closing.items())
+    names = ", ".join(datalist.classes[1:])
+    yield Finding(
+        "error",
+        GAPS,
+        datalist.where,
+        f"label values are {listed}; expected 1 to {len(closing)} without a gap",
+        f'put "label_map": {{{mapping}}} into the datalist (for {names}), or run '
+        "`cellseg3d doctor --fix OUT`",
+    )
+
+
+def _unseen(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    read = [report for report in reports if report.classes]
+    if not read:
+        return
+    counts: Counter[int] = Counter()
+    for report in read:
+        counts.update(report.classes)
+    for index, name in enumerate(datalist.classes):
+        if index and not counts[index]:
+            cause = f"class {index} ({name}) occurs in no label (of {len(read)})"
+            way_out = "it cannot be learnt: annotate it, map it, or take it out"
+            yield Finding("warning", "class never seen", datalist.where, cause, way_out)
+
+
+def _intensities(
+    datalist: Datalist, reports: Sequence[CaseReport]
+) -> Iterator[Finding]:
+    known = [
+        (case, report.intensity)
+        for case, report in zip(datalist.cases, reports, strict=True)
+        if report.intensity
+    ]
+    for case, (low, middle, high) in known:
+        rest = np.array([values for other, values in known if other is not case])
+        if not len(rest):
+            return
+        usual = float(np.median(rest[:, 1]))
+        width = float(np.median(rest[:, 2] - rest[:, 0]))
+        own = high - low
+        far = width > 0 and abs(middle - usual) > FAR_WIDTHS * width
+        ratio = own / width if width > 0 and own > 0 else 1.0
+        if far or not 1 / FAR_RATIO <= ratio <= FAR_RATIO:
+            cause = (
+                f"intensity {low:.4g} to {high:.4g} (median {middle:.4g}) is far from "
+                f"the rest's (median {usual:.4g}, width {width:.4g})"
+            )
+            way_out = "check its units and its preparation"
+            yield Finding(
+                "warning", "intensity far off", case.image, cause, way_out, case.name
+            )
+
+
+def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    read = [report for report in reports if report.content]
+    without = [report.name for report in read if not report.spacing_um]
+    if without:
+        cause = f"spacing unknown for {len(without)} of {counted(len(read), 'image')}"
+        way_out = 'give "spacing_um": [z, y, x]; without it nothing is measured in um'
+        yield Finding("warning", "spacing", datalist.where, cause, way_out)
+    edges = np.array([report.spacing_um for report in read if report.spacing_um])
+    if not len(edges):
+        return
+    usual = np.median(edges, axis=0)
+    by_name: Mapping[str, Case] = {case.name: case for case in datalist.cases}
+    for report in read:
+        if not report.spacing_um:
+            continue
+        ratio = np.array(report.spacing_um) / usual
+        if max(ratio.max(), 1 / ratio.min()) > SPACING_RATIO:
+            one, other = Spacing.of(report.spacing_um), Spacing.of(usual.tolist())
+            cause = f"spacing {one}, the rest has {other}"
+            way_out = "check it; if it is right, train with spacing_um set to one value"
+            image = by_name[report.name].image
+            yield Finding("warning", "spacing", image, cause, way_out, report.name)
+
+
+def _folds(datalist: Datalist) -> Iterator[Finding]:
+    """Report what the first fold of the data set would say."""
+    if datalist.path is None:  # made of one pair: nothing is split
+        return
+    try:
+        fold = training_fold(datalist)
+    except CellSegError as error:
+        yield from_error(error, datalist.where, kind=FOLDS)
+        return
+    for warning in fold.warnings:
+        words = warning.replace(f"{datalist.where}: ", "")
+        cause, mark, advice = words.rpartition("; ")
+        way_out = advice if mark else "keep it in mind when you read the scores"
+        kept = cause if mark else words
+        yield Finding("warning", FOLDS, datalist.where, kept, way_out)

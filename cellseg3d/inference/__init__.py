@@ -1,1 +1,0 @@
-"""From a volume to probabilities, labels and instances: the one path of a voxel."""

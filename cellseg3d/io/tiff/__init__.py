@@ -1,0 +1,1 @@
+"""TIFF, ImageJ hyperstacks and OME-TIFF."""

@@ -1,0 +1,149 @@
+"""TIFF: plain stacks, ImageJ hyperstacks, OME-TIFF, one page or many, BigTIFF."""
+
+import math
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import tifffile
+
+from cellseg3d.core.errors import AxisError, CellSegError, FormatError
+from cellseg3d.core.roi import zyx
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.layout import Request, split_unit, unpack_notes
+from cellseg3d.io.lazy import LazyArray, RawVoxels
+from cellseg3d.io.picking import pick_channel
+from cellseg3d.io.tiff.chain import check_chain, check_promises
+from cellseg3d.io.tiff.pages import PageVoxels, quiet
+from cellseg3d.io.tiff.sink import create
+from cellseg3d.io.tiff.spacing import spacing_of
+
+__all__ = ["create", "open_file"]
+
+# tifffile's letters for an unnamed stack of pages.
+_STACK_LETTERS = "IQ"
+
+
+def open_file(path: Path, request: Request) -> Volume:
+    """Open a TIFF lazily: mapped when its voxels are contiguous, else by segment.
+
+    Raises
+    ------
+    FormatError
+        If the page chain loops or leaves the file, pages differ in size, or there are
+        fewer pages than the header promises.
+    AxisError
+        If the file holds several channels or time points and none is picked.
+    """
+    pages = check_chain(path)
+    try:
+        with quiet(), tifffile.TiffFile(path) as tif:
+            check_promises(path, tif, pages)
+            series = tif.series[0]
+            _check_series(path, tif)
+            array = _lazy(path, series, request.channel)
+            spacing, warnings = spacing_of(tif)
+            unit, notes = split_unit(_notes(tif))
+            provenance: dict[str, Any] = {
+                **notes,
+                "path": str(path),
+                "format": _flavour(tif),
+                "axes": series.axes,
+            }
+    except CellSegError:
+        raise
+    except Exception as error:  # a damaged tag raises whatever it likes
+        raise FormatError(f"{path}: not a readable TIFF ({error})") from error
+    if warnings:
+        provenance["warnings"] = warnings
+    return Volume(array, spacing, unit, provenance)
+
+
+def _flavour(tif: tifffile.TiffFile) -> str:
+    if tif.is_ome:
+        return "OME-TIFF"
+    return "ImageJ TIFF" if tif.is_imagej else "TIFF"
+
+
+def _notes(tif: tifffile.TiffFile) -> dict[str, Any]:
+    if tif.is_ome:
+        texts = (
+            element.text
+            for element in ET.fromstring(tif.ome_metadata or "").iter()
+            if element.tag.rpartition("}")[2] == "Description"
+        )
+        return next((found for text in texts if (found := unpack_notes(text))), {})
+    if tif.is_imagej:
+        return unpack_notes(str((tif.imagej_metadata or {}).get("Info", "")))
+    shaped = tif.shaped_metadata
+    return unpack_notes(str(shaped[0].get("Info", ""))) if shaped else {}
+
+
+def _check_series(path: Path, tif: tifffile.TiffFile) -> None:
+    """Refuse pages of several sizes and files of several images."""
+    if len(tif.series) == 1:
+        return
+    first = tif.series[0]
+    for index, series in enumerate(tif.series[1:], start=1):
+        if tif.is_ome:
+            break
+        if series.shape[-2:] != first.shape[-2:] or series.dtype != first.dtype:
+            page = getattr(series.keyframe, "index", index)
+            raise FormatError(
+                f"{path}: page {page} is {series.shape[-2:]} {series.dtype}, page 0 is "
+                f"{first.shape[-2:]} {first.dtype}; a volume needs pages of one size"
+            )
+    raise AxisError(
+        f"{path}: holds {len(tif.series)} images of axes {first.axes}, shape "
+        f"{first.shape}; expected one volume, write each to its own file"
+    )
+
+
+def _lazy(path: Path, series: Any, channel: int | None) -> LazyArray:  # noqa: ANN401
+    axes, shape = _named_axes(path, series)
+    if series.dtype is None or np.dtype(series.dtype).kind not in "biuf":
+        raise FormatError(
+            f"{path}: voxels of type {series.dtype}; expected integers or floats"
+        )
+    picked = pick_channel(path, axes, shape, channel)
+    dtype = np.dtype(series.dtype)
+    if series.dataoffset is not None and dtype.kind != "b":
+        order = series.parent.byteorder
+        raw = RawVoxels(
+            path, series.dataoffset, dtype.newbyteorder(order), shape, axes, picked
+        )
+        size = path.stat().st_size
+        if size < raw.end:
+            raise FormatError(
+                f"{path}: incomplete, {size} of {raw.end} bytes; copy it again"
+            )
+        return raw.lazy()
+    inside = series.keyframe.axes
+    outside = axes[: len(axes) - len(inside)] if len(axes) > len(inside) else ""
+    counts = shape[: len(outside)]
+    indices = np.arange(math.prod(counts)).reshape(counts)
+    indices = indices[tuple(picked.get(letter, slice(None)) for letter in outside)]
+    sample = next((picked[each] for each in inside if each in picked), None)
+    lengths = dict(zip(axes, shape, strict=True))
+    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    pages = PageVoxels(path, tuple(map(int, indices.ravel())), sample)
+    return LazyArray(volume_shape, dtype.newbyteorder("="), pages)
+
+
+def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN401
+    """Return axes and shape without axes of one voxel, an unnamed stack being Z."""
+    pairs = [
+        (letter.upper(), int(length))
+        for letter, length in zip(series.axes, series.shape, strict=True)
+        if length > 1 or letter.upper() in "YX"
+    ]
+    axes = "".join(letter for letter, _ in pairs)
+    unnamed = [letter for letter in axes if letter in _STACK_LETTERS]
+    if len(unnamed) == 1 and "Z" not in axes:
+        axes = axes.replace(unnamed[0], "Z")
+    if len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
+        raise AxisError(
+            f"{path}: axes {series.axes}, shape {tuple(series.shape)}; expected ZYX"
+        )
+    return axes, tuple(length for _, length in pairs)

@@ -1,0 +1,278 @@
+"""OME-Zarr 0.4 and 0.5, and bare Zarr arrays: chunks in folders, a pyramid."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.memory import check_memory
+from cellseg3d.core.roi import zyx
+from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.layout import Request, split_unit
+from cellseg3d.io.lazy import Box, LazyArray
+from cellseg3d.io.picking import chunk_note, pick_channel
+from cellseg3d.io.zarr.sink import create, resume
+
+__all__ = ["ZarrVoxels", "create", "open_file", "resume"]
+
+NOTES_ATTRIBUTE = "cellseg3d"
+
+
+def open_file(path: Path, request: Request) -> Volume:
+    """Open one level of an OME-Zarr image, or a bare array, lazily.
+
+    Raises
+    ------
+    FormatError
+        If there is no image, or several and none is named, or no such level.
+    AxisError
+        If there are several channels or time points and none is picked.
+    """
+    node, inner = _node(path, request.inner)
+    if isinstance(node, zarr.Array):
+        array, axes = node, _bare_axes(path, node)
+        scale: list[float] = []
+        units: dict[str, str] = {}
+        attributes, levels = dict(node.attrs), 1
+    else:
+        attributes = dict(node.attrs)
+        image = _multiscales(attributes)[0]
+        levels = len(image["datasets"])
+        array, scale = _level(path, node, image, request.level)
+        axes, units = _named_axes(path, image, array)
+    check_memory(math.prod(array.chunks) * array.dtype.itemsize, f"{path}: a chunk")
+    picked = pick_channel(path, axes, array.shape, request.channel)
+    lengths = dict(zip(axes, array.shape, strict=True))
+    if array.dtype.kind not in "biuf":
+        raise FormatError(f"{path}: holds {array.dtype}; expected integers or floats")
+    spacing, warnings = _spacing(axes, scale, units)
+    noted = attributes.get(NOTES_ATTRIBUTE)
+    unit, notes = split_unit(noted if isinstance(noted, Mapping) else {})
+    provenance: dict[str, Any] = {
+        "path": str(path),
+        "format": f"Zarr v{array.metadata.zarr_format}",
+        "inner": array.path or inner,
+        "axes": axes,
+        **chunk_note(axes, array.shards or array.chunks),
+        "level": request.level,
+        "levels": levels,
+    }
+    provenance = {**notes, **provenance}
+    if warnings:
+        provenance["warnings"] = warnings
+    shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    reader = ZarrVoxels(path, array.path, axes, picked)
+    lazy = LazyArray(shape, array.dtype.newbyteorder("="), reader)
+    return Volume(lazy, spacing, unit, provenance)
+
+
+@dataclass(frozen=True)
+class ZarrVoxels:
+    """Voxels of a Zarr array; safe to share between threads and processes.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder.
+    inner : str
+        Path of the array in it.
+    axes : str
+        One letter an axis.
+    picked : dict
+        Index taken along each axis that is none of Z, Y and X.
+    """
+
+    path: Path
+    inner: str
+    axes: str
+    picked: dict[str, int]
+    _array: list[Any] = field(default_factory=list, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ZarrVoxels, (self.path, self.inner, self.axes, self.picked))
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """Return the voxels in `box`, three slices (z, y, x)."""
+        if not self._array:
+            self._array.append(zarr.open_array(self.path, path=self.inner, mode="r"))
+        place = dict(zip("ZYX", box, strict=True))
+        key = tuple(
+            self.picked[each] if each in self.picked else place[each]
+            for each in self.axes
+        )
+        kept = "".join(each for each in self.axes if each not in self.picked)
+        try:
+            return to_zyx(np.asarray(self._array[0][key]), kept)
+        except Exception as error:  # codecs raise whatever they like
+            raise FormatError(
+                f"{self.path}: array {self.inner or '/'}, {self._culprit(key)} cannot "
+                f"be read ({type(error).__name__}: {error}); copy it again"
+            ) from error
+
+    def _culprit(self, key: tuple[int | slice, ...]) -> str:
+        """Return the name of the first file in a region that cannot be read."""
+        array = self._array[0]
+        units = array.shards or array.chunks
+        ranges = [
+            range(each // unit, each // unit + 1)
+            if isinstance(each, int)
+            else range(each.start // unit, -(-each.stop // unit))
+            for each, unit in zip(key, units, strict=True)
+        ]
+        for place in itertools.product(*ranges):
+            corner = tuple(
+                slice(index * unit, (index + 1) * unit)
+                for index, unit in zip(place, units, strict=True)
+            )
+            try:
+                array[corner]
+            except Exception:
+                return f"chunk {array.metadata.encode_chunk_key(place)}"
+        return "a chunk"
+
+
+def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
+    """Return how many chunk files of an array are absent, and how many belong to it.
+
+    An absent chunk reads as zeros: some writers mean that, a broken copy does not.
+    """
+    array: Any = zarr.open_array(path, path=inner, mode="r")
+    units = array.shards or array.chunks
+    whole = math.prod(
+        -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
+    )
+    present = sum(
+        1
+        for place in itertools.product(
+            *(
+                range(-(-length // unit))
+                for length, unit in zip(array.shape, units, strict=True)
+            )
+        )
+        if (path / inner / array.metadata.encode_chunk_key(place)).is_file()
+    )
+    return whole - present, whole
+
+
+def _node(path: Path, inner: str | None) -> tuple[Any, str]:
+    """Return the image group or array that is meant, and its path in the store."""
+    try:
+        node = zarr.open(path, path=inner or None, mode="r", use_consolidated=False)
+    except (FileNotFoundError, KeyError, ValueError, OSError) as error:
+        what = f"no {inner!r} in it" if inner else "not a Zarr group or array"
+        raise FormatError(f"{path}: {what} ({error})") from error
+    if isinstance(node, zarr.Array) or _multiscales(dict(node.attrs)):
+        return node, inner or ""
+    found = {
+        name: member
+        for name, member in node.members(max_depth=1)
+        if isinstance(member, zarr.Array) or _multiscales(dict(member.attrs))
+    }
+    images = {
+        name: member
+        for name, member in found.items()
+        if "/" not in name or not any(name.startswith(f"{each}/") for each in found)
+    }
+    if len(images) != 1:
+        listed = ", ".join(sorted(images)[:8]) or "none"
+        raise FormatError(
+            f"{path}: {len(images)} images ({listed}); name one as {path.name}::NAME"
+        )
+    name, member = next(iter(images.items()))
+    return member, f"{inner}/{name}" if inner else name
+
+
+def _multiscales(attributes: Mapping[str, Any]) -> list[Any]:
+    ome = attributes.get("ome", attributes)
+    found = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
+def _level(
+    path: Path,
+    group: Any,  # noqa: ANN401
+    image: Mapping[str, Any],
+    level: int,
+) -> tuple[Any, list[float]]:
+    datasets = image["datasets"]
+    if not 0 <= level < len(datasets):
+        raise FormatError(
+            f"{path}: has {len(datasets)} levels, 0..{len(datasets) - 1}; "
+            f"found no level {level}"
+        )
+    entry = datasets[level]
+    try:
+        array = group[entry["path"]]
+    except KeyError as error:
+        raise FormatError(
+            f"{path}: level {level} should lie in {entry['path']!r} and does not; "
+            "copy it again"
+        ) from error
+    scale = np.ones(len(array.shape))
+    for holder in (entry, image):
+        for each in holder.get("coordinateTransformations", []):
+            if each.get("type") == "scale" and len(each["scale"]) == scale.size:
+                scale = scale * np.asarray(each["scale"], np.float64)
+    return array, scale.tolist()
+
+
+def _named_axes(
+    path: Path,
+    image: Mapping[str, Any],
+    array: Any,  # noqa: ANN401
+) -> tuple[str, dict[str, str]]:
+    entries = image.get("axes") or list("tczyx"[-array.ndim :])
+    names, units = "", {}
+    for entry in entries:
+        # Version 0.3 held bare letters, later ones mappings.
+        name = entry if isinstance(entry, str) else entry["name"]
+        letter = str(name)[:1].upper()
+        names += letter
+        if not isinstance(entry, str) and entry.get("unit"):
+            units[letter] = str(entry["unit"])
+    if len(names) != array.ndim or len(set(names)) != len(names):
+        raise FormatError(
+            f"{path}: axes {names} do not fit an array of shape {array.shape}"
+        )
+    return names, units
+
+
+def _bare_axes(path: Path, array: Any) -> str:  # noqa: ANN401
+    if not 2 <= array.ndim <= 5:
+        raise FormatError(f"{path}: {array.ndim} axes; expected 3 (z, y, x)")
+    return "TCZYX"[-array.ndim :]
+
+
+def _spacing(
+    axes: str, scale: list[float], units: Mapping[str, str]
+) -> tuple[Spacing | None, list[str]]:
+    if not scale:
+        return None, []
+    lengths = []
+    for letter in "ZYX":
+        factor = _um_per(units.get(letter, ""))
+        if letter not in axes or factor is None:
+            odd = any(value != 1.0 for value in scale)
+            hint = [f"axis {letter.lower()} has no unit of length: spacing unknown"]
+            return None, hint if odd else []
+        lengths.append(scale[axes.index(letter)] * factor)
+    try:
+        return Spacing.of(lengths), []
+    except SpacingError as error:
+        return None, [f"{error}: spacing unknown"]
+
+
+def _um_per(unit: str) -> float | None:
+    try:
+        return UM_PER[unit_name(unit)]
+    except SpacingError:
+        return None

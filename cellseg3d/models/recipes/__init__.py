@@ -1,0 +1,1 @@
+"""Networks of known systems: VGG-16, GoogLeNet, ConvLSTM, cascades."""

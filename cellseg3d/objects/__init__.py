@@ -1,0 +1,1 @@
+"""Objects from predicted classes: separation, stitching over blocks, tuning."""

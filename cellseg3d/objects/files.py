@@ -1,0 +1,78 @@
+"""Objects from the files that a segmentation has written, decoded as they ask for."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.datasets.cases import case_stem
+from cellseg3d.datasets.targets import BORDER_CORE, LINKS, decoder_for
+from cellseg3d.objects.label import BlockMap
+
+MARK = "_prob_"
+
+
+def in_class_order(paths: Sequence[Path]) -> tuple[list[Path], str]:
+    """Return probabilities in their classes' order, and the decoder that fits them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files that `predict --probs` named NAME_prob_CLASS, in any order, such as that
+        of a shell's ``*``; others keep theirs.
+    """
+    by_name = {case_stem(str(path)).rpartition(MARK)[2]: path for path in paths}
+    for classes in (BORDER_CORE, LINKS, _recorded_classes(paths)):
+        if set(by_name) == set(classes) and len(paths) == len(classes):
+            return [by_name[name] for name in classes], decoder_for(classes)
+    return list(paths), decoder_for(())
+
+
+def named_as_probs(paths: Sequence[Path]) -> bool:
+    """Whether files are named as `predict --probs` names them."""
+    return all(MARK in path.name for path in paths)
+
+
+def block_map(stack: ExitStack, workers: int = 1, dask: str | None = None) -> BlockMap:
+    """Return what works on blocks: this process, several of them, or a cluster.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes it.
+    workers : int
+        Processes of this machine.
+    dask : str, optional
+        As for `dask_client.open_client`.
+
+    Raises
+    ------
+    ConfigError
+        If both are asked for.
+    EnvironmentFault
+        If there is no Dask, or no scheduler at the address.
+    """
+    if dask is not None:
+        if workers > 1:
+            raise ConfigError("--workers and --dask contradict each other; give one")
+        from cellseg3d.objects.dask_map import dask_map  # noqa: PLC0415
+        from cellseg3d.parallel.dask_client import open_client  # noqa: PLC0415
+
+        return dask_map(stack.enter_context(open_client(dask)))
+    if workers > 1:
+        from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
+        return stack.enter_context(ProcessPoolExecutor(workers)).map
+    return map
+
+
+def _recorded_classes(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the classes that the record beside the files names; none without one."""
+    stem = case_stem(str(paths[0])).rpartition(MARK)[0]
+    record = paths[0].with_name(f"{stem}_labels.json")
+    try:
+        models = json.loads(record.read_text(encoding="utf-8"))["segmentation"]
+        return tuple(models["models"][0]["classes"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return ()

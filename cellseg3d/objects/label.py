@@ -1,0 +1,238 @@
+"""From labels or probabilities to objects: ids that no block size has a part in.
+
+Each block is cut into regions that depend on a bounded neighbourhood; regions that
+share voxels across blocks are joined (union-find); rules on the graph of regions of
+the whole volume say which are one object; a second pass writes the ids. Objects are
+numbered 1, 2, ... by their first voxel in C order.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.grid import blocks
+from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.objects.merge import objects_of
+from cellseg3d.objects.options import Lattice, ObjectOptions
+from cellseg3d.objects.pairs import IntArray
+from cellseg3d.objects.regions import find_regions, relabel
+from cellseg3d.objects.source import (
+    ObjectSource,
+    Probable,
+    open_source,
+)
+from cellseg3d.objects.stitch import RegionGraph, stitch
+
+BLOCK = 192
+KEPT_VOXELS = 1 << 26  # Volumes up to this many voxels are cut once, not twice.
+log = logging.getLogger(__name__)
+BlockMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class LabelledObjects:
+    """Objects, and what is known of each.
+
+    Parameters
+    ----------
+    volume : Volume
+        Ids, shape (Z, Y, X), of the smallest unsigned type that holds the largest;
+        0 is background. In memory, or read lazily from the file written.
+    volumes : ndarray of float64, shape (n,)
+        Volume of object 1, 2, ... in `unit` cubed.
+    classes : ndarray of int64, shape (n,)
+        Class of object 1, 2, ...
+    unit : str
+        ``"um"``, or ``"voxels"`` when the spacing is unknown.
+    options : ObjectOptions
+        What they were found with.
+    """
+
+    volume: Volume
+    volumes: NDArray[np.float64]
+    classes: IntArray
+    unit: str
+    options: ObjectOptions
+
+    @property
+    def count(self) -> int:
+        """The number of objects."""
+        return len(self.volumes)
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """The final id of each region of the whole volume; 0 for those that go."""
+
+    of_region: IntArray
+    sizes: IntArray
+    kinds: IntArray
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return smallest_unsigned(len(self.sizes))
+
+
+def label_objects(
+    source: Probable,
+    spacing: Spacing | None = None,
+    options: ObjectOptions | str = "watershed",
+    *,
+    probs: bool | None = None,
+    out: Path | None = None,
+    block: Zyx | int = BLOCK,
+    map_blocks: BlockMap = map,
+) -> LabelledObjects:
+    """Return the objects in class labels or probabilities.
+
+    The result does not depend on `block` nor on `map_blocks`.
+
+    Parameters
+    ----------
+    source : Volume, array or sequence of Volume
+        Class indices (integers, 0 background), shape (Z, Y, X); or probabilities in
+        [0, 1] (floats): of the foreground, shape (Z, Y, X), or of K classes,
+        background first, shape (K, Z, Y, X) or K volumes. ``"border-core"`` takes
+        background, core, border in this order; ``"affinity"`` the links of each
+        voxel to its lower neighbour along z, y and x, or the eight classes
+        `cellseg3d.datasets.targets.LINKS`.
+    spacing : Spacing, optional
+        That of the volume when None. If that is unknown too, every length is in
+        voxels, and the log and the result say so.
+    options : ObjectOptions or str
+        The decoder and its numbers, or only its name.
+    probs : bool, optional
+        Whether voxels are probabilities; floats are, integers are not, when None.
+    out : Path, optional
+        Write the ids there and return them lazily.
+    block : int or tuple of int
+        Voxels of a block along (z, y, x).
+    map_blocks : callable
+        Does what the builtin ``map`` does, in order: that of a pool of processes,
+        or `cellseg3d.objects.dask_map.dask_map`.
+
+    Raises
+    ------
+    AxisError, LabelError, NonFiniteError
+        If the voxels cannot be read as classes or probabilities.
+    EnvironmentFault
+        If the extra ``objects`` is not installed.
+    """
+    _require_objects()
+    if isinstance(options, str):
+        options = ObjectOptions(method=options)
+    opened = open_source(source, spacing, options, probs=probs)
+    lattice = opened.lattice
+    if not lattice.known:
+        log.info("%s: spacing unknown; every length is in voxels", opened.name)
+    size = zyx(block)
+    cores = list(blocks(opened.shape, size))
+    keep = int(np.prod(opened.shape)) <= KEPT_VOXELS
+    graph = stitch(map_blocks(partial(find_regions, opened, keep=keep), cores), size)
+    ids = _number(graph, objects_of(graph, options, lattice), options, lattice)
+    labelled = _labelled(opened, cores, graph, map_blocks)
+    volume = _write(_template(source, opened), labelled, graph, ids, out)
+    volumes = np.asarray(ids.sizes * lattice.voxel_volume, np.float64)
+    return LabelledObjects(volume, volumes, ids.kinds, lattice.unit, options)
+
+
+def smallest_unsigned(largest: int) -> np.dtype[Any]:
+    """Return the smallest unsigned type that holds a number."""
+    return np.min_scalar_type(max(0, largest))
+
+
+def _number(
+    graph: RegionGraph, owner: IntArray, options: ObjectOptions, lattice: Lattice
+) -> _Ids:
+    """Return ids by first voxel for the objects that are large enough."""
+    count = len(graph.size)
+    sizes = np.zeros(count, np.int64)
+    np.add.at(sizes, owner, graph.size)
+    first = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first, owner, graph.first)
+    volumes = sizes * lattice.voxel_volume
+    # A bound written with few digits must not lose an object of exactly that size.
+    enough = volumes >= options.min_volume_um3 * (1 - 1e-9)
+    kept = np.flatnonzero((sizes > 0) & enough)
+    kept = kept[np.argsort(first[kept])]
+    of_owner = np.zeros(count, np.int64)
+    of_owner[kept] = np.arange(1, len(kept) + 1)
+    return _Ids(of_owner[owner], sizes[kept], graph.kind[kept])
+
+
+def _labelled(
+    source: ObjectSource, cores: list[Roi], graph: RegionGraph, map_blocks: BlockMap
+) -> Iterator[tuple[Roi, NDArray[np.uint32], int]]:
+    """Yield each block with its regions and the number of those before it."""
+    if all(labels is not None for labels in graph.labels):
+        again: Iterable[Any] = graph.labels
+    else:
+        again = map_blocks(partial(relabel, source), cores)
+    yield from zip(cores, again, graph.offsets, strict=True)
+
+
+def _write(
+    template: Volume,
+    labelled: Iterator[tuple[Roi, NDArray[np.uint32], int]],
+    graph: RegionGraph,
+    ids: _Ids,
+    out: Path | None,
+) -> Volume:
+    if out is None:
+        array = np.zeros(template.shape, ids.dtype)
+        for roi, labels, offset in labelled:
+            array[roi.slices] = _final(labels, offset, graph, ids)
+        return template.with_array(array)
+    from cellseg3d.io.registry import create_volume, open_volume  # noqa: PLC0415
+
+    with create_volume(
+        out,
+        template.shape,
+        ids.dtype,
+        spacing=template.spacing,
+        affine_mm=template.affine_mm,
+    ) as writer:
+        for roi, labels, offset in labelled:
+            writer.write(roi, _final(labels, offset, graph, ids))
+    return open_volume(out)
+
+
+def _final(
+    labels: NDArray[np.uint32], offset: int, graph: RegionGraph, ids: _Ids
+) -> NDArray[Any]:
+    """Return the ids of a block's voxels."""
+    count = int(labels.max(initial=0))
+    table = np.zeros(count + 1, ids.dtype)
+    table[1:] = ids.of_region[graph.of[offset : offset + count]]
+    return table[labels]
+
+
+def _template(source: Probable, opened: ObjectSource) -> Volume:
+    """Return a volume of the grid that objects lie on, without voxels of its own."""
+    grid = np.broadcast_to(np.uint8(0), opened.shape)
+    first = source[0] if isinstance(source, list | tuple) else source
+    if not isinstance(first, Volume):
+        return Volume(grid, opened.spacing)
+    kept = replace(first, array=grid, spacing=opened.spacing)
+    return replace(kept, intensity_unit="arbitrary")
+
+
+def _require_objects() -> None:
+    try:
+        import cc3d  # noqa: F401, PLC0415
+        import edt  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        message = (
+            f"objects need {error.name}, which is not installed; run: "
+            'pip install "cellseg3d[objects]"'
+        )
+        raise EnvironmentFault(message) from error

@@ -1,0 +1,183 @@
+"""How objects are told apart: the method and its numbers, in physical units."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.spacing import Spacing
+
+Method = Literal["components", "watershed", "border-core", "affinity", "mean-size"]
+METHODS: tuple[str, ...] = get_args(Method)
+DEFAULT_RADIUS_VOXELS = 40.0
+SHARES = ("threshold", "neck", "core_threshold", "strong_affinity", "merge_affinity")
+
+
+@dataclass(frozen=True)
+class ObjectOptions:
+    """A decoder and its parameters; what is in um is in voxels without a spacing.
+
+    Parameters
+    ----------
+    method : str
+        ``"components"`` joins touching voxels of a class. ``"watershed"`` cuts them
+        at necks of the distance transform. ``"border-core"`` grows class 1 (core)
+        into class 2 (border). ``"affinity"`` joins voxels along predicted links.
+        ``"mean-size"`` cuts a component into as many parts as it holds mean volumes.
+    threshold : float
+        Foreground where the probability of any class but background is at least
+        this, in (0, 1].
+    connectivity : {6, 18, 26}
+        Neighbours of a voxel, for ``"components"``.
+    min_volume_um3 : float
+        Smaller objects join the neighbour they touch most deeply; alone, they go.
+    hole_um : float
+        Enclosed background no larger than this along any axis is filled; 0: none.
+    smoothing_um : float
+        Standard deviation of a Gaussian on the class probabilities; 0: none.
+    depth_um : float, optional
+        Two parts stay one object when the way from the smaller one's deepest point
+        to the neck rises by no more than this; the smallest voxel edge when None.
+    neck : float
+        Two parts stay one object when the neck's radius is at least this fraction
+        of the smaller part's, in (0, 1].
+    max_radius_um : float, optional
+        Distances are cut here, so parts joined by a wider neck stay one; 40 smallest
+        voxel edges when None.
+    mean_volume_um3 : float, optional
+        Mean volume of one object, measured on training data; for ``"mean-size"``.
+    core_threshold : float
+        For ``"border-core"`` on probabilities: a voxel of an object is core where its
+        core holds at least this share of core and border, in (0, 1].
+    strong_affinity, merge_affinity : float
+        Voxels are joined by links at least `strong_affinity`, then regions whose
+        links average at least `merge_affinity`.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range, or a key is unknown (`parse`).
+    """
+
+    method: str = "watershed"
+    threshold: float = 0.5
+    connectivity: Literal[6, 18, 26] = 6
+    min_volume_um3: float = 0.0
+    hole_um: float = 0.0
+    smoothing_um: float = 0.0
+    depth_um: float | None = None
+    neck: float = 0.75
+    max_radius_um: float | None = None
+    mean_volume_um3: float | None = None
+    core_threshold: float = 0.5
+    strong_affinity: float = 0.9
+    merge_affinity: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            known = ", ".join(METHODS)
+            raise ConfigError(f"method {self.method!r} is unknown; expected {known}")
+        if self.connectivity not in (6, 18, 26):
+            raise ConfigError(f"connectivity {self.connectivity}; expected 6, 18 or 26")
+        for name in SHARES:
+            if not 0 < getattr(self, name) <= 1:
+                message = f"{name} is {getattr(self, name)}; expected 0 < {name} <= 1"
+                raise ConfigError(message)
+        for name in ("min_volume_um3", "hole_um", "smoothing_um", "depth_um"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ConfigError(f"{name} is {value}; expected 0 or more")
+        for name in ("max_radius_um", "mean_volume_um3"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is {value}; expected more than 0")
+        if self.method == "mean-size" and self.mean_volume_um3 is None:
+            message = (
+                "method 'mean-size' needs mean_volume_um3, the mean volume of one "
+                "object in the training data"
+            )
+            raise ConfigError(message)
+
+    @classmethod
+    def parse(cls, values: "ObjectOptions | Mapping[str, Any]") -> "ObjectOptions":
+        """Return options from a config's mapping; options pass through."""
+        if isinstance(values, ObjectOptions):
+            return values
+        known = sorted(field.name for field in fields(cls))
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            message = f"instance options: unknown key {unknown[0]!r}; known: {known}"
+            raise ConfigError(message)
+        return cls(**values)
+
+    @classmethod
+    def read(cls, path: Path) -> "ObjectOptions":
+        """Return the options that a JSON file holds, alone or as tuning keeps them.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read, or a key or number is wrong.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: expected a JSON object of instance options")
+        return cls.parse(values.get("options", values))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as JSON holds them; `parse` reads them back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The options' lengths on one voxel lattice.
+
+    Distances are counted in whole steps, a fraction of the smallest voxel edge, so
+    that squared distances are whole numbers: exact, and the same in any block.
+    """
+
+    edges: tuple[float, float, float]
+    known: bool
+    steps_zyx: tuple[int, int, int]
+    step: float
+    radius_steps: int
+
+    @classmethod
+    def of(cls, spacing: Spacing | None, options: ObjectOptions) -> "Lattice":
+        """Return the lattice of a spacing; voxels of edge 1 when it is unknown."""
+        edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
+        smallest = min(edges)
+        radius = options.max_radius_um or DEFAULT_RADIUS_VOXELS * smallest
+        # Squares up to 2^24 are exact in float32, in which distances are computed.
+        per_edge = max(1, min(128, int(4095 * smallest / radius)))
+        z, y, x = (max(1, round(edge / smallest * per_edge)) for edge in edges)
+        step = smallest / per_edge
+        steps = min(4095, max(per_edge, round(radius / step)))
+        return cls(edges, spacing is not None, (z, y, x), step, steps)
+
+    @property
+    def unit(self) -> str:
+        """The unit of every length: ``"um"``, or ``"voxels"`` without a spacing."""
+        return "um" if self.known else "voxels"
+
+    @property
+    def voxel_volume(self) -> float:
+        """The volume of a voxel in the unit cubed."""
+        return self.edges[0] * self.edges[1] * self.edges[2]
+
+    @property
+    def radius_voxels(self) -> tuple[int, int, int]:
+        """Voxels along each axis that reach as far as the largest distance."""
+        z, y, x = (-(-self.radius_steps // steps) for steps in self.steps_zyx)
+        return (z, y, x)
+
+    def voxels(self, length: float) -> tuple[int, int, int]:
+        """Return whole voxels along each axis that hold a length, rounded down."""
+        z, y, x = (int(length / edge + 1e-9) for edge in self.edges)
+        return (z, y, x)

@@ -1,0 +1,1 @@
+"""A training plan from the data and the machine."""

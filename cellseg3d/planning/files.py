@@ -1,0 +1,142 @@
+"""Write a plan as YAML that `cellseg3d train --plan` takes, reasons included."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.planning.machine import Machine, this_machine
+from cellseg3d.planning.plan import Plan, best_kind, make_plans
+from cellseg3d.planning.survey import Survey, survey
+from cellseg3d.runs.data_facts import facts_of_datalist
+
+_NAMES = {"2D": "plan_2d.yaml", "2.5D": "plan_25d.yaml", "3D": "plan_3d.yaml"}
+
+
+def write_plans(
+    plans: list[Plan], data: Survey, machine: Machine, out: Path, source: str
+) -> list[Path]:
+    """Write one file a plan and return their paths.
+
+    Parameters
+    ----------
+    plans : list of Plan
+    data : Survey
+    machine : Machine
+    out : Path
+        A folder; made when it is not there. Files of the same name are replaced.
+    source : str
+        The datalist, for the command that the files name.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the folder cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for plan in plans:
+        path = out / _NAMES[plan.kind]
+        text = plan_text(plan, data, machine, f"--data {source} --plan {path}")
+        atomic_write(path, partial(_write, text=text))
+        paths.append(path)
+    return paths
+
+
+def plan_data(source: str | Path, minutes: float | None = None) -> tuple[Plan, str]:
+    """Return the plan to begin with for a data set on this machine, and its text.
+
+    Parameters
+    ----------
+    source : str or Path
+        A datalist or a folder.
+    minutes : float, optional
+        The time there is for the training.
+
+    Raises
+    ------
+    ConfigError, InputError, LabelError
+        If nothing there is labelled, or it cannot be read.
+    """
+    datalist = load_datalist(source)
+    seen, machine = survey(datalist), this_machine()
+    facts = facts_of_datalist(datalist)
+    [plan] = make_plans(
+        facts, seen, machine, kinds=[best_kind(seen)[0]], minutes=minutes
+    )
+    return plan, plan_text(plan, seen, machine, f"--data {source} --plan THIS_FILE")
+
+
+def plan_text(plan: Plan, data: Survey, machine: Machine, words: str) -> str:
+    """Return a plan as YAML, each number below its reason.
+
+    Parameters
+    ----------
+    plan : Plan
+    data : Survey
+    machine : Machine
+    words : str
+        Options of the command that uses it.
+    """
+    lines = [
+        f"# {plan.kind} plan for {_one_line(data.name)}. {plan.advice}.",
+        f"#   cellseg3d train --bundle {plan.bundle} {_one_line(words)} --out RUN",
+        *(f"# {line}" for line in facts_lines(data, machine)),
+        f"# About {plan.minutes:.0f} min without validation, {plan.gib:.2f} GiB for a "
+        "step; one step was timed.",
+    ]
+    for choice in plan.choices:
+        lines += ["", f"# {_one_line(choice.reason)}"]
+        lines.append(f"{choice.key}: {json.dumps(choice.value)}")
+    return "\n".join(lines) + "\n"
+
+
+def facts_lines(data: Survey, machine: Machine) -> list[str]:
+    """Return the data and the machine in lines."""
+    smallest = [min(shape[axis] for shape in data.shapes) for axis in range(3)]
+    largest = [max(shape[axis] for shape in data.shapes) for axis in range(3)]
+    spacing = data.spacing or "unknown (lengths are in voxels)"
+    gpu = machine.gpu or "no GPU"
+    return [
+        f"data: {data.cases} volumes, {' x '.join(map(str, smallest))} to "
+        f"{' x '.join(map(str, largest))} voxels (z, y, x); spacing {spacing}; "
+        f"{data.annotated:.1%} annotated ({data.labels_read} labels read)",
+        *(
+            f"class {_one_line(each.name)}: {each.share:.2%} of the annotated voxels, "
+            f"{each.objects} objects, {each.diameter:.3g} {data.unit} across"
+            for each in data.classes
+        ),
+        f"machine: {machine.cores} cores, {machine.memory_bytes / 2**30:.1f} GiB free, "
+        f"{gpu}",
+    ]
+
+
+def plan_facts(plans: list[Plan], data: Survey, machine: Machine) -> dict[str, Any]:
+    """Return all of it as JSON can hold it."""
+    return {
+        "data": facts_lines(data, machine)[:-1],
+        "machine": facts_lines(data, machine)[-1],
+        "plans": [
+            {
+                "kind": plan.kind,
+                "bundle": plan.bundle,
+                "advice": plan.advice,
+                "steps": plan.steps,
+                "minutes": round(plan.minutes, 2),
+                "gib": round(plan.gib, 3),
+                "settings": plan.settings,
+                "reasons": {choice.key: choice.reason for choice in plan.choices},
+            }
+            for plan in plans
+        ],
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

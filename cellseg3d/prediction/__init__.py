@@ -1,0 +1,1 @@
+"""Networks over volumes of any size: lattice, windows, slices, fusion."""

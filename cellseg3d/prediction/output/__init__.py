@@ -1,0 +1,1 @@
+"""Labels on disk, chunk by chunk: journal, stores, several machines."""

@@ -1,0 +1,171 @@
+"""An output volume while it is unfinished: filled by regions, read back, completed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.atomic import environment_fault
+from cellseg3d.core.roi import Roi, Zyx
+from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.io.lazy import RawVoxels
+from cellseg3d.io.raw_sink import RawSink
+from cellseg3d.io.region_writer import RegionWriter, give_name, remove
+from cellseg3d.io.registry import (
+    can_resume,
+    create_volume,
+    write_labels,
+    write_volume,
+)
+from cellseg3d.prediction.rescale import Resampled
+
+
+@dataclass(frozen=True)
+class Store:
+    """Voxels of one output in a work folder; may be sent to other processes.
+
+    Zarr and MRC are filled in place. Other formats cannot go on after a crash, so their
+    voxels lie one after another in a plain file until all are there.
+
+    Parameters
+    ----------
+    path : Path
+        The output's final name.
+    work : Path
+        The folder of unfinished output, on the same disk.
+    grid : Volume
+        The volume whose grid the output has.
+    dtype : numpy dtype
+    chunk : tuple of int
+        What one task writes (z, y, x).
+    labels : bool
+        Whether values are class indices.
+    final : Volume or None
+        Another grid of the same box, that the finished file has.
+    """
+
+    path: Path
+    work: Path
+    grid: Volume
+    dtype: np.dtype[Any]
+    chunk: Zyx
+    labels: bool
+    final: Volume | None = None
+    _open: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        grid = (self.grid, self.dtype, self.chunk, self.labels, self.final)
+        return (Store, (self.path, self.work, *grid))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the final format itself is filled region by region."""
+        return self.final is None and can_resume(self.path)
+
+    def prepare(self, notes: Mapping[str, Any], *, anew: bool) -> None:
+        """Make room for the voxels, or keep what is there.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the disk is full or refuses.
+        """
+        if anew:
+            remove(self._scratch)
+        if self.in_place:
+            self._writer(notes)
+        else:
+            self._scratch.touch()
+            RawSink(self._scratch, 0, self.dtype, self.grid.shape)
+
+    def write(self, roi: Roi, array: NDArray[Any]) -> None:
+        """Put voxels where `roi` says.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the disk is full or refuses.
+        """
+        if self.in_place:
+            self._writer({}).write(roi, array)
+            return
+        try:
+            RawSink(self._scratch, 0, self.dtype, self.grid.shape).write(roi, array)
+        except OSError as error:
+            raise environment_fault(error, self.path) from error
+
+    def read(self, roi: Roi) -> NDArray[Any]:
+        """Return voxels that were written before."""
+        found = np.asarray(self._array()[roi.slices])
+        return found.astype(self.dtype, copy=False)  # MRC widens bytes
+
+    def finish(self, notes: Mapping[str, Any]) -> Path:
+        """Complete the output in the work folder; return where it lies.
+
+        Parameters
+        ----------
+        notes : mapping
+            What the file should say about itself, as JSON holds it.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the disk is full or refuses.
+        """
+        if self.in_place:
+            return self._writer(notes).close()
+        done = self.work / self.path.name
+        volume = self._volume(notes)
+        return write_labels(done, volume) if self.labels else write_volume(done, volume)
+
+    @property
+    def _scratch(self) -> Path:
+        name = self.path.name
+        return self.work / (f"{name}.partial" if self.in_place else f"{name}.raw")
+
+    def _writer(self, notes: Mapping[str, Any]) -> RegionWriter:
+        if "writer" not in self._open:
+            self._open["writer"] = self._create(notes)
+        writer: RegionWriter = self._open["writer"]
+        return writer
+
+    def _create(self, notes: Mapping[str, Any]) -> RegionWriter:
+        return create_volume(
+            self.work / self.path.name,
+            self.grid.shape,
+            self.dtype,
+            spacing=self.grid.spacing,
+            affine_mm=self.grid.affine_mm,
+            chunk=self.chunk,
+            metadata={**notes, "labels": self.labels},
+            resume=True,
+        )
+
+    def _array(self) -> ArrayLike:
+        if self.in_place:
+            return self._writer({}).array
+        return RawVoxels(self._scratch, 0, self.dtype, self.grid.shape).lazy()
+
+    def _volume(self, notes: Mapping[str, Any]) -> Volume:
+        grid, array = self.grid, self._array()
+        if self.final is not None:
+            grid = self.final
+            array = Resampled(array, grid.shape, nearest=True)
+        return Volume(array, grid.spacing, "arbitrary", dict(notes), grid.affine_mm)
+
+
+def put_in_place(done: Path, path: Path) -> None:
+    """Give a complete output its final name; what stood there goes.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the system refuses.
+    """
+    try:
+        give_name(done, path)
+    except OSError as error:
+        raise environment_fault(error, path) from error

@@ -1,0 +1,192 @@
+"""Chunk after chunk of a volume: sources, fused, decided."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellseg3d.core.errors import NonFiniteError
+from cellseg3d.core.grid import blocks
+from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.prediction.fusion import Fuser, Fusion, labels_of, probs_of
+from cellseg3d.prediction.lattice import fit
+from cellseg3d.prediction.sources import Source
+
+# Bytes of the sums of several sources in a chunk, about: that of a whole tomogram of
+# 400^3 voxels and two classes, 2 bytes each.
+FUSED_BYTES = 2**27
+# Voxels of a chunk of one source, about: what is read and decided at a time.
+CHUNK_VOXELS = 2**23
+# But more where that makes its rows whole, which lie one after another in most files.
+ROWS_VOXELS = 9 * 2**22
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The answer for one chunk.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (z, y, x)
+    probs : ndarray of float32, shape (K, z, y, x), or None
+    uncertainty : ndarray of float32, shape (z, y, x), or None
+        In [0, 1]; see `fusion.Fuser.uncertainty`.
+    """
+
+    labels: NDArray[np.uint8]
+    probs: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Sources on lattices that fit each other, and how they are fused.
+
+    Parameters
+    ----------
+    sources : tuple of Source
+    fusion : Fusion
+    classes : int
+    chunk : tuple of int
+        Shape of a chunk (z, y, x): whole windows of every source.
+    probs, uncertainty : bool
+        Whether these are wanted too.
+    """
+
+    sources: tuple[Source, ...]
+    fusion: Fusion
+    classes: int
+    chunk: Zyx
+    probs: bool = False
+    uncertainty: bool = False
+
+    @property
+    def shape(self) -> Zyx:
+        """The number of voxels of the volume along (z, y, x)."""
+        return self.sources[0].shape
+
+    def chunks(self) -> Iterator[Roi]:
+        """Yield the chunks of the volume, in C order."""
+        yield from blocks(self.shape, self.chunk)
+
+    def run(self, chunk: Roi) -> Chunk:
+        """Return labels, and what else is wanted, of one chunk.
+
+        Raises
+        ------
+        NonFiniteError
+            If a network answers NaN or infinity.
+        """
+        if len(self.sources) == 1 and not (self.probs or self.uncertainty):
+            labels = np.empty(chunk.shape, np.uint8)
+            for roi, logits in self._finite(self.sources[0], chunk):
+                labels[roi.within(chunk).slices] = labels_of(logits).cpu().numpy()
+            return Chunk(labels)
+        fuser = Fuser(
+            self.fusion,
+            len(self.sources),
+            self.classes,
+            chunk.shape,
+            compare=self.uncertainty,
+            coarse=len(self.sources) > 1,
+        )
+        one = len(self.sources) == 1
+        labels = np.empty(chunk.shape if one else (0, 0, 0), np.uint8)
+        for index, source in enumerate(self.sources):
+            for roi, logits in self._finite(source, chunk):
+                place = roi.within(chunk)
+                fuser.add(index, place, probs_of(logits))
+                if one:
+                    labels[place.slices] = labels_of(logits).cpu().numpy()
+        if not (self.probs or self.uncertainty):
+            return Chunk(fuser.labels().numpy())
+        fused = fuser.probs()
+        unsure = fuser.uncertainty(fused).numpy() if self.uncertainty else None
+        if not one:
+            labels = fuser.labels().numpy()
+        return Chunk(labels, fused.numpy() if self.probs else None, unsure)
+
+    def _finite(self, source: Source, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
+        with torch.inference_mode():
+            for roi, logits in source.logits(chunk):
+                if not bool(torch.isfinite(logits.sum())):
+                    message = (
+                        f"{source.name}: the network answers NaN or infinity in the "
+                        f"region {roi}; its weights or this region are broken"
+                    )
+                    raise NonFiniteError(message)
+                yield roi, logits
+
+
+def fitted(
+    sources: Sequence[Source], bytes_per_voxel: int = 2
+) -> tuple[tuple[Source, ...], Zyx]:
+    """Return sources whose windows fill common chunks, and the chunks' shape.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        On one volume.
+    bytes_per_voxel : int
+        Of the sums, where there are several.
+    """
+    most = round((FUSED_BYTES / bytes_per_voxel) ** (1 / 3))
+    shape = sources[0].shape
+    if len(sources) == 1:
+        return tuple(sources), chunk_of_one(sources[0].lattice.core, shape)
+    if any(source.view is not None for source in sources):
+        # Views have lattices of their own, which no chunk fits but by chance.
+        return tuple(sources), zyx([min(most, length) for length in shape])
+    side = []
+    for axis in range(3):
+        step = math.lcm(*(source.lattice.stride[axis] for source in sources))
+        cores = [
+            source.lattice.core[axis]
+            for source in sources
+            if source.lattice.axis is None
+        ]
+        unit = math.lcm(step, *cores)
+        side.append(fit(shape[axis], max(most, unit), unit))
+    return tuple(_stretch(source, side) for source in sources), zyx(side)
+
+
+def _stretch(source: Source, side: Sequence[int]) -> Source:
+    """Return a source of slices that reach across the whole chunk, where they can."""
+    lattice = source.lattice
+    if lattice.axis is None:
+        return source
+    core = [
+        own if letter == lattice.axis else whole
+        for letter, own, whole in zip("zyx", lattice.core, side, strict=True)
+    ]
+    return replace(source, lattice=lattice.with_core(core))
+
+
+def chunk_of_one(core: Zyx, shape: Zyx) -> Zyx:
+    """Return the chunk (z, y, x) of a single source: whole windows, a fair number.
+
+    Windows are joined along x first, where that makes whole rows of up to
+    `ROWS_VOXELS`, then along y and z, up to `CHUNK_VOXELS`.
+
+    Parameters
+    ----------
+    core : tuple of int
+        Voxels that a window writes (z, y, x).
+    shape : tuple of int
+        Shape of the volume (Z, Y, X), in voxels.
+    """
+    side = list(core)
+    for axis, voxels in ((2, ROWS_VOXELS), (1, CHUNK_VOXELS), (0, CHUNK_VOXELS)):
+        held = [min(a, b) for a, b in zip(side, shape, strict=True)]
+        held[axis] = 1
+        # A core that passes the volume's border holds no more than is inside.
+        room = voxels // math.prod(held)
+        most = math.ceil(shape[axis] / core[axis])
+        side[axis] = core[axis] * max(
+            1, most if room >= shape[axis] else room // core[axis]
+        )
+    return zyx(side)

@@ -1,0 +1,195 @@
+"""The spine: a volume and trained models in, labels out, step by step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.roi import Roi
+from cellseg3d.core.volume import Volume
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.output.blockwise import output_of, write_chunks
+from cellseg3d.prediction.output.scale_out import dask_runner
+from cellseg3d.prediction.predictor import TrainedModel
+from cellseg3d.prediction.recipe import Recipe
+from cellseg3d.prediction.record import notes_of, provenance, task_of
+from cellseg3d.prediction.rescale import Resampled, nearest_back, onto_training_grid
+from cellseg3d.prediction.setup import plan
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a segmentation yields, on the grid of the volume it came from.
+
+    Parameters
+    ----------
+    labels : Volume
+        Of uint8: the class of each voxel, 0 is background.
+    probs : ndarray of float32, shape (K, Z, Y, X), or None
+        Class probabilities in [0, 1], where asked for.
+    uncertainty : ndarray of float32, shape (Z, Y, X), or None
+        In [0, 1], where asked for.
+    provenance : dict
+        Models, hashes, what ran where and how.
+    """
+
+    labels: Volume
+    probs: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def segment(
+    volume: Volume,
+    models: TrainedModel | Sequence[TrainedModel],
+    options: SegmentOptions | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Segment a volume in memory.
+
+    Parameters
+    ----------
+    volume : Volume
+        Raw intensities, in memory or lazy.
+    models : TrainedModel or sequence of them
+        Several are fused.
+    options : SegmentOptions, optional
+    progress : callable, optional
+        Called with voxels done and voxels in all, after each chunk.
+
+    Returns
+    -------
+    Segmentation
+        Labels of the volume's shape, with its spacing.
+
+    Raises
+    ------
+    ConfigError
+        If the models do not fit each other.
+    NonFiniteError
+        If the volume or a network's answer holds NaN or infinity.
+    """
+    wanted = options or SegmentOptions()
+    chosen = [models] if not isinstance(models, Sequence) else list(models)
+    if wanted.rescale:
+        return _rescaled(volume, chosen, wanted, progress)
+    pipeline = plan(volume, chosen, wanted)
+    labels = np.zeros(volume.shape, np.uint8)
+    probs = uncertainty = None
+    if wanted.probs:
+        probs = np.empty((pipeline.classes, *volume.shape), np.float32)
+    if wanted.uncertainty:
+        uncertainty = np.empty(volume.shape, np.float32)
+    done = 0
+    for chunk in pipeline.chunks():
+        answer = pipeline.run(chunk)
+        labels[chunk.slices] = answer.labels
+        if probs is not None and answer.probs is not None:
+            probs[(slice(None), *chunk.slices)] = answer.probs
+        if uncertainty is not None and answer.uncertainty is not None:
+            uncertainty[chunk.slices] = answer.uncertainty
+        done += chunk.size
+        if progress is not None:
+            progress(done, Roi.whole(volume.shape).size)
+    record = provenance(volume, chosen, pipeline)
+    found = replace(
+        volume,
+        array=labels,
+        intensity_unit="arbitrary",
+        provenance={**notes_of(volume, record), "labels": True},
+    )
+    return Segmentation(found, probs, uncertainty, record)
+
+
+def segment_to_file(
+    volume: Volume,
+    models: TrainedModel | Sequence[TrainedModel],
+    out: Path,
+    options: SegmentOptions | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Segment a volume of any size into a file, within bounded memory.
+
+    The output grows in ``NAME.partial``; killed at any moment and called again, it
+    goes on there and ends as if nothing had happened.
+
+    Parameters
+    ----------
+    volume : Volume
+        Lazy where it does not fit into memory.
+    models, options, progress
+        As for `segment`.
+    out : Path
+        Where the labels go; the suffix picks the format. Class probabilities and
+        uncertainty lie beside it.
+    overwrite : bool
+        Replace what is there.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is there and not to be replaced, or the models do not fit.
+    EnvironmentFault
+        If the disk is full; the finished chunks are kept.
+    """
+    wanted = options or SegmentOptions()
+    chosen = [models] if not isinstance(models, Sequence) else list(models)
+    seen = onto_training_grid(volume, chosen) if wanted.rescale else volume
+    pipeline = plan(seen, chosen, wanted)
+    record = provenance(volume, chosen, pipeline)
+    final = volume if wanted.rescale else None
+    output = output_of(
+        out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final
+    )
+    runner, cluster = None, wanted.dask
+    if cluster is not None:
+        formats = {each.engine.hardware.precision for each in pipeline.sources}
+        # Networks that want different formats find so themselves, on every machine.
+        if len(formats) == 1:
+            wanted = replace(wanted, precision=formats.pop())
+        sent = Recipe(seen, chosen, wanted)
+        runner = dask_runner(cluster, sent, output)
+    return write_chunks(
+        pipeline,
+        output,
+        task_of(volume, record, pipeline),
+        notes_of(volume, record),
+        overwrite=overwrite,
+        progress=progress,
+        runner=runner,
+    )
+
+
+def _rescaled(
+    volume: Volume,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    progress: Progress | None,
+) -> Segmentation:
+    """Segment on the grid of the training; bring the answer back."""
+    seen = onto_training_grid(volume, models)
+    found = segment(seen, models, replace(options, rescale=False), progress)
+    whole = Roi.whole(volume.shape).slices
+    labels = nearest_back(found.labels.array, volume.shape)[whole]
+    probs = uncertainty = None
+    if found.probs is not None:
+        parts = [Resampled(part, volume.shape)[whole] for part in found.probs]
+        probs = np.stack(parts)
+    if found.uncertainty is not None:
+        uncertainty = Resampled(found.uncertainty, volume.shape)[whole]
+    on_grid = replace(
+        found.labels, array=labels, spacing=volume.spacing, affine_mm=volume.affine_mm
+    )
+    return Segmentation(on_grid, probs, uncertainty, found.provenance)

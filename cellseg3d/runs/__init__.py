@@ -1,0 +1,1 @@
+"""The folder of a training run: configs, lock, record, weights."""

@@ -1,0 +1,60 @@
+"""What a data set says about the model that it can train."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cellseg3d.bundle.model_facts import ModelFacts, stored_facts
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.datasets.cases import Datalist, split_inner
+from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
+from cellseg3d.datasets.targets import LabelTarget
+from cellseg3d.io.registry import open_volume
+
+
+def facts_of_data(
+    dataset_dir: str | Path,
+    default: ModelFacts | Mapping[str, Any],
+    bundle_root: str | Path | None = None,
+    target: LabelTarget | Mapping[str, Any] | None = None,
+) -> ModelFacts:
+    """Return classes and spacing of a data set, or what stands for it without one.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        A datalist, or a folder that holds one.
+    default : ModelFacts or mapping
+        Those of the simulated cells, which `initialize` puts into an empty folder.
+    bundle_root : str or Path, optional
+        A bundle whose weights, when it has any, know better than `default`.
+    target : LabelTarget or mapping, optional
+        What is learned of the labels; their classes when None.
+    """
+    place = Path(dataset_dir)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        if bundle_root is not None:
+            return stored_facts(bundle_root, default)
+        return ModelFacts.parse(default)
+    return facts_of_datalist(load_datalist(resolve_datalist(place)).aimed_at(target))
+
+
+def facts_of_datalist(datalist: Datalist) -> ModelFacts:
+    """Return what the labelled cases say; spacing is the first one's that has one."""
+    spacing: Spacing | None = None
+    depths = set()
+    for case in datalist.cases:
+        if case.label is None:
+            continue
+        file, inner = split_inner(case.image)
+        volume = open_volume(file, inner=inner)
+        depths.add(volume.shape[0])
+        spacing = spacing or case.spacing or volume.spacing
+    facts = ModelFacts(
+        datalist.classes,
+        None,
+        datalist.intensity_unit,
+        single_slices=depths == {1},
+    )
+    return facts if spacing is None else replace(facts, spacing_um=spacing.zyx)

@@ -1,0 +1,88 @@
+"""Volumes on which trained bundles may be weighed: held back, and new to all."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.model import TrainedModel
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.splits import training_fold
+from cellseg3d.datasets.volumes import LoadedCase, load_cases
+
+logger = logging.getLogger(__name__)
+
+
+def training_of(model: TrainedModel) -> tuple[str | None, int | str | None]:
+    """Return data set and fold of a model's training; (None, 0) if it does not say."""
+    path = model.path / "configs" / "train.json"
+    config = read_config(path) if path.is_file() else {}
+    place = str(config.get("dataset_dir", "$"))
+    known = None if place.startswith(("@", "$")) else place
+    return known, config.get("fold", 0)
+
+
+def unseen_cases(
+    models: Sequence[TrainedModel], data: Path | None = None, fold: str | None = None
+) -> list[LoadedCase]:
+    """Return labelled volumes that validate and that no model has trained on.
+
+    Test cases of the datalist are never among them.
+
+    Parameters
+    ----------
+    models : sequence of TrainedModel
+    data : Path, optional
+        A datalist or folder; that of the first model's training when None.
+    fold : str, optional
+        As in that training when None.
+
+    Raises
+    ------
+    ConfigError
+        If it is not known what the first model was trained on, or every volume is
+        known to some model.
+    """
+    known, chosen = training_of(models[0])
+    place = data or (None if known is None else Path(known))
+    if place is None:
+        message = (
+            f"{models[0].path}: does not say what it was trained on; give --data "
+            "DATALIST for validation volumes, or --no-fit for equal weights"
+        )
+        raise ConfigError(message)
+    datalist = load_datalist(place)
+    if fold is not None:
+        chosen = int(fold) if fold.isdigit() else fold
+    held = training_fold(datalist, chosen).validation
+    cases = load_cases(list(held), datalist, models[0].intensity)
+    seen = {content: model for model in models for content in trained_on(model.path)}
+    free = [case for case in cases if case.content not in seen]
+    for case in cases:
+        if case.content in seen:
+            name = seen[case.content].name
+            logger.warning("%s: %s was trained on it; left out", case.name, name)
+    if not free:
+        names = [case.name for case in cases]
+        message = (
+            f"{datalist.where}: of the validation volumes {names}, none is new to "
+            "every member; train them on one fold and give it by --fold, or --no-fit"
+        )
+        raise ConfigError(message)
+    return free
+
+
+def trained_on(folder: Path) -> set[str]:
+    """Return the content hashes of the volumes that a run or bundle was trained on."""
+    path = folder / "run.json"
+    if path.is_file():
+        data = json.loads(path.read_text(encoding="utf-8")).get("data", {})
+        return {data["content"][name] for name in data.get("training", ())}
+    metadata = read_config(folder / "configs" / "metadata.json")
+    return {
+        content
+        for member in metadata.get("fused_from", ())
+        for content in member["trained_on"]
+    }

@@ -1,0 +1,1 @@
+"""Training samples: loaders, samplers, crops, transforms, augmentation, MONAI IO."""

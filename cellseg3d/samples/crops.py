@@ -1,0 +1,110 @@
+"""Cut a slice, a stack or a patch out of a volume, past its borders where need be."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.axes import axis_index
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.roi import Zyx, zyx
+from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.labels import IGNORE
+
+
+def crop_start(shape: Sequence[int], centre: Sequence[int], size: Sequence[int]) -> Zyx:
+    """Return where a crop begins that holds `centre` and lies in the volume.
+
+    A crop longer than the volume along an axis begins before it, so that the volume
+    lies in its middle.
+
+    Parameters
+    ----------
+    shape, centre, size : sequence of int
+        Of the volume, a voxel in it, and the crop (z, y, x), in voxels.
+    """
+    starts = []
+    for length, middle, side in zip(shape, centre, size, strict=True):
+        if side >= length:
+            starts.append(-((side - length) // 2))
+        else:
+            starts.append(min(max(0, middle - side // 2), length - side))
+    return zyx(starts)
+
+
+def crop_image(
+    image_zyx: NDArray[Any],
+    centre: Sequence[int],
+    spec: InputSpec,
+    axis: str,
+    scaling: tuple[IntensityScale, float, float],
+) -> NDArray[np.float32]:
+    """Return a network input: scaled first, then padded by reflection.
+
+    Parameters
+    ----------
+    image_zyx : ndarray of a numeric dtype, shape (Z, Y, X)
+        Raw intensities; a view of it is taken until the scaling.
+    centre : sequence of int
+        A voxel (z, y, x) that the crop holds; for 2D and 2.5D it gives the slice.
+    spec : InputSpec
+    axis : str
+        Across which slices are cut; unused for 3D.
+    scaling : tuple
+        The scale, and the volume's (offset, factor).
+
+    Returns
+    -------
+    ndarray of float32, contiguous
+        Shape (2k + 1, h, w), or (1, z, y, x) for 3D. Slices past the first and the
+        last repeat these.
+    """
+    scale, offset, factor = scaling
+    view, pads = _view(image_zyx, centre, spec, axis, spec.context)
+    scaled = np.ascontiguousarray(scale.apply(view, offset, factor))
+    return np.pad(scaled, pads, mode="reflect") if np.any(pads) else scaled
+
+
+def crop_label(
+    label_zyx: NDArray[Any], centre: Sequence[int], spec: InputSpec, axis: str
+) -> NDArray[np.float32]:
+    """Return the label of a network's output: the centre slice, or the patch.
+
+    Returns
+    -------
+    ndarray of float32, contiguous
+        Shape (1, h, w) or (1, z, y, x); class indices or ids, 255 past the borders.
+    """
+    view, pads = _view(label_zyx, centre, spec, axis, 0)
+    label = np.array(view, np.float32, order="C")
+    if not np.any(pads):
+        return label
+    return np.pad(label, pads, constant_values=IGNORE)
+
+
+def _view(
+    array: NDArray[Any], centre: Sequence[int], spec: InputSpec, axis: str, context: int
+) -> tuple[NDArray[Any], list[tuple[int, int]]]:
+    """Return the part that lies in the volume, channels first, and what it lacks."""
+    size = spec.patch_zyx(axis)
+    start = crop_start(array.shape, centre, size)
+    key: list[slice] = []
+    pads = []
+    for begin, side, length in zip(start, size, array.shape, strict=True):
+        end = begin + side
+        key.append(slice(max(0, begin), min(end, length)))
+        pads.append((max(0, -begin), max(0, end - length)))
+    if spec.spatial_dims == 3:
+        return array[tuple(key)][None], [(0, 0), *pads]
+    across = axis_index(axis)
+    middle, last = int(centre[across]), array.shape[across] - 1
+    pads.pop(across)
+    if middle - context >= 0 and middle + context <= last:
+        key[across] = slice(middle - context, middle + context + 1)
+        stack = array[tuple(key)]
+    else:
+        numbers = np.clip(np.arange(middle - context, middle + context + 1), 0, last)
+        key[across] = slice(None)
+        stack = array[tuple(key)].take(numbers, axis=across)
+    return np.moveaxis(stack, across, 0), [(0, 0), *pads]

@@ -1,0 +1,117 @@
+"""What a bundle's inference config reads, scaled as training scaled it."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.transform import MapTransform
+from torch import Tensor
+
+from cellseg3d.core.errors import InputError
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import INNER, split_inner
+from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
+from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.simulated import LOCK, ensure_dataset
+from cellseg3d.io.registry import list_volumes
+
+
+def ready_dataset(dataset_dir: str | Path) -> str:
+    """Return a data set's place; simulate cells into it if it is empty or not there.
+
+    A folder that holds anything of the user's is left alone. Several processes may
+    call this at once.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        A datalist, a volume, or a folder.
+    """
+    place = Path(dataset_dir)
+    if place.is_file() or INNER in str(place):
+        return str(place)
+    names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    # While another process simulates, its lock stands there with half the volumes.
+    if LOCK in names or all(name.startswith(".") for name in names):
+        ensure_dataset(place)
+    return str(place)
+
+
+def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
+    """Return the volumes to predict, as MONAI's datasets take them.
+
+    Parameters
+    ----------
+    dataset_dir : str or Path
+        A datalist or a folder with one: all its images. A plain folder: all volumes
+        in it. A file: that volume.
+
+    Raises
+    ------
+    InputError
+        If nothing is there.
+    """
+    place = Path(dataset_dir)
+    if place.is_dir() and not resolve_datalist(place).is_file():
+        return [{"image": str(path)} for path in list_volumes(place)]
+    if place.suffix in (".json", ".yaml", ".yml") or place.is_dir():
+        return [{"image": case.image} for case in load_datalist(place).cases]
+    if not split_inner(str(place))[0].exists():
+        message = f"{place}: does not exist; give --dataset_dir a folder of volumes"
+        raise InputError(message)
+    return [{"image": str(place)}]
+
+
+class ScaleVolumed(MapTransform):
+    """Scale whole volumes as training and `cellseg3d predict` do.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        Tensors (1, Z, Y, X) of raw intensities.
+    intensity : IntensityScale or dict
+    """
+
+    def __init__(
+        self, keys: Sequence[str], intensity: IntensityScale | dict[str, Any]
+    ) -> None:
+        super().__init__(keys)
+        self.intensity = IntensityScale.parse(intensity)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with float32 volumes, about -1 to 1; metadata stay."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            image = item[key]
+            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))[0]
+            offset, factor = self.intensity.measure(Volume(plain))
+            scaled = torch.from_numpy(self.intensity.apply(plain, offset, factor))
+            # A MONAI tensor keeps its metadata through arithmetic, not through numpy.
+            item[key] = image.float() * 0 + scaled[None]
+        return item
+
+
+class OnGridOfd(MapTransform):
+    """Say of a prediction that it lies where its image lies: same grid, same file.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        Predictions (K, Z, Y, X).
+    source : str
+        Key of the image, with the metadata of `cellseg3d.samples.monai_io.VolumeReader`.
+    """
+
+    def __init__(self, keys: Sequence[str], source: str = "image") -> None:
+        super().__init__(keys)
+        self.source = source
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with metadata on each prediction."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = MetaTensor(item[key], meta=item[self.source].meta)
+        return item

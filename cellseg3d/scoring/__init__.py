@@ -1,0 +1,1 @@
+"""Scores and measurements of label files."""

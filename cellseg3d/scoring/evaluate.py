@@ -1,0 +1,178 @@
+"""Score label files against label files; the numbers come from `cellseg3d.metrics`."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cellseg3d.core.errors import InputError
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import Case, Datalist, case_stem, split_inner
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.labels import class_labels
+from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.io.registry import open_volume, read_labels
+from cellseg3d.scoring.one_volume import (
+    FOREGROUND,
+    ScoredVolume,
+    ScoreOptions,
+    renamed,
+    score_volume,
+)
+from cellseg3d.scoring.pairs import (
+    Pairing,
+    ScorePair,
+    is_datalist,
+    pair_datalist,
+    pair_paths,
+    stem_of,
+)
+from cellseg3d.scoring.probs import class_value, find_probs, score_probs
+
+__all__ = ["Evaluation", "ScoreOptions", "ScoredVolume", "evaluate_files"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of every volume, and the files that found no partner.
+
+    Parameters
+    ----------
+    pairs : tuple of ScorePair
+        What was scored: names, files and specimens.
+    scored : tuple of ScoredVolume
+        In the same order.
+    unmatched_predictions, unmatched_truths : tuple of str
+        Files without a partner.
+    """
+
+    pairs: tuple[ScorePair, ...]
+    scored: tuple[ScoredVolume, ...]
+    unmatched_predictions: tuple[str, ...] = ()
+    unmatched_truths: tuple[str, ...] = ()
+
+
+def evaluate_files(
+    prediction: str,
+    truth: str | None = None,
+    *,
+    datalist: str | None = None,
+    options: ScoreOptions | None = None,
+) -> Evaluation:
+    """Score a prediction against its truth, or every prediction of a folder.
+
+    Parameters
+    ----------
+    prediction : str
+        A label file, or a folder of them.
+    truth : str, optional
+        A label file, a folder that pairs by stem, or a datalist.
+    datalist : str, optional
+        A datalist that gives class names, and the truth when `truth` is None.
+    options : ScoreOptions, optional
+
+    Raises
+    ------
+    InputError
+        If files are missing, unmatched, or cannot be scored; one message names every
+        faulty volume.
+    """
+    chosen = options or ScoreOptions()
+    if truth is not None and is_datalist(truth):
+        truth, datalist = None, truth
+    cases = None if datalist is None else load_datalist(datalist)
+    if truth is not None:
+        pairing, source = pair_paths(prediction, truth, ids=chosen.ids), None
+    elif cases is not None:
+        pairing, source = pair_datalist(prediction, cases, ids=chosen.ids), cases
+    else:
+        message = f"{prediction}: nothing to score it against; give TRUTH or --datalist"
+        raise InputError(message)
+    if cases is not None and not chosen.classes:
+        chosen = replace(chosen, classes=cases.classes)
+    return _score_pairs(pairing, chosen, source)
+
+
+def open_labels(location: str) -> Volume:
+    """Open a label file lazily; one that stores whole numbers as float is read.
+
+    Raises
+    ------
+    InputError
+        If the file is broken or its values are no whole numbers.
+    """
+    file, inner = split_inner(location)
+    volume = open_volume(file, inner=inner)
+    return volume if volume.dtype.kind in "iub" else read_labels(file, inner=inner)
+
+
+def _score_pairs(
+    pairing: Pairing, options: ScoreOptions, cases: Datalist | None
+) -> Evaluation:
+    scored, faults = [], []
+    for pair in pairing.pairs:
+        try:
+            scored.append(_score_pair(pair, options, cases))
+        except InputError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        listed = "; ".join(str(fault) for fault in faults)
+        raise InputError(f"{len(faults)} volumes cannot be scored: {listed}")
+    return Evaluation(
+        pairing.pairs,
+        tuple(scored),
+        pairing.unmatched_predictions,
+        pairing.unmatched_truths,
+    )
+
+
+def _score_pair(
+    pair: ScorePair, options: ScoreOptions, cases: Datalist | None
+) -> ScoredVolume:
+    prediction = open_labels(pair.prediction)
+    only: tuple[str, ...] | None = None
+    if cases is None:
+        truth = open_labels(pair.truth)
+    else:
+        case = next(case for case in cases.cases if case.name == pair.name)
+        truth = _case_truth(case, cases, options)
+        options = replace(options, spacing=case.spacing or options.spacing)
+        only = case.annotated
+    scored = score_volume(prediction, truth, options, only)
+    return (
+        scored if options.probs is None else _with_probs(pair, scored, truth, options)
+    )
+
+
+def _with_probs(
+    pair: ScorePair, scored: ScoredVolume, truth: Volume, options: ScoreOptions
+) -> ScoredVolume:
+    """Return the scores with those of the probabilities, class by class."""
+    labels = renamed(truth, options.truth_map)
+    if options.ids:
+        labels = (labels > 0).astype(np.uint8)
+    classes, curves = dict(scored.classes), {}
+    stem = stem_of(case_stem(pair.prediction))
+    for name, file in find_probs(options.probs or "", stem, options.classes).items():
+        found = score_probs(
+            open_values(file), labels, class_value(name, options.classes)
+        )
+        shown = name or (next(iter(classes)) if len(classes) == 1 else FOREGROUND)
+        classes[shown] = {**classes.get(shown, {}), **found.scores}
+        curves[shown] = found.curves
+    return replace(scored, classes=classes, curves=curves)
+
+
+def open_values(location: str) -> Volume:
+    """Open intensities or probabilities lazily; ``::inner`` names a dataset."""
+    file, inner = split_inner(location)
+    return open_volume(file, inner=inner)
+
+
+def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:
+    """Return a case's truth as training saw it: classes, or ids when these count."""
+    raw = read_case_label(case, cases)
+    if options.ids:
+        return raw
+    return raw.with_array(class_labels(raw.read(), cases, raw.name))

@@ -1,0 +1,295 @@
+"""Score one label volume against its truth, class by class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.metrics.components import label_components
+from cellseg3d.metrics.contingency import (
+    Contingency,
+    count_slices,
+    total,
+)
+from cellseg3d.metrics.object_scores import (
+    ObjectMatch,
+    average_precision,
+    object_scores,
+    recall_by_size,
+)
+from cellseg3d.metrics.overlap import class_scores, voxel_accuracy
+from cellseg3d.metrics.partition import partition_scores
+from cellseg3d.metrics.surface import surface_distances
+from cellseg3d.scoring.same_grid import common_spacing
+
+FOREGROUND = "foreground"
+_LISTED = 8
+Scores = dict[str, float | int]
+Members = dict[str, list[int] | None]
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What to score, and what the values in the files mean.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Class names by value, background first; values without one are called by
+        their number.
+    truth_map, prediction_map : mapping of int to int, or None
+        Value in the file to class; values that are absent stay.
+    ids : bool
+        The values are object ids: voxel scores are of everything above 0, object
+        scores of the ids, and 255 is an object.
+    components : bool
+        Score the connected components of each class as objects.
+    surface : bool
+        Measure distances between the surfaces of each class, in um.
+    probs : str or None
+        A file, or a folder of NAME_prob_CLASS files, of probabilities to score.
+    tolerance_um : float or None
+        Of NSD; the longest edge of a voxel when None.
+    spacing : Spacing or None
+        Used where the files do not say.
+    """
+
+    classes: tuple[str, ...] = ()
+    truth_map: Mapping[int, int] | None = None
+    prediction_map: Mapping[int, int] | None = None
+    ids: bool = False
+    components: bool = False
+    surface: bool = False
+    probs: str | None = None
+    tolerance_um: float | None = None
+    spacing: Spacing | None = None
+
+    @property
+    def ignored(self) -> int | None:
+        """The truth value that counts nowhere; None where 255 is an object."""
+        return None if self.ids else IGNORE
+
+
+@dataclass(frozen=True)
+class ScoredVolume:
+    """The scores of one volume.
+
+    Parameters
+    ----------
+    accuracy : float
+        Share of annotated voxels with the right class; NaN where the truth annotates
+        only some of the classes.
+    annotated_voxels : int
+    classes : dict
+        Class name to its voxel scores (and distances).
+    objects : dict
+        Class name to its object scores; empty unless asked for.
+    curves : dict
+        Class name to its ROC and reliability; empty without probabilities.
+    """
+
+    accuracy: float
+    annotated_voxels: int
+    classes: dict[str, Scores]
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def score_volume(
+    prediction: Volume,
+    truth: Volume,
+    options: ScoreOptions,
+    only: Sequence[str] | None = None,
+) -> ScoredVolume:
+    """Score one volume against its truth, reading both slab by slab.
+
+    Parameters
+    ----------
+    prediction, truth : Volume of integers
+        Same shape, and same spacing where both know it. Distances and components
+        read both into memory; nothing else does.
+    options : ScoreOptions
+    only : sequence of str, optional
+        Classes that the truth annotates; every class that occurs or has a name when
+        None.
+
+    Raises
+    ------
+    LabelError
+        If shapes differ, or values are no classes.
+    SpacingError
+        If spacings differ, or distances are asked for and no spacing is known.
+    """
+    spacing = common_spacing(prediction, truth, options.spacing)
+    if options.surface and spacing is None:
+        message = f"{prediction.name}: has no spacing; pass --spacing-um Z Y X"
+        raise SpacingError(message)
+    raw = count_slices(prediction.array, truth.array)
+    if not options.ids:
+        check_values(total(raw), prediction, truth, options)
+    tables = [each.renamed(options.prediction_map, options.truth_map) for each in raw]
+    whole = total(tables)
+    members = scored_classes(whole, options, only)
+    classes = {
+        name: class_scores(tables, values, options.ignored)
+        for name, values in members.items()
+    }
+    objects = {FOREGROUND: _object_scores(whole, spacing)} if options.ids else {}
+    if options.surface or (options.components and not options.ids):
+        arrays = [
+            renamed(prediction, options.prediction_map),
+            renamed(truth, options.truth_map),
+        ]
+        for name, values in members.items():
+            found = _shape_scores(arrays, values, spacing, options)
+            classes[name] |= found.get("surface", {})
+            if "objects" in found:
+                objects[name] = found["objects"]
+    # Where the truth names some of the classes, the rest of a volume is unknown.
+    partial = only is not None and not set(options.classes[1:]) <= set(only)
+    return ScoredVolume(
+        float("nan") if partial else _accuracy(whole, options),
+        whole.without_truth(options.ignored).voxels,
+        classes,
+        objects,
+    )
+
+
+def check_values(
+    raw: Contingency, prediction: Volume, truth: Volume, options: ScoreOptions
+) -> None:
+    """Refuse values that cannot be classes.
+
+    Raises
+    ------
+    LabelError
+        If a value is negative or above 255, if the prediction holds 255, or if the
+        truth holds nothing but 0 and 255.
+    """
+    sides = (
+        (prediction.name, raw.predicted_sizes(), options.prediction_map),
+        (truth.name, raw.true_sizes(), options.truth_map),
+    )
+    for name, (found, counts), renaming in sides:
+        strange = [
+            f"{value} ({count} voxels)"
+            for value, count in zip(found.tolist(), counts.tolist(), strict=True)
+            if not 0 <= (renaming or {}).get(value, value) <= IGNORE
+        ]
+        if strange:
+            more = f" and {len(strange) - _LISTED} more" * (len(strange) > _LISTED)
+            message = (
+                f"{name}: values {', '.join(strange[:_LISTED])}{more} are no classes "
+                "(0 to 254); add --objects if they are object ids, or --map OLD:NEW"
+            )
+            raise LabelError(message)
+    _refuse_255(raw, prediction, truth, options)
+
+
+def _refuse_255(
+    raw: Contingency, prediction: Volume, truth: Volume, options: ScoreOptions
+) -> None:
+    if IGNORE in raw.predicted and IGNORE not in (options.prediction_map or {}):
+        message = (
+            f"{prediction.name}: holds 255, which is no class; pass "
+            "--map-prediction 255:1 if it is the object"
+        )
+        raise LabelError(message)
+    true = set(raw.true.tolist())
+    if true == {0, IGNORE} and IGNORE not in (options.truth_map or {}):
+        message = (
+            f"{truth.name}: holds only 0 and 255, and 255 means 'not annotated'; pass "
+            "--map 255:1 if it is the object"
+        )
+        raise LabelError(message)
+
+
+def scored_classes(
+    table: Contingency, options: ScoreOptions, only: Sequence[str] | None = None
+) -> Members:
+    """Return the classes to score: name to values, None for everything above 0."""
+    if options.ids:
+        return {FOREGROUND: None}
+    annotated = table.without_truth(IGNORE)
+    found = set(annotated.predicted.tolist()) | set(annotated.true.tolist())
+    values = sorted((found | set(range(len(options.classes)))) - {0, IGNORE})
+    members: Members = {class_name(value, options.classes): [value] for value in values}
+    if only is not None:
+        return {name: members[name] for name in only if name in members}
+    if len(members) > 1:
+        members.setdefault(FOREGROUND, None)
+    return members
+
+
+def class_name(value: int, classes: Sequence[str]) -> str:
+    """Return what tables call a class: its name, or its value where it has none."""
+    return classes[value] if 0 <= value < len(classes) else str(value)
+
+
+def _accuracy(table: Contingency, options: ScoreOptions) -> float:
+    """Return voxel accuracy; ids are compared as foreground and background."""
+    if not options.ids:
+        return voxel_accuracy(table)
+    flat = Contingency(
+        (table.predicted > 0).astype(np.int64),
+        (table.true > 0).astype(np.int64),
+        table.count,
+    )
+    return voxel_accuracy(flat, None)
+
+
+def _shape_scores(
+    arrays: Sequence[NDArray[Any]],
+    values: Sequence[int] | None,
+    spacing: Spacing | None,
+    options: ScoreOptions,
+) -> dict[str, dict[str, Any]]:
+    """Return what needs the voxels' places: surface distances and components."""
+    annotated = None if options.ids else arrays[1] != IGNORE
+    masks = [
+        array > 0 if values is None else np.isin(array, values) for array in arrays
+    ]
+    if annotated is not None:
+        masks = [mask & annotated for mask in masks]
+    found: dict[str, dict[str, Any]] = {}
+    if options.surface:
+        distances = surface_distances(masks[0], masks[1], spacing, annotated)
+        tolerance = options.tolerance_um
+        if tolerance is None:
+            tolerance = max(spacing.zyx) if spacing else 0.0
+        found["surface"] = {**distances.scores(tolerance), "tolerance_um": tolerance}
+    if options.components and not options.ids:
+        pair: list[ArrayLike] = [label_components(mask) for mask in masks]
+        table = total(count_slices(pair[0], pair[1]))
+        found["objects"] = _object_scores(table, spacing)
+    return found
+
+
+def _object_scores(table: Contingency, spacing: Spacing | None) -> dict[str, Any]:
+    """Return the object scores of a table of ids, AP by IoU and recall by size."""
+    match = ObjectMatch.of(table)
+    voxel = spacing.voxel_volume_um3 if spacing else 1.0
+    return {
+        **object_scores(match),
+        **partition_scores(table),
+        "ap_by_iou": {f"{iou:.2f}": ap for iou, ap in average_precision(match)},
+        "recall_by_size": recall_by_size(match, voxel_volume_um3=voxel),
+        "size_unit": "um^3" if spacing else "voxels",
+    }
+
+
+def renamed(volume: Volume, names: Mapping[int, int] | None) -> NDArray[Any]:
+    """Return the values of a label volume, those that are named renamed."""
+    array = volume.read()
+    if not names:
+        return array
+    renamed = array.astype(np.int64)
+    for old, new in names.items():
+        renamed[array == old] = new
+    return renamed

@@ -1,0 +1,202 @@
+"""Which prediction belongs to which truth: by stem, nothing dropped unnoticed."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg3d.core.errors import InputError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.datasets.cases import Datalist, case_stem
+from cellseg3d.io.registry import list_volumes
+
+# What programs put behind a volume's stem to say what its file holds.
+_SUFFIX = re.compile(
+    r"[-_. ](?:labels?|image|raw|pred|prediction|predictions|seg|segmentation|mask|"
+    r"masks|instances?|objects?|truth|gt|groundtruth)$",
+    re.IGNORECASE,
+)
+_NOT_LABELS = re.compile(
+    r"[-_. ](?:image|raw|probs?|probabilities|logits)$", re.IGNORECASE
+)
+# What `predict` writes beside labels.
+_BESIDE = re.compile(r"_(?:prob_.+|uncertainty)$")
+_IDS = re.compile(r"[-_. ](?:instances?|objects?|ids)$", re.IGNORECASE)
+_DATALISTS = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class ScorePair:
+    """A prediction and its truth.
+
+    Parameters
+    ----------
+    name : str
+        What tables call the volume.
+    prediction, truth : str
+        Paths, with ``::inner`` where needed.
+    group : str
+        The specimen; the unit of statistics.
+    spacing : Spacing or None
+        Fills in what the files do not say.
+    annotated : tuple of str or None
+        Classes that the truth annotates; None means all.
+    """
+
+    name: str
+    prediction: str
+    truth: str
+    group: str
+    spacing: Spacing | None = None
+    annotated: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs, and the files on either side that found no partner."""
+
+    pairs: tuple[ScorePair, ...]
+    unmatched_predictions: tuple[str, ...] = ()
+    unmatched_truths: tuple[str, ...] = ()
+
+
+def pair_paths(prediction: str, truth: str, *, ids: bool = False) -> Pairing:
+    """Pair two files, or two folders by stem.
+
+    Of class labels and object ids of one stem, the latter are taken when `ids` is
+    true; probabilities and uncertainty of `predict` are passed over. In folders a
+    stem counts without an ending such as ``_labels`` or ``_image``:
+    ``cell07_image_labels.tif`` is a prediction for ``cell07_label.tif``.
+
+    Raises
+    ------
+    InputError
+        If a path is missing, one is a file and the other a folder of many, or no
+        stem occurs on both sides.
+    """
+    both = [Path(each.partition("::")[0]) for each in (prediction, truth)]
+    for path in both:
+        if not path.exists():
+            message = f"{path}: does not exist; give two files or two folders"
+            raise InputError(message)
+    if not all(is_folder(path) for path in both):
+        name = stem_of_file(prediction)
+        return Pairing((ScorePair(name, prediction, truth, group=name),))
+    predictions, truths = (labels_by_stem(path, ids=ids) for path in both)
+    return _matched(predictions, truths, where=f"{prediction} and {truth}")
+
+
+def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> Pairing:
+    """Pair predictions, a folder or one file, with the labelled cases of a datalist.
+
+    Raises
+    ------
+    InputError
+        If the prediction is missing or belongs to no labelled case.
+    """
+    path = Path(prediction.partition("::")[0])
+    if not path.exists():
+        message = f"{path}: does not exist; give a label file or a folder of them"
+        raise InputError(message)
+    if is_folder(path):
+        predictions: Mapping[str, str] = labels_by_stem(path, ids=ids)
+    else:
+        predictions = {stem_of_file(prediction): prediction}
+    cases = {case.name: case for case in datalist.cases if case.label is not None}
+    stems = {stem_of_file(case.image): name for name, case in cases.items()}
+    named = {
+        stem if stem in cases else stems.get(stem, stem): file
+        for stem, file in predictions.items()
+    }
+    truths = {name: str(case.label) for name, case in cases.items()}
+    pairing = _matched(named, truths, where=f"{prediction} and {datalist.where}")
+    pairs = tuple(
+        ScorePair(
+            pair.name,
+            pair.prediction,
+            pair.truth,
+            group=cases[pair.name].group,
+            spacing=cases[pair.name].spacing,
+            annotated=cases[pair.name].annotated,
+        )
+        for pair in pairing.pairs
+    )
+    rest = pairing.unmatched_truths if is_folder(path) else ()
+    return Pairing(pairs, pairing.unmatched_predictions, rest)
+
+
+def is_datalist(path: str) -> bool:
+    """Whether a path names a datalist rather than a volume."""
+    return path.lower().endswith(_DATALISTS)
+
+
+def _matched(
+    predictions: Mapping[str, str], truths: Mapping[str, str], where: str
+) -> Pairing:
+    names = sorted(predictions.keys() & truths.keys())
+    if not names:
+        message = (
+            f"{where}: no stem is in both; found {_some(predictions)} and "
+            f"{_some(truths)}; give matching files the same stem"
+        )
+        raise InputError(message)
+    return Pairing(
+        tuple(
+            ScorePair(name, predictions[name], truths[name], group=name)
+            for name in names
+        ),
+        tuple(sorted(predictions[name] for name in predictions.keys() - truths.keys())),
+        tuple(sorted(truths[name] for name in truths.keys() - predictions.keys())),
+    )
+
+
+def stem_of(name: str) -> str:
+    """Return a stem without what programs put behind it, such as ``_labels``."""
+    stem = name
+    while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
+        stem = shorter
+    return stem
+
+
+def labels_by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
+    """Return the label files of a folder by stem, refusing two of one stem."""
+    every = [str(path) for path in list_volumes(folder)]
+    files = [file for file in every if not _BESIDE.search(case_stem(file))]
+    if not files:
+        message = f"{folder}: holds no volumes" + " of labels" * bool(every)
+        raise InputError(message)
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(stem_of_file(file), []).append(file)
+    return {stem: _only(stem, same, ids=ids) for stem, same in found.items()}
+
+
+def _only(stem: str, files: Sequence[str], *, ids: bool) -> str:
+    """Return the one label file among files of a stem; images stand back."""
+    labels = [file for file in files if not _NOT_LABELS.search(case_stem(file))]
+    kept = labels or list(files)
+    wanted = [file for file in kept if bool(_IDS.search(case_stem(file))) == ids]
+    if len(kept) > 1 and len(wanted) == 1:
+        return wanted[0]
+    if len(kept) > 1:
+        listed = ", ".join(Path(file).name for file in kept)
+        message = (
+            f"{kept[0]}: {len(kept)} files have the stem {stem!r} ({listed}); keep one"
+        )
+        raise InputError(message)
+    return kept[0]
+
+
+def stem_of_file(path: str) -> str:
+    """Return the stem of a file's volume."""
+    return stem_of(case_stem(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder of volumes, and not a volume that is a folder."""
+    return path.is_dir() and not path.name.lower().endswith(".zarr")
+
+
+def _some(files: Mapping[str, str]) -> str:
+    names = sorted(Path(file).name for file in files.values())
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

@@ -1,0 +1,152 @@
+"""Score probabilities beside the labels made of them: ROC, threshold, calibration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.errors import InputError
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import case_stem
+from cellseg3d.io.registry import list_volumes
+from cellseg3d.metrics.calibration import (
+    brier_score,
+    negative_log_likelihood,
+    reliability,
+    roc_curve,
+)
+from cellseg3d.scoring.pairs import stem_of
+
+MARK = "_prob_"
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class ScoredProbs:
+    """How good the probabilities of one class in one volume are.
+
+    Parameters
+    ----------
+    scores : dict
+        ``auc``; ``threshold``, that of the highest Dice, and ``dice_at_threshold``;
+        ``ece``, ``brier``, ``nll`` (nats); NaN where undefined.
+    curves : dict
+        ``roc``: rows of (threshold, false positive rate, true positive rate);
+        ``reliability``: rows of (mean probability, share that is true, voxels).
+    """
+
+    scores: dict[str, float]
+    curves: dict[str, list[list[float]]]
+
+
+def score_probs(
+    probs: Volume, truth: NDArray[Any], value: int | None = None
+) -> ScoredProbs:
+    """Score the probability of one class.
+
+    The threshold is the best for *this* volume: what it promises must be checked on
+    others.
+
+    Parameters
+    ----------
+    probs : Volume, shape (Z, Y, X)
+        Floats in [0, 1], or unsigned integers over their type's range.
+    truth : ndarray of integers, shape (Z, Y, X)
+        Class labels; 255 is not annotated.
+    value : int, optional
+        The class; every value above 0 when None.
+
+    Raises
+    ------
+    LabelError
+        If the shapes differ.
+    """
+    p = probs.read()
+    if p.dtype.kind in "ui":
+        p = p / np.float32(np.iinfo(p.dtype).max)
+    roc = roc_curve(p, truth, value)
+    bins = reliability(p, truth, value)
+    threshold = roc.choose()
+    at = np.flatnonzero(roc.thresholds == threshold)
+    scores = {
+        "auc": roc.auc,
+        "threshold": threshold,
+        "dice_at_threshold": float(roc.dice[at[0]]) if len(at) else float("nan"),
+        "ece": bins.ece,
+        "brier": brier_score(p, truth, value),
+        "nll": negative_log_likelihood(p, truth, value),
+    }
+    rates = [roc.thresholds, roc.false_positive_rate, roc.true_positive_rate]
+    last = len(roc.thresholds) - 1
+    kept = np.unique(np.linspace(0, last, CURVE_POINTS).astype(int))
+    columns = [bins.confidence, bins.frequency, bins.count]
+    filled = bins.count > 0
+    curves = {
+        "roc": np.stack(rates, axis=1)[kept].tolist(),
+        "reliability": np.stack(columns, axis=1)[filled].tolist(),
+    }
+    return ScoredProbs(scores, curves)
+
+
+def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
+    """Return the probability files of a volume by class; that of class 0 is left out.
+
+    Parameters
+    ----------
+    place : str
+        One file, which then is the volume's; or a folder of NAME_prob_CLASS.
+    name : str
+        What tables call the volume.
+    classes : sequence of str
+        Class names by value, background first; of a single other file, whatever its
+        name, the class is the foreground.
+
+    Returns
+    -------
+    dict
+        Class name, or ``""`` for everything above 0, to file.
+
+    Raises
+    ------
+    InputError
+        If the place is not there, holds none of the volume, or a class is unknown.
+    """
+    path = Path(place.partition("::")[0])
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; give a file or folder of --probs")
+    if path.is_file() or path.name.lower().endswith(".zarr"):
+        return {_class_of(place, classes): place}
+    found = {
+        case_stem(str(file)).rpartition(MARK)[2]: str(file)
+        for file in list_volumes(path)
+        if MARK in file.name
+        and stem_of(case_stem(str(file)).rpartition(MARK)[0]) == name
+    }
+    first = classes[0] if classes else "background"
+    found = {each: file for each, file in found.items() if each != first}
+    if not found:
+        message = f"{path}: holds no {name}{MARK}CLASS; predict with --probs uint8"
+        raise InputError(message)
+    unknown = sorted(set(found) - set(classes))
+    if not unknown:
+        return {each: found[each] for each in classes if each in found}
+    if len(found) == 1:
+        return {"": next(iter(found.values()))}
+    message = (
+        f"{found[unknown[0]]}: no class is called {unknown[0]!r}; give --classes "
+        "background,... in the order of their values"
+    )
+    raise InputError(message)
+
+
+def class_value(name: str, classes: Sequence[str]) -> int | None:
+    """Return the value of a class; None, everything above 0, for ``""``."""
+    return list(classes).index(name) if name else None
+
+
+def _class_of(place: str, classes: Sequence[str]) -> str:
+    named = case_stem(place).rpartition(MARK)[2]
+    return named if named in classes[1:] else ""

@@ -1,0 +1,1 @@
+"""Training and validation on Ignite: session, step, schedule, checkpoints."""

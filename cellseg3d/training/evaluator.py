@@ -1,0 +1,102 @@
+"""Score a trained bundle on labelled volumes that it has not trained on."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from monai.engines.evaluator import Evaluator
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.splits import training_fold
+from cellseg3d.datasets.targets import LabelTarget
+from cellseg3d.datasets.volumes import LoadedCase, load_cases
+from cellseg3d.metrics.overlap import mean_defined
+
+logger = logging.getLogger(__name__)
+
+
+def evaluation_cases(
+    dataset: str | Path,
+    fold: int | str | None = 0,
+    intensity: IntensityScale | dict[str, Any] | None = None,
+    target: LabelTarget | dict[str, Any] | None = None,
+) -> list[LoadedCase]:
+    """Read what a trained network is to be scored on.
+
+    Those are the labelled test cases of the datalist; without any, the cases that
+    validate in this fold.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        A datalist file or a folder.
+    fold : int, str or None
+        As it was in training.
+    intensity : IntensityScale or dict, optional
+    target : LabelTarget or dict, optional
+        What the network has learned of the labels; their classes when None.
+
+    Raises
+    ------
+    ConfigError
+        If the data set has neither.
+    """
+    datalist = load_datalist(dataset).aimed_at(target)
+    chosen = training_fold(datalist, fold)
+    test = [case for case in chosen.test if case.label is not None]
+    cases = test or list(chosen.validation)
+    if not cases:
+        message = (
+            f"{datalist.where}: holds no case to score on; mark one with "
+            '"split": "test", or add a second specimen'
+        )
+        raise ConfigError(message)
+    return load_cases(cases, datalist, intensity)
+
+
+def run_evaluation(
+    evaluator: Evaluator, output: str | Path, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Score volumes, write the scores as JSON, return them.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        With `cellseg3d.training.scores.VolumeScores` as its key metric.
+    output : str or Path
+        The file, ``{"volumes": {NAME: {CLASS: {"dice": ...}}}, "mean": {CLASS: ...}}``.
+    classes : sequence of str
+        Background first.
+    """
+    evaluator.run()
+    table = evaluator.state.metric_details[evaluator.state.key_metric_name]
+    volumes = {
+        name: {key: {"dice": _number(score)} for key, score in row.items()}
+        for name, row in table.items()
+    }
+    means = {
+        key: {"dice": _number(mean_defined([row[key] for row in table.values()])[0])}
+        for key in classes[1:]
+    }
+    scores = {"volumes": volumes, "mean": means}
+    if idist.get_rank() == 0:
+        text = json.dumps(scores, indent=1) + "\n"
+        path = Path(output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, lambda new: _write(new, text))
+        logger.info("scores of %d volumes: %s", len(volumes), path)
+    return scores
+
+
+def _number(score: float) -> float | None:
+    return None if score != score else float(score)  # noqa: PLR0124
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,157 @@
+"""What a training has seen so far: losses, scores, the best of them."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Events
+from monai.engines.trainer import SupervisedTrainer
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.training.scores import RECALL
+
+
+class History:
+    """One row an epoch, the best validation, and the loss of the epoch under way.
+
+    It travels in the checkpoint, so that a resumed run writes the same rows and never
+    takes a worse epoch for the best one.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        JSON file that is written after each epoch.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.rows: list[dict[str, Any]] = []
+        self.best_score = float("nan")
+        self.best_iteration = -1
+        self._losses: list[float] = []
+
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Follow a trainer; attach before validation and checkpoints."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+
+    @property
+    def epoch_loss(self) -> float:
+        """Mean loss of the epoch under way; NaN before its first step."""
+        return sum(self._losses) / len(self._losses) if self._losses else float("nan")
+
+    @property
+    def stale_epochs(self) -> int:
+        """Validations since the best one."""
+        scored = [row["iteration"] for row in self.rows if "score" in row]
+        return sum(iteration > self.best_iteration for iteration in scored)
+
+    def add_scores(
+        self,
+        iteration: int,
+        score: float,
+        details: Mapping[str, Any],
+        recall: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Record a validation; whether it is the best. NaN never is.
+
+        Parameters
+        ----------
+        iteration : int
+        score : float
+            Higher is better.
+        details : mapping
+            Scores of each volume and class.
+        recall : mapping, optional
+            What `scores.recall_of` found of each volume and class.
+        """
+        if not self.rows or self.rows[-1]["iteration"] != iteration:
+            self.rows.append({"iteration": iteration})
+        self.rows[-1].update(score=_number(score), scores=_numbers(details))
+        if recall is not None:
+            self.rows[-1][RECALL] = _finite(recall)
+        better = not math.isnan(score) and not score <= self.best_score
+        if better:
+            self.best_score, self.best_iteration = float(score), iteration
+        self.write()
+        return better
+
+    def write(self) -> None:
+        """Write the rows; NaN becomes null."""
+        if self.path is None:
+            return
+        text = json.dumps(self.rows, indent=1)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.path, lambda new: _write(new, text))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it, as plain values."""
+        return {
+            "rows": json.dumps(self.rows),
+            "best_score": self.best_score,
+            "best_iteration": self.best_iteration,
+            "losses": list(self._losses),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.rows = json.loads(state["rows"])
+        self.best_score = float(state["best_score"])
+        self.best_iteration = int(state["best_iteration"])
+        self._losses = [float(loss) for loss in state["losses"]]
+
+    def _step(self, engine: SupervisedTrainer) -> None:
+        loss = _of_all(engine.state.output[CommonKeys.LOSS])
+        if math.isfinite(loss):
+            self._losses.append(loss)
+
+    def _epoch(self, engine: SupervisedTrainer) -> None:
+        rate = float(engine.optimizer.param_groups[0]["lr"])
+        self.rows.append(
+            {
+                "epoch": int(engine.state.epoch),
+                "iteration": int(engine.state.iteration),
+                "loss": _number(self.epoch_loss),
+                "learning_rate": rate,
+            }
+        )
+        self._losses = []
+        self.write()
+
+
+def _of_all(loss: Tensor) -> float:
+    """Return the mean loss of all processes: that of one with all their samples."""
+    value = loss.detach().double()
+    if idist.get_world_size() > 1:
+        value = torch.as_tensor(idist.all_reduce(value)) / idist.get_world_size()
+    return float(value)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        str(key): _numbers(value) if isinstance(value, Mapping) else _number(value)
+        for key, value in values.items()
+    }
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    """Return nested values as JSON holds them: NaN and infinity become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return _number(value) if isinstance(value, float) else value
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,153 @@
+"""The weights that a prediction uses, written beside what they are for."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Events
+from monai.engines.workflow import Workflow
+from torch import nn
+
+from cellseg3d.bundle.model_facts import WEIGHTS, ModelFacts
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.models.checkpoint import load_weights, read_torch, save_weights
+from cellseg3d.models.padded import PaddedNetwork
+from cellseg3d.models.recipes.imagenet import has_imagenet_encoder, load_imagenet
+from cellseg3d.training.average import plain_network
+
+logger = logging.getLogger(__name__)
+LAST = "last.safetensors"
+# MONAI's own tools (load, ckpt_export, CheckpointLoader) read this name alone.
+MONAI_WEIGHTS = "model.pt"
+
+
+class ModelFiles:
+    """Write the best and the last weights of a training.
+
+    ``model.safetensors`` holds the best (the last, without validation), hashed, with
+    classes and spacing; ``model.pt`` is a copy for MONAI's tools, a plain state dict.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The bundle's ``models/``.
+    network : Module
+        The one to save, such as the averaged one.
+    facts : ModelFacts or mapping
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        network: nn.Module,
+        facts: ModelFacts | Mapping[str, Any],
+    ) -> None:
+        self.folder = Path(folder)
+        self.network = plain_network(network)
+        self.facts = ModelFacts.parse(facts)
+        self.has_best = False
+        self.sha256 = ""
+
+    def attach(self, engine: Workflow) -> None:
+        """Write the last weights when the trainer is done; attach after validation."""
+        engine.add_event_handler(Events.COMPLETED, self.save)
+
+    def save(self, engine: Workflow) -> None:
+        """Write the present weights as the last; as the model when none is best."""
+        if idist.get_rank() != 0:
+            return
+        self._write(LAST, engine.state.iteration, None)
+        if not self.has_best:
+            self.save_model(engine.state.iteration, None)
+
+    def save_best(self, iteration: int, score: float) -> None:
+        """Write the present weights as the best so far."""
+        self.has_best = True
+        if idist.get_rank() == 0:
+            self.save_model(iteration, score)
+
+    def save_model(self, iteration: int, score: float | None) -> None:
+        """Write ``model.safetensors`` and its copy for MONAI."""
+        self.sha256 = self._write(WEIGHTS, iteration, score)
+        weights = load_weights(self.folder / WEIGHTS).tensors
+        atomic_write(
+            self.folder / MONAI_WEIGHTS,
+            lambda new: torch.save(weights, new),
+            verify=_readable,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether a best model stands."""
+        return {"has_best": self.has_best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.has_best = bool(state["has_best"])
+
+    def _write(self, name: str, iteration: int, score: float | None) -> str:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        metadata = {
+            "facts": self.facts.as_dict(),
+            "iteration": int(iteration),
+            "score": score,
+        }
+        return save_weights(self.folder / name, self.network.state_dict(), metadata)
+
+
+def load_pretrained(
+    network: nn.Module, path: str | Path | None, sha256: str | None = None
+) -> nn.Module:
+    """Return the network with the weights of a file; as it is without one.
+
+    Networks on an encoder of ImageNet's also take torchvision's published file for
+    it: every such encoder then starts from it, what follows from scratch. Without a
+    file the log says that they train from scratch.
+
+    Parameters
+    ----------
+    network : Module
+    path : str or Path, optional
+        ``.safetensors``, or a torch file with tensors alone.
+    sha256 : str, optional
+        How the SHA-256 of an ImageNet file begins that is not the published one.
+
+    Raises
+    ------
+    FormatError, NonFiniteError, ArchitectureError
+        If the weights cannot be used.
+    """
+    encoders = imagenet_encoders(network)
+    if path is None:
+        if encoders:
+            load_imagenet(encoders[0], None)
+        return network
+    file = Path(path)
+    if encoders and file.suffix != ".safetensors" and not _own(file, network):
+        for encoder in encoders:
+            load_imagenet(encoder, file, sha256=sha256)
+        return network
+    weights = load_weights(file, network)
+    network.load_state_dict(weights.tensors)
+    logger.info("weights of %s, sha256 %s", path, weights.sha256)
+    return network
+
+
+def imagenet_encoders(network: nn.Module) -> list[nn.Module]:
+    """Return the parts of a network that can start from ImageNet's weights."""
+    return [
+        part
+        for part in network.modules()
+        if has_imagenet_encoder(part) and not isinstance(part, PaddedNetwork)
+    ]
+
+
+def _own(file: Path, network: nn.Module) -> bool:
+    """Whether a file has weights of the whole network, by their names."""
+    return not set(load_weights(file).tensors).isdisjoint(network.state_dict())
+
+
+def _readable(path: Path) -> None:
+    read_torch(path)

@@ -1,0 +1,88 @@
+"""Half precision and memory layout in training, on a CPU as on a GPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers.inferer import Inferer
+from torch import Tensor
+
+from cellseg3d.acceleration.hardware import has_fast_bfloat16
+from cellseg3d.acceleration.prepare import memory_layout
+from cellseg3d.acceleration.training_layers import QuickLayers, relaid
+from cellseg3d.core.errors import ConfigError
+
+_NAMES = ("auto", "float32", "bfloat16")
+
+
+def training_dtype(name: str, device: torch.device | str) -> torch.dtype:
+    """Return the type that convolutions compute in while training.
+
+    Parameters
+    ----------
+    name : {"auto", "float32", "bfloat16"}
+        ``"auto"`` takes bfloat16 where the processor multiplies it in hardware;
+        elsewhere it would only be emulated, and slower than float32.
+    device : torch.device or str
+        Where the network runs.
+
+    Raises
+    ------
+    ConfigError
+        If the name is none of the three.
+    """
+    if name not in _NAMES:
+        message = f"precision is {name!r}; expected one of {', '.join(_NAMES)}"
+        raise ConfigError(message)
+    if name == "auto":
+        fast = has_fast_bfloat16(torch.device(device))
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+class AutocastInferer(Inferer):
+    """Run a network once on a batch, in the chosen precision and memory layout.
+
+    MONAI's ``amp=True`` is CUDA's alone; this one works on every device. Weights stay
+    float32, as their small updates need.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+        What convolutions compute in; logits come back in float32.
+    """
+
+    def __init__(self, precision: str = "auto") -> None:
+        super().__init__()
+        training_dtype(precision, "cpu")
+        self.precision = precision
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: Callable[..., Tensor],
+        *args: Any,  # noqa: ANN401 - MONAI's signature
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """Return float32 logits (N, K, ...) of a batch (N, C, ...)."""
+        inputs = _channels_last(inputs)
+        dtype = training_dtype(self.precision, inputs.device)
+        half = dtype != torch.float32
+        kind = inputs.device.type
+        with QuickLayers(), torch.autocast(kind, dtype=dtype, enabled=half):
+            logits = network(inputs, *args, **kwargs)
+        # A loss runs along the classes: faster when they do not lie innermost.
+        return relaid(logits, torch.contiguous_format, torch.float32)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """Return images (N, C, ...) channels last, also where torch cannot tell.
+
+    Of one channel it takes them for contiguous, and then the answers of the first
+    layers, too: the next layers would all work on arrays of two orders.
+    """
+    if images.shape[1] > 1:
+        return images.contiguous(memory_format=memory_layout(images.ndim - 2))
+    dense = images.contiguous()
+    batch, _, *others = dense.stride()
+    return dense.as_strided(dense.shape, (batch, 1, *others))

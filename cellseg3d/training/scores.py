@@ -1,0 +1,136 @@
+"""Scores of whole predicted volumes, as an Ignite metric over all processes."""
+
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines.workflow import Workflow
+from monai.utils.enums import CommonKeys
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.metrics.components import label_components
+from cellseg3d.metrics.contingency import count_slices, total
+from cellseg3d.metrics.object_scores import match_objects, recall_by_size
+from cellseg3d.metrics.overlap import class_counts, mean_defined
+
+Table = dict[str, dict[str, float]]
+Labels = NDArray[np.uint8]
+Recall = dict[str, dict[str, list[dict[str, float | int | str]]]]
+# Where the details of a validation keep the recall.
+RECALL = "recall_by_size"
+SIZES = ("small", "middle", "large")
+
+
+class VolumeScores:
+    """Dice of each class in each volume; voxels labelled 255 count nowhere.
+
+    The metric's value is the mean over volumes and foreground classes of the Dice
+    where it is defined; ``state.metric_details[name]`` holds the table. A volume that
+    two processes share counts once.
+
+    Parameters
+    ----------
+    facts : ModelFacts or mapping
+        Names the classes.
+    """
+
+    def __init__(self, facts: ModelFacts | dict[str, Any]) -> None:
+        self.classes = ModelFacts.parse(facts).classes
+        self.table: Table = {}
+        self.recall: Recall = {}
+
+    def attach(self, engine: Workflow, name: str) -> None:
+        """Score every volume of an evaluator's epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._compute, name)
+
+    def add(self, case: str, predicted: Tensor, truth: Tensor) -> None:
+        """Score one volume.
+
+        Parameters
+        ----------
+        case : str
+        predicted : tensor, shape (K, Z, Y, X) or (1, Z, Y, X)
+            Logits or probabilities of K classes, or labels.
+        truth : tensor, shape (1, Z, Y, X)
+            Labels; 255 is not annotated.
+        """
+        labels = predicted.argmax(0) if predicted.shape[0] > 1 else predicted[0]
+        tables = count_slices(_labels(labels), _labels(truth[0]))
+        whole = [total(tables)]
+        self.table[case] = {
+            name: float(class_counts(whole, index)[0].dice)
+            for index, name in enumerate(self.classes)
+            if index > 0
+        }
+        self.recall[case] = {
+            name: recall_of(_labels(labels), _labels(truth[0]), index)
+            for index, name in enumerate(self.classes)
+            if index > 0
+        }
+
+    @property
+    def mean(self) -> float:
+        """The metric's value."""
+        scores = [score for row in self.table.values() for score in row.values()]
+        return mean_defined(scores)[0]
+
+    def _reset(self, _engine: Workflow) -> None:
+        self.table, self.recall = {}, {}
+
+    def _update(self, engine: Workflow) -> None:
+        output, batch = engine.state.output, engine.state.batch
+        names = batch.get("case", [])
+        for row, predicted in enumerate(output[CommonKeys.PRED]):
+            name = str(names[row]) if row < len(names) else str(len(self.table))
+            self.add(name, predicted, output[CommonKeys.LABEL][row])
+
+    def _compute(self, engine: Workflow, name: str) -> None:
+        if idist.get_world_size() > 1:
+            tables: list[Table] = [{}] * idist.get_world_size()
+            torch.distributed.all_gather_object(tables, self.table)
+            merged = {case: row for table in tables for case, row in table.items()}
+            self.table = dict(sorted(merged.items()))
+            recalls: list[Recall] = [{}] * idist.get_world_size()
+            torch.distributed.all_gather_object(recalls, self.recall)
+            self.recall = {case: row for each in recalls for case, row in each.items()}
+        engine.state.metrics[name] = self.mean
+        engine.state.metric_details[name] = self.table
+        engine.state.metric_details[RECALL] = self.recall
+
+
+def recall_of(
+    predicted: Labels, truth: Labels, index: int
+) -> list[dict[str, float | int | str]]:
+    """Return how many connected pieces of a class were found: small, middle, large.
+
+    A piece counts as found when it shares more than half of its union with a
+    predicted piece. Sizes are the terciles of the true pieces, voxels; fewer than
+    three different ones are all one.
+
+    Parameters
+    ----------
+    predicted, truth : ndarray of uint8, shape (Z, Y, X)
+        Class indices; predictions where truth is 255 count nowhere.
+    index : int
+        The class.
+    """
+    mask = (predicted == index) & (truth != IGNORE)
+    match = match_objects(label_components(mask), label_components(truth == index))
+    several = len(np.unique(match.true_sizes)) >= len(SIZES)
+    rows = recall_by_size(match, None if several else ())
+    names = SIZES if several else ("all",)
+    return [
+        {"size": name, "to": row["to"], "n": row["n"], "recall": row["recall"]}
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
+def _labels(values: Tensor) -> Labels:
+    return values.detach().to(torch.uint8).cpu().numpy()

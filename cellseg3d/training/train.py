@@ -1,0 +1,193 @@
+"""Train a bundle on a data set: what the command line and Python call."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+
+from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.bundle.trust import refuse_foreign_code
+from cellseg3d.calibration.source_fit import settle_fusion
+from cellseg3d.calibration.window import settle_window
+from cellseg3d.core.errors import CellSegError
+from cellseg3d.datasets.volumes import LoadedFold
+from cellseg3d.doctor.examine import examine_before_training
+from cellseg3d.runs.folder import TrainOptions, create_run, reopen_run
+from cellseg3d.training.doctor_notes import keep_notes
+from cellseg3d.training.processes import join_processes
+
+logger = logging.getLogger(__name__)
+Watch = Callable[[Any], None]
+
+
+def train(
+    bundle: str | Path,
+    data: str | Path,
+    out: str | Path,
+    options: TrainOptions | None = None,
+    *,
+    watch: Watch | None = None,
+) -> Path:
+    """Train a bundle on a data set and return the run folder, itself a bundle.
+
+    The doctor looks at the data first: errors end it, warnings go into the record.
+    Of several processes that torchrun has started, the first makes the folder.
+
+    Parameters
+    ----------
+    bundle : str or Path
+        A bundle's folder or the name of one that came along.
+    data : str or Path
+        A datalist, or a folder of volumes and labels.
+    out : str or Path
+        The run folder; empty, or not there yet.
+    options : TrainOptions, optional
+    watch : callable, optional
+        Gets the training's parser when all is built, before the first step.
+
+    Raises
+    ------
+    CellSegError
+        In the words of what went wrong.
+    KeyboardInterrupt
+        If a signal asked it to stop; `resume` goes on.
+    """
+    folder = Path(out)
+    wanted = options or TrainOptions()
+    config = folder / "configs" / "train.json"
+    if join_processes() == 1 or idist.get_rank() == 0:
+        chosen = find_bundle(bundle)
+        notes = examine_before_training(data)
+        for note in notes:
+            logger.warning("%s", note)
+        config = create_run(chosen, data, folder, wanted)
+        keep_notes(folder, notes)
+    idist.barrier()  # the others read what the first has written
+    _run_and_calibrate(folder, config, wanted, watch)
+    return folder
+
+
+def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
+    """Go on with the training in a run folder; the same bits as without the stop.
+
+    Parameters
+    ----------
+    out : str or Path
+        The run folder.
+    options : TrainOptions, optional
+        What shall be different, such as more epochs.
+    """
+    folder = Path(out)
+    wanted = options or TrainOptions()
+    config = folder / "configs" / "train.json"
+    if join_processes() == 1 or idist.get_rank() == 0:
+        config = reopen_run(folder, wanted)
+    idist.barrier()
+    _run_and_calibrate(folder, config, wanted)
+    return folder
+
+
+def score_run(folder: Path) -> dict[str, Any]:
+    """Score a trained run on the cases that its datalist keeps for testing.
+
+    Returns
+    -------
+    dict
+        What `evaluator.run_evaluation` writes.
+
+    Raises
+    ------
+    CellSegError
+        If the run has no weights, or its datalist nothing to score on.
+    """
+    path = folder / "configs" / "evaluate.json"
+    refuse_foreign_code(path)
+    with _workflow(path, "evaluating") as workflow:
+        [scores] = workflow.run()
+    return dict(scores)
+
+
+def _run_and_calibrate(
+    folder: Path, config: Path, options: TrainOptions, watch: Watch | None = None
+) -> None:
+    data = run_config(config, watch)
+    if data is not None and options.fit_axes:
+        # First, so that the halo is measured along the axes that are swept.
+        settle_fusion(folder, data.validation, options.fit_axes)
+    if data is not None and options.calibrate:
+        settle_window(folder, data)
+
+
+def run_config(
+    config: Path,
+    watch: Watch | None = None,
+    **overrides: Any,  # noqa: ANN401
+) -> LoadedFold | None:
+    """Run a bundle's training config as ``python -m monai.bundle run`` does.
+
+    Parameters
+    ----------
+    config : Path
+        ``configs/train.json``.
+    watch : callable, optional
+        Gets MONAI's ``ConfigParser`` when all is built, before the first step.
+    **overrides
+        Ids to other values.
+
+    Returns
+    -------
+    LoadedFold or None
+        What it was trained on, if its ``data`` says so; None in all processes but
+        the first.
+    """
+    refuse_foreign_code(config)
+    if watch is not None:
+        # Whoever parses a config from outside cannot tell where it lies.
+        overrides.setdefault("bundle_root", str(config.resolve().parent.parent))
+    with _workflow(config, "run", **overrides) as workflow:
+        if watch is not None:
+            watch(workflow.parser)
+        workflow.run()
+        leads = idist.get_rank() == 0
+        data = workflow.parser.get_parsed_content("data") if leads else None
+    return data if isinstance(data, LoadedFold) else None
+
+
+@contextmanager
+def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Build what a config says, and take it down again; errors are our own."""
+    from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
+
+    # It warns that we do not let it set up logging.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # MONAI warns that configs can run code; that has just been looked at.
+        warnings.simplefilter("ignore", UserWarning)
+        workflow = ConfigWorkflow(
+            config_file=str(config),
+            workflow_type="train",
+            run_id=run_id,
+            logging_file=False,
+            **overrides,
+        )
+    try:
+        workflow.initialize()
+        yield workflow
+    except RuntimeError as error:
+        raise _own_error(error) from error
+    finally:
+        workflow.finalize()
+
+
+def _own_error(error: BaseException) -> BaseException:
+    """Return our error that MONAI has wrapped in its own; as it is without one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CellSegError | KeyboardInterrupt | MemoryError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error

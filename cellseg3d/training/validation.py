@@ -1,0 +1,147 @@
+"""When to validate, what is best, when to stop early."""
+
+import logging
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Events
+from monai.engines.evaluator import Evaluator
+from monai.engines.trainer import SupervisedTrainer
+
+from cellseg3d.training.history import History
+from cellseg3d.training.model_files import ModelFiles
+from cellseg3d.training.schedule import Schedule
+from cellseg3d.training.scores import RECALL
+
+logger = logging.getLogger(__name__)
+# Of a time budget, validation on the way may take this share.
+_SHARE = 0.1
+
+
+class Validation:
+    """Score whole volumes during training and keep the best weights.
+
+    With a time budget, a validation on the way is left out when it would take more
+    than a tenth of the time so far; time for the last one is set aside. Both are told
+    by the schedule's clock.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        Runs over the validation volumes.
+    history : History
+    model_files : ModelFiles
+    schedule : Schedule
+    interval : int
+        Epochs between validations.
+    patience : int, optional
+        Validations without a better score that end the training; None never does.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        history: History,
+        model_files: ModelFiles,
+        schedule: Schedule,
+        interval: int = 1,
+        patience: int | None = None,
+    ) -> None:
+        self.evaluator = evaluator
+        self.history = history
+        self.model_files = model_files
+        self.schedule = schedule
+        self.interval = interval
+        self.patience = patience
+        self.last_iteration = -1
+        self.lasted_s: float | None = None
+        self.total_s = 0.0
+        self._first_step: tuple[int, float] | None = None
+
+    def attach(self, engine: SupervisedTrainer) -> None:
+        """Validate between epochs and at the end of a trainer."""
+        every = Events.EPOCH_COMPLETED(every=self.interval)
+        engine.add_event_handler(every, self)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+        if self.schedule.budget_s is not None:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._set_aside)
+
+    def __call__(self, engine: SupervisedTrainer) -> None:
+        """Validate now, if there is something to validate on and time for it."""
+        if self._affordable():
+            self.run(engine)
+
+    def run(self, engine: SupervisedTrainer) -> None:
+        """Validate, keep the weights if they are the best, stop if they grow stale."""
+        if not self.evaluator.state.epoch_length:
+            return
+        begun = self.schedule.clock()
+        self.evaluator.run(engine.state.epoch)
+        self.last_iteration = engine.state.iteration
+        name = self.evaluator.state.key_metric_name
+        score = float(self.evaluator.state.metrics[name])
+        details = self.evaluator.state.metric_details.get(name, {})
+        recall = self.evaluator.state.metric_details.get(RECALL)
+        if self.history.add_scores(engine.state.iteration, score, details, recall):
+            self.model_files.save_best(engine.state.iteration, score)
+        self._took(self.schedule.clock() - begun)
+        if self.patience is not None and self.history.stale_epochs >= self.patience:
+            logger.info("no better score in %d validations: stopping", self.patience)
+            engine.terminate()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return when the last validation was."""
+        return {"last_iteration": self.last_iteration}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.last_iteration = int(state["last_iteration"])
+
+    def _finish(self, engine: SupervisedTrainer) -> None:
+        if self.last_iteration != engine.state.iteration:
+            self.run(engine)
+
+    def _affordable(self) -> bool:
+        if self.schedule.budget_s is None:
+            return True
+        expected_s = self.schedule.reserve_s
+        elapsed_s = self.schedule.elapsed_s
+        affordable = self.total_s + expected_s <= _SHARE * elapsed_s
+        return bool(_agreed(affordable))
+
+    def _took(self, seconds: float) -> None:
+        self.total_s += seconds
+        self.lasted_s = seconds
+        if self.schedule.budget_s is not None:
+            self.schedule.reserve_s = 1.1 * seconds
+
+    def _set_aside(self, engine: SupervisedTrainer) -> None:
+        """Until one was timed, guess the cost of a validation from the steps'.
+
+        A forward pass is about a third of a step; windows overlap about twofold.
+        """
+        if self.lasted_s is not None or engine.state.iteration % 10:
+            return
+        batch = engine.state.output["image"]
+        now = (engine.state.iteration, self.schedule.clock())
+        if self._first_step is None:
+            self._first_step = now
+            return
+        steps = now[0] - self._first_step[0]
+        step_s = (now[1] - self._first_step[1]) / steps
+        per_voxel_s = step_s / 3 * 2 / max(1, batch.shape[0] * batch[0, 0].numel())
+        dataset = getattr(self.evaluator.data_loader, "dataset", None)
+        voxels = sum(case.image.size for case in getattr(dataset, "cases", ()))
+        self.schedule.reserve_s = min(
+            voxels * per_voxel_s, 0.4 * (self.schedule.budget_s or 0.0)
+        )
+
+
+def _agreed(answer: bool) -> bool:  # noqa: FBT001
+    """Return what the first process answers: all must validate, or none."""
+    if idist.get_world_size() == 1:
+        return answer
+    values = [answer]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]

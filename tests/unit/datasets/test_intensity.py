@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellseg3d.core.errors import ConfigError, NonFiniteError
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.intensity import IntensityScale, sample_rois, sample_voxels
+
+
+class Lazy:
+    """Voxels that count what is read of them."""
+
+    def __init__(self, shape):
+        self.shape, self.dtype, self.read = shape, np.dtype(np.float32), 0
+
+    def __getitem__(self, key):
+        z, y, x = (np.arange(n)[k] for n, k in zip(self.shape, key, strict=True))
+        self.read += z.size * y.size * x.size
+        grid = z[:, None, None] + y[None, :, None] + 0 * x
+        return grid.astype(np.float32)
+
+
+def test_percentiles_go_to_minus_one_and_one():
+    array = np.arange(1001, dtype=np.uint16).reshape(7, 11, 13)
+    scale = IntensityScale("percentile", 10, 90)
+
+    offset, factor = scale.measure(Volume(array))
+
+    assert (offset, factor) == (500, 2 / 800)
+    scaled = scale.apply(array, offset, factor)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled.flat[[100, 500, 900]], [-1, 0, 1], atol=1e-6)
+
+
+def test_a_range_is_the_same_for_every_volume():
+    scale = IntensityScale("range", 0.1, 0.5)
+    dark = Volume(np.zeros((2, 3, 4), np.float32))
+
+    offset, factor = scale.measure(dark)
+
+    assert (offset, factor) == pytest.approx((0.3, 5.0))
+
+
+def test_zscore_gives_mean_zero_and_deviation_one():
+    array = np.random.default_rng(0).normal(100, 7, (9, 20, 30)).astype(np.float32)
+    scale = IntensityScale("zscore")
+
+    scaled = scale.apply(array, *scale.measure(Volume(array)))
+
+    assert abs(scaled.mean()) < 0.01  # the clip at 3 takes a little away
+    assert scaled.std() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("mode", ["percentile", "zscore"])
+def test_a_constant_volume_becomes_zero_not_nan(mode):
+    array = np.full((3, 3, 3), 40, np.uint8)
+    scale = IntensityScale(mode)
+
+    scaled = scale.apply(array, *scale.measure(Volume(array)))
+
+    np.testing.assert_array_equal(scaled, 0)
+
+
+def test_a_hot_pixel_is_clipped():
+    scale = IntensityScale("range", 0, 2)
+
+    np.testing.assert_array_equal(
+        scale.apply(np.array([-1e9, 0, 2, 65535.0]), 1, 1), [-3, -1, 1, 3]
+    )
+
+
+def test_a_crop_is_scaled_as_the_whole_is():
+    array = np.random.default_rng(1).integers(0, 65535, (6, 9, 8)).astype(np.uint16)
+    scale = IntensityScale()
+    offset, factor = scale.measure(Volume(array))
+
+    whole = scale.apply(array, offset, factor)
+
+    crop = (slice(1, 4), slice(2, 9), slice(0, 5))
+    np.testing.assert_array_equal(scale.apply(array[crop], offset, factor), whole[crop])
+
+
+@given(
+    st.tuples(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300)),
+    st.integers(1, 5000),
+)
+def test_the_sample_lies_in_the_volume_and_is_small(shape, limit):
+    rois = list(sample_rois(shape, limit))
+
+    assert all(min(roi.start) >= 0 and roi.size > 0 for roi in rois)
+    assert all(b <= n for r in rois for b, n in zip(r.stop, shape, strict=True))
+    assert len(set(rois)) == len(rois)
+    assert sum(roi.size for roi in rois) <= max(limit, 216)
+    seen = [{roi.start[axis] for roi in rois} for axis in range(3)]
+    if sum(roi.size for roi in rois) < np.prod(shape):
+        assert [len(s) for s in seen] == [min(6, n) for n in shape]
+
+
+def test_a_volume_larger_than_memory_is_measured_from_few_voxels():
+    lazy = Lazy((5000, 4000, 6000))
+
+    offset, _ = IntensityScale("percentile", 0, 100).measure(Volume(lazy))
+
+    assert lazy.read <= 2_000_000
+    assert offset == pytest.approx((5000 + 4000) / 2, rel=0.01)
+
+
+def test_the_sample_does_not_depend_on_what_holds_the_voxels():
+    lazy = Lazy((40, 500, 200))
+    array = lazy[(slice(None),) * 3]
+
+    np.testing.assert_array_equal(
+        sample_voxels(Volume(lazy)), sample_voxels(Volume(array))
+    )
+    assert sample_voxels(Volume(array)).size < array.size
+
+
+def test_nan_is_refused_with_the_file():
+    array = np.ones((3, 3, 3), np.float32)
+    array[1, 1, 1] = np.nan
+
+    with pytest.raises(NonFiniteError, match=r"^v\.mrc: 1 of 27 sampled voxels"):
+        IntensityScale().measure(Volume(array, provenance={"path": "v.mrc"}))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"mode": "minmax"}, "intensity mode 'minmax'"),
+        ({"mode": "range", "lower": 2, "upper": 1}, "expected lower < upper"),
+        ({"upper": 101}, "within 0 to 100"),
+        ({"low": 1}, "unknown key 'low'"),
+    ],
+)
+def test_a_wrong_setting_is_refused(values, said):
+    with pytest.raises(ConfigError, match=said):
+        IntensityScale.parse(values)
+
+
+def test_a_config_and_a_scale_say_the_same():
+    scale = IntensityScale("range", 0.0, 1.0)
+
+    assert IntensityScale.parse({"mode": "range", "lower": 0, "upper": 1}) == scale
+    assert IntensityScale.parse(scale) is scale
