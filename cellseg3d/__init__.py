@@ -6,7 +6,11 @@ command line answer at once and reading a file never loads a deep-learning stack
 
 from importlib import import_module
 
+from cellseg3d.core.old_names import answer_old_names
+
 __version__ = "0.1.0"
+
+answer_old_names()
 
 _PUBLIC = {
     "CellSegError": "cellseg3d.core.errors",

@@ -42,5 +42,5 @@ def pick_bfloat16(monkeypatch):
         number = "float32" if precision == "float32" else "bfloat16"
         return Hardware(torch.device("cpu"), number, "the test says so")
 
-    for module in ("engine", "inferer"):
-        monkeypatch.setattr(f"cellseg3d.inference.{module}.choose_hardware", choose)
+    for module in ("acceleration.prepare", "prediction.inferer"):
+        monkeypatch.setattr(f"cellseg3d.{module}.choose_hardware", choose)

@@ -1,5 +1,7 @@
 """Which device and which number format a network runs in, and why."""
 
+import functools
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +9,7 @@ import torch
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 
+_log = logging.getLogger(__name__)
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
@@ -41,7 +44,8 @@ def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
     ConfigError
         If a word is unknown.
     EnvironmentFault
-        If CUDA is asked for and there is none.
+        If CUDA is asked for and there is none, or bfloat16 where the device cannot
+        compute in it.
     """
     if precision not in PRECISIONS:
         message = f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}"
@@ -54,11 +58,25 @@ def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
         return Hardware(chosen, name, "as asked")
     fast = has_fast_bfloat16(chosen)
     if precision == "bfloat16":
+        require_bfloat16(chosen)
         note = "as asked" if fast else "as asked, though emulated here"
         return Hardware(chosen, "bfloat16", note)
     if fast:
         return Hardware(chosen, "bfloat16", "the processor multiplies bfloat16")
     return Hardware(chosen, "float32", "the processor has no bfloat16 arithmetic")
+
+
+def can_bfloat16(device: torch.device) -> bool:
+    """Whether a device runs convolutions in bfloat16 at a useful speed.
+
+    On a CPU it is oneDNN that is asked, as it is oneDNN that computes: it looks at the
+    processor and at the limits that its environment variables set. Where it cannot,
+    torch's own loops take about a hundred times as long as float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    answer = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return device.type == "cpu" and answer is not None and bool(answer())
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -67,7 +85,40 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch names no public question; this is the one its own tests ask.
     answer = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return answer is not None and bool(answer())
+    return can_bfloat16(device) and answer is not None and bool(answer())
+
+
+def require_bfloat16(device: torch.device) -> None:
+    """Refuse bfloat16 on a device that cannot compute in it.
+
+    Raises
+    ------
+    EnvironmentFault
+        With the number formats that the device can compute in.
+    """
+    if not can_bfloat16(device):
+        message = (
+            f"precision 'bfloat16': this machine's {device.type} cannot compute in it; "
+            "take precision 'float32', or 'auto', which picks what is fast and safe"
+        )
+        raise EnvironmentFault(message)
+
+
+@functools.cache
+def possible_precision(device: str, precision: str) -> str:
+    """Return a number format that a device can compute in, and warn if it is another.
+
+    For configs, which are written on one machine and run on others: float32 is what
+    every other format is measured against, so labels are at least as exact.
+    """
+    if precision != "bfloat16" or can_bfloat16(torch.device(device)):
+        return precision
+    _log.warning(
+        "precision 'bfloat16': this machine's %s cannot compute in it; float32 is "
+        "taken instead",
+        torch.device(device).type,
+    )
+    return "float32"
 
 
 def _device(name: str) -> torch.device:

@@ -14,6 +14,7 @@ from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.old_names import current_name
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.checkpoint import Weights, load_weights
 from cellseg3d.models.fused_networks import FusedNetworks, Member
@@ -192,6 +193,7 @@ def _value(value: Any, config: Config, path: Path, depth: int) -> Any:  # noqa: 
 
 
 def _allowed(target: str, path: Path) -> Any:  # noqa: ANN401
+    target = current_name(target)
     found = locate(target) if target.startswith((*ALLOWED, *NETWORKS)) else None
     is_network = isinstance(found, type) and issubclass(found, nn.Module)
     if found is None or not (target in ALLOWED or is_network):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.finite import message_of, non_finite
+from cellseg3d.io.formats import module_of
 from cellseg3d.io.registry import open_volume, reading, split_inner
 from cellseg3d.io.writing import slabs
 
@@ -175,7 +175,6 @@ def _missing_chunks(path: Path, volume: Volume) -> tuple[int, int]:
     kind = str(volume.provenance.get("format", ""))
     if not kind.startswith(("Zarr", "HDF5")):
         return 0, 0
-    name = "ome_zarr" if kind.startswith("Zarr") else "hdf5"
-    module = import_module(f"cellseg3d.io.{name}")
+    module = module_of("zarr" if kind.startswith("Zarr") else "hdf5")
     absent, whole = module.missing_chunks(path, str(volume.provenance["inner"]))
     return int(absent), int(whole)

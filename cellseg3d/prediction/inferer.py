@@ -12,6 +12,7 @@ from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
+<<<<<<< HEAD:cellseg3d/prediction/inferer.py
 from cellseg3d.models.fused_networks import LEAST, FusedNetworks, Member
 from cellseg3d.models.geometry import classes_of, geometry_of
 from cellseg3d.prediction.field import ArrayField
@@ -20,6 +21,15 @@ from cellseg3d.prediction.lattice import WindowPlan
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import fitted
 from cellseg3d.prediction.source_weights import (
+=======
+from cellseg3d.prediction.field import ArrayField
+from cellseg3d.prediction.fusion import FUSE_MODES, Fuser, probs_of
+from cellseg3d.acceleration.hardware import choose_hardware, possible_precision
+from cellseg3d.prediction.lattice import WindowPlan
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.pipeline import fitted
+from cellseg3d.prediction.source_weights import (
+>>>>>>> main:cellseg3d/prediction/inferer.py
     UsedSource,
     bundle_weights,
     fusion_of,
@@ -40,6 +50,7 @@ class VolumeInferer(Inferer):
         networks have windows of their own.
     precision : {"auto", "float32", "bfloat16", "int8"}
         ``"auto"`` is settled for each volume by a trial; see `trial.prepare_for`.
+        Where a device cannot compute in bfloat16, float32 is taken, with a warning.
     fuse : str
         How several axes and members become one answer; ``"auto"`` takes the weights
         that windows hold, else the prior of the voxel's shape; see `fusion.Fusion`.
@@ -145,7 +156,7 @@ class VolumeInferer(Inferer):
                 for name, member in network.members.items()
                 if isinstance(member, Member)
             ]
-        precision = self.precision
+        precision = possible_precision(device, self.precision)
         if not self.trial:
             precision = choose_hardware(device, precision).precision
         uses = []

@@ -102,7 +102,8 @@ class OnGridOfd(MapTransform):
     keys : sequence of str
         Predictions (K, Z, Y, X).
     source : str
-        Key of the image, with the metadata of `cellseg3d.samples.monai_io.VolumeReader`.
+        Key of the image, with the metadata of
+        `cellseg3d.samples.monai_io.VolumeReader`.
     """
 
     def __init__(self, keys: Sequence[str], source: str = "image") -> None:

@@ -11,6 +11,12 @@ from cellseg3d.acceleration.hardware import has_fast_bfloat16
 from cellseg3d.acceleration.prepare import memory_layout
 from cellseg3d.acceleration.training_layers import QuickLayers, relaid
 from cellseg3d.core.errors import ConfigError
+<<<<<<< HEAD:cellseg3d/training/precision.py
+=======
+from cellseg3d.acceleration.training_layers import QuickLayers, relaid
+from cellseg3d.acceleration.prepare import memory_layout
+from cellseg3d.acceleration.hardware import has_fast_bfloat16, require_bfloat16
+>>>>>>> main:cellseg3d/training/precision.py
 
 _NAMES = ("auto", "float32", "bfloat16")
 
@@ -30,14 +36,21 @@ def training_dtype(name: str, device: torch.device | str) -> torch.dtype:
     ------
     ConfigError
         If the name is none of the three.
+    EnvironmentFault
+        If bfloat16 is asked for and the device cannot compute in it.
     """
+    _check_name(name)
+    place = torch.device(device)
+    if name == "bfloat16":
+        require_bfloat16(place)
+    half = name == "bfloat16" or (name == "auto" and has_fast_bfloat16(place))
+    return torch.bfloat16 if half else torch.float32
+
+
+def _check_name(name: str) -> None:
     if name not in _NAMES:
         message = f"precision is {name!r}; expected one of {', '.join(_NAMES)}"
         raise ConfigError(message)
-    if name == "auto":
-        fast = has_fast_bfloat16(torch.device(device))
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 class AutocastInferer(Inferer):
@@ -54,7 +67,7 @@ class AutocastInferer(Inferer):
 
     def __init__(self, precision: str = "auto") -> None:
         super().__init__()
-        training_dtype(precision, "cpu")
+        _check_name(precision)
         self.precision = precision
 
     def __call__(

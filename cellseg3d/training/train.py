@@ -14,11 +14,22 @@ from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
 from cellseg3d.core.errors import CellSegError
+<<<<<<< HEAD:cellseg3d/training/train.py
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
 from cellseg3d.runs.folder import TrainOptions, create_run, reopen_run
 from cellseg3d.training.doctor_notes import keep_notes
 from cellseg3d.training.processes import join_processes
+=======
+from cellseg3d.doctor.examine import examine_before_training
+from cellseg3d.datasets.volumes import LoadedFold
+from cellseg3d.training.doctor_notes import keep_notes
+from cellseg3d.training.precision import training_dtype
+from cellseg3d.training.processes import join_processes
+from cellseg3d.runs.folder import TrainOptions, create_run, reopen_run
+from cellseg3d.calibration.source_fit import settle_fusion
+from cellseg3d.calibration.window import settle_window
+>>>>>>> main:cellseg3d/training/train.py
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Any], None]
@@ -107,6 +118,7 @@ def score_run(folder: Path) -> dict[str, Any]:
     path = folder / "configs" / "evaluate.json"
     refuse_foreign_code(path)
     with _workflow(path, "evaluating") as workflow:
+        workflow.initialize()
         [scores] = workflow.run()
     return dict(scores)
 
@@ -149,6 +161,8 @@ def run_config(
         # Whoever parses a config from outside cannot tell where it lies.
         overrides.setdefault("bundle_root", str(config.resolve().parent.parent))
     with _workflow(config, "run", **overrides) as workflow:
+        _check_precision(workflow.parser)
+        workflow.initialize()
         if watch is not None:
             watch(workflow.parser)
         workflow.run()
@@ -159,7 +173,7 @@ def run_config(
 
 @contextmanager
 def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # noqa: ANN401
-    """Build what a config says, and take it down again; errors are our own."""
+    """Read what a config says, and take it down again; errors are our own."""
     from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
 
     # It warns that we do not let it set up logging.
@@ -175,12 +189,18 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
             **overrides,
         )
     try:
-        workflow.initialize()
         yield workflow
     except RuntimeError as error:
         raise _own_error(error) from error
     finally:
         workflow.finalize()
+
+
+def _check_precision(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
+    """Refuse a number format that the device cannot compute in, before data is read."""
+    if "precision" in parser and "device" in parser:
+        device = parser.get_parsed_content("device")
+        training_dtype(str(parser["precision"]), device)
 
 
 def _own_error(error: BaseException) -> BaseException:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from processor import needs_bfloat16
 from threshold_network import pick_bfloat16, values_with
 
 from cellseg3d.bundle.model import load_model
@@ -229,6 +230,7 @@ def test_only_validation_during_training_goes_without_a_trial(files, kind, trial
     assert inferer.precision == "auto"
 
 
+@needs_bfloat16
 def test_monais_inferring_takes_bfloat16_only_where_labels_stay(
     tmp_path, monkeypatch, caplog
 ):

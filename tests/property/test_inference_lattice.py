@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processor import PRECISIONS
 from small_models import noise_volume, small_model, whole_pass
 
 from cellseg3d.core.grid import blocks
@@ -123,7 +124,7 @@ def test_windows_with_the_whole_halo_equal_one_pass(shape, core, kind):
     block=st.integers(5, 40),
     batch=st.integers(1, 4),
     kind=st.sampled_from(sorted(MODELS)),
-    precision=st.sampled_from(["float32", "bfloat16"]),
+    precision=st.sampled_from(PRECISIONS),
 )
 def test_labels_do_not_depend_on_block_or_batch(shape, block, batch, kind, precision):
     model = replace(MODELS[kind], window={"core": 12, "halo": 4, "axes": "zx"})

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from monai.networks.nets import BasicUNet, UNet
+from processor import needs_bfloat16
 from torch import fx, nn
 
 from cellseg3d.acceleration.class_difference import contrast
@@ -144,6 +145,7 @@ def test_one_number_gives_the_labels_and_the_probabilities_of_two():
     assert labels_of(torch.zeros(1, 1, 1, 1)).item() == 0, "ties go to the lower class"
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("name", ["residual 2D", "residual 3D", "basic 3D"])
 def test_in_bfloat16_one_answer_is_as_exact_as_two_in_float32(name):
     network = NETS[name]

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from processor import needs_bfloat16
 from small_models import noise_volume, small_model
 
 from cellseg3d.acceleration.folding import fold
@@ -107,6 +108,7 @@ def test_a_norm_that_sees_the_window_is_known(norm):
     assert geometry_of(network("unet", 3, norm)).sees_window == (norm == "instance")
 
 
+@needs_bfloat16
 def test_bfloat16_changes_few_labels():
     model = small_model(core=16, halo=8)
     volume = noise_volume((24, 32, 32))
@@ -146,6 +148,7 @@ def test_words_for_hardware_are_checked():
             choose_hardware("cuda")
 
 
+@needs_bfloat16
 def test_bfloat16_keeps_biases_and_the_answer_in_float32():
     original = network("residual_unet", 3)
     ready = prepare(original, "cpu", "bfloat16").network
@@ -172,6 +175,7 @@ def test_shaped_rounding_keeps_the_sum_of_every_kernel():
     assert float((found - weight).abs().max()) <= float(weight.abs().max()) * 2**-7
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("name", ["unet", "basic_unet"])
 def test_bfloat16_is_closer_than_plain_rounding(name):
     model = small_model(name=name)

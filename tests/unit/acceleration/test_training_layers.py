@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 import torch
+from processor import needs_bfloat16
 from torch import nn
 
 from cellseg3d.acceleration.training_layers import QuickLayers, relaid
@@ -81,6 +82,7 @@ def test_features_in_another_layout_send_their_gradient_back_in_their_own():
     assert relaid(changed, torch.contiguous_format) is changed
 
 
+@needs_bfloat16
 def test_training_in_bfloat16_takes_the_quick_way_and_keeps_the_gradient():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(), nn.Conv2d(4, 2, 3))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from processor import needs_bfloat16
 from threshold_network import SIDE, Threshold, pick_bfloat16, values_with
 
 from cellseg3d.core.input_spec import InputSpec
@@ -10,6 +11,7 @@ from cellseg3d.prediction.field import ArrayField
 from cellseg3d.prediction.inferer import VolumeInferer
 from cellseg3d.prediction.trial import ALLOWED, MARGIN, prepare_for
 
+pytestmark = needs_bfloat16
 SPEC = InputSpec(3, (SIDE,) * 3)
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
+from processor import needs_bfloat16
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -105,6 +106,7 @@ def test_three_broken_batches_in_a_row_end_the_training(tmp_path):
         engine.run()
 
 
+@needs_bfloat16
 def test_half_precision_works_on_a_cpu():
     seen = []
 

@@ -1,1 +1,0 @@
-"""Cases, splits, transforms and samplers."""
