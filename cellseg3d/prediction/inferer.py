@@ -7,12 +7,11 @@ import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor, nn
 
-from cellseg3d.acceleration.hardware import choose_hardware
+from cellseg3d.acceleration.hardware import choose_hardware, possible_precision
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
-<<<<<<< HEAD:cellseg3d/prediction/inferer.py
 from cellseg3d.models.fused_networks import LEAST, FusedNetworks, Member
 from cellseg3d.models.geometry import classes_of, geometry_of
 from cellseg3d.prediction.field import ArrayField
@@ -21,15 +20,6 @@ from cellseg3d.prediction.lattice import WindowPlan
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import fitted
 from cellseg3d.prediction.source_weights import (
-=======
-from cellseg3d.prediction.field import ArrayField
-from cellseg3d.prediction.fusion import FUSE_MODES, Fuser, probs_of
-from cellseg3d.acceleration.hardware import choose_hardware, possible_precision
-from cellseg3d.prediction.lattice import WindowPlan
-from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.pipeline import fitted
-from cellseg3d.prediction.source_weights import (
->>>>>>> main:cellseg3d/prediction/inferer.py
     UsedSource,
     bundle_weights,
     fusion_of,

@@ -7,16 +7,10 @@ import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor
 
-from cellseg3d.acceleration.hardware import has_fast_bfloat16
+from cellseg3d.acceleration.hardware import has_fast_bfloat16, require_bfloat16
 from cellseg3d.acceleration.prepare import memory_layout
 from cellseg3d.acceleration.training_layers import QuickLayers, relaid
 from cellseg3d.core.errors import ConfigError
-<<<<<<< HEAD:cellseg3d/training/precision.py
-=======
-from cellseg3d.acceleration.training_layers import QuickLayers, relaid
-from cellseg3d.acceleration.prepare import memory_layout
-from cellseg3d.acceleration.hardware import has_fast_bfloat16, require_bfloat16
->>>>>>> main:cellseg3d/training/precision.py
 
 _NAMES = ("auto", "float32", "bfloat16")
 

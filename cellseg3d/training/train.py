@@ -14,22 +14,12 @@ from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
 from cellseg3d.core.errors import CellSegError
-<<<<<<< HEAD:cellseg3d/training/train.py
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
 from cellseg3d.runs.folder import TrainOptions, create_run, reopen_run
-from cellseg3d.training.doctor_notes import keep_notes
-from cellseg3d.training.processes import join_processes
-=======
-from cellseg3d.doctor.examine import examine_before_training
-from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.training.doctor_notes import keep_notes
 from cellseg3d.training.precision import training_dtype
 from cellseg3d.training.processes import join_processes
-from cellseg3d.runs.folder import TrainOptions, create_run, reopen_run
-from cellseg3d.calibration.source_fit import settle_fusion
-from cellseg3d.calibration.window import settle_window
->>>>>>> main:cellseg3d/training/train.py
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Any], None]
