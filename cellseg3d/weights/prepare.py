@@ -14,7 +14,7 @@ from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.cases import Case, Datalist, Split
 from cellseg3d.datasets.datalist import write_datalist
 from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
 from cellseg3d.prediction.rescale import Resampled
@@ -156,7 +156,7 @@ def _simulated(recipe: WeightsRecipe, out: Path) -> Iterator[Case]:
         simulated = simulate_under(condition, seed)
         name = f"cell_{number:03d}"
         image, label = _on_grid(simulated.tomogram, simulated.labels, recipe.spacing_um)
-        split = "training" if number < training else "validation"
+        split: Split = "training" if number < training else "validation"
         yield _write(out, name, image, label, group=name, split=split)
         logger.info("simulated %s", name)
 
@@ -182,7 +182,7 @@ def _of_row(row: Mapping[str, Any], source: Source, data: Path) -> Iterator[Labe
     """Yield the volumes of one row of the manifest: one, or a folder of images."""
     edges = row.get("spacing_nm")
     spacing = None
-    if edges and "RELATIVE" not in str(row.get("source", "")).upper():
+    if edges and source.spacing_known:
         lengths = [edge / 1000 for edge in edges]
         spacing = Spacing.of(lengths if len(lengths) == 3 else [lengths[0], *lengths])
     image, label = str(row["image"]), str(row["label"])
@@ -250,7 +250,13 @@ def _on_grid(
 
 
 def _write(
-    out: Path, name: str, image: Volume, label: Volume, *, group: str, split: Any
+    out: Path,
+    name: str,
+    image: Volume,
+    label: Volume,
+    *,
+    group: str,
+    split: Split | None,
 ) -> Case:
     suffix = ".mrc" if image.intensity_unit == "1/um" else ".tif"
     one, two = out / f"{name}{suffix}", out / f"{name}_labels{suffix}"

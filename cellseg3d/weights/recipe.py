@@ -26,11 +26,13 @@ class Source:
         The labels stay as they are when None.
     test : bool or list of str
         Whether these volumes test only; or the names of those that do.
-    edge : (str, float, float), optional
+    part : (str, float, float), optional
         Only this part of every volume: the axis, and where the part begins and ends as
         shares of its length.
     name : str
         What the record calls it; the data set's name when empty.
+    spacing_known : bool
+        Whether the manifest's voxel edges are real lengths, not proportions.
     """
 
     dataset: str
@@ -38,6 +40,7 @@ class Source:
     test: bool | tuple[str, ...] = False
     part: tuple[str, float, float] | None = None
     name: str = ""
+    spacing_known: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.test, bool):

@@ -23,6 +23,7 @@ from cellseg3d.objects.label import label_objects
 from cellseg3d.objects.options import ObjectOptions
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment
+from cellseg3d.weights.pictures import fullest_slice
 from cellseg3d.weights.prepare import test_cases
 from cellseg3d.weights.recipe import FINAL, WeightsRecipe
 from cellseg3d.weights.training import Part
@@ -31,6 +32,23 @@ logger = logging.getLogger(__name__)
 FOREGROUND = "foreground"
 # Of the objects' scores, those that the record keeps.
 OBJECT_SCORES = ("object_f1", "object_precision", "object_recall", "ap_mean")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One slice of a scored volume, for a picture.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (y, x)
+        Scaled as the network sees it.
+    truth, found : ndarray of integers, shape (y, x)
+        Class indices, or object ids.
+    """
+
+    image: NDArray[np.float32]
+    truth: NDArray[Any]
+    found: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ class Score:
 
 def score_parts(
     recipe: WeightsRecipe, parts: Sequence[Part], datalist: Path, out: Path
-) -> list[Score]:
+) -> tuple[list[Score], dict[str, Shown]]:
     """Score every part that has weights on what it never saw.
 
     Parameters
@@ -70,21 +88,27 @@ def score_parts(
         What they trained on.
     out : Path
         Simulated test cases are written below it.
+
+    Returns
+    -------
+    (list of Score, dict of str to Shown)
+        The second holds a slice of every case, by its name.
     """
     cases = load_datalist(datalist)
     found: list[Score] = []
+    shown: dict[str, Shown] = {}
     for part in parts:
         if not part.has_weights:
             continue
         model = load_model(part.run)
         for condition, case in _unseen(recipe, part, cases, out):
-            scores = _scores_of(model, case, cases, recipe)
+            scores, shown[case.name] = _scores_of(model, case, cases, recipe)
             logger.info("%s, %s: %s", part.name, case.name, scores)
             found += [
                 Score(part.name, condition, case.name, class_name, metric, value)
                 for (class_name, metric), value in scores.items()
             ]
-    return found
+    return found, shown
 
 
 def summaries(scores: Sequence[Score]) -> list[dict[str, Any]]:
@@ -121,10 +145,18 @@ def summaries(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 def predicted(
     model: TrainedModel, image: Volume, *, probs: bool = False
-) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-    """Return labels (and probabilities) as ``cellseg3d predict`` gives them."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return labels, and probabilities where asked for, as ``predict`` gives them.
+
+    Returns
+    -------
+    (ndarray of uint8, ndarray of float32)
+        Shapes (Z, Y, X) and (K, Z, Y, X); the second is empty when not asked for.
+    """
     answer = segment(image, model, SegmentOptions(probs=probs))
-    return np.asarray(answer.labels.array), answer.probs
+    nothing = np.empty((0, 0, 0, 0), np.float32)
+    found = nothing if answer.probs is None else answer.probs
+    return np.asarray(answer.labels.array), found
 
 
 def _unseen(
@@ -148,28 +180,40 @@ def _test_set(recipe: WeightsRecipe, case: Case) -> str:
 
 def _scores_of(
     model: TrainedModel, case: Case, cases: Datalist, recipe: WeightsRecipe
-) -> dict[tuple[str, str], float]:
+) -> tuple[dict[tuple[str, str], float], Shown]:
+    """Return the scores of one case, and a slice of it."""
     image, label = read_volume(case.image), read_labels(case.label or "")
     if recipe.target == "classes":
         found, _ = predicted(model, image)
         truth = class_labels(label.read(), cases, label.name)
-        scores = {
-            (name, "dice"): dice(found, truth, value)
-            for value, name in enumerate(cases.classes)
-            if value
-        }
-        if len(cases.classes) > 2:
-            scores[FOREGROUND, "dice"] = dice(found > 0, truth > 0, 1)
-        return scores
-    found, probs = predicted(model, image, probs=True)
-    ids = np.asarray(label.read())
-    decoder = ObjectOptions(method=decoder_for(model.classes))
-    objects = label_objects(probs, image.spacing, decoder, probs=True)
-    match = match_objects(objects.volume.array, ids)
-    measured = object_scores(match)
-    scores = {("object", key): float(measured[key]) for key in OBJECT_SCORES}
-    if recipe.target == "border-core":
-        scores[FOREGROUND, "dice"] = dice(found > 0, ids > 0, 1)
+        scores = _class_scores(found, truth, cases.classes)
+    else:
+        found, probs = predicted(model, image, probs=True)
+        truth = label.read()
+        decoder = ObjectOptions(method=decoder_for(model.classes))
+        objects = label_objects(probs, image.spacing, decoder, probs=True)
+        scores = {}
+        if recipe.target == "border-core":
+            scores[FOREGROUND, "dice"] = dice(found > 0, (truth > 0).astype(np.uint8))
+        found = np.asarray(objects.volume.array)
+        measured = object_scores(match_objects(found, truth))
+        scores |= {("object", key): float(measured[key]) for key in OBJECT_SCORES}
+    place = fullest_slice(truth)
+    offset, factor = model.intensity.measure(image)
+    plane = model.intensity.apply(image.read()[place], offset, factor)
+    return scores, Shown(plane, truth[place], found[place])
+
+
+def _class_scores(
+    found: NDArray[np.uint8], truth: NDArray[np.uint8], classes: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    scores = {
+        (name, "dice"): dice(found, truth, value)
+        for value, name in enumerate(classes)
+        if value
+    }
+    if len(classes) > 2:
+        scores[FOREGROUND, "dice"] = dice(found, truth)
     return scores
 
 

@@ -157,9 +157,10 @@ class StopAfter:
     """
 
     def __init__(self, minutes: float | None) -> None:
+        self.rang = False
         self.timer: threading.Timer | None = None
         if minutes is not None:
-            self.timer = threading.Timer(60 * minutes, _ask)
+            self.timer = threading.Timer(60 * minutes, self._ask)
             self.timer.daemon = True
 
     def __enter__(self) -> "StopAfter":
@@ -171,7 +172,7 @@ class StopAfter:
         if self.timer is not None:
             self.timer.cancel()
 
-
-def _ask() -> None:
-    """Send the signal that a training answers by saving its state."""
-    os.kill(os.getpid(), signal.SIGTERM)
+    def _ask(self) -> None:
+        """Send the signal that a training answers by saving its state."""
+        self.rang = True
+        os.kill(os.getpid(), signal.SIGTERM)
