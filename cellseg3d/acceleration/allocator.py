@@ -7,10 +7,9 @@ import gc
 import logging
 import os
 import platform
-import resource
-import sys
 from dataclasses import dataclass
-from pathlib import Path
+
+from cellseg3d.core.memory import resident_bytes
 
 _log = logging.getLogger(__name__)
 # Numbers of glibc's mallopt.
@@ -113,13 +112,3 @@ def _trim() -> None:
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process has now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -49,7 +49,9 @@ def prepare(options: argparse.Namespace) -> None:
     api.extract_fingerprints([1], num_processes=1, check_dataset_integrity=True)
     api.plan_experiments([1])
     plans = json.loads(
-        (options.work / "preprocessed" / DATASET / f"{PLANS}.json").read_text()
+        (options.work / "preprocessed" / DATASET / f"{PLANS}.json").read_text(
+            encoding="utf-8"
+        )
     )
     if options.configuration not in plans["configurations"]:
         known = ", ".join(plans["configurations"])
@@ -85,7 +87,7 @@ def train(options: argparse.Namespace) -> None:
         "versions": {"nnunetv2": version("nnunetv2"), "torch": torch.__version__},
         "warnings": [],
     }
-    (options.work / "trained.json").write_text(json.dumps(facts))
+    (options.work / "trained.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def spend(
@@ -132,7 +134,9 @@ def predict(options: argparse.Namespace) -> None:
             "labels": str(out / f"{name}.tif"),
             "elapsed_s": monotonic() - begun,
         }
-    (options.work / "predicted.json").write_text(json.dumps({"volumes": done}))
+    (options.work / "predicted.json").write_text(
+        json.dumps({"volumes": done}), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -109,6 +109,6 @@ def _complaint(command: Sequence[str], code: int, log: Path) -> str:
     """Return one line: which command, how it ended, the last it said, where to look."""
     name = Path(command[0]).name
     words = " ".join([name, *command[1:4]])
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
     return f"{log}: '{words} ...' ended in {code}: {said.strip()[:300]}"

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from io import TextIOWrapper
 
 import typer
 
@@ -76,6 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
         refused (disk, memory, permission), 130 interrupted.
     """
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        # A console that has no letter for a file's name must not end the command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Threads that spin long while they wait halve the speed of a machine that others
     # share; those that sleep at once take a fifth more time to segment a tomogram.
     # OpenMP reads this when torch loads, which is later.

@@ -137,7 +137,7 @@ def command(
             "give --spacing-um Z Y X to have um"
         )
     if json_file:
-        json_file.write_text(json.dumps(summary, indent=1) + "\n")
+        json_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def _summary(found: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401

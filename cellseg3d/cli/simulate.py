@@ -139,7 +139,7 @@ def _show(path: Path, out: Path | None) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    truth = json_text.loads((path.parent / "truth.json").read_text("utf-8"))
+    truth = json_text.loads((path.parent / "truth.json").read_text(encoding="utf-8"))
     cases = truth["cases"]
     names = list(next(iter(cases.values()))["volumes_um3"])
     table = Table(title="true volumes in um^3", box=None, padding=(0, 1, 0, 0))

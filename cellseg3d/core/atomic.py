@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.processes import is_alive
 
 MARK = ".cellseg3d-tmp-"
 
@@ -41,13 +42,13 @@ def atomic_write(
     temporary = temporary_name(path)
     try:
         writer(temporary)
-        _sync(temporary)
+        sync(temporary)
         if verify is not None:
             verify(temporary)
         if keep_previous and path.exists():
             _replace_link(path)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise environment_fault(error, path) from error
     finally:
@@ -73,7 +74,7 @@ def sweep_orphans(folder: Path) -> list[Path]:
     prefix = f".{MARK}{socket.gethostname()}-"
     for path in sorted(folder.glob(f"{prefix}*")):
         pid = path.name.removeprefix(prefix).split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             removed.append(path)
     return removed
@@ -101,19 +102,17 @@ def _replace_link(path: Path) -> None:
     link.replace(previous)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Ask the system to put a file, or the names in a folder, on the disk."""
+    is_folder = path.is_dir()
+    try:
+        # Windows flushes a file only for those who may write it, and no folder.
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    except PermissionError:
+        if is_folder:
+            return
+        raise
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,7 +1,9 @@
 """How much memory there is, and a refusal before more is asked for."""
 
-import os
+import sys
 from pathlib import Path
+
+import psutil
 
 from cellseg3d.core.errors import EnvironmentFault
 
@@ -13,7 +15,27 @@ def available_bytes() -> int:
 
     The lesser of what the machine has free and what a container's limit leaves.
     """
-    return min(_machine_bytes(), _group_bytes())
+    return min(int(psutil.virtual_memory().available), _group_bytes())
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds now, in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process and any one child have held, in bytes.
+
+    Where the system does not tell the peak, it is what the process holds now.
+    """
+    info = psutil.Process().memory_info()
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return int(getattr(info, "peak_wset", info.rss))
+    unit = 1 if sys.platform == "darwin" else 1024
+    users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return unit * sum(resource.getrusage(user).ru_maxrss for user in users)
 
 
 def check_memory(needed: int, what: str, *, share: float = 0.9) -> None:
@@ -41,21 +63,11 @@ def check_memory(needed: int, what: str, *, share: float = 0.9) -> None:
         )
 
 
-def _machine_bytes() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**21
-    return pages * (os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096)
-
-
 def _group_bytes() -> int:
+    """Return what a container's limit leaves; more than any machine has without one."""
     try:
-        limit = (_GROUP / "memory.max").read_text().strip()
-        used = int((_GROUP / "memory.current").read_text())
+        limit = (_GROUP / "memory.max").read_text(encoding="ascii").strip()
+        used = int((_GROUP / "memory.current").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 2**63
     return 2**63 if limit == "max" else max(0, int(limit) - used)

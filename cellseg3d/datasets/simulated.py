@@ -1,12 +1,12 @@
 """Write simulated tomograms as a data set: volumes, labels, datalist, true numbers."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
+
+from filelock import FileLock
 
 from cellseg3d.core.atomic import atomic_write, environment_fault
 from cellseg3d.core.errors import ConfigError
@@ -171,10 +171,13 @@ def ensure_dataset(
     if found is not None:
         return found
     _make(place)
-    with _alone(place / LOCK):
+    lock = _hold(place / LOCK)
+    try:
         return _existing(place) or write_dataset(
             place, n, shape, seed, recipe, progress=progress
         )
+    finally:
+        lock.release()
 
 
 def _existing(place: Path) -> Path | None:
@@ -218,24 +221,11 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock that the system gives back when its process dies."""
+def _hold(path: Path) -> FileLock:
+    """Return a lock, held; the system gives it back when its process dies."""
+    lock = FileLock(path)
     try:
-        file = path.open("a+b")
+        lock.acquire()
     except OSError as error:
         raise environment_fault(error, path) from error
-    with file:
-        _lock(file)
-        yield
-
-
-def _lock(file: IO[bytes]) -> None:
-    if sys.platform == "win32":
-        import msvcrt  # noqa: PLC0415
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-    else:
-        import fcntl  # noqa: PLC0415
-
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+    return lock

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,14 @@ class RawSink:
             If the disk is full; a mapped file would end the process instead.
         """
         first_z, first_y, first_x = roi.start
-        handle = os.open(self.path, os.O_WRONLY)
-        try:
+        with self.path.open("r+b", buffering=0) as file:
             for z, plane in enumerate(array, first_z):
                 # Cast plane by plane: a copy of the whole region would double it.
                 rows = np.ascontiguousarray(plane, self.dtype)
                 if rows.shape[1] == self.shape[2]:
                     rows = rows.reshape(1, -1)  # rows lie one after another
                 for y, row in enumerate(rows, first_y):
-                    _write_all(handle, row, self._byte((z, y, first_x)))
-        finally:
-            os.close(handle)
+                    _write_all(file, row, self._byte((z, y, first_x)))
 
     def array(self) -> LazyArray:
         """Return what was written so far, lazily; zero where nothing was."""
@@ -72,8 +70,8 @@ class RawSink:
         """Nothing is left to do: every region lies in the file."""
 
 
-def _write_all(handle: int, run: NDArray[Any], place: int) -> None:
+def _write_all(file: FileIO, run: NDArray[Any], place: int) -> None:
     left = memoryview(run.view(np.uint8).data)
+    file.seek(place)
     while left:
-        written = os.pwrite(handle, left, place)
-        left, place = left[written:], place + written
+        left = left[file.write(left) :]

@@ -1,7 +1,6 @@
 """Write a volume region by region; it gets its name when it is complete."""
 
 import errno
-import os
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.atomic import environment_fault
+from cellseg3d.core.atomic import environment_fault, sync
 from cellseg3d.core.errors import CoverageError, FormatError
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import ArrayLike
@@ -20,6 +19,8 @@ from cellseg3d.io.layout import Layout, Sink
 PARTIAL = ".partial"
 _ATTEMPTS = 20
 _PAUSE_S = 0.05
+# What Windows calls a file that somebody has open.
+_IN_USE = 32
 
 
 def partial_path(path: Path) -> Path:
@@ -180,7 +181,9 @@ def remove(path: Path) -> None:
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            busy = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
+            busy = error.errno in (errno.ENOENT, errno.ENOTEMPTY) or (
+                getattr(error, "winerror", None) == _IN_USE
+            )
             if not busy or attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(_PAUSE_S)
@@ -209,11 +212,7 @@ def give_name(partial: Path, path: Path) -> None:
         remove(aside)
     else:
         partial.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)
 
 
 def restore(path: Path) -> None:
@@ -229,8 +228,4 @@ def _aside(path: Path) -> Path:
 
 def _sync(path: Path) -> None:
     for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        handle = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(each)

@@ -181,7 +181,9 @@ class SliceSink:
         if self.single:
             return
         self.path.mkdir()
-        (self.path / NOTES_FILE).write_text(pack_notes(self._notes()) + "\n")
+        (self.path / NOTES_FILE).write_text(
+            pack_notes(self._notes()) + "\n", encoding="utf-8"
+        )
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Put voxels (z, y, x) where `roi` says."""
@@ -294,7 +296,7 @@ def _image(path: Path) -> Image.Image:
 
 def _folder_notes(folder: Path) -> dict[str, Any]:
     file = folder / NOTES_FILE
-    return unpack_notes(file.read_text()) if file.is_file() else {}
+    return unpack_notes(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _gap(files: list[Path]) -> str | None:

@@ -1,6 +1,5 @@
 """What the machine has, and what one training step costs on it, measured."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from cellseg3d.bundle.members import network_of
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.memory import available_bytes
+from cellseg3d.core.processes import usable_cores
 from cellseg3d.training.precision import AutocastInferer
 from cellseg3d.training.processes import choose_device, place_network
 
@@ -73,8 +73,7 @@ class StepCost:
 
 def this_machine() -> Machine:
     """Return what this machine has free now."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = usable_cores()
     if not torch.cuda.is_available():
         return Machine(cores, available_bytes())
     free, _ = torch.cuda.mem_get_info()

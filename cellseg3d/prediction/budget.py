@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from cellseg3d.acceleration.allocator import resident_bytes
 from cellseg3d.acceleration.prepare import Engine
 from cellseg3d.acceleration.trim import TrimmedNetwork
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.memory import resident_bytes
 from cellseg3d.core.roi import zyx
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.sources import Source

@@ -165,7 +165,9 @@ def render(values: dict[str, Any]) -> str:
     )
     # Our own files, and SVG and JSON that escaped what they hold when they were made.
     style = Markup((TEMPLATES / "page.css").read_text(encoding="utf-8"))
-    scripts = "\n".join((TEMPLATES / name).read_text("utf-8") for name in SCRIPTS)
+    scripts = "\n".join(
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS
+    )
     text: str = environment.get_template("page.html").render(
         **values,
         style=style,

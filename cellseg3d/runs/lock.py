@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.processes import is_alive
 
 NAME = ".lock"
 
@@ -47,12 +48,11 @@ class RunLock:
         }
         for _attempt in range(2):
             try:
-                handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                with self.path.open("x", encoding="utf-8") as file:
+                    json.dump(owner, file)
             except FileExistsError:
                 self._refuse_or_clear()
                 continue
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(owner, file)
             self._held = True
             return
         message = f"{self.folder}: another run has just started here; choose another"
@@ -82,7 +82,7 @@ class RunLock:
         except (OSError, ValueError):
             owner = {}
         host, pid = owner.get("host"), owner.get("pid")
-        if host == socket.gethostname() and isinstance(pid, int) and not alive(pid):
+        if host == socket.gethostname() and isinstance(pid, int) and not is_alive(pid):
             self.path.unlink(missing_ok=True)
             return
         message = (
@@ -91,17 +91,3 @@ class RunLock:
             f"{self.path} when that run is gone"
         )
         raise EnvironmentFault(message)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this host is running; a zombie is not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    stat = Path(f"/proc/{pid}/stat")
-    if stat.is_file():
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    return True

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import platform
-import resource
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +12,7 @@ from typing import Any
 
 from cellseg3d import __version__
 from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.memory import peak_bytes
 
 NAME = "run.json"
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "safetensors", "scipy")
@@ -57,7 +56,7 @@ class RunRecord:
         self.values["cost"] = {
             "wall_s": round(previous + time.monotonic() - self._started_s, 3),
             "cpu_s": round(time.process_time(), 3),
-            "peak_gib": round(peak_gib(), 3),
+            "peak_gib": round(peak_bytes() / 2**30, 3),
         }
         self.write()
 
@@ -107,14 +106,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def peak_gib() -> float:
-    """Return the most memory that this process and any one child have held, in GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (own + child) * unit / 2**30
-
-
 def file_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
     """Return the SHA-256 of files; of a folder, that of its files' names and hashes."""
     return {str(path): _sha256(Path(path)) for path in paths}
@@ -138,6 +129,7 @@ def _git(folder: Path, *words: str) -> str:
         check=True,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         timeout=10,
     )
     return done.stdout.strip()

@@ -26,7 +26,9 @@ def kept_notes(folder: Path) -> list[str]:
     path = folder / NAME
     if not path.is_file():
         return []
-    return [str(line) for line in json.loads(path.read_text("utf-8"))["warnings"]]
+    return [
+        str(line) for line in json.loads(path.read_text(encoding="utf-8"))["warnings"]
+    ]
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """Which chunks of an unfinished output are done, so that a killed run goes on."""
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,11 +71,8 @@ class Journal:
     def _append(self, line: Mapping[str, Any]) -> None:
         # One write of one line: a killed process leaves it whole or not at all.
         text = json.dumps(line) + "\n"
-        handle = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o666)
-        try:
-            os.write(handle, text.encode())
-        finally:
-            os.close(handle)
+        with self.path.open("ab", buffering=0) as file:
+            file.write(text.encode())
 
     def _lines(self) -> list[dict[str, Any]]:
         found = []
