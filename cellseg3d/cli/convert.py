@@ -47,10 +47,13 @@ def command(
     """
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs, check_replaceable  # noqa: PLC0415
     from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
 
     if ome_zarr not in ("0.4", "0.5"):
         raise ConfigError(f"--ome-zarr {ome_zarr}: expected 0.5 or 0.4")
+    check_outputs([target], [source])
+    check_replaceable(target)
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: exists; pass --overwrite to replace it")
     with progress(f"reading {source}") as on_part:

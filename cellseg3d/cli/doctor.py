@@ -53,7 +53,11 @@ def command(
     with turned axes; OUT/fixes.json lists each change.
     """
     from cellseg3d.doctor.examine import default_cache, examine, pair_datalist
+    from cellseg3d.io.ownership import check_outputs
 
+    given = [str(each) for each in (data, image, label) if each]
+    files = [each for each in given if not Path(each).is_dir()]
+    check_outputs([each for each in (json, fix) if each], files)
     source: Path | Datalist
     if data is not None and image is None and label is None:
         source = data

@@ -80,9 +80,14 @@ def command(
     nowhere. Means are over volumes, with a 95 % bootstrap interval.
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
+    from cellseg3d.io.registry import volume_suffix  # noqa: PLC0415
     from cellseg3d.scoring.evaluate import ScoreOptions, evaluate_files  # noqa: PLC0415
     from cellseg3d.scoring.report import write_csv, write_json  # noqa: PLC0415
 
+    given = [each for each in (prediction, truth, datalist, probs) if each]
+    files = [each for each in given if not each.is_dir() or volume_suffix(each.name)]
+    check_outputs([each for each in (csv, json) if each], files)
     options = ScoreOptions(
         classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
         truth_map=_value_map(truth_map, "--map"),

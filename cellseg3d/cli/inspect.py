@@ -59,6 +59,7 @@ def command(
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.listing import volumes_at  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
 
     found: list[Findings] = []
     code = 0
@@ -68,6 +69,7 @@ def command(
         except CellSegError as error:
             code = _report(error, code)
             continue
+        check_outputs([each for each in (json, png) if each], names)
         for name in names:
             try:
                 with progress(f"reading {name}") as on_part:

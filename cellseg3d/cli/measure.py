@@ -83,10 +83,13 @@ def command(
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.datasets.cases import case_stem  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.scoring import measure_tables as tables  # noqa: PLC0415
     from cellseg3d.scoring.measure import MeasureOptions, measure_file  # noqa: PLC0415
 
     paths = out or [Path(f"{case_stem(str(labels))}_objects.csv")]
+    given = (labels, image, class_labels, parents)
+    check_outputs([*paths, *([json] if json else [])], [each for each in given if each])
     for path in paths:
         tables.check_suffix(path)
     options = MeasureOptions(

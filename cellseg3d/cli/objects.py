@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cellseg3d.core.errors import ConfigError
+
 
 def command(
     volumes: Annotated[
@@ -83,6 +85,9 @@ def command(
         str | None,
         typer.Option(help="Work on a Dask cluster: its address, or local:N."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --out if it is there.")
+    ] = False,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write counts and volumes to this file."),
@@ -91,7 +96,9 @@ def command(
     """Find single objects and number them by their first voxel."""
     from contextlib import ExitStack  # noqa: PLC0415
 
+    from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.io.registry import open_volume  # noqa: PLC0415
     from cellseg3d.objects.files import (  # noqa: PLC0415
         block_map,
@@ -101,6 +108,10 @@ def command(
     from cellseg3d.objects.label import label_objects  # noqa: PLC0415
     from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
 
+    files = [path for path in (out, json_file) if path is not None]
+    check_outputs(files, [*volumes, *([options_file] if options_file else [])])
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out}: exists; pass --overwrite to replace it")
     channels, fitting = in_class_order(volumes)
     given = {
         "method": method or fitting,
@@ -137,7 +148,12 @@ def command(
             "give --spacing-um Z Y X to have um"
         )
     if json_file:
-        json_file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(summary, indent=1) + "\n"
+        atomic_write(json_file, lambda new: _put(new, text))
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _summary(found: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401

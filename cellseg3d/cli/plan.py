@@ -35,12 +35,15 @@ def command(
     --plan FILE` takes the files.
     """
     from cellseg3d.datasets.datalist import load_datalist
+    from cellseg3d.io.ownership import check_outputs
     from cellseg3d.planning.files import facts_lines, plan_facts, write_plans
     from cellseg3d.planning.machine import this_machine
     from cellseg3d.planning.plan import make_plans
     from cellseg3d.planning.survey import survey
     from cellseg3d.runs.data_facts import facts_of_datalist
 
+    if json is not None and data.is_file():
+        check_outputs([json], [data])
     datalist = load_datalist(data)
     seen, machine = survey(datalist), this_machine()
     plans = make_plans(facts_of_datalist(datalist), seen, machine, minutes=minutes)

@@ -1,7 +1,8 @@
 """``cellseg3d predict``: segment volumes with trained bundles."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,8 +112,11 @@ def command(
     An interrupted run goes on where it was when it is started again.
     """
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
+    from cellseg3d.core.atomic import make_folder  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
     from cellseg3d.prediction.batch import (  # noqa: PLC0415
+        files_of,
         parse_bytes,
         tasks_of,
         write_report,
@@ -142,18 +146,26 @@ def command(
     if folders == "auto" and all(model.single_slices for model in models):
         folders = _say_folders(volumes)
     tasks = tasks_of(volumes, out, suffix, folders)
-    out.mkdir(parents=True, exist_ok=True)
+    files = [
+        path
+        for task in tasks
+        for path in files_of(task, models[0].classes, options, objects=finds_objects)
+    ]
+    files += [] if json is None else [json]
+    check_outputs(files, [task.source for task in tasks])
+    make_folder(out)
     reports: list[dict[str, object]] = []
     failed: list[CellSegError] = []
+
+    def find(task: "Task") -> None:
+        _find_objects(task, models[0], decoder, dask)
+
+    done = partial(_one, models=models, options=options, spacing_um=spacing_um)
     for task in tasks:
         try:
-            if resume and task.labels.exists():
-                print(f"{task.labels}: complete, left alone")
-            else:
-                done = _one(task, models, options, spacing_um, overwrite=overwrite)
-                reports.append(done)
-            if finds_objects and not (resume and task.objects.exists()):
-                _find_objects(task, models[0], decoder, dask)
+            more = find if finds_objects else None
+            if not (resume and _left_alone(task, models, options, more)):
+                reports.append(done(task, overwrite=overwrite, find=more))
         except InputError as error:
             # One bad volume does not stop the others.
             failed.append(error)
@@ -180,6 +192,24 @@ def _say_folders(volumes: Sequence[str]) -> str:
     return "images"
 
 
+def _left_alone(
+    task: "Task",
+    models: "Sequence[TrainedModel]",
+    options: "SegmentOptions",
+    find: "Callable[[Task], None] | None",
+) -> bool:
+    """Say that a task was done before, but for its objects; whether it was."""
+    from cellseg3d.prediction.batch import files_of, is_complete  # noqa: PLC0415
+
+    files = files_of(task, models[0].classes, options, objects=False)
+    if not is_complete(task, files, models):
+        return False
+    print(f"{task.labels}: complete, left alone")
+    if find is not None and not task.objects.exists():
+        find(task)
+    return True
+
+
 def _find_objects(
     task: "Task",
     model: "TrainedModel",
@@ -189,7 +219,8 @@ def _find_objects(
     from cellseg3d.prediction.batch import objects_task  # noqa: PLC0415
 
     found = objects_task(task, model, decoder, dask)
-    print(f"{task.objects}: {counted(found.count, 'object')}, {found.options.method}")
+    count = counted(found.count, "object")
+    print(f"{task.objects.name}: {count}, {found.options.method}")
 
 
 def _one(
@@ -199,6 +230,7 @@ def _one(
     spacing_um: tuple[float, float, float] | None,
     *,
     overwrite: bool,
+    find: "Callable[[Task], None] | None",
 ) -> dict[str, object]:
     """Segment one volume with a progress bar; return what was done."""
     from cellseg3d.cli.terminal.voxel_bar import voxel_bar  # noqa: PLC0415
@@ -206,7 +238,13 @@ def _one(
 
     with voxel_bar(task.labels.name) as progress:
         report = segment_task(
-            task, models, options, spacing_um, overwrite=overwrite, progress=progress
+            task,
+            models,
+            options,
+            spacing_um,
+            overwrite=overwrite,
+            progress=progress,
+            find_objects=find,
         )
     print(
         f"{task.labels}: {report['voxels']:,} voxels in {report['elapsed_s']:.1f} s, "

@@ -32,8 +32,11 @@ def command(
     epoch: Annotated[int, typer.Option(min=0, help="Of which epoch, from 0.")] = 0,
 ) -> None:
     """Draw training samples before and after augmentation, labels as outlines."""
+    from cellseg3d.io.ownership import check_outputs
     from cellseg3d.samples.pictures import write_preview
 
+    given = [each for each in (source, data) if each and Path(each).is_file()]
+    check_outputs([png], given)
     config = _config(Path(source))
     if config is None:
         dataset, classes = _of_datalist(source)

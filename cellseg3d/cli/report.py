@@ -59,6 +59,7 @@ def command(
 ) -> None:
     """Write one HTML file that opens without a server or a network."""
     from cellseg3d.datasets.datalist import load_datalist  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.report.benchmark_folder import (  # noqa: PLC0415
         is_benchmark,
         read_benchmark,
@@ -82,6 +83,8 @@ def command(
         datalist=cases,
         ids=bool(objects),
     )
+    target = out or (run / "report.html" if run else Path("report.html"))
+    check_outputs([target], [file for each in located for file in each.files])
     given = ReportInput(
         run=record,
         benchmark=benchmark,
@@ -92,6 +95,5 @@ def command(
         classes=names if objects else shown,
         title=title,
     )
-    target = out or (run / "report.html" if run else Path("report.html"))
     size = write_report(given, target)
     print(f"{target}: {size / 1e6:.1f} MB")

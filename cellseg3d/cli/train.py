@@ -125,10 +125,13 @@ def command(
     """
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
+    from cellseg3d.io.ownership import check_outputs
     from cellseg3d.runs.folder import TrainOptions
     from cellseg3d.training.train import resume as go_on
     from cellseg3d.training.train import train
 
+    given = [each for each in (data, plan, pretrained) if each and each.is_file()]
+    check_outputs([] if json is None else [json], given)
     options = TrainOptions(
         fold=fold,
         epochs=epochs,

@@ -37,9 +37,12 @@ def command(
 
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.calibration.halo import verify_seams  # noqa: PLC0415
+    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.io.registry import open_volume  # noqa: PLC0415
     from cellseg3d.prediction.batch import write_report  # noqa: PLC0415
 
+    if json is not None:
+        check_outputs([json], [volume])
     found = verify_seams(
         open_volume(volume, spacing=spacing_um),
         load_model(bundle),

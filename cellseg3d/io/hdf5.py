@@ -1,10 +1,14 @@
 """HDF5: one dataset of a file, chunk by chunk, spacing from its attributes."""
 
+import errno
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -87,7 +91,7 @@ def create(path: Path, layout: Layout) -> Sink:
         ]
     )
     dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
-    with h5py.File(path, "w") as file:
+    with _written(path, "w") as file:
         dataset = file.create_dataset(
             name,
             layout.shape,
@@ -153,12 +157,93 @@ class Hdf5Sink:
     inner: str
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says."""
-        with h5py.File(self.path, "r+") as file:
+        """Put voxels (z, y, x) where `roi` says, and read them back.
+
+        Raises
+        ------
+        OSError
+            If the system refuses a part, or gives back other voxels.
+        """
+        with _written(self.path, "r+") as file:
             file[self.inner][roi.slices] = array
+        with h5py.File(self.path, "r") as file:
+            found = file[self.inner][roi.slices]
+        if found.tobytes() != array.astype(found.dtype, copy=False).tobytes():
+            raise OSError(errno.EIO, "other voxels are read back than were written")
 
     def close(self) -> None:
         """Nothing is left to do: the file is closed after each region."""
+
+
+@contextmanager
+def _written(path: Path, mode: str) -> Iterator[h5py.File]:
+    """Open a file to write; what the system refuses is raised when it is closed.
+
+    Raises
+    ------
+    OSError
+        The first one that a write, a flush or the closing met.
+    """
+    with path.open("w+b" if mode == "w" else "r+b") as raw:
+        kept = _KeepsErrors(raw)
+        try:
+            with h5py.File(kept, mode) as file:
+                yield file
+        except Exception:
+            if kept.error is None:
+                raise
+        if kept.error is not None:
+            raise kept.error
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+class _KeepsErrors:
+    """A file for the HDF5 library, which ends the process when a write fails late.
+
+    The library believes that every write succeeds; who opened the file asks `error`.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return self.file.seek(place, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self.file.tell()
+
+    def read(self, count: int = -1) -> bytes:
+        """Read bytes."""
+        return self.file.read(count)
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        """Read into a buffer."""
+        return int(self.file.readinto(buffer))  # type: ignore[attr-defined]
+
+    def write(self, data: Any) -> int:  # noqa: ANN401
+        """Write, or keep the error."""
+        try:
+            if self.error is None:
+                self.file.write(data)
+                self.file.flush()
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Set the length, or keep the error."""
+        try:
+            self.file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: every write is flushed."""
 
 
 def _only_candidate(path: Path, file: Any) -> str:  # noqa: ANN401

@@ -3,6 +3,7 @@
 import errno
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.atomic import environment_fault, sync
+from cellseg3d.core.atomic import (
+    OLD_MARK,
+    environment_fault,
+    set_aside,
+    sync,
+    temporary_name,
+)
 from cellseg3d.core.errors import CoverageError, FormatError
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import ArrayLike
@@ -24,7 +31,7 @@ _IN_USE = 32
 
 
 def partial_path(path: Path) -> Path:
-    """Return where a volume lies until it is complete: its name and ``.partial``."""
+    """Return where a volume that can be gone on with lies until it is complete."""
     return path.with_name(f"{path.name}{PARTIAL}")
 
 
@@ -38,8 +45,10 @@ class RegionWriter:
     ----------
     path : Path
         The name the volume will have.
+    partial : Path
+        Where it lies until it is complete.
     sink : Sink
-        Writes the file at `partial_path(path)`.
+        Writes the file at `partial`.
     layout : Layout
         What is written.
     resumed : bool
@@ -47,11 +56,16 @@ class RegionWriter:
     """
 
     def __init__(
-        self, path: Path, sink: Sink, layout: Layout, *, resumed: bool = False
+        self,
+        path: Path,
+        partial: Path,
+        sink: Sink,
+        layout: Layout,
+        *,
+        resumed: bool = False,
     ) -> None:
-        self.path, self.sink, self.layout = path, sink, layout
+        self.path, self.partial, self.sink, self.layout = path, partial, sink, layout
         self.resumed = resumed
-        self.partial = partial_path(path)
 
     @property
     def shape(self) -> Zyx:
@@ -123,8 +137,9 @@ class RegionWriter:
         return self.path
 
     def abort(self) -> None:
-        """Remove what was written so far."""
-        remove(self.partial)
+        """Remove what was written so far, as far as the system allows it."""
+        with suppress(OSError):  # the error that led here is the one to be told
+            remove(self.partial)
 
     def __enter__(self) -> "RegionWriter":
         return self
@@ -201,8 +216,7 @@ def give_name(partial: Path, path: Path) -> None:
     """
     if path.is_dir():
         # A folder cannot be replaced in one step: set the old one aside first.
-        aside = _aside(path)
-        remove(aside)
+        aside = temporary_name(path, OLD_MARK)
         path.rename(aside)
         try:
             partial.rename(path)
@@ -217,13 +231,11 @@ def give_name(partial: Path, path: Path) -> None:
 
 def restore(path: Path) -> None:
     """Give back its name to a folder that a killed process had just set aside."""
-    aside = _aside(path)
-    if aside.exists() and not path.exists():
-        aside.rename(path)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.old{PARTIAL}")
+    for aside in set_aside(path):
+        if path.exists():
+            remove(aside)
+        else:
+            aside.rename(path)
 
 
 def _sync(path: Path) -> None:

@@ -2,13 +2,19 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.atomic import environment_fault
+from cellseg3d.core.atomic import (
+    environment_fault,
+    sweep_orphans,
+    temporary_name,
+    writer_of,
+)
 from cellseg3d.core.errors import EnvironmentFault, FormatError
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, zyx
@@ -17,6 +23,7 @@ from cellseg3d.core.volume import IntensityUnit, Volume
 from cellseg3d.io.formats import kind_to_write, module_of
 from cellseg3d.io.labels import as_labels, label_dtype
 from cellseg3d.io.layout import Layout, notes_of
+from cellseg3d.io.ownership import check_replaceable
 from cellseg3d.io.region_writer import RegionWriter, partial_path, remove, restore
 
 OmeZarr = Literal["0.4", "0.5"]
@@ -101,7 +108,7 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
     Parameters
     ----------
     path : Path or str
-        The name it will have when closed; until then it lies in ``NAME.partial``.
+        The name it will have when closed.
     shape : sequence of int
         Shape (Z, Y, X), in voxels.
     dtype : dtype
@@ -119,8 +126,10 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
         JSON values to keep in the file. Two say how: ``"labels": True`` for label or
         instance ids, ``"ome_zarr": "0.4"`` for that version of OME-Zarr.
     resume : bool
-        Go on with a ``NAME.partial`` that is there, if `can_resume`; else begin anew.
-        `RegionWriter.resumed` tells which.
+        Keep the unfinished volume in ``NAME.partial``, and go on with one that is
+        there, if `can_resume`; `RegionWriter.resumed` tells whether it was. Only one
+        process may call this for a name. Otherwise the unfinished volume has a name
+        of its own, and is removed by the next who writes here if its process dies.
 
     Returns
     -------
@@ -179,23 +188,35 @@ def _write(
 
 
 def _begin(path: Path, layout: Layout, *, resume: bool = False) -> RegionWriter:
-    kind = kind_to_write(path)
-    module = module_of(kind)
-    partial = partial_path(path)
+    module = module_of(kind_to_write(path))
+    keep = resume and can_resume(path)
+    partial = partial_path(path) if keep else temporary_name(path)
+    check_replaceable(path)
     try:
         if not path.parent.is_dir():
             raise EnvironmentFault(f"{path}: its folder does not exist; make it first")
         restore(path)
-        if resume and partial.exists() and can_resume(path):
+        if keep and partial.exists():
             sink = module.resume(partial, layout)
-            return RegionWriter(path, sink, layout, resumed=True)
-        remove(partial)
-        return RegionWriter(path, module.create(partial, layout), layout)
+            return RegionWriter(path, partial, sink, layout, resumed=True)
+        _refuse_second_writer(path)
+        sweep_orphans(path.parent)
+        return RegionWriter(path, partial, module.create(partial, layout), layout)
     except OSError as error:
-        remove(partial)
+        with suppress(OSError):  # a folder that refuses files refuses removal, too
+            remove(partial)
         raise environment_fault(error, path) from error
     except FormatError as error:
         raise FormatError(str(error).replace(str(partial), str(path))) from error
+
+
+def _refuse_second_writer(path: Path) -> None:
+    writer = writer_of(path)
+    if writer is not None:
+        raise EnvironmentFault(
+            f"{path}: process {writer} is writing it; wait for it or choose another "
+            "name"
+        )
 
 
 def slabs(volume: Volume, unit: Sequence[int] | None = None) -> Iterator[Roi]:

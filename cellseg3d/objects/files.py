@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from cellseg3d.core.class_files import PROB_MARK, class_file_names
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.cases import case_stem
 from cellseg3d.datasets.targets import BORDER_CORE, LINKS, decoder_for
 from cellseg3d.objects.label import BlockMap
-
-MARK = "_prob_"
 
 
 def in_class_order(paths: Sequence[Path]) -> tuple[list[Path], str]:
@@ -22,16 +21,18 @@ def in_class_order(paths: Sequence[Path]) -> tuple[list[Path], str]:
         Files that `predict --probs` named NAME_prob_CLASS, in any order, such as that
         of a shell's ``*``; others keep theirs.
     """
-    by_name = {case_stem(str(path)).rpartition(MARK)[2]: path for path in paths}
+    stems = {case_stem(str(path)): path for path in paths}
+    before = next(iter(stems)).rpartition(PROB_MARK)[0]
     for classes in (BORDER_CORE, LINKS, _recorded_classes(paths)):
-        if set(by_name) == set(classes) and len(paths) == len(classes):
-            return [by_name[name] for name in classes], decoder_for(classes)
+        wanted = [f"{before}{PROB_MARK}{word}" for word in class_file_names(classes)]
+        if set(stems) == set(wanted) and len(paths) == len(classes):
+            return [stems[name] for name in wanted], decoder_for(classes)
     return list(paths), decoder_for(())
 
 
 def named_as_probs(paths: Sequence[Path]) -> bool:
     """Whether files are named as `predict --probs` names them."""
-    return all(MARK in path.name for path in paths)
+    return all(PROB_MARK in path.name for path in paths)
 
 
 def block_map(stack: ExitStack, workers: int = 1, dask: str | None = None) -> BlockMap:
@@ -69,7 +70,7 @@ def block_map(stack: ExitStack, workers: int = 1, dask: str | None = None) -> Bl
 
 def _recorded_classes(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return the classes that the record beside the files names; none without one."""
-    stem = case_stem(str(paths[0])).rpartition(MARK)[0]
+    stem = case_stem(str(paths[0])).rpartition(PROB_MARK)[0]
     record = paths[0].with_name(f"{stem}_labels.json")
     try:
         models = json.loads(record.read_text(encoding="utf-8"))["segmentation"]

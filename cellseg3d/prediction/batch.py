@@ -6,19 +6,28 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.core.errors import ConfigError, FormatError
+from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.datasets.targets import decoder_for
+from cellseg3d.io.fingerprint import fingerprint
+from cellseg3d.io.ownership import one_name
 from cellseg3d.io.registry import list_volumes, open_volume, split_inner, volume_suffix
 from cellseg3d.objects.files import block_map
 from cellseg3d.objects.label import LabelledObjects, label_objects
 from cellseg3d.objects.options import ObjectOptions
 from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.output.blockwise import beside, sidecar
+from cellseg3d.prediction.output.blockwise import (
+    Extra,
+    beside,
+    is_unfinished,
+    prob_paths,
+    sidecar,
+)
 from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import kept_decoder
@@ -66,6 +75,8 @@ def tasks_of(
     ------
     ConfigError
         If two results would have the same name, or the suffix is unknown.
+    FormatError
+        If a source is not there.
     """
     if suffix is not None:
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
@@ -78,7 +89,7 @@ def tasks_of(
     ]
     seen: dict[str, str] = {}
     for task in tasks:
-        name = task.labels.name.lower()
+        name = one_name(str(sidecar(task.labels)))
         if name in seen:
             message = (
                 f"{task.source} and {seen[name]} would both become {task.labels}; "
@@ -89,6 +100,64 @@ def tasks_of(
     return tasks
 
 
+def files_of(
+    task: Task, classes: Sequence[str], options: SegmentOptions, *, objects: bool
+) -> list[Path]:
+    """Return all files that a task writes, the labels first."""
+    files = [task.labels, sidecar(task.labels)]
+    if options.probs:
+        files += prob_paths(task.labels, classes)
+    if options.uncertainty:
+        files.append(beside(task.labels, "uncertainty"))
+    return [*files, task.objects] if objects else files
+
+
+def is_complete(
+    task: Task, files: Sequence[Path], models: Sequence[TrainedModel]
+) -> bool:
+    """Return whether a task was done before, of the same input, by the same models.
+
+    Parameters
+    ----------
+    task : Task
+    files : sequence of Path
+        All that it writes but objects, which can be made of the others.
+    models : sequence of TrainedModel
+
+    Raises
+    ------
+    InputError
+        If some of the files are missing, or were made of another input or model: they
+        may be a user's, and are not replaced without a word.
+    """
+    if is_unfinished(task.labels) or not task.labels.exists():
+        return False
+    missing = [path.name for path in files if not path.exists()]
+    way_out = "pass --overwrite, without --resume, to make them again"
+    if missing:
+        message = f"{task.labels}: is there, but not {', '.join(missing)}; {way_out}"
+        raise InputError(message)
+    known = read_record(task.labels).get("segmentation", {})
+    if known.get("input") not in (None, fingerprint(task.source)):
+        message = (
+            f"{task.source}: was changed since {task.labels} was made of it; {way_out}"
+        )
+        raise InputError(message)
+    hashes = [model.get("sha256") for model in known.get("models", [])]
+    if hashes and hashes != [model.sha256 for model in models]:
+        raise InputError(f"{task.labels}: was made with other weights; {way_out}")
+    return True
+
+
+def read_record(labels: Path) -> dict[str, Any]:
+    """Return what lies beside labels about how they came about; nothing if damaged."""
+    try:
+        found = json.loads(sidecar(labels).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def segment_task(
     task: Task,
     models: Sequence[TrainedModel],
@@ -97,8 +166,17 @@ def segment_task(
     *,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    find_objects: Callable[[Task], None] | None = None,
 ) -> dict[str, Any]:
     """Segment one volume into its file; return what was done and how fast.
+
+    Parameters
+    ----------
+    task, models, options, spacing_um, overwrite, progress
+        As for `segment.segment_to_file`.
+    find_objects : callable, optional
+        Given a task whose labels and probabilities are finished but have no names
+        yet, writes its objects; all files then get their names together.
 
     Raises
     ------
@@ -107,13 +185,22 @@ def segment_task(
     """
     volume = open_volume(task.source, spacing=spacing_um)
     begun = time.perf_counter()
+    extra = None
+    if find_objects is not None:
+        find = find_objects
+        extra = Extra(task.objects, lambda done: find(Task(task.source, done)))
     segment_to_file(
-        volume, models, task.labels, options, overwrite=overwrite, progress=progress
+        volume,
+        models,
+        task.labels,
+        options,
+        overwrite=overwrite,
+        progress=progress,
+        extra=extra,
     )
     elapsed = time.perf_counter() - begun
     voxels = Roi.whole(volume.shape).size
-    record = json.loads(sidecar(task.labels).read_text(encoding="utf-8"))
-    sources = record["segmentation"]["sources"]
+    sources = read_record(task.labels)["segmentation"]["sources"]
     return {
         "volume": task.source,
         "labels": str(task.labels),
@@ -153,7 +240,7 @@ def objects_task(
         If the extra ``objects`` is not installed.
     """
     names = tuple(model.classes)
-    probs = [open_volume(beside(task.labels, f"prob_{name}")) for name in names]
+    probs = [open_volume(path) for path in prob_paths(task.labels, names)]
     usual = ObjectOptions(method=decoder_for(names))
     with ExitStack() as stack:
         return label_objects(
@@ -223,8 +310,20 @@ def _volumes(given: str, folders: str) -> list[str]:
         if folders != "images":
             found = [each for each in found if volume_suffix(each.name) != ".png"]
         if found:
-            return [str(each) for each in found]
+            own = _own_results(path)
+            return [str(each) for each in found if each not in own] or [given]
     return [given]
+
+
+def _own_results(folder: Path) -> set[Path]:
+    """Return the volumes in a folder that earlier predictions have put there."""
+    found: set[Path] = set()
+    for record in folder.glob("*_labels.json"):
+        name = record.stem.removesuffix("_labels")
+        if "segmentation" in read_record(record.with_name(f"{record.stem}.tif")):
+            for what in ("labels", "objects", "uncertainty", "prob_*"):
+                found |= set(folder.glob(f"{escape(name)}_{what}.*"))
+    return found
 
 
 def _stem(source: str) -> str:

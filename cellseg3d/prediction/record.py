@@ -1,11 +1,11 @@
 """What a segmentation says of itself: models, hashes, what ran where and how."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cellseg3d import __version__
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.fingerprint import file_of, fingerprint
 from cellseg3d.prediction.field import VolumeField
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.predictor import TrainedModel
@@ -18,6 +18,7 @@ def provenance(
     return {
         "cellseg3d": __version__,
         "volume": volume.name,
+        "input": fingerprint(volume.name) if file_of(volume.name).exists() else None,
         "models": [
             {
                 "name": model.name,
@@ -52,8 +53,6 @@ def task_of(
     volume: Volume, record: dict[str, Any], pipeline: Pipeline
 ) -> dict[str, Any]:
     """Return what tells this segmentation from any other: input, models, windows."""
-    path = Path(volume.name.partition("::")[0])
-    state = path.stat() if path.exists() else None
     # Why a format was picked is told, but another reason is no other task.
     sources = [
         {key: value for key, value in source.items() if key != "precision_reason"}
@@ -69,8 +68,6 @@ def task_of(
             for source in pipeline.sources
             if isinstance(source.field, VolumeField)
         ],
-        "bytes": None if state is None else state.st_size,
-        "modified": None if state is None else state.st_mtime_ns,
         "chunk": list(pipeline.chunk),
         "probs": pipeline.probs,
         "uncertainty": pipeline.uncertainty,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.output.blockwise import output_of, write_chunks
+from cellseg3d.prediction.output.blockwise import Extra, output_of, write_chunks
 from cellseg3d.prediction.output.scale_out import dask_runner
 from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.recipe import Recipe
@@ -114,6 +114,7 @@ def segment_to_file(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
+    extra: Extra | None = None,
 ) -> Path:
     """Segment a volume of any size into a file, within bounded memory.
 
@@ -131,6 +132,8 @@ def segment_to_file(
         uncertainty lie beside it.
     overwrite : bool
         Replace what is there.
+    extra : Extra, optional
+        What is made of the finished files before any of them gets its name.
 
     Returns
     -------
@@ -151,7 +154,7 @@ def segment_to_file(
     record = provenance(volume, chosen, pipeline)
     final = volume if wanted.rescale else None
     output = output_of(
-        out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final
+        out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final, extra
     )
     runner, cluster = None, wanted.dask
     if cluster is not None:

@@ -26,6 +26,12 @@ class Located:
     image: str | None = None
     probs: str | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that are known."""
+        every = (self.prediction, self.truth, self.image, self.probs)
+        return tuple(file for file in every if file is not None)
+
 
 def locate_folder(
     prediction: str,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.class_files import PROB_MARK, class_of_file
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import case_stem
@@ -20,7 +21,6 @@ from cellseg3d.metrics.calibration import (
 )
 from cellseg3d.scoring.pairs import stem_of
 
-MARK = "_prob_"
 CURVE_POINTS = 200
 
 
@@ -119,16 +119,15 @@ def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
         raise InputError(f"{path}: does not exist; give a file or folder of --probs")
     if path.is_file() or path.name.lower().endswith(".zarr"):
         return {_class_of(place, classes): place}
-    found = {
-        case_stem(str(file)).rpartition(MARK)[2]: str(file)
-        for file in list_volumes(path)
-        if MARK in file.name
-        and stem_of(case_stem(str(file)).rpartition(MARK)[0]) == name
-    }
+    found = {}
+    for file in list_volumes(path):
+        before, word = class_of_file(case_stem(str(file)), classes)
+        if PROB_MARK in file.name and stem_of(before) == name:
+            found[word] = str(file)
     first = classes[0] if classes else "background"
     found = {each: file for each, file in found.items() if each != first}
     if not found:
-        message = f"{path}: holds no {name}{MARK}CLASS; predict with --probs uint8"
+        message = f"{path}: holds no {name}{PROB_MARK}CLASS; predict with --probs uint8"
         raise InputError(message)
     unknown = sorted(set(found) - set(classes))
     if not unknown:
@@ -148,5 +147,5 @@ def class_value(name: str, classes: Sequence[str]) -> int | None:
 
 
 def _class_of(place: str, classes: Sequence[str]) -> str:
-    named = case_stem(place).rpartition(MARK)[2]
+    named = class_of_file(case_stem(place), classes)[1]
     return named if named in classes[1:] else ""

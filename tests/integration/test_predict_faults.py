@@ -48,7 +48,9 @@ def journal(labels):
     return (work_folder(labels) / "journal.jsonl").read_text().count('"crc"')
 
 
-def test_a_corrupt_chunk_is_named_and_finished_ones_are_kept(bundle, tmp_path, capsys):
+def test_a_corrupt_chunk_is_named_and_its_repair_is_another_input(
+    bundle, tmp_path, capsys
+):
     volume = noise_volume(SHAPE)
     path = tmp_path / "a.ome.zarr"
     with create_volume(
@@ -67,7 +69,9 @@ def test_a_corrupt_chunk_is_named_and_finished_ones_are_kept(bundle, tmp_path, c
     assert "a.ome.zarr" in error_of(capsys)
     assert journal(tmp_path / "a_labels.ome.zarr") > 0
     last.write_bytes(whole)
-    assert predict(path, bundle, tmp_path) == 0
+    assert predict(path, bundle, tmp_path) == 3
+    assert "another input" in error_of(capsys)
+    assert predict(path, bundle, tmp_path, "--overwrite") == 0
     np.testing.assert_array_equal(
         open_volume(tmp_path / "a_labels.ome.zarr").read(),
         open_volume(tmp_path / "good" / "a_labels.ome.zarr").read(),

@@ -1,6 +1,7 @@
 """Which chunks of an unfinished output are done, so that a killed run goes on."""
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ class Journal:
         self.path = folder / NAME
         self.task = json.loads(json.dumps(task, sort_keys=True))
         self.done: dict[Roi, int] = {}
+        self.complete = False
 
     def open(self, *, overwrite: bool = False) -> None:
         """Read what is there, or begin anew.
@@ -43,6 +45,7 @@ class Journal:
         lines = self._lines() if self.path.is_file() else []
         if lines and lines[0].get("task") == self.task:
             self.done = {_roi(line): line["crc"] for line in lines[1:] if "crc" in line}
+            self.complete = any("complete" in line for line in lines)
             return
         if lines and not overwrite:
             changed = sorted(
@@ -55,24 +58,32 @@ class Journal:
                 f"{', '.join(changed)}; pass --overwrite to begin anew"
             )
             raise ConfigError(message)
-        self.done = {}
+        self.done, self.complete = {}, False
         self.path.unlink(missing_ok=True)
         self._append({"task": self.task})
+
+    def goes_on(self) -> bool:
+        """Whether this very task was all but complete: its files only lack names."""
+        lines = self._lines() if self.path.is_file() else []
+        same = bool(lines) and lines[0].get("task") == self.task
+        return same and any("complete" in line for line in lines)
 
     def add(self, chunk: Roi, checksum: int) -> None:
         """Note that a chunk lies in the output."""
         self.done[chunk] = checksum
         self._append({"start": chunk.start, "stop": chunk.stop, "crc": checksum})
 
-    def forget(self) -> None:
-        """Remove the journal; the output is complete."""
-        self.path.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Note that all files lie in the folder, ready to be given their names."""
+        self.complete = True
+        self._append({"complete": True})
 
     def _append(self, line: Mapping[str, Any]) -> None:
         # One write of one line: a killed process leaves it whole or not at all.
         text = json.dumps(line) + "\n"
         with self.path.open("ab", buffering=0) as file:
             file.write(text.encode())
+            os.fsync(file.fileno())
 
     def _lines(self) -> list[dict[str, Any]]:
         found = []

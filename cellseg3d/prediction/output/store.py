@@ -12,11 +12,13 @@ from cellseg3d.core.atomic import environment_fault
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import ArrayLike, Volume
 from cellseg3d.io.lazy import RawVoxels
+from cellseg3d.io.ownership import check_replaceable
 from cellseg3d.io.raw_sink import RawSink
-from cellseg3d.io.region_writer import RegionWriter, give_name, remove
+from cellseg3d.io.region_writer import RegionWriter, give_name, remove, restore
 from cellseg3d.io.registry import (
     can_resume,
     create_volume,
+    open_volume,
     write_labels,
     write_volume,
 )
@@ -75,8 +77,10 @@ class Store:
         """
         if anew:
             remove(self._scratch)
+            remove(self.done)
         if self.in_place:
-            self._writer(notes)
+            if not self._is_finished:
+                self._writer(notes)
         else:
             self._scratch.touch()
             RawSink(self._scratch, 0, self.dtype, self.grid.shape)
@@ -116,10 +120,19 @@ class Store:
             If the disk is full or refuses.
         """
         if self.in_place:
-            return self._writer(notes).close()
-        done = self.work / self.path.name
-        volume = self._volume(notes)
-        return write_labels(done, volume) if self.labels else write_volume(done, volume)
+            return self.done if self._is_finished else self._writer(notes).close()
+        write = write_labels if self.labels else write_volume
+        return write(self.done, self._volume(notes))
+
+    @property
+    def done(self) -> Path:
+        """Where the complete output lies until it is given its name."""
+        return self.work / self.path.name
+
+    @property
+    def _is_finished(self) -> bool:
+        """Whether it was completed here before other outputs could be."""
+        return self.done.exists() and not self._scratch.exists()
 
     @property
     def _scratch(self) -> Path:
@@ -134,7 +147,7 @@ class Store:
 
     def _create(self, notes: Mapping[str, Any]) -> RegionWriter:
         return create_volume(
-            self.work / self.path.name,
+            self.done,
             self.grid.shape,
             self.dtype,
             spacing=self.grid.spacing,
@@ -145,6 +158,8 @@ class Store:
         )
 
     def _array(self) -> ArrayLike:
+        if self.in_place and self._is_finished:
+            return open_volume(self.done).array
         if self.in_place:
             return self._writer({}).array
         return RawVoxels(self._scratch, 0, self.dtype, self.grid.shape).lazy()
@@ -163,9 +178,11 @@ def put_in_place(done: Path, path: Path) -> None:
     Raises
     ------
     EnvironmentFault
-        If the system refuses.
+        If the system refuses, or a folder there holds what is not ours.
     """
     try:
+        restore(path)
+        check_replaceable(path)
         give_name(done, path)
     except OSError as error:
         raise environment_fault(error, path) from error

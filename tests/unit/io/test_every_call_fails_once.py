@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cellseg3d.core.atomic import OLD_MARK, temporary_name
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
@@ -92,7 +93,7 @@ def test_each_call_fails_once(tmp_path, suffix, code):
 
 def test_a_folder_set_aside_by_a_killed_process_comes_back(tmp_path):
     path = write_volume(tmp_path / "cell.zarr", Volume(OLD))
-    path.rename(tmp_path / "cell.zarr.old.partial")
+    path.rename(temporary_name(path, OLD_MARK))
 
     create_volume(path, SHAPE, "u2").abort()
 

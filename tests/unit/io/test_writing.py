@@ -4,9 +4,12 @@ import errno
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from h5py import Dataset
 
 from cellseg3d.core.errors import CoverageError, EnvironmentFault, FormatError
 from cellseg3d.core.grid import blocks
@@ -203,7 +206,7 @@ def test_an_unfinished_volume_is_resumed_and_another_refused(
 ):
     path = tmp_path / f"cell{suffix}"
     first, second = Roi.at((0, 0, 0), (16, 33, 27)), Roi((16, 0, 0), SHAPE)
-    writer = create_volume(path, SHAPE, "u2", chunk=(16, 33, 27))
+    writer = create_volume(path, SHAPE, "u2", chunk=(16, 33, 27), resume=True)
     writer.write(first, image[first.slices])
     assert not writer.resumed
     assert partial_path(path).exists()
@@ -246,3 +249,56 @@ def test_a_lazy_volume_is_copied_part_by_part(tmp_path, image, suffix, monkeypat
     assert sum(largest) == image.nbytes
 
     np.testing.assert_array_equal(read_volume(path).array, image)
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.registry import write_volume
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+values = np.random.default_rng(0).integers(0, 60000, (32, 64, 64)).astype("u2")
+try:
+    write_volume(sys.argv[1], Volume(values))
+except EnvironmentFault as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes there")
+@pytest.mark.parametrize("size", [1000, 20_000, 100_000, 200_000])
+@pytest.mark.parametrize("suffix", [".h5", ".tif", ".nii.gz", ".mrc"])
+def test_a_file_that_may_not_grow_is_told_and_the_old_one_stands(
+    tmp_path, image, suffix, size
+):
+    path = write_volume(tmp_path / f"cell{suffix}", Volume(image))
+
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), str(size)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(path) in done.stdout
+    assert "larger than this system allows" in done.stdout
+    np.testing.assert_array_equal(read_volume(path).array, image)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_hdf5_that_gives_back_other_voxels_is_refused(tmp_path, image, monkeypatch):
+    path = tmp_path / "cell.h5"
+    real = Dataset.__getitem__
+
+    def other(self, key):
+        return real(self, key) + 1
+
+    monkeypatch.setattr(Dataset, "__getitem__", other)
+
+    with pytest.raises(EnvironmentFault, match="other voxels are read back"):
+        write_volume(path, Volume(image))
+
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,130 @@
+"""Refuse to replace what this package has not written, and to write over an input."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cellseg3d.core.errors import ConfigError, EnvironmentFault
+
+NOTES_FILE = "cellseg3d.json"
+_NOTES = b'"cellseg3d"'
+# What file browsers leave in every folder that they show.
+_LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*")
+_ZARR_FILE = re.compile(
+    r"(?:\d+/)?(?:zarr\.json|\.zarray|\.zgroup|\.zattrs|\.zmetadata)"
+    r"|\d+/(?:c/)?\d+(?:[./]\d+)*"
+)
+_SLICE_FILE = re.compile(r"z\d{4,}\.png|" + re.escape(NOTES_FILE))
+_ZARR_NOTES = ("zarr.json", ".zattrs")
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a folder that this package did not write, or that holds strange files.
+
+    A file is replaced when its name is asked for; a folder may hold a user's work.
+
+    Raises
+    ------
+    EnvironmentFault
+        Naming a file that would be lost.
+    """
+    if not path.is_dir():
+        return
+    zarr = any(_mentions(path / name) for name in _ZARR_NOTES)
+    slices = _mentions(path / NOTES_FILE)
+    form = _ZARR_FILE if zarr else _SLICE_FILE if slices else None
+    for file in _files(path):
+        if form is None or not form.fullmatch(file):
+            message = (
+                f"{path}: a folder that holds {file}, which cellseg3d did not write; "
+                "choose another name, or move the folder away"
+            )
+            raise EnvironmentFault(message)
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str] = ()) -> None:
+    """Refuse, before work begins, outputs that meet each other or an input.
+
+    Names that differ in case alone count as equal: they are one file on many disks.
+
+    Parameters
+    ----------
+    outputs : iterable of Path
+        All that will be written.
+    inputs : iterable of Path or str
+        All that will be read; ``file.h5::raw`` means the file.
+
+    Raises
+    ------
+    ConfigError
+        If two outputs are one file, or one is, contains or lies in an input.
+    """
+    read = [(given, _place(_file_of(given))) for given in inputs]
+    seen: dict[str, Path] = {}
+    for output in outputs:
+        place = _place(output)
+        key = one_name(str(place))
+        if key in seen:
+            message = (
+                f"{output}: {seen[key]} would have the same name; give one of them "
+                "another name or another folder"
+            )
+            raise ConfigError(message)
+        seen[key] = output
+        for given, source in read:
+            if _meets(place, source):
+                message = (
+                    f"{output}: would replace the input {given}; choose another name"
+                )
+                raise ConfigError(message)
+
+
+def one_name(name: str) -> str:
+    """Return what two names share that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _meets(output: Path, source: Path) -> bool:
+    if output == source or one_name(str(output)) == one_name(str(source)):
+        return True
+    if output.exists() and source.exists() and output.samefile(source):
+        return True
+    # A folder that is an input is one volume: nothing may be put into it. One that
+    # would be replaced may hold an input.
+    inside = source.is_dir() and output.is_relative_to(source)
+    return inside or source.is_relative_to(output)
+
+
+def _file_of(given: Path | str) -> Path:
+    path = Path(given)
+    return path if path.exists() else Path(str(given).partition("::")[0])
+
+
+def _place(path: Path) -> Path:
+    """Return a path without links, of a file that need not be there."""
+    return Path(os.path.realpath(path))
+
+
+def _mentions(path: Path) -> bool:
+    """Whether a metadata file holds the notes that every volume of ours has."""
+    try:
+        return path.is_file() and _NOTES in path.read_bytes()
+    except OSError:
+        return False
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Yield the paths of a folder's files and empty folders, relative to it."""
+    for place, folders, names in os.walk(folder):
+        here = Path(place).relative_to(folder)
+        for name in names:
+            if not _LITTER.fullmatch(name):
+                yield (here / name).as_posix()
+        # A link to a folder is not walked into; it is a user's.
+        for name in folders:
+            if (Path(place) / name).is_symlink():
+                yield (here / name).as_posix()
+        if not names and not folders and Path(place) != folder:
+            yield here.as_posix()
