@@ -11,7 +11,7 @@ from torch import nn
 
 from cellseg3d.bundle.compose import Config, read_config
 from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
-from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.bundle.shipped import find_bundle, no_weights
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.old_names import current_name
@@ -64,6 +64,9 @@ class TrainedModel:
         window; empty for one network.
     single_slices : bool
         Whether every volume of the training was one slice.
+    likeness : mapping or None
+        What the training volumes look like (`cellseg3d.datasets.likeness`); None when
+        it was not measured.
     """
 
     name: str
@@ -78,6 +81,7 @@ class TrainedModel:
     warnings: tuple[str, ...] = ()
     members: tuple["TrainedModel", ...] = ()
     single_slices: bool = False
+    likeness: Mapping[str, Any] | None = None
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -128,6 +132,7 @@ def load_model(place: str | Path) -> TrainedModel:
         sha256=weights.sha256,
         warnings=weights.warnings,
         single_slices=facts.single_slices,
+        likeness=weights.metadata.get("likeness"),
     )
     return replace(model, members=_members(model))
 
@@ -155,11 +160,7 @@ def _weights(path: Path) -> Weights:
         file = path / MODELS / name
         if file.is_file() or file.with_name(f"{name}.prev").is_file():
             return load_weights(file)
-    message = (
-        f"{path / MODELS}: holds no weights; train first: cellseg3d train --bundle "
-        f"{path.name} --data DATALIST --out RUN, then predict with --bundle RUN"
-    )
-    raise InputError(message)
+    raise InputError(no_weights(path))
 
 
 def _build(config: Config, key: str, path: Path) -> Any:  # noqa: ANN401

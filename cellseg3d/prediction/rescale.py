@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import SpacingError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
 from cellseg3d.prediction.predictor import TrainedModel
+
+# Voxel edges that differ by a smaller share are left as they are: networks are trained
+# on scales that differ by more, and each resampling blurs.
+NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,48 @@ class Resampled:
         return index, np.concatenate([1 - upper, upper], axis=1) / np.float32(count)
 
 
+def should_rescale(
+    volume: Volume, models: Sequence[TrainedModel], asked: bool | None
+) -> bool:
+    """Return whether a volume is brought to the voxels of the training.
+
+    Parameters
+    ----------
+    volume : Volume
+    models : sequence of TrainedModel
+    asked : bool or None
+        What the user says; when None, wherever the edges of all are known and those
+        that a network sees differ by more than `NEAR`.
+    """
+    if asked is not None:
+        return asked
+    edges = {model.spacing_um for model in models}
+    target = next(iter(edges))
+    if volume.spacing is None or target is None or len(edges) > 1:
+        return False
+    across = _across(models)
+    return any(
+        abs(here / there - 1) > NEAR
+        for axis, (here, there) in enumerate(
+            zip(volume.spacing.zyx, target.zyx, strict=True)
+        )
+        if axis != across
+    )
+
+
+def _across(models: Sequence[TrainedModel]) -> int | None:
+    """Return the axis whose voxel edge no network sees; None when there is none.
+
+    2D networks look at slices across one axis, one at a time.
+    """
+    axes = set()
+    for model in models:
+        if model.members or model.spec.spatial_dims == 3 or model.spec.context:
+            return None
+        axes.update(model.window.get("axes") or model.spec.axis)
+    return axis_index(axes.pop()) if len(axes) == 1 else None
+
+
 def onto_training_grid(volume: Volume, models: Sequence[TrainedModel]) -> Volume:
     """Return a volume resampled to the voxel edges that its models were trained on.
 
@@ -94,10 +141,11 @@ def onto_training_grid(volume: Volume, models: Sequence[TrainedModel]) -> Volume
             "and bundles that were trained on one spacing"
         )
         raise SpacingError(message)
+    across = _across(models)
     shape = [
-        max(1, round(length * here / there))
-        for length, here, there in zip(
-            volume.shape, volume.spacing.zyx, target.zyx, strict=True
+        length if axis == across else max(1, round(length * here / there))
+        for axis, (length, here, there) in enumerate(
+            zip(volume.shape, volume.spacing.zyx, target.zyx, strict=True)
         )
     ]
     real = [

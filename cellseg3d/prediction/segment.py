@@ -16,7 +16,12 @@ from cellseg3d.prediction.output.scale_out import dask_runner
 from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.recipe import Recipe
 from cellseg3d.prediction.record import notes_of, provenance, task_of
-from cellseg3d.prediction.rescale import Resampled, nearest_back, onto_training_grid
+from cellseg3d.prediction.rescale import (
+    Resampled,
+    nearest_back,
+    onto_training_grid,
+    should_rescale,
+)
 from cellseg3d.prediction.setup import plan
 
 Progress = Callable[[int, int], None]
@@ -76,7 +81,7 @@ def segment(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
-    if wanted.rescale:
+    if should_rescale(volume, chosen, wanted.rescale):
         return _rescaled(volume, chosen, wanted, progress)
     pipeline = plan(volume, chosen, wanted)
     labels = np.zeros(volume.shape, np.uint8)
@@ -149,10 +154,11 @@ def segment_to_file(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
-    seen = onto_training_grid(volume, chosen) if wanted.rescale else volume
+    rescales = should_rescale(volume, chosen, wanted.rescale)
+    seen = onto_training_grid(volume, chosen) if rescales else volume
     pipeline = plan(seen, chosen, wanted)
     record = provenance(volume, chosen, pipeline)
-    final = volume if wanted.rescale else None
+    final = volume if rescales else None
     output = output_of(
         out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final, extra
     )
