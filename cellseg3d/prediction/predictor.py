@@ -58,6 +58,10 @@ class TrainedModel(Protocol):
     def members(self) -> Sequence["TrainedModel"]:
         """The networks of a bundle that fuses several; empty for one network."""
 
+    @property
+    def likeness(self) -> Mapping[str, Any] | None:
+        """What its training volumes look like; None when it was not measured."""
+
 
 def networks_of(model: TrainedModel) -> Sequence[TrainedModel]:
     """Return a bundle's networks: its members, or itself."""

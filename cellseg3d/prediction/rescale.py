@@ -83,7 +83,7 @@ class Resampled:
 
 
 def should_rescale(
-    volume: Volume, models: Sequence[TrainedModel], asked: bool | None
+    volume: Volume, models: Sequence[TrainedModel], *, asked: bool | None
 ) -> bool:
     """Return whether a volume is brought to the voxels of the training.
 
@@ -116,7 +116,7 @@ def _across(models: Sequence[TrainedModel]) -> int | None:
 
     2D networks look at slices across one axis, one at a time.
     """
-    axes = set()
+    axes: set[str] = set()
     for model in models:
         if model.members or model.spec.spatial_dims == 3 or model.spec.context:
             return None

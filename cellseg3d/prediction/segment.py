@@ -81,7 +81,7 @@ def segment(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
-    if should_rescale(volume, chosen, wanted.rescale):
+    if should_rescale(volume, chosen, asked=wanted.rescale):
         return _rescaled(volume, chosen, wanted, progress)
     pipeline = plan(volume, chosen, wanted)
     labels = np.zeros(volume.shape, np.uint8)
@@ -154,7 +154,7 @@ def segment_to_file(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
-    rescales = should_rescale(volume, chosen, wanted.rescale)
+    rescales = should_rescale(volume, chosen, asked=wanted.rescale)
     seen = onto_training_grid(volume, chosen) if rescales else volume
     pipeline = plan(seen, chosen, wanted)
     record = provenance(volume, chosen, pipeline)

@@ -79,6 +79,7 @@ def ship(
         "data": _data(recipe, cases, final),
         "protocol": _protocol(recipe),
         "trainings": [_training(part) for part in parts],
+        "facts": load_weights(weights_file(bundle)).metadata["facts"],
         "settings": _settings(final),
         "scores": summaries(scores),
         "weights": weights,
@@ -91,6 +92,11 @@ def ship(
     text = json.dumps(values, indent=1) + "\n"
     atomic_write(path, lambda new: _write_text(new, text))
     return path
+
+
+def weights_file(bundle: Path) -> Path:
+    """Return where a bundle's weights lie."""
+    return bundle / "models" / "model.safetensors"
 
 
 def _calibrate(final: Part, datalist: Path) -> None:
@@ -141,7 +147,7 @@ def _put_weights(
         "score": weights.metadata["score"],
         "likeness": dict(profile),
     }
-    path = bundle / "models" / "model.safetensors"
+    path = weights_file(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = halves if is_half else weights.tensors
     digest = save_weights(path, tensors, metadata)

@@ -10,7 +10,7 @@ from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.model_facts import ModelFacts, network_for, stored_facts
-from cellseg3d.bundle.shipped import find_bundle, shipped_bundles
+from cellseg3d.bundle.shipped import RENAMED, find_bundle, shipped_bundles
 from cellseg3d.bundle.trust import plain_expression, refuse_foreign_code
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.models.checkpoint import save_weights
@@ -166,6 +166,14 @@ def test_foreign_code_is_refused_before_training(tmp_path):
 def test_a_misspelt_bundle_gets_a_suggestion():
     with pytest.raises(ConfigError, match="did you mean 'cell_tomo_unet3d'"):
         find_bundle("cell_tomo_unet3")
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_the_old_name_of_a_bundle_finds_it_and_says_the_new_one(old, new, caplog):
+    folder = find_bundle(old)
+
+    assert folder == shipped_bundles()[new]
+    assert caplog.messages == [f"the bundle {old} is called {new} today"]
 
 
 def test_a_folder_that_is_no_bundle_is_named(tmp_path):
