@@ -181,6 +181,7 @@ def _pictures(record: Mapping[str, Any]) -> str:
 
 
 def _training(record: Mapping[str, Any]) -> str:
+    name = record["name"]
     settings, weights = record["settings"], record["weights"]
     augmentation = ", ".join(
         str(block["_target_"]).rsplit(".", maxsplit=1)[-1]
@@ -194,7 +195,8 @@ def _training(record: Mapping[str, Any]) -> str:
         f"- patch {settings['patch']}, batch {settings['batch']}, loss "
         f"{_last(settings['loss'])}, optimiser {_last(settings['optimizer'])} at a "
         f"rate of {settings['optimizer']['lr']}",
-        f"- augmentation: {augmentation} (amounts: `configs/train.json`)",
+        f"- augmentation: {augmentation} (amounts: "
+        f"`configs/weights/{name}.yaml` of the repository)",
     ]
     lines += [_cost(row) for row in record["trainings"]]
     lines.append(f"- commit {record['commit']}, made {record['made']}")

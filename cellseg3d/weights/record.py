@@ -171,10 +171,10 @@ def _changed(
     chosen = [case for case in cases.cases if case.split != "training"][:COMPARED]
     for case in chosen or cases.cases[:COMPARED]:
         image = read_volume(case.image)
-        before, _ = predicted(model, image)
+        before, _ = predicted(model, image, precision="float32")
         original = {k: v.clone() for k, v in model.network.state_dict().items()}
         model.network.load_state_dict(dict(halves))
-        after, _ = predicted(model, image)
+        after, _ = predicted(model, image, precision="float32")
         model.network.load_state_dict(original)
         differ += int(np.count_nonzero(before != after))
         voxels += before.size

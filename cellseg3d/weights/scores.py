@@ -144,7 +144,11 @@ def summaries(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def predicted(
-    model: TrainedModel, image: Volume, *, probs: bool = False
+    model: TrainedModel,
+    image: Volume,
+    *,
+    probs: bool = False,
+    precision: str = "auto",
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return labels, and probabilities where asked for, as ``predict`` gives them.
 
@@ -153,7 +157,7 @@ def predicted(
     (ndarray of uint8, ndarray of float32)
         Shapes (Z, Y, X) and (K, Z, Y, X); the second is empty when not asked for.
     """
-    answer = segment(image, model, SegmentOptions(probs=probs))
+    answer = segment(image, model, SegmentOptions(probs=probs, precision=precision))
     nothing = np.empty((0, 0, 0, 0), np.float32)
     found = nothing if answer.probs is None else answer.probs
     return np.asarray(answer.labels.array), found
