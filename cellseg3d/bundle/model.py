@@ -67,6 +67,8 @@ class TrainedModel:
     likeness : mapping or None
         What the training volumes look like (`cellseg3d.datasets.likeness`); None when
         it was not measured.
+    resampled : bool
+        Whether the training volumes were brought to `spacing_um`.
     """
 
     name: str
@@ -82,6 +84,7 @@ class TrainedModel:
     members: tuple["TrainedModel", ...] = ()
     single_slices: bool = False
     likeness: Mapping[str, Any] | None = None
+    resampled: bool = False
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -133,6 +136,7 @@ def load_model(place: str | Path) -> TrainedModel:
         warnings=weights.warnings,
         single_slices=facts.single_slices,
         likeness=weights.metadata.get("likeness"),
+        resampled=facts.resampled,
     )
     return replace(model, members=_members(model))
 

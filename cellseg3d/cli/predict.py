@@ -78,8 +78,8 @@ def command(
         bool | None,
         typer.Option(
             "--rescale/--no-rescale",
-            help="Resample to the voxel size of the training, and the labels back; by "
-            "default wherever both are known and differ by more than a tenth.",
+            help="Resample to the voxel size of the training. Without a word, this is "
+            "done where the training volumes were resampled, too.",
         ),
     ] = None,
     spacing_um: Annotated[

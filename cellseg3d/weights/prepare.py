@@ -16,8 +16,8 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, Split
 from cellseg3d.datasets.datalist import write_datalist
+from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
-from cellseg3d.prediction.rescale import Resampled
 from cellseg3d.simulate.components import CLASSES, LABEL_MAP
 from cellseg3d.simulate.conditions import NAMED, draw_condition, simulate_under
 from cellseg3d.weights.recipe import Source, WeightsRecipe
@@ -231,21 +231,14 @@ def _on_grid(
     """Return both as prediction resamples them to a spacing; as they are without."""
     if spacing_um is None or image.spacing is None:
         return image, label
-    target = Spacing.of(spacing_um)
-    shape = zyx(
-        [
-            max(1, round(length * here / there))
-            for length, here, there in zip(
-                image.shape, image.spacing.zyx, target.zyx, strict=True
-            )
-        ]
-    )
-    whole = Roi.whole(shape).slices
-    values = Resampled(image.array, shape)[whole]
-    labels = Resampled(label.array, shape, nearest=True)[whole]
+    seen = onto_spacing(image, Spacing.of(spacing_um))
     return (
-        replace(image, array=values, spacing=target),
-        replace(label, array=labels, spacing=target),
+        replace(seen, array=seen.read()),
+        replace(
+            label,
+            array=nearest_on(label.array, seen.shape)[Roi.whole(seen.shape).slices],
+            spacing=seen.spacing,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cellseg3d.bundle.compose import read_config
-from cellseg3d.bundle.model import TrainedModel, load_model
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.bundle.shipped_record import record_path
 from cellseg3d.bundle.windows import read_windows
 from cellseg3d.calibration.window import settle_window
@@ -25,7 +25,14 @@ from cellseg3d.models.checkpoint import load_weights, save_weights
 from cellseg3d.runs.record import git_commit, machine, versions
 from cellseg3d.weights.pictures import best_and_worst, draw_triple
 from cellseg3d.weights.recipe import WeightsRecipe
-from cellseg3d.weights.scores import Score, Shown, predicted, score_parts, summaries
+from cellseg3d.weights.scores import (
+    Score,
+    Shown,
+    model_of,
+    predicted,
+    score_parts,
+    summaries,
+)
 from cellseg3d.weights.training import Part
 
 logger = logging.getLogger(__name__)
@@ -65,7 +72,7 @@ def ship(
     cases = load_datalist(datalist)
     _calibrate(final, datalist)
     scores, shown = score_parts(recipe, parts, datalist, datalist.parent)
-    model = load_model(final.run)
+    model = model_of(final, recipe)
     profile = _profile(model, cases)
     weights = _put_weights(model, final, recipe, cases, bundle, profile)
     data_sets = read_config(checkout / "configs" / "data_sets.yaml")
@@ -141,6 +148,8 @@ def _put_weights(
     facts = dict(weights.metadata["facts"])
     # What the volumes were brought to, not what the first of their files says.
     facts["spacing_um"] = None if recipe.spacing_um is None else [*recipe.spacing_um]
+    if recipe.spacing_um is not None:
+        facts["resampled"] = True
     metadata = {
         "facts": facts,
         "iteration": weights.metadata["iteration"],

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.bundle.model import TrainedModel, load_model
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
@@ -100,7 +101,7 @@ def score_parts(
     for part in parts:
         if not part.has_weights:
             continue
-        model = load_model(part.run)
+        model = model_of(part, recipe)
         for condition, case in _unseen(recipe, part, cases, out):
             scores, shown[case.name] = _scores_of(model, case, cases, recipe)
             logger.info("%s, %s: %s", part.name, case.name, scores)
@@ -161,6 +162,13 @@ def predicted(
     nothing = np.empty((0, 0, 0, 0), np.float32)
     found = nothing if answer.probs is None else answer.probs
     return np.asarray(answer.labels.array), found
+
+
+def model_of(part: Part, recipe: WeightsRecipe) -> TrainedModel:
+    """Return a part's model, which expects voxels as its volumes were brought to."""
+    model = load_model(part.run)
+    edges = None if recipe.spacing_um is None else Spacing.of(recipe.spacing_um)
+    return replace(model, spacing_um=edges, resampled=edges is not None)
 
 
 def _unseen(
