@@ -234,8 +234,10 @@ def _weights_drift(configs_dir: Path, folder: Path) -> list[str]:
     record = read_record(configs_dir.parent, folder.name)
     path = folder / MODELS / WEIGHTS
     if record is None:
-        tracked = f"!{WEIGHTS}" in (folder / MODELS / ".gitignore").read_text("utf-8")
-        return [f"{path}: has no record of how it was made"] if tracked else []
+        ignored = folder / MODELS / ".gitignore"
+        text = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
+        kept = f"!{WEIGHTS}" in text
+        return [f"{path}: has no record of how it was made"] if kept else []
     if not path.is_file():
         return [f"{path}: is missing; its record says it comes along"]
     found = load_weights(path).sha256

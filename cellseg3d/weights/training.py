@@ -1,8 +1,8 @@
 """Train the weights of a bundle: on all volumes, and with each part left out."""
 
+import _thread
 import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -175,4 +175,4 @@ class StopAfter:
     def _ask(self) -> None:
         """Send the signal that a training answers by saving its state."""
         self.rang = True
-        os.kill(os.getpid(), signal.SIGTERM)
+        _thread.interrupt_main(signal.SIGTERM)
