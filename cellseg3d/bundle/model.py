@@ -12,6 +12,7 @@ from torch import nn
 from cellseg3d.bundle.compose import Config, read_config
 from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
 from cellseg3d.bundle.shipped import find_bundle, no_weights
+from cellseg3d.bundle.trust import FETCHES
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.old_names import current_name
@@ -104,6 +105,16 @@ def load_model(place: str | Path) -> TrainedModel:
         If the folder is no bundle, or names code that is not on the list.
     InputError
         If it holds no weights yet, or they cannot be used.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cells = cellseg3d.simulate_dataset("loaded_cells", 2, 24)
+    >>> short = {"train::dataset::samples": 2}
+    >>> options = cellseg3d.TrainOptions(epochs=1, settings=short, progress=False)
+    >>> run = cellseg3d.train("cell_tomo_unet2d", cells, "loaded", options)
+    >>> cellseg3d.load_model(run).classes
+    ('background', 'cytoplasm', 'nucleus', 'mitochondrion')
     """
     path = find_bundle(place)
     config = read_config(path / "configs" / "inference.json")
@@ -190,6 +201,13 @@ def _value(value: Any, config: Config, path: Path, depth: int) -> Any:  # noqa: 
     }
     if "_target_" not in value:
         return arguments
+    for key, given in arguments.items():
+        if FETCHES.search(key) and given:
+            message = (
+                f"{path}: {value['_target_']}: the argument {key}={given!r} fetches "
+                "files; leave it out; nothing was run"
+            )
+            raise ConfigError(message)
     found = _allowed(str(value["_target_"]), path)
     try:
         return found(**arguments)
