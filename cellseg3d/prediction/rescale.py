@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import SpacingError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import onto_spacing
-from cellseg3d.prediction.predictor import TrainedModel
 
 # Voxel edges that differ by a smaller share are left as they are unless asked:
 # networks are trained on scales that differ by more, and each resampling blurs.
