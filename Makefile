@@ -16,13 +16,13 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+$(STAMP): setup.py setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) -e '.[all,dev]'
 	touch $(STAMP)
 
 # The demo waits for no developer's tools.
-$(DEMO_STAMP): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+$(DEMO_STAMP): setup.py setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) -e '.[objects,report]'
 	touch $(DEMO_STAMP)

@@ -65,8 +65,8 @@ NETS = (
     Net("spheres", "cell_tomo_unet3d", "affinity", ("affinity",)),
     Net("ovule_nuclei", "cell_tomo_unet3d", "classes", ("components", "watershed")),
     Net("ovule_nuclei", "cell_tomo_unet3d", "border-core", ("border-core",)),
-    Net("dsb2018", "recipe_dsb2018_nuclei", "classes", ("components", "watershed")),
-    Net("dsb2018", "recipe_dsb2018_nuclei", "border-core", ("border-core",)),
+    Net("dsb2018", "nuclei_unet2d", "classes", ("components", "watershed")),
+    Net("dsb2018", "nuclei_unet2d", "border-core", ("border-core",)),
     Net("fib25_neurons", "cell_tomo_unet3d", "border-core", ("border-core",)),
     Net("fib25_neurons", "cell_tomo_unet3d", "affinity", ("affinity",)),
 )

@@ -155,6 +155,7 @@ def ours(
         sha256: str = ""
         warnings: tuple[str, ...] = ()
         members: tuple = ()
+        resampled: bool = False
 
     dims = facts["spatial_dims"]
     spec = InputSpec(dims, (SIDE,) * dims, context=facts["context"])

@@ -84,7 +84,7 @@ class Recipe:
 
 
 CASCADE = Recipe(
-    "sxt_cell_nucleus_cascade",
+    "cell_tomo_cascade",
     "simulated",
     (
         Measure("cell", {2: 1}, "accuracy .9640, Jaccard .8566"),
@@ -105,26 +105,26 @@ MEMORY = ("network_def::stage=convlstm_unet", NARROW, FRESH, "spec::context=2")
 RECIPES = {
     "sxt_cascade": CASCADE,
     "em_mito_sbem": Recipe(
-        "recipe_em_mitochondria",
+        "em_mitochondria_unet2d",
         "cdeep3m_mito",
         (Measure("mitochondrion", published="Dice .91"),),
         objects="components",
     ),
     "em_mito_sstem": Recipe(
-        "recipe_em_mitochondria",
+        "em_mitochondria_unet2d",
         "vnc_mito",
         (Measure("mitochondrion", published="Dice .91"),),
         objects="components",
     ),
     "mes": Recipe(
-        "recipe_mes_nuclei",
+        "mes_nuclei_googlenet",
         "gowt1",
         (Measure("nucleus"),),
         roc=True,
         objects="instances",
     ),
     "dsb2018": Recipe(
-        "recipe_dsb2018_nuclei",
+        "nuclei_unet2d",
         "dsb2018",
         (Measure("nucleus", published="Jaccard .75"),),
         folds=5,
@@ -132,7 +132,7 @@ RECIPES = {
         objects="instances",
     ),
     "unet31m": Recipe(
-        "recipe_unet31m",
+        "cell_tomo_unet31m",
         "simulated",
         (Measure("cell", published="median accuracy .993 per image"),),
         classes=("background", "cell"),

@@ -30,6 +30,7 @@ class SmallModel:
     sha256: str = "0" * 64
     warnings: tuple[str, ...] = ()
     members: tuple[Any, ...] = ()
+    resampled: bool = False
 
 
 def small_model(

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.core.errors import ConfigError
 
 Config = dict[str, Any]
@@ -35,6 +36,7 @@ ROOTS = (
     "val_interval",
 )
 SECTIONS = ("train", "validate")
+MOST_BYTES = 10_000_000
 
 
 def read_config(path: Path) -> Config:
@@ -47,7 +49,14 @@ def read_config(path: Path) -> Config:
         aliases (which can grow without bound).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # A pipe or a device could be read for ever.
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is no regular file; give a JSON or YAML file")
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            size = path.stat().st_size
+            message = f"{path}: holds {size} bytes; a config has at most {MOST_BYTES}"
+            raise ConfigError(message)
+        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     try:
@@ -112,6 +121,7 @@ def override(config: Config, settings: Mapping[str, Any]) -> Config:
                 node[int(name) if isinstance(node, list) else name] = value
             else:
                 node = node[int(name) if isinstance(node, list) else name]
+    refuse_foreign_code(changed, "the config with its overrides")
     return changed
 
 
@@ -195,6 +205,8 @@ def target_parameters(target: str) -> set[str] | None:
     """
     from pydoc import locate  # noqa: PLC0415
 
+    # Importing a module runs it, so no other name is even looked up.
+    refuse_foreign_code({"_target_": target}, "config")
     found = locate(target)
     if found is None or not callable(found):
         raise ConfigError(f"_target_ {target!r}: there is no such class or function")

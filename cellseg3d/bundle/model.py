@@ -12,6 +12,7 @@ from torch import nn
 from cellseg3d.bundle.compose import Config, read_config
 from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.bundle.trust import FETCHES
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.old_names import current_name
@@ -64,6 +65,8 @@ class TrainedModel:
         window; empty for one network.
     single_slices : bool
         Whether every volume of the training was one slice.
+    resampled : bool
+        Whether the training volumes were brought to `spacing_um`.
     """
 
     name: str
@@ -78,6 +81,7 @@ class TrainedModel:
     warnings: tuple[str, ...] = ()
     members: tuple["TrainedModel", ...] = ()
     single_slices: bool = False
+    resampled: bool = False
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -128,6 +132,7 @@ def load_model(place: str | Path) -> TrainedModel:
         sha256=weights.sha256,
         warnings=weights.warnings,
         single_slices=facts.single_slices,
+        resampled=facts.resampled,
     )
     return replace(model, members=_members(model))
 
@@ -185,6 +190,13 @@ def _value(value: Any, config: Config, path: Path, depth: int) -> Any:  # noqa: 
     }
     if "_target_" not in value:
         return arguments
+    for key, given in arguments.items():
+        if FETCHES.search(key) and given:
+            message = (
+                f"{path}: {value['_target_']}: the argument {key}={given!r} fetches "
+                "files; leave it out; nothing was run"
+            )
+            raise ConfigError(message)
     found = _allowed(str(value["_target_"]), path)
     try:
         return found(**arguments)

@@ -1,7 +1,7 @@
 """What data a model is for: classes and spacing; they travel with its weights."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ class ModelFacts:
     single_slices : bool
         Whether every training volume was one slice: a folder of images is then many
         volumes, not the slices of one.
+    resampled : bool
+        Whether the training volumes were brought to `spacing_um`; every volume that
+        the network sees is, then.
 
     Raises
     ------
@@ -42,6 +45,7 @@ class ModelFacts:
     spacing_um: tuple[float, float, float] | None = None
     intensity_unit: str = "arbitrary"
     single_slices: bool = False
+    resampled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
@@ -58,6 +62,11 @@ class ModelFacts:
     def num_classes(self) -> int:
         """How many classes there are, background included."""
         return len(self.classes)
+
+    @property
+    def resampled_um(self) -> tuple[float, float, float] | None:
+        """What all volumes are brought to; None where they are taken as they are."""
+        return self.spacing_um if self.resampled else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -79,7 +88,7 @@ class ModelFacts:
         """
         if isinstance(values, ModelFacts):
             return values
-        known = ("classes", "spacing_um", "intensity_unit", "single_slices")
+        known = tuple(field.name for field in fields(cls))
         unknown = sorted(set(values) - set(known))
         if unknown or "classes" not in values:
             found = f"unknown key {unknown[0]!r}" if unknown else "no classes"

@@ -1,16 +1,29 @@
 """Find a bundle: a folder of the user's, or one that came with the package."""
 
 import difflib
-from importlib.metadata import PackageNotFoundError, files
+import logging
+from importlib.resources import files
 from pathlib import Path
 
 from cellseg3d.core.errors import ConfigError
 
+logger = logging.getLogger(__name__)
 _MARK = ("configs", "metadata.json")
+# Old name of a bundle to its name today; the old one still finds it.
+RENAMED = {
+    "recipe_dsb2018_nuclei": "nuclei_unet2d",
+    "recipe_em_mitochondria": "em_mitochondria_unet2d",
+    "recipe_mes_nuclei": "mes_nuclei_googlenet",
+    "recipe_unet31m": "cell_tomo_unet31m",
+    "sxt_cell_nucleus_cascade": "cell_tomo_cascade",
+}
 
 
 def find_bundle(place: str | Path) -> Path:
     """Return the folder of a bundle or of a run.
+
+    A name that a bundle had before is understood, with a warning that says the
+    name of today.
 
     Parameters
     ----------
@@ -31,10 +44,14 @@ def find_bundle(place: str | Path) -> Path:
             )
             raise ConfigError(message)
         return path.resolve()
+    name = str(place)
+    if name in RENAMED:
+        logger.warning("the bundle %s is called %s today", name, RENAMED[name])
+        name = RENAMED[name]
     shipped = shipped_bundles()
-    if str(place) in shipped:
-        return shipped[str(place)]
-    near = difflib.get_close_matches(str(place), sorted(shipped), n=1)
+    if name in shipped:
+        return shipped[name]
+    near = difflib.get_close_matches(name, sorted(shipped), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(shipped)}"
     raise ConfigError(f"{place}: neither a folder nor a bundle that came along; {hint}")
 
@@ -42,23 +59,15 @@ def find_bundle(place: str | Path) -> Path:
 def shipped_bundles() -> dict[str, Path]:
     """Return the bundles that came with the package, by name.
 
-    They lie beside the package in a checkout, and under ``share/cellseg3d`` of the
-    environment after an installation.
+    An installed package holds them as ``cellseg3d/bundles``. In a checkout, which an
+    editable installation reads, they lie beside the package.
     """
-    beside = Path(__file__).resolve().parents[2] / "bundles"
-    if beside.is_dir():
-        marks = sorted(beside.glob("/".join(("*", *_MARK))))
-        return {mark.parents[1].name: mark.parents[1] for mark in marks}
-    try:
-        listed = files("cellseg3d") or []
-    except PackageNotFoundError:
-        return {}
-    marks = [
-        Path(str(file.locate())).resolve()
-        for file in listed
-        if file.parts[-2:] == _MARK and "share" in file.parts
-    ]
-    return {mark.parents[1].name: mark.parents[1] for mark in sorted(marks)}
+    package = Path(str(files("cellseg3d")))
+    for folder in (package / "bundles", package.parent / "bundles"):
+        marks = sorted(folder.glob("/".join(("*", *_MARK))))
+        if marks:
+            return {mark.parents[1].name: mark.parents[1] for mark in marks}
+    return {}
 
 
 def configs_dir() -> Path:
@@ -69,7 +78,7 @@ def configs_dir() -> Path:
     ConfigError
         If the package was installed without it.
     """
-    folder = Path(__file__).resolve().parents[2] / "configs"
+    folder = Path(str(files("cellseg3d"))).parent / "configs"
     if not folder.is_dir():
         message = f"{folder}: bundles are assembled in a checkout; clone the repository"
         raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""Refuse a config that could run code: names and expressions from a short list."""
+"""Refuse a config that could run code: exact names and a small grammar, no others."""
 
 import ast
 import re
@@ -6,94 +6,128 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.names import CONFIG_NAMES
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.old_names import current_name
 
-# What a config of ours may build.
-TRUSTED = ("cellseg3d.", "monai.", "torch.", "ignite.")
-# Inside them, names that read pickles, run configs or start programs.
-_NEVER = ("monai.bundle", "torch.load", "torch.hub", "torch.package", "torch.jit")
-_CALLS = ("parameters", "run", "set_determinism")
-_REFERENCE = re.compile(r"@[\w:#]+")
-_NODES = (
-    ast.Expression,
-    ast.Attribute,
-    ast.BinOp,
-    ast.Add,
-    ast.Name,
-    ast.Constant,
-    ast.Call,
-    ast.keyword,
-    ast.Load,
+# Keys whose text MONAI takes for the name of a class, too.
+_NAMING = ("_target_", "reader", "writer")
+# What an expression may read of a reference, and call of one.
+_ATTRIBUTES = (
+    "classes",
+    "module",
+    "resampled_um",
+    "spacing_um",
+    "training",
+    "validation",
 )
+_CALLS = ("network.parameters()", "evaluator.run()")
+_SEED = "monai.utils.set_determinism(seed=reference_seed)"
+_REFERENCE = re.compile(r"@([\w:#]+)")
+# Arguments by which a network's constructor would fetch or open files.
+FETCHES = re.compile(r"(^|_)(pretrained|url|download|cache_dir)(_|$)")
 
 
-def refuse_foreign_code(config: Path) -> None:
+def refuse_foreign_code(config: Mapping[str, Any], where: str | Path) -> None:
     """Refuse a config that names or evaluates what no bundle of ours needs.
 
-    A ``_target_`` must lie in cellseg3d, MONAI, torch or Ignite, without detours
-    through what these import. An expression may join references by ``+``, read a
-    public attribute, and call ``parameters``, ``run`` or ``set_determinism``.
+    Nothing is imported. Keys such as ``loss::_target_`` count as MONAI splits them.
+    An expression may join references and text by ``+``, read one of a few attributes,
+    take ``@network.parameters()``, run ``@evaluator.run()`` and set the seed.
 
     Parameters
     ----------
-    config : Path
-        JSON or YAML.
+    config : mapping
+        What is to be built: with overrides and plans in place, or these alone.
+    where : str or Path
+        The file, for messages.
 
     Raises
     ------
     ConfigError
-        Names the target or the expression.
+        Names the target, the argument or the expression.
     """
-    way_out = "; nothing was run; foreign bundles run with python -m monai.bundle alone"
-    for key, text in _strings(read_config(config)):
-        if key == "_target_" and not _known(text):
-            message = f"{config}: _target_ {text!r} is not among {', '.join(TRUSTED)}"
-            raise ConfigError(message + way_out)
-        if text.startswith("$") and not plain_expression(text[1:]):
-            message = f"{config}: the expression {text!r} does more than join and read"
-            raise ConfigError(message + way_out)
-        if text.startswith("%") and "." in text:
-            message = f"{config}: the macro {text!r} reads another file"
-            raise ConfigError(message + way_out)
+    way_out = (
+        "; nothing was run; if you trust the author, run it with python -m "
+        "monai.bundle, which checks nothing"
+    )
+    for key, value in _entries(config):
+        fault = _fault(key, value)
+        if fault is not None:
+            raise ConfigError(f"{where}: {fault}{way_out}")
+
+
+def is_known(target: str) -> bool:
+    """Whether a config may name this class or function."""
+    return current_name(target) in CONFIG_NAMES
 
 
 def plain_expression(text: str) -> bool:
-    """Whether an expression only joins, reads public attributes and calls a few."""
+    """Whether an expression (without its ``$``) is one that configs may hold."""
+    named = _REFERENCE.sub(lambda found: f"reference_{_last(found[1])}", text)
     try:
-        tree = ast.parse(_REFERENCE.sub("reference", text), mode="eval")
-    except (SyntaxError, ValueError, RecursionError):
+        tree = ast.parse(named, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return all(_plain(node) for node in ast.walk(tree))
+    return ast.unparse(tree) == _SEED or _plain(tree)
 
 
 def _plain(node: ast.AST) -> bool:
-    if not isinstance(node, _NODES):
-        return False
-    if isinstance(node, ast.Attribute):
-        return not node.attr.startswith("_")
+    """Whether a node joins, names a reference, reads of it, or is a known call."""
+    if isinstance(node, ast.BinOp):
+        joins = isinstance(node.op, ast.Add)
+        return joins and _plain(node.left) and _plain(node.right)
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str | int | float)
     if isinstance(node, ast.Name):
-        return node.id in ("reference", "monai")
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Attribute) and node.func.attr in _CALLS
-    return True
+        return node.id.startswith("reference_")
+    if isinstance(node, ast.Attribute):
+        return isinstance(node.value, ast.Name) and (
+            node.attr in _ATTRIBUTES and _plain(node.value)
+        )
+    calls = [f"reference_{call}" for call in _CALLS]
+    return isinstance(node, ast.Call) and ast.unparse(node) in calls
 
 
-def _known(target: str) -> bool:
-    parts = target.split(".")
-    if not target.startswith(TRUSTED) or target.startswith(_NEVER):
-        return False
-    # `monai.data.utils.os.system` is no name of MONAI's.
-    foreign = {"os", "sys", "subprocess", "shutil", "pickle", "builtins", "importlib"}
-    return foreign.isdisjoint(parts) and not any(p.startswith("_") for p in parts)
+def _fault(key: str, value: Any) -> str | None:  # noqa: ANN401
+    """Return what is wrong with one entry of a config; None when it is harmless."""
+    if key == "_mode_" and value != "default":
+        return f"_mode_ {value!r} does something else than build; leave it out"
+    # Weights to begin with, a file of the user's, are no download.
+    is_file = key == "pretrained" and isinstance(value, str) and "://" not in value
+    if FETCHES.search(key) and value not in (None, False) and not is_file:
+        return f"the argument {key}={value!r} fetches files; leave it out"
+    if isinstance(value, str):
+        return _fault_of_name(key, value) or _fault_of_text(value)
+    return f"_target_ {value!r} is no name" if key == "_target_" else None
 
 
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
+def _fault_of_name(key: str, text: str) -> str | None:
+    refers = text.startswith("@") and key != "_target_"
+    if key in _NAMING and not refers and not is_known(text):
+        return f"{key} {text!r} is not among the names that a config may use"
+    return None
+
+
+def _fault_of_text(text: str) -> str | None:
+    if text.startswith("$") and not plain_expression(text[1:]):
+        return f"the expression {text!r} does more than join and read"
+    if text.startswith("%") and "." in text:
+        return f"the macro {text!r} reads another file"
+    return None
+
+
+def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Yield every value with the last part of its key; those of lists under theirs."""
+    if key:
+        yield key, value
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _strings(item, str(name))
-    elif isinstance(value, list):
+            yield from _entries(item, _last(str(name)))
+    elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strings(item, key)
-    elif isinstance(value, str):
-        yield key, value
+            yield from _entries(item, key)
+
+
+def _last(key: str) -> str:
+    return key.replace("#", "::").rsplit("::", maxsplit=1)[-1]

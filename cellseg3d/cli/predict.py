@@ -75,9 +75,13 @@ def command(
         bool, typer.Option("--skip-empty", help="Leave out windows that hold nothing.")
     ] = False,
     rescale: Annotated[
-        bool,
-        typer.Option("--rescale", help="Resample to the voxel size of the training."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--rescale/--no-rescale",
+            help="Resample to the voxel size of the training. Without a word, this is "
+            "done where the training volumes were resampled, too.",
+        ),
+    ] = None,
     spacing_um: Annotated[
         tuple[float, float, float] | None,
         typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),

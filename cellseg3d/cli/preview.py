@@ -64,10 +64,13 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     """Return the training samples that a bundle's config describes."""
     from monai.bundle.config_parser import ConfigParser
 
+    from cellseg3d.bundle.compose import read_config
+    from cellseg3d.bundle.trust import refuse_foreign_code
     from cellseg3d.core.errors import ConfigError
     from cellseg3d.datasets.datalist import class_names
     from cellseg3d.samples.loaders import SampleDataset
 
+    refuse_foreign_code(read_config(config), config)
     parser = ConfigParser()
     parser.read_config(str(config))
     parser["bundle_root"] = str(config.resolve().parent.parent)

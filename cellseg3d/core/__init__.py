@@ -1,1 +1,1 @@
-"""Geometry and errors: axes, spacing, regions, grids, volumes; numpy only."""
+"""Geometry and errors that every other package uses; this package needs only NumPy."""

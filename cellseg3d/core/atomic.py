@@ -1,4 +1,4 @@
-"""Write a file or a folder so that a reader sees the old one or the new one."""
+"""Write a file so that a reader sees either the whole old one or the whole new one."""
 
 import errno
 import hashlib
@@ -25,23 +25,24 @@ def atomic_write(
     verify: Callable[[Path], None] | None = None,
     keep_previous: bool = False,
 ) -> None:
-    """Write a file under a temporary name, check it, then give it its name.
+    """Write a file under a temporary name, check it, then rename it to `path`.
 
     Parameters
     ----------
     path : Path
-        The file to make or replace; its folder exists.
+        The file to create or replace. Its folder must exist.
     writer : callable
-        Given a path in the same folder with the same suffixes, writes the file.
+        Function that writes the file to the path it is given. That path lies in the
+        same folder and ends in the same suffixes.
     verify : callable, optional
-        Given the written path, raises if what lies there cannot be read back.
+        Function that raises an error if it cannot read back the file it is given.
     keep_previous : bool
-        Keep the file that stood there as ``NAME.prev``.
+        Whether to keep the file that was there before as ``NAME.prev``.
 
     Raises
     ------
     EnvironmentFault
-        If the disk is full or the folder cannot be written; the old file stands.
+        If the disk is full or the folder cannot be written. The old file is kept.
     """
     temporary = temporary_name(path)
     try:
@@ -56,17 +57,17 @@ def atomic_write(
     except OSError as error:
         raise environment_fault(error, path) from error
     finally:
-        with suppress(OSError):  # what was refused above is what the user must know
+        with suppress(OSError):  # the error raised above is the one to report
             temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they are not there.
+    """Create a folder and its parent folders where they do not exist.
 
     Raises
     ------
     EnvironmentFault
-        If the system refuses.
+        If the system does not allow it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,10 +76,11 @@ def make_folder(folder: Path) -> None:
 
 
 def temporary_name(path: Path, mark: str = MARK) -> Path:
-    """Return a name beside `path` that no other call returns, with its suffixes.
+    """Return a hidden name beside `path`, with its suffixes, that no other call gives.
 
-    It names this process, so that what a dead one left can be told from what a
-    living one writes; and a hash of the name that `path` has, see `writer_of`.
+    The name holds this process's id, so that `sweep_orphans` knows which files were
+    left by a process that has ended. It also holds a hash of `path`'s own name, by
+    which `writer_of` finds it.
     """
     token = f"{os.getpid()}-{_key(path)}{uuid.uuid4().hex[:8]}"
     name = f".{mark}{socket.gethostname()}-{token}{''.join(path.suffixes[-2:])}"
@@ -86,12 +88,12 @@ def temporary_name(path: Path, mark: str = MARK) -> Path:
 
 
 def sweep_orphans(folder: Path) -> list[Path]:
-    """Remove temporary files that a process of this host, now dead, left behind.
+    """Remove temporary files left behind by processes of this host that have ended.
 
     Returns
     -------
     list of Path
-        What was removed.
+        The paths that were removed.
     """
     removed = []
     for path, pid in _temporaries(folder, MARK):
@@ -103,7 +105,7 @@ def sweep_orphans(folder: Path) -> list[Path]:
 
 
 def writer_of(path: Path) -> int | None:
-    """Return the number of another living process that writes `path`, or None."""
+    """Return the id of another running process that is writing `path`, or None."""
     for temporary, pid in _temporaries(path.parent, MARK):
         ours = f"-{pid}-{_key(path)}" in temporary.name
         if ours and pid != os.getpid() and _writes(temporary, pid):
@@ -112,7 +114,7 @@ def writer_of(path: Path) -> int | None:
 
 
 def set_aside(path: Path) -> list[Path]:
-    """Return the folders that dead processes set aside to replace `path`."""
+    """Return old copies of `path` that processes that have ended had moved aside."""
     return [
         old
         for old, pid in _temporaries(path.parent, OLD_MARK)
@@ -122,7 +124,7 @@ def set_aside(path: Path) -> list[Path]:
 
 
 def _temporaries(folder: Path, mark: str) -> Iterator[tuple[Path, int]]:
-    """Yield what processes of this host have under temporary names, and their pids."""
+    """Yield the temporary files of processes of this host, with the process ids."""
     prefix = f".{mark}{socket.gethostname()}-"
     with suppress(OSError):
         for path in sorted(folder.iterdir()):
@@ -132,9 +134,9 @@ def _temporaries(folder: Path, mark: str) -> Iterator[tuple[Path, int]]:
 
 
 def _writes(path: Path, pid: int) -> bool:
-    """Whether the process that made a temporary file is alive."""
+    """Return whether the process that made a temporary file is still running."""
     try:
-        changed = path.stat().st_ctime  # not what a copy may set, as st_mtime
+        changed = path.stat().st_ctime  # a copy may set st_mtime, but not this
     except OSError:
         return is_alive(pid)
     return is_alive(pid, changed)
@@ -145,7 +147,7 @@ def _key(path: Path) -> str:
 
 
 def environment_fault(error: OSError, path: Path) -> EnvironmentFault:
-    """Return an error that says in the user's words what the system refused."""
+    """Return an error that explains in plain words why the system refused to write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free / 2**20
         return EnvironmentFault(
@@ -163,7 +165,7 @@ def environment_fault(error: OSError, path: Path) -> EnvironmentFault:
 
 
 def _replace_link(path: Path) -> None:
-    """Keep the present file as .prev without a moment in which neither is there."""
+    """Keep the present file as .prev; at every moment `path` itself exists."""
     previous = path.with_name(f"{path.name}.prev")
     link = temporary_name(previous)
     os.link(path, link)

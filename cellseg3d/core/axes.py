@@ -1,4 +1,4 @@
-"""Axis letters, and the only place that turns one axis order into another."""
+"""Axis letters, and the conversion of arrays from one axis order to another."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -32,18 +32,18 @@ def order_of(source: str, target: str) -> tuple[int, ...]:
     Parameters
     ----------
     source, target : str
-        The same letters in two orders, such as ``"XYZ"`` and ``"ZYX"``; case counts
-        for nothing.
+        The same letters in two orders, such as ``"XYZ"`` and ``"ZYX"``. Upper and
+        lower case are equal.
 
     Returns
     -------
     tuple of int
-        For ``numpy.transpose``.
+        The order to pass to ``numpy.transpose``.
 
     Raises
     ------
     AxisError
-        If the two do not hold the same letters, once each.
+        If the two strings do not hold the same letters, each of them once.
     """
     source, target = source.upper(), target.upper()
     if sorted(source) != sorted(target) or len(set(source)) != len(source):
@@ -58,9 +58,9 @@ def to_zyx(array: NDArray[Any], axes: str) -> NDArray[Any]:
     Parameters
     ----------
     array : ndarray of any dtype, shape in the order of `axes`
-        Two-dimensional arrays become volumes with one slice.
+        The array. A two-dimensional array becomes a volume with one slice.
     axes : str
-        One letter a dimension, of ``Z``, ``Y``, ``X``; such as ``"XYZ"`` or ``"YX"``.
+        One of the letters ``Z``, ``Y``, ``X`` for each dimension, such as ``"XYZ"``.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def to_zyx(array: NDArray[Any], axes: str) -> NDArray[Any]:
 
 
 def move_to_front(shape: Sequence[int], axis: str) -> tuple[int, int, int]:
-    """Return the shape (Z, Y, X) with `axis` moved to the front, the rest in order."""
+    """Return a shape (Z, Y, X) with `axis` moved to the front."""
     index = axis_index(axis)
     rest = [size for position, size in enumerate(shape) if position != index]
     return (shape[index], rest[0], rest[1])

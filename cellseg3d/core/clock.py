@@ -1,4 +1,4 @@
-"""What a budget of seconds counts: those that pass, or those the processor works."""
+"""Clocks for a time budget: seconds of real time, or seconds of processor time."""
 
 import time
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""The colours of label values in every picture."""
+"""The colours in which every picture draws the label values."""
 
-# Okabe and Ito's, which people with colour-blindness tell apart;
-# doi:10.1038/nmeth.1618. The first is background.
+# The palette of Okabe and Ito, which people with colour blindness can tell apart;
+# doi:10.1038/nmeth.1618. The first colour is the background.
 LABEL_COLOURS = (
     (0, 0, 0),
     (230, 159, 0),

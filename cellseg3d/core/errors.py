@@ -1,4 +1,4 @@
-"""Every error a user can cause or meet, each with the exit code it ends in.
+"""Every error that a user can cause or meet, with the exit code of the command line.
 
 ::
 
@@ -13,13 +13,13 @@
     |-- ConfigError         exit 3: a config, a datalist, an option
     `-- EnvironmentFault    exit 4: disk, memory, permission, a missing extra
 
-A message says what was found, what was expected and the way out, in one line that
-begins with the file's name.
+Each message is one line. It begins with the file's name and says what was found, what
+was expected and what the user can do.
 """
 
 
 class CellSegError(Exception):
-    """Base of all errors of this package; ``exit_code`` is the command line's."""
+    """Base of all errors of this package; the command line ends with ``exit_code``."""
 
     exit_code = 1
 
@@ -47,11 +47,11 @@ class LabelError(InputError):
 
 
 class NonFiniteError(InputError):
-    """NaN or infinity stands where a number must."""
+    """NaN or infinity was found where a finite number is needed."""
 
 
 class CoverageError(InputError):
-    """Some voxel lies in no window or block."""
+    """Some voxel is covered by no window or block."""
 
 
 class ConfigError(CellSegError):
@@ -61,6 +61,6 @@ class ConfigError(CellSegError):
 
 
 class EnvironmentFault(CellSegError):  # noqa: N818 - EnvironmentError is Python's
-    """The machine cannot do it: disk, memory, permission, a missing extra."""
+    """The machine lacks something: disk space, memory, a permission or a package."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""An empty figure of matplotlib, which is no need of the rest."""
+"""Create an empty matplotlib figure; matplotlib is an optional dependency."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ from cellseg3d.core.errors import EnvironmentFault
 
 
 def empty_figure(width: float, height: float, extra: str) -> Any:  # noqa: ANN401
-    """Return a figure that needs no screen, width x height inches.
+    """Return an empty figure that can be drawn without a screen.
 
     Parameters
     ----------
     width, height : float
-        Inches.
+        Size of the figure in inches.
     extra : str
-        What to install matplotlib with: an extra of this package.
+        The extra of this package that installs matplotlib, named in the error.
 
     Raises
     ------
     EnvironmentFault
-        If matplotlib is missing.
+        If matplotlib is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415

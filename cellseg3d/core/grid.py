@@ -1,4 +1,4 @@
-"""Cover a volume with windows or blocks whose written parts tile it exactly once."""
+"""Cover a volume with windows or blocks that write each voxel exactly once."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,9 +10,10 @@ from cellseg3d.core.roi import Roi, zyx
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One unit of work: voxels read (a core and its halo) and voxels written.
+    """One unit of work: the box of voxels to read and the box of voxels to write.
 
-    `read` may pass the border of the volume; whoever reads pads there.
+    The read box is the written core plus a halo. It may reach beyond the border of the
+    volume; the reader pads the voxels that are missing there.
     """
 
     read: Roi
@@ -20,19 +21,19 @@ class Tile:
 
 
 def blocks(shape: Sequence[int], block: Sequence[int] | int) -> Iterator[Roi]:
-    """Yield the blocks of a regular grid in C order, the last ones cut at the border.
+    """Yield the blocks of a regular grid in C order; the last ones end at the border.
 
     Parameters
     ----------
     shape : sequence of int
         Shape of the volume (Z, Y, X), in voxels.
     block : sequence of int or int
-        Shape of a block, in voxels, each > 0.
+        Shape of a block, in voxels. Each side is at least 1.
 
     Raises
     ------
     CoverageError
-        If a side of `block` is not positive: some voxel would lie in none.
+        If a side of `block` is not positive, because the blocks would cover nothing.
     """
     size = zyx(block)
     if min(size) < 1:
@@ -47,20 +48,20 @@ def blocks(shape: Sequence[int], block: Sequence[int] | int) -> Iterator[Roi]:
 def tiles(
     shape: Sequence[int], core: Sequence[int] | int, halo: Sequence[int] | int
 ) -> Iterator[Tile]:
-    """Yield tiles on the global lattice of multiples of `core`, in C order.
+    """Yield tiles whose cores start at multiples of `core`, in C order.
 
-    The cores tile the volume exactly once whatever the halo. A tile's read box is its
-    full core grown by the halo, even where the core passes the border, so that every
-    tile has the same shape and the same phase on the lattice.
+    The cores cover each voxel of the volume exactly once, whatever the halo. The box to
+    read is a full core plus the halo even where it passes the border, so all tiles have
+    the same shape and the same position relative to the network's strides.
 
     Parameters
     ----------
     shape : sequence of int
         Shape of the volume (Z, Y, X), in voxels.
     core : sequence of int or int
-        Voxels a tile writes along each axis, a multiple of the net's total stride.
+        Voxels that a tile writes along each axis, a multiple of the network's stride.
     halo : sequence of int or int
-        Voxels a tile reads around its core and never writes.
+        Voxels that a tile reads around its core and does not write.
 
     Raises
     ------

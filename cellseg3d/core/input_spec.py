@@ -1,4 +1,4 @@
-"""What a network eats: 2D and 2.5D slices along an axis, or 3D patches."""
+"""What a network takes as input: 2D or 2.5D slices along an axis, or 3D patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from cellseg3d.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The shape of a network's input; 2D is 2.5D with context 0.
+    """The shape of a network's input. A 2D input is a 2.5D input with context 0.
 
     Parameters
     ----------
     spatial_dims : {2, 3}
-        2 for slices and stacks, 3 for patches of a volume.
+        2 for slices and stacks of slices, 3 for patches of a volume.
     patch_shape : tuple of int
-        Training crop, in voxels: (h, w) for 2, (z, y, x) for 3.
+        Shape of a training crop, in voxels: (h, w) for 2, (z, y, x) for 3.
     context : int
-        Slices on each side of the centre slice, as channels; 0 for 2D and for 3D.
+        Number of slices on each side of the centre slice that are given to the network
+        as further channels; 0 for 2D and for 3D.
     axis : {"z", "y", "x"}
-        The axis across which slices are cut; unused for 3D.
+        The axis across which slices are cut; not used for 3D.
     image_channels : int
-        Channels of the image itself; 1 for a tomogram.
+        Number of channels of the image itself; 1 for a tomogram.
 
     Raises
     ------
@@ -58,23 +59,23 @@ class InputSpec:
 
     @property
     def in_channels(self) -> int:
-        """The channels of a network input: 2 * context + 1 slices of each channel."""
+        """Channels of the input: 2 * context + 1 slices of each image channel."""
         return self.image_channels * (2 * self.context + 1)
 
     @property
     def kind(self) -> Literal["2D", "2.5D", "3D"]:
-        """What people call it."""
+        """The usual name of this kind of input."""
         if self.spatial_dims == 3:
             return "3D"
         return "2.5D" if self.context else "2D"
 
     def patch_zyx(self, axis: str | None = None) -> tuple[int, int, int]:
-        """Return the voxels of a volume that one training sample covers (z, y, x).
+        """Return the size (z, y, x), in voxels, that one training sample covers.
 
         Parameters
         ----------
         axis : str, optional
-            Cut slices across this axis instead of the spec's own.
+            Axis across which to cut slices, when it is not the axis of the spec.
         """
         if self.spatial_dims == 3:
             z, y, x = self.patch_shape
@@ -86,7 +87,7 @@ class InputSpec:
 
     @classmethod
     def parse(cls, values: "InputSpec | dict[str, Any]") -> "InputSpec":
-        """Return a spec from a config's mapping; a spec passes through.
+        """Return the spec that a config's mapping describes; return a spec as it is.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How much memory there is, and a refusal before more is asked for."""
+"""Measure the available memory, and refuse a task that needs more of it."""
 
 import sys
 from pathlib import Path
@@ -11,9 +11,10 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Return the memory this process may still take, in bytes.
+    """Return how many bytes of memory this process may still use.
 
-    The lesser of what the machine has free and what a container's limit leaves.
+    This is the smaller of the machine's free memory and what is left of a container's
+    limit.
     """
     return min(int(psutil.virtual_memory().available), _group_bytes())
 
@@ -39,21 +40,21 @@ def peak_bytes() -> int:
 
 
 def check_memory(needed: int, what: str, *, share: float = 0.9) -> None:
-    """Refuse a task that needs more memory than there is, before it begins.
+    """Refuse a task that needs more memory than is available, before it begins.
 
     Parameters
     ----------
     needed : int
-        Bytes the task will take.
+        Bytes that the task will use.
     what : str
-        A file's name or the task's, to begin the message.
+        Name of the file or of the task; the message begins with it.
     share : float
-        The part of the available memory that may be taken, in (0, 1].
+        The part of the available memory that may be used, in (0, 1].
 
     Raises
     ------
     EnvironmentFault
-        With both figures.
+        If the task needs more; the message holds both figures.
     """
     free = available_bytes()
     if needed > share * free:

@@ -1,4 +1,4 @@
-"""Names that modules had before, for bundles and run folders that still say them.
+"""Names that modules had before they moved; old bundles and run folders use them.
 
 A run folder names functions of this package in its JSON files. The table below says
 where each of those modules lies today. Our own reader of configs asks `current_name`;
@@ -42,6 +42,7 @@ MOVED = {
     "engines.facts": "runs.data_facts",
     "engines.figure": "core.figure",
     "engines.history": "training.history",
+    "engines.inputs": "samples.inputs",
     "engines.interrupt": "training.interrupt",
     "engines.model_files": "training.model_files",
     "engines.patch": "runs.patch",
@@ -132,6 +133,6 @@ class OldModules(MetaPathFinder, Loader):
 
 
 def answer_old_names() -> None:
-    """Let Python import moved modules by their old names, from now on."""
+    """Let Python import moved modules by their old names from now on."""
     if not any(isinstance(finder, OldModules) for finder in sys.meta_path):
         sys.meta_path.append(OldModules())

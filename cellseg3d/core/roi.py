@@ -1,4 +1,4 @@
-"""A half-open box of voxels, (z, y, x)."""
+"""A box of voxels, half-open, in the order (z, y, x)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ Zyx = tuple[int, int, int]
 
 
 def zyx(values: Sequence[int] | int) -> Zyx:
-    """Return three Python ints, from three numbers or from one for all axes."""
+    """Return three Python ints from three numbers, or from one number for all axes."""
     if isinstance(values, int):
         return (values, values, values)
     z, y, x = (int(value) for value in values)
@@ -18,7 +18,8 @@ def zyx(values: Sequence[int] | int) -> Zyx:
 class Roi:
     """The voxels with ``start <= index < stop`` along each of z, y and x.
 
-    `start` may be negative and `stop` may pass the volume: `clip` cuts to it.
+    `start` may be negative and `stop` may lie beyond the volume; `clip` cuts such a
+    box.
     """
 
     start: Zyx
@@ -31,27 +32,27 @@ class Roi:
 
     @classmethod
     def at(cls, start: Sequence[int], shape: Sequence[int]) -> "Roi":
-        """Return the box of this shape that begins at `start`."""
+        """Return the box of this shape whose first voxel is `start`."""
         begin = zyx(start)
         z, y, x = (a + b for a, b in zip(begin, zyx(shape), strict=True))
         return cls(begin, (z, y, x))
 
     @property
     def shape(self) -> Zyx:
-        """The number of voxels along (z, y, x); never below zero."""
+        """The number of voxels along (z, y, x); 0 where the box is empty."""
         pairs = zip(self.start, self.stop, strict=True)
         z, y, x = (max(0, stop - start) for start, stop in pairs)
         return (z, y, x)
 
     @property
     def size(self) -> int:
-        """The number of voxels."""
+        """The number of voxels in the box."""
         z, y, x = self.shape
         return z * y * x
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """Index expressions for an array whose origin is this box's origin."""
+        """Slices that cut this box out of an array; `start` must not be negative."""
         z, y, x = (
             slice(start, stop)
             for start, stop in zip(self.start, self.stop, strict=True)
@@ -71,22 +72,22 @@ class Roi:
         return Roi.at(start, self.shape)
 
     def intersect(self, other: "Roi") -> "Roi":
-        """Return the box common to both; of size 0 when they do not meet."""
+        """Return the box that both share; its size is 0 when they do not meet."""
         start = tuple(map(max, self.start, other.start))
         stop = tuple(map(min, self.stop, other.stop))
         return Roi(zyx(start), zyx(tuple(map(max, start, stop))))
 
     def clip(self, shape: Sequence[int]) -> "Roi":
-        """Return the part that lies in a volume of this shape."""
+        """Return the part of the box that lies in a volume of this shape."""
         return self.intersect(Roi.whole(shape))
 
     def within(self, outer: "Roi") -> "Roi":
-        """Return this box in the coordinates of `outer` (whose start becomes 0)."""
+        """Return this box in coordinates in which `outer` starts at 0."""
         z, y, x = outer.start
         return self.shift((-z, -y, -x))
 
     def contains(self, other: "Roi") -> bool:
-        """Whether every voxel of `other` lies in this box."""
+        """Return whether every voxel of `other` lies in this box."""
         return other.size == 0 or self.intersect(other) == other
 
     def __str__(self) -> str:

@@ -39,12 +39,12 @@ _ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """Edge lengths of a voxel.
+    """The edge lengths of a voxel.
 
     Parameters
     ----------
     z, y, x : float
-        Edge lengths in um, finite and > 0.
+        Edge lengths in um, finite and greater than 0.
 
     Raises
     ------
@@ -73,8 +73,8 @@ class Spacing:
         lengths : sequence of float
             Three edge lengths (z, y, x).
         unit : str
-            ``"angstrom"``, ``"nm"``, ``"um"``, ``"mm"``, ``"cm"``, ``"m"`` or one of
-            their usual spellings.
+            Unit of the lengths: ``"angstrom"``, ``"nm"``, ``"um"``, ``"mm"``, ``"cm"``,
+            ``"m"`` or another usual spelling of one of them.
 
         Raises
         ------
@@ -101,31 +101,31 @@ class Spacing:
 
     @property
     def anisotropy(self) -> float:
-        """The longest edge over the shortest; 1 for cubes."""
+        """The longest edge divided by the shortest; 1 for a cube."""
         return max(self.zyx) / min(self.zyx)
 
     def is_close(self, other: "Spacing", tolerance: float = 1e-3) -> bool:
-        """Whether every edge agrees with another spacing's within a relative bound."""
+        """Return whether both spacings are equal within a relative tolerance."""
         pairs = zip(self.zyx, other.zyx, strict=True)
         return all(math.isclose(a, b, rel_tol=tolerance) for a, b in pairs)
 
     def __str__(self) -> str:
-        """Return the lengths as people read them, with their order and unit."""
+        """Return the lengths as text, with their unit and order."""
         return " x ".join(f"{length:.6g}" for length in self.zyx) + " um (z, y, x)"
 
 
 def unit_name(unit: str) -> str:
-    """Return the one name of a length unit that files spell in many ways.
+    """Return this package's name of a length unit, which files spell in many ways.
 
     Raises
     ------
     SpacingError
-        If the unit is not a length unit known here.
+        If the unit is not a length unit that this package knows.
     """
     text = unit.strip()
     for candidate in (text, text.lower()):
         name = _ALIASES.get(candidate, candidate)
         if name in UM_PER:
             return name
-    message = f"unit {unit!r} is not a length known here; expected {', '.join(UM_PER)}"
+    message = f"unit {unit!r} is not a known length; expected {', '.join(UM_PER)}"
     raise SpacingError(message)

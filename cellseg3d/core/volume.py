@@ -1,4 +1,4 @@
-"""One 3D array with its spacing, its intensity unit and where it came from."""
+"""One 3D array with its spacing, the unit of its intensities and its origin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ IntensityUnit = Literal["1/um", "arbitrary"]
 
 @runtime_checkable
 class ArrayLike(Protocol):
-    """What a volume needs of its voxels: a numpy array, or a lazy one that reads.
+    """What a volume needs of its voxels: a NumPy array, or a lazy one read on demand.
 
     Indexing with three slices returns a numpy array of that region alone.
     """
@@ -30,22 +30,23 @@ class ArrayLike(Protocol):
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume: voxels in (z, y, x) order and what they mean.
+    """One 3D array of voxels in the order (z, y, x), with its spacing and unit.
 
     Parameters
     ----------
     array : ndarray or lazy array, shape (Z, Y, X)
-        The voxels, of the dtype of the file. A 2D image has Z = 1.
+        The voxels, in the dtype of the file. A 2D image has Z = 1.
     spacing : Spacing or None
-        Voxel edges in um; None means unknown (never guessed).
+        Edge lengths of a voxel in um. None means that the file does not state them;
+        they are never guessed.
     intensity_unit : {"1/um", "arbitrary"}
-        ``"1/um"`` for linear absorption coefficients.
+        Unit of the intensities: ``"1/um"`` for linear absorption coefficients.
     provenance : mapping
         Where the voxels came from: at least ``"path"`` and ``"format"`` for a file;
         ``"simulated": True`` for simulated data.
     affine_mm : ndarray of float64, shape (4, 4), or None
-        The NIfTI affine, from voxel (x, y, z) to RAS+ mm, kept so that labels lie
-        where the image lay; None for files that have none.
+        The NIfTI affine, from voxel (x, y, z) to RAS+ mm, kept so that labels can be
+        written to the same place as the image; None for files that have none.
 
     Raises
     ------
@@ -69,7 +70,7 @@ class Volume:
 
     @property
     def name(self) -> str:
-        """The file's path, or ``"volume"`` for voxels that came from none."""
+        """The file's path, or ``"volume"`` for voxels that came from no file."""
         return str(self.provenance.get("path", "volume"))
 
     @property
@@ -79,14 +80,14 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of a voxel."""
+        """The dtype of a voxel."""
         return np.dtype(self.array.dtype)
 
     def read(self, roi: Roi | None = None) -> NDArray[Any]:
-        """Return the voxels of a region that lies in the volume; all when None."""
+        """Return the voxels of a region of the volume; all voxels when None."""
         region = Roi.whole(self.shape) if roi is None else roi
         return np.asarray(self.array[region.slices])
 
     def with_array(self, array: ArrayLike) -> "Volume":
-        """Return other voxels on the same grid, with the same meaning of space."""
+        """Return a volume of other voxels with the same spacing, unit and origin."""
         return replace(self, array=array)

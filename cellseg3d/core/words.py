@@ -1,6 +1,6 @@
-"""Numbers and the nouns they count, in sentences for people."""
+"""Put numbers and the nouns they count into sentences."""
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``"1 image"`` or ``"3 images"``; the noun takes an s."""
+    """Return ``"1 image"`` or ``"3 images"``; the plural is formed with an s."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

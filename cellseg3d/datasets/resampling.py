@@ -1,77 +1,130 @@
-"""Bring a volume and its label to another spacing."""
+"""Bring arrays to voxels of other edges, region by region: the one resampler.
+
+Training resamples its volumes with it, prediction volumes, labels and probabilities.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from cellseg3d.core.roi import Zyx, zyx
+from cellseg3d.core.errors import SpacingError
+from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import ArrayLike, Volume
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """An array on another grid of the same box; regions are computed when asked for.
+
+    The edges of the box stay where they were. A voxel is the mean of the old voxels
+    around its centre under a tent that is two of the wider voxels wide: linear
+    interpolation where the new grid is finer, and smoothing as wide as the new voxels
+    where it is coarser, so that nothing is left that the new grid cannot hold. Pillow
+    and ``torch.nn.functional.interpolate(antialias=True)`` compute the same.
+
+    Parameters
+    ----------
+    source : array of a numeric dtype, shape (Z, Y, X)
+    shape : tuple of int
+        Shape on the new grid (z, y, x).
+    nearest : bool
+        Take the value of the nearest old voxel instead, as labels need.
+    """
+
+    source: ArrayLike
+    shape: Zyx
+    nearest: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The source's type; means are rounded for whole numbers."""
+        return np.dtype(self.source.dtype)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:  # noqa: ANN401
+        """Return the voxels of a region given by three slices of step 1."""
+        pairs = [part.indices(n)[:2] for part, n in zip(key, self.shape, strict=True)]
+        wanted = Roi(zyx([a for a, _ in pairs]), zyx([max(p) for p in pairs]))
+        if wanted.size == 0:
+            return np.empty(wanted.shape, self.dtype)
+        taps = [self._taps(axis, wanted) for axis in range(3)]
+        start = zyx([int(index.min()) for index, _ in taps])
+        stop = zyx([int(index.max()) + 1 for index, _ in taps])
+        values = np.asarray(self.source[Roi(start, stop).slices])
+        for axis, (index, weight) in enumerate(taps):
+            values = _weigh(values, axis, index - start[axis], weight)
+        if values.dtype != self.dtype and self.dtype.kind in "iu":
+            np.rint(values, out=values)
+        return values.astype(self.dtype, copy=False)
+
+    def _taps(self, axis: int, wanted: Roi) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return which old voxels (n, t) make each new one, and their weights."""
+        length = int(self.source.shape[axis])
+        step = length / self.shape[axis]
+        place = np.arange(wanted.start[axis], wanted.stop[axis])[:, None]
+        centre = (place + 0.5) * step - 0.5
+        if self.nearest or step == 1:
+            near = np.clip(np.rint(centre).astype(np.intp), 0, length - 1)
+            return near, np.ones(near.shape, np.float32)
+        reach = max(1.0, step)
+        first = np.floor(centre - reach).astype(np.intp) + 1
+        index = first + np.arange(int(np.ceil(2 * reach)))
+        weight = np.maximum(0, 1 - np.abs(index - centre) / reach)
+        weight[(index < 0) | (index >= length)] = 0
+        weight /= weight.sum(axis=1, keepdims=True)
+        return np.clip(index, 0, length - 1), weight.astype(np.float32)
+
+
+def _weigh(
+    values: NDArray[Any], axis: int, index: NDArray[Any], weight: NDArray[Any]
+) -> NDArray[Any]:
+    """Return the weighted sum of voxels along an axis; values alone for one tap."""
+    if index.shape[1] == 1:
+        return values.take(index[:, 0], axis=axis)
+    along = [1, 1, 1]
+    along[axis] = len(index)
+    total: NDArray[Any] | None = None
+    for tap in range(index.shape[1]):
+        part = values.take(index[:, tap], axis=axis).astype(np.float32, copy=False)
+        part *= weight[:, tap].reshape(along)
+        total = part if total is None else np.add(total, part, out=total)
+    return values if total is None else total
+
+
+def onto_spacing(volume: Volume, target: Spacing) -> Volume:
+    """Return a volume whose voxels are as near `target` as its box allows, lazily.
+
+    Raises
+    ------
+    SpacingError
+        If the volume does not say how large its voxels are.
+    """
+    here = volume.spacing
+    if here is None:
+        message = (
+            f"{volume.name}: its spacing is unknown, so it cannot be resampled to "
+            f"{target}; give the voxel edges (spacing_um of a datalist, --spacing-um)"
+        )
+        raise SpacingError(message)
+    shape = target_shape(volume.shape, here, target)
+    if shape == volume.shape:
+        return volume
+    sides = zip(volume.shape, here.zyx, shape, strict=True)
+    edges = [old * edge / new for old, edge, new in sides]
+    return replace(
+        volume, array=Resampled(volume.array, shape), spacing=Spacing.of(edges)
+    )
 
 
 def target_shape(shape: Sequence[int], spacing: Spacing, target: Spacing) -> Zyx:
-    """Return the shape that covers the same space at another spacing, at least 1."""
+    """Return the shape that covers the same box at another spacing, at least 1."""
     pairs = zip(shape, spacing.zyx, target.zyx, strict=True)
     return zyx([max(1, round(size * old / new)) for size, old, new in pairs])
 
 
-def resample_image(image_zyx: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Return an image at another shape, linearly, smoothed first where it shrinks.
-
-    Voxel edges stay where they were, so the field of view does not move.
-
-    Parameters
-    ----------
-    image_zyx : ndarray of a numeric dtype, shape (Z, Y, X)
-    shape : sequence of int
-        The new shape (z, y, x).
-
-    Returns
-    -------
-    ndarray of the same dtype, of the new shape
-        Rounded to whole numbers for integer dtypes.
-    """
-    result: NDArray[Any] = image_zyx.astype(np.float32)
-    for axis, size in enumerate(shape):
-        result = _linear(result, axis, int(size))
-    if np.issubdtype(image_zyx.dtype, np.integer):
-        limits = np.iinfo(image_zyx.dtype)
-        np.clip(np.rint(result, out=result), limits.min, limits.max, out=result)
-    return result.astype(image_zyx.dtype)
-
-
-def resample_labels(labels_zyx: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Return labels at another shape: each voxel that of the nearest old centre."""
-    result = labels_zyx
-    for axis, size in enumerate(shape):
-        if size != result.shape[axis]:
-            where = np.rint(_centres(result.shape[axis], int(size))).astype(np.intp)
-            result = result.take(where, axis=axis)
-    return result
-
-
-def _linear(array: NDArray[np.float32], axis: int, size: int) -> NDArray[np.float32]:
-    old = array.shape[axis]
-    if size == old:
-        return array
-    if size < old:
-        # A Gaussian that removes what the new grid cannot hold; the same rule as
-        # scikit-image's anti_aliasing.
-        array = ndimage.gaussian_filter1d(
-            array, (old / size - 1) / 2, axis=axis, mode="nearest"
-        )
-    where = _centres(old, size)
-    low = np.floor(where).astype(np.intp)
-    high = np.minimum(low + 1, old - 1)
-    part = (where - low).astype(np.float32)
-    part = part.reshape([-1 if i == axis else 1 for i in range(3)])
-    below, above = array.take(low, axis=axis), array.take(high, axis=axis)
-    below += part * (above - below)
-    return below
-
-
-def _centres(old: int, new: int) -> NDArray[np.float64]:
-    """Return where the centres of `new` voxels lie among `old` ones, within them."""
-    return np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+def nearest_on(labels: ArrayLike, shape: Sequence[int]) -> Resampled:
+    """Return labels on another grid of the same box, each voxel the nearest one's."""
+    return Resampled(labels, zyx(shape), nearest=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.array_cache import ArrayCache, Arrays
@@ -19,7 +20,7 @@ from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.datasets.labels import IGNORE, class_labels, whole_numbers
-from cellseg3d.datasets.resampling import resample_image, resample_labels, target_shape
+from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.splits import (
     Fold,
     check_duplicates,
@@ -278,15 +279,9 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
         check_pair(volume, raw, case)
         values = _values(raw, datalist)
     if target is not None:
-        if spacing is None:
-            message = (
-                f"{case.image}: has no spacing, so it cannot be brought to {target}; "
-                "give spacing_um in the datalist"
-            )
-            raise SpacingError(message)
-        shape, spacing = target_shape(volume.shape, spacing, target), target
-        image = resample_image(image, shape)
-        values = None if values is None else resample_labels(values, shape)
+        seen = onto_spacing(replace(volume, array=image), target)
+        image, spacing, every = seen.read(), seen.spacing, Roi.whole(seen.shape).slices
+        values = None if values is None else nearest_on(values, seen.shape)[every]
     label, objects = values, None
     if values is not None and datalist.target.of_objects:
         label = datalist.target.label_of(values, spacing)

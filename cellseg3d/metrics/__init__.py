@@ -1,1 +1,1 @@
-"""Scores of labels against labels, and their statistics; no torch."""
+"""Scores that compare labels with labels, and their statistics; nothing needs torch."""

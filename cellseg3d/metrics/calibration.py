@@ -1,6 +1,7 @@
-"""How good probabilities are: ROC, the threshold to choose, and calibration.
+"""Scores of probabilities: ROC curve, best threshold, calibration.
 
-Choose a threshold on validation volumes, never on the ones that are scored with it.
+Choose a threshold on validation volumes. A score on the volumes that the threshold was
+chosen on is too high.
 """
 
 from dataclasses import dataclass
@@ -14,21 +15,22 @@ from cellseg3d.metrics.contingency import NOT_ANNOTATED
 
 Floats = NDArray[np.float64]
 Criterion = Literal["dice", "youden"]
-# The smallest probability that a logarithm is taken of: float32 holds 1 - p no finer.
+# The smallest probability that a logarithm is taken of, since float32 cannot hold
+# 1 - p more finely.
 _LEAST = 2.0**-24
 
 
 @dataclass(frozen=True)
 class RocCurve:
-    """What every threshold would find, from strict to lenient.
+    """The true and false positive voxels at every threshold, from strict to lenient.
 
     Parameters
     ----------
     thresholds : ndarray of float64, shape (n,)
-        Falling; a voxel is foreground when its probability is at least the threshold.
-        The first is infinite: nothing is foreground.
+        Falling thresholds. A voxel is foreground when its probability is at least the
+        threshold. The first threshold is infinite, so nothing is foreground.
     true_positives, false_positives : ndarray of int64, shape (n,)
-        Voxels at each threshold, rising.
+        Number of voxels at each threshold, rising.
     """
 
     thresholds: Floats
@@ -78,7 +80,7 @@ class RocCurve:
         Returns
         -------
         float
-            The highest of equally good ones; NaN when it cannot be told.
+            The highest of equally good thresholds; NaN when no threshold is defined.
         """
         if criterion == "dice":
             quality = self.dice
@@ -91,16 +93,18 @@ class RocCurve:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often voxels of a stated probability are right.
+    """How often a voxel is right, for each range of its stated probability.
 
     Parameters
     ----------
     edges : ndarray of float64, shape (bins + 1,)
-        Equal-width bins, half-open, the last one closed.
+        Borders of bins of equal width. Each bin holds its lower border; the last bin
+        also holds 1.
     confidence, frequency : ndarray of float64, shape (bins,)
-        Mean probability and share that is right; NaN in an empty bin.
+        Mean probability in each bin, and the share of its voxels that are right; NaN in
+        an empty bin.
     count : ndarray of int64, shape (bins,)
-        Voxels in each bin.
+        Number of voxels in each bin.
     """
 
     edges: Floats
@@ -110,7 +114,7 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """The expected calibration error: mean gap, weighted by voxels."""
+        """The expected calibration error: the mean gap, weighted by voxels."""
         filled = self.count > 0
         if not filled.any():
             return float("nan")
@@ -121,7 +125,7 @@ class Reliability:
 def roc_curve(
     probs: NDArray[Any], truth: NDArray[Any], value: int | None = None
 ) -> RocCurve:
-    """Return what every threshold on the probability of one class would find.
+    """Return the ROC curve of the probability of one class.
 
     Parameters
     ----------
@@ -151,14 +155,14 @@ def roc_curve(
 def reliability(
     probs: NDArray[Any], truth: NDArray[Any], value: int | None = None, bins: int = 10
 ) -> Reliability:
-    """Return how often the class is true where it is given a probability.
+    """Return how often the class is true, for each range of its probability.
 
     Parameters
     ----------
     probs, truth, value
         As for `roc_curve`.
     bins : int
-        Equal-width bins of [0, 1].
+        Number of bins of equal width between 0 and 1.
 
     References
     ----------
@@ -178,7 +182,7 @@ def brier_score(
 def negative_log_likelihood(
     probs: NDArray[Any], truth: NDArray[Any], value: int | None = None
 ) -> float:
-    """Return the mean -log of the probability given to what is true, in nats."""
+    """Return the mean negative logarithm of the probability of the truth, in nats."""
     p, is_true = _flat(probs, truth, value)
     if not len(p):
         return float("nan")
@@ -189,7 +193,7 @@ def negative_log_likelihood(
 def class_calibration(
     probs_kzyx: NDArray[Any], truth: NDArray[Any], bins: int = 10
 ) -> dict[str, float]:
-    """Return the calibration of all classes together.
+    """Return calibration scores over all classes.
 
     Parameters
     ----------

@@ -1,13 +1,15 @@
-"""The surface through each of the 256 ways to fill a cell of 2 x 2 x 2 voxels.
+"""The surface area in each of the 256 ways to fill a cell of 2 x 2 x 2 voxels.
 
-A surface area is then a sum over cells, whatever the shape and however many objects.
-Corner number ``4 dz + 2 dy + dx`` is a bit of the way's number. Two areas are known:
+The surface area of an object is the sum over its cells. A cell has 8 corners that lie
+inside or outside; corner ``4 dz + 2 dy + dx`` is one bit of the number of the cell's
+configuration. Two areas are available:
 
-- *mesh*: the area of the triangles that marching cubes would lay through the
-  midpoints between inside and outside voxels [1]_. It is what other programs call the
-  mesh surface, and overestimates a smooth surface by some 8 % because of the steps.
-- *crofton*: an estimate from how often lines in 13 directions cross the surface [2]_,
-  right on average for a smooth surface, which sphericity needs.
+- *mesh*: the area of the triangles that marching cubes lays through the midpoints
+  between inside and outside voxels [1]_. Other programs call it the mesh surface. It
+  overestimates a smooth surface by about 8 %, because the triangles follow the steps
+  between voxels.
+- *crofton*: an estimate from how often lines in 13 directions cross the surface [2]_.
+  It is right on average for a smooth surface, so sphericity is computed from it.
 
 References
 ----------
@@ -33,7 +35,7 @@ Edge = frozenset[int]
 
 @lru_cache(maxsize=8)
 def mesh_areas(spacing: Spacing) -> Floats:
-    """Return the mesh area in each way to fill a cell, in um^2, shape (256,)."""
+    """Return the mesh area of each configuration of a cell, in um^2, shape (256,)."""
     edges = np.asarray(spacing.zyx)
     areas = np.array(
         [
@@ -47,12 +49,12 @@ def mesh_areas(spacing: Spacing) -> Floats:
 
 @lru_cache(maxsize=8)
 def crofton_areas(spacing: Spacing) -> Floats:
-    """Return the Crofton estimate in each way to fill a cell, in um^2, shape (256,)."""
+    """Return the Crofton area of each configuration, in um^2, shape (256,)."""
     areas = np.zeros(WAYS)
     inside = (np.arange(WAYS)[:, None] >> np.arange(8)) & 1
     for step, weight in direction_weights(spacing).items():
         length = float(np.linalg.norm(np.multiply(step, spacing.zyx)))
-        # A pair along one axis lies in four cells, a face diagonal in two.
+        # Two neighbours along an axis share four cells; along a face diagonal, two.
         shared = 2 ** (3 - sum(map(abs, step)))
         for one, two in _pairs_along(step):
             crossed = inside[:, one] != inside[:, two]
@@ -62,12 +64,12 @@ def crofton_areas(spacing: Spacing) -> Floats:
 
 
 def direction_weights(spacing: Spacing) -> dict[tuple[int, int, int], float]:
-    """Return the share of all directions that each of 13 lattice directions stands for.
+    """Return the share of all directions that each of 13 lattice directions represents.
 
     Returns
     -------
     dict
-        From a step (dz, dy, dx) to its share; the shares add up to 1.
+        Share of each step (dz, dy, dx); the shares add up to 1.
     """
     offsets = (-1, 0, 1)
     steps = [s for s in itertools.product(offsets, offsets, offsets) if any(s)]
@@ -90,7 +92,7 @@ def _pairs_along(step: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
 
 
 def _polygons(way: int) -> Iterator[Floats]:
-    """Yield the closed polygons of a way, points in units of a voxel, shape (n, 3)."""
+    """Yield the surface polygons of a configuration, in voxels, shape (n, 3)."""
     links: dict[Edge, list[Edge]] = {}
     for one, two in _links(way):
         links.setdefault(one, []).append(two)
@@ -106,11 +108,10 @@ def _polygons(way: int) -> Iterator[Floats]:
 
 
 def _links(way: int) -> Iterator[tuple[Edge, Edge]]:
-    """Yield, for each face, the pairs of crossed edges that the surface joins.
+    """Yield the pairs of crossed edges that the surface joins on each face.
 
-    Where two corners of a face are inside across its diagonal, they stay connected:
-    the rule looks at the face alone, so that neighbouring cells agree and the
-    surface is closed.
+    Two inside corners at opposite ends of a face's diagonal stay connected. The rule
+    uses the face alone, so neighbouring cells agree and the surface is closed.
     """
     for axis, side in itertools.product(range(3), (0, 1)):
         face = _face(axis, side)
@@ -125,7 +126,7 @@ def _links(way: int) -> Iterator[tuple[Edge, Edge]]:
 
 
 def _face(axis: int, side: int) -> list[int]:
-    """Return the four corners of a face of the cell, going round."""
+    """Return the four corners of a face of the cell in the order around the face."""
     numbers = []
     for a, b in ((0, 0), (0, 1), (1, 1), (1, 0)):
         corner = [a, b]

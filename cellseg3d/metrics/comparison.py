@@ -1,7 +1,7 @@
-"""Which of two methods scores higher on the same volumes, and how surely.
+"""Compare two methods on the same volumes: which one scores higher, and how surely.
 
-With fewer than 6 pairs no two-sided test can reach p < .05 (2 / 2^5 = .0625); that is
-said in a sentence, never as "not significant".
+With fewer than 6 pairs no two-sided test can reach p < .05 (2 / 2^5 = .0625). The
+result then says so in a sentence, and never says "not significant".
 """
 
 import math
@@ -18,27 +18,27 @@ from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL, bootstrap_interval
 
 Floats = NDArray[np.float64]
 MIN_FOR_TEST = 6
-# Up to 2^17 sign patterns are all looked at; beyond, as many are drawn.
+# With up to 17 pairs all 2^17 sign patterns are tried; with more, 2^17 are drawn.
 _EXACT_PAIRS = 17
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Whether one method scores higher than another on the same volumes.
+    """The comparison of two methods on the same volumes.
 
     Parameters
     ----------
     difference, low, high : float
         Mean of first minus second, and its 95 % bootstrap interval.
     effect, effect_low, effect_high : float
-        Mean over the standard deviation of the differences (Cohen's d_z), and its 95 %
-        bootstrap interval; NaN when the differences do not vary.
+        Mean divided by the standard deviation of the differences (Cohen's d_z), and its
+        95 % bootstrap interval; NaN when the differences do not vary.
     p_permutation, p_wilcoxon : float
-        Two-sided; NaN with fewer than two pairs.
+        Two-sided p values; NaN with fewer than two pairs.
     n, n_undefined : int
-        Pairs compared, and pairs with an undefined score.
+        Number of pairs compared, and of pairs left out because a score is undefined.
     note : str
-        What a reader must know, in one sentence.
+        A warning for the reader, in one sentence; empty when none is needed.
     """
 
     difference: float
@@ -66,9 +66,11 @@ def compare_paired(
     Parameters
     ----------
     first, second : sequence of float
-        One score a volume, in the same order; a pair with NaN is left out and counted.
+        One score per volume, in the same order. A pair with NaN is left out and
+        counted.
     seed : int
-        Of the bootstrap, and of the sign flips where there are too many to try all.
+        Seed of the bootstrap, and of the random sign flips when there are too many
+        patterns to try all.
     """
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     defined = difference[~np.isnan(difference)]
@@ -94,20 +96,20 @@ def compare_paired(
 def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
     """Return the two-sided p of a paired sign-flip permutation test of the mean.
 
-    Exact up to 17 pairs: all 2^n sign patterns; beyond, 131072 drawn ones, the
-    observed one among them.
+    The test is exact up to 17 pairs, where it tries all 2^n sign patterns. With more
+    pairs it draws 131072 patterns, and the observed one is among them.
 
     Parameters
     ----------
     differences : sequence of float, shape (n,)
-        Defined differences.
+        The differences, without NaN.
     seed : int
-        Of the draw.
+        Seed of the drawn patterns.
 
     Returns
     -------
     float
-        Never below 2 / 2^n; NaN without two differences.
+        At least 2 / 2^n; NaN with fewer than two differences.
     """
     array = np.asarray(differences, np.float64)
     n = len(array)
@@ -121,14 +123,14 @@ def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
         patterns = rng.integers(2, size=(2**_EXACT_PAIRS, n))
         patterns[0] = 0
     sums = np.abs((1 - 2 * patterns) @ array)
-    # Sums that differ in their last bits are equal.
+    # Sums that differ only by rounding count as equal.
     return float((sums >= observed - 1e-12 * np.abs(array).sum()).mean())
 
 
 def wilcoxon_p(differences: Sequence[float] | Floats) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test; NaN without two pairs.
 
-    Differences of 0 say nothing and are left out; with none left p is 1.
+    Differences of 0 are left out, since they have no sign; p is 1 when none is left.
     """
     array = np.asarray(differences, np.float64)
     if len(array) < 2 or not np.isfinite(array).all():
@@ -142,17 +144,17 @@ def wilcoxon_p(differences: Sequence[float] | Floats) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number by Holm's step-down method.
+    """Return p values that Holm's method corrected for the number of tests.
 
     Parameters
     ----------
     p_values : sequence of float
-        NaN stays NaN and is not counted.
+        The p values. NaN stays NaN and does not count as a test.
 
     Returns
     -------
     list of float
-        In the order given, each at most 1.
+        Corrected p values in the given order, each at most 1.
 
     References
     ----------
@@ -171,17 +173,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def compare_all(
     scores: Mapping[str, Sequence[float]], seed: int = 0
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Compare every two methods on the same volumes, Holm-corrected.
+    """Compare every two methods on the same volumes, with p values corrected by Holm.
 
     Parameters
     ----------
     scores : mapping of str to sequence of float
-        One score a volume for each method, in the same order.
+        Scores of each method, one per volume, in the same order.
 
     Returns
     -------
     dict
-        For (first, second): the fields of `PairedComparison`, and ``p_holm``.
+        The fields of `PairedComparison` and ``p_holm`` for each pair (first, second).
     """
     names = list(scores)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
@@ -195,7 +197,7 @@ def compare_all(
 
 
 def _effects(rows: Floats) -> Floats:
-    """Return mean over standard deviation of each row; NaN for rows of one value."""
+    """Return mean over standard deviation of each row; NaN where a row is constant."""
     if rows.shape[1] < 2:
         return np.full(len(rows), np.nan)
     sd = rows.std(axis=1, ddof=1)
@@ -208,8 +210,8 @@ def _test_note(n: int) -> str:
         least = f"{2 / 2**n:.4g}" if n else "1"
         return (
             f"n = {n} pairs cannot reach p < .05 (the least possible p is {least}); "
-            "no significance can be had"
+            "so no difference can be significant"
         )
     if n < MIN_FOR_INTERVAL:
-        return f"n = {n} pairs: the interval is rough; show every pair"
+        return f"n = {n} pairs: the interval is not reliable; show every pair"
     return ""

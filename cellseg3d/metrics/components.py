@@ -1,4 +1,4 @@
-"""Objects of a mask: its connected components."""
+"""Separate the objects of a mask: its connected components."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def label_components(mask: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return ids of the pieces of a mask that touch by face, edge or corner.
+    """Return the connected components of a mask; voxels connect at corners as well.
 
     Parameters
     ----------
@@ -16,7 +16,7 @@ def label_components(mask: NDArray[np.bool_]) -> NDArray[Any]:
     Returns
     -------
     ndarray of unsigned integers, shape (Z, Y, X)
-        0 outside, 1, 2, ... in order of first voxel.
+        0 outside the mask; components are 1, 2, ... in the order of their first voxel.
     """
     try:
         import cc3d  # noqa: PLC0415 - an extra, several times faster than scipy
@@ -29,17 +29,17 @@ def label_components(mask: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def label_pieces(classes: NDArray[Any]) -> NDArray[Any]:
-    """Return ids of the connected pieces of each value above 0.
+    """Return the connected components of each value above 0.
 
     Parameters
     ----------
     classes : ndarray of integers, shape (Z, Y, X)
-        Pieces of different values stay apart, however they touch.
+        Components of different values stay separate, even where they touch.
 
     Returns
     -------
     ndarray of unsigned integers, shape (Z, Y, X)
-        0 where the value is 0; from 1 upwards without a gap.
+        0 where the value is 0; the components are numbered from 1 without gaps.
     """
     ids = np.zeros(classes.shape, np.uint32)
     last = 0

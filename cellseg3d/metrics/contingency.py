@@ -1,7 +1,7 @@
-"""How often each pair of a predicted and a true value meets, counted once.
+"""Count how often each pair of a predicted and a true value occurs in a volume.
 
-Every score of labels against labels, of classes and of objects, follows from this
-sparse table, so that a volume is read once, in blocks, however many ids it holds.
+Every score of classes and of objects follows from this sparse table. So a volume is
+read only once, in blocks, however many ids it holds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contingency:
-    """Pairs of values that meet in at least one voxel.
+    """The number of voxels of each pair of a predicted and a true value that occurs.
 
     Parameters
     ----------
     predicted, true : ndarray of int64, shape (n,)
-        The two values of each pair; every pair stands once.
+        The two values of each pair. Every pair appears once.
     count : ndarray of int64, shape (n,)
-        Voxels in which they meet, > 0.
+        Number of voxels that have both values, at least 1.
     """
 
     predicted: Ids
@@ -46,13 +46,13 @@ class Contingency:
         return self if value is None else self.select(self.true != value)
 
     def select(self, kept: NDArray[np.bool_]) -> "Contingency":
-        """Return the pairs for which `kept`, shape (n,), is true."""
+        """Return the pairs where `kept`, of shape (n,), is true."""
         return Contingency(self.predicted[kept], self.true[kept], self.count[kept])
 
     def renamed(
         self, predicted: Mapping[int, int] | None, true: Mapping[int, int] | None
     ) -> "Contingency":
-        """Return the table after both sides got new values; absent ones stay."""
+        """Return the table with values replaced; values that are not named stay."""
         if not predicted and not true:
             return self
         return _sum_pairs(
@@ -60,11 +60,11 @@ class Contingency:
         )
 
     def predicted_sizes(self) -> tuple[Ids, Ids]:
-        """Return each predicted value, sorted, and its voxels."""
+        """Return the predicted values, sorted, and the number of voxels of each."""
         return _totals(self.predicted, self.count)
 
     def true_sizes(self) -> tuple[Ids, Ids]:
-        """Return each true value, sorted, and its voxels."""
+        """Return the true values, sorted, and the number of voxels of each."""
         return _totals(self.true, self.count)
 
 
@@ -91,7 +91,7 @@ def count_pairs(prediction: Labels, truth: Labels) -> Contingency:
 
 
 def count_slices(prediction: ArrayLike, truth: ArrayLike) -> list[Contingency]:
-    """Count the pairs of values of each slice across z, reading block by block.
+    """Count the pairs of values of each slice along z; volumes are read in blocks.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def count_slices(prediction: ArrayLike, truth: ArrayLike) -> list[Contingency]:
     Returns
     -------
     list of Contingency
-        One a slice; `total` adds them up.
+        One table per slice; `total` adds them up.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def count_slices(prediction: ArrayLike, truth: ArrayLike) -> list[Contingency]:
 
 
 def slabs(array: ArrayLike) -> Iterator[tuple[slice, slice, slice]]:
-    """Yield slabs of whole slices that fit in memory and tile a volume (Z, Y, X)."""
+    """Yield slabs of whole slices that fit into memory and together cover a volume."""
     depth, height, width = array.shape
     step = max(1, BLOCK_VOXELS // max(1, height * width))
     whole = slice(None)
@@ -130,7 +130,7 @@ def slabs(array: ArrayLike) -> Iterator[tuple[slice, slice, slice]]:
 
 
 def total(parts: Iterable[Contingency]) -> Contingency:
-    """Return the counts of several parts of a volume, or of several volumes, added."""
+    """Return the sum of several tables, of parts of a volume or of several volumes."""
     tables = list(parts)
     if not tables:
         nothing = np.zeros(0, np.int64)
@@ -143,7 +143,7 @@ def total(parts: Iterable[Contingency]) -> Contingency:
 
 
 def check_labels(prediction: ArrayLike, truth: ArrayLike) -> None:
-    """Refuse two label arrays that cannot be compared voxel by voxel.
+    """Raise an error if two label arrays cannot be compared voxel by voxel.
 
     Raises
     ------
@@ -158,12 +158,12 @@ def check_labels(prediction: ArrayLike, truth: ArrayLike) -> None:
 
 
 def check_shapes(prediction: Sequence[int], truth: Sequence[int]) -> None:
-    """Refuse two shapes that differ.
+    """Raise an error if two shapes differ.
 
     Raises
     ------
     LabelError
-        With both shapes, and the guess that an axis order was exchanged.
+        If they differ. The message holds both shapes and a likely cause.
     """
     if tuple(prediction) == tuple(truth):
         return
@@ -177,7 +177,7 @@ def check_shapes(prediction: Sequence[int], truth: Sequence[int]) -> None:
 
 
 def _count_bytes(prediction: Labels, truth: Labels) -> Contingency:
-    """Count 8-bit values through one table of 65536 bins."""
+    """Count pairs of 8-bit values in one table of 65536 entries."""
     low, high = _lowest(prediction), _lowest(truth)
     pairs = (prediction.astype(np.int64) - low) * 256 + (truth.astype(np.int64) - high)
     table = np.bincount(pairs.ravel(), minlength=65536)
@@ -190,7 +190,7 @@ def _lowest(array: Labels) -> int:
 
 
 def _count_runs(prediction: Labels, truth: Labels) -> Contingency:
-    """Count wide values by runs along x: labels are constant over long stretches."""
+    """Count pairs of wider values by runs along x, since labels are often constant."""
     change = prediction[1:] != prediction[:-1]
     change |= truth[1:] != truth[:-1]
     starts = np.concatenate([[0], np.flatnonzero(change) + 1])
@@ -219,7 +219,7 @@ def _rename(values: Ids, names: Mapping[int, int] | None) -> Ids:
 
 
 def _totals(values: Ids, count: Ids) -> tuple[Ids, Ids]:
-    """Return each value once, sorted, and the sum of its counts."""
+    """Return the distinct values, sorted, and the sum of the counts of each."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     first = np.ones(len(ordered), bool)

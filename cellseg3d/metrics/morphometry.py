@@ -1,9 +1,9 @@
-"""What a biologist measures of each object, in physical units.
+"""Measure size, shape and position of each object in physical units.
 
-Every measure follows from the sums of one pass over the voxels. The equivalent
-ellipsoid has the object's volume moments: its axes are ``2 sqrt(5 v)`` long for the
-eigenvalues v of the covariance of the object's points, the extent of the voxels
-themselves included, so that one voxel has axes too.
+Every measure follows from sums over the voxels of an object, taken in one pass. The
+equivalent ellipsoid has the same second moments as the object: its axes are
+``2 sqrt(5 v)`` long, where v are the eigenvalues of the covariance of the object's
+points. Each voxel counts with its extent, so an object of one voxel has axes too.
 """
 
 from collections.abc import Mapping
@@ -25,29 +25,29 @@ def measure_objects(
     spacing: Spacing | None = None,
     image: ArrayLike | None = None,
 ) -> Table:
-    """Measure every object of a volume of ids.
+    """Measure every object of a volume of object ids.
 
     Parameters
     ----------
     labels : array or lazy array of integers, shape (Z, Y, X)
-        Object ids; 0 is no object.
+        Object ids; 0 is background.
     spacing : Spacing, optional
-        Voxel edges in um. When None, every length in um is NaN; what needs no unit
-        is measured in voxels that are taken for cubes.
+        Edge lengths of a voxel in um. When None, every length in um is NaN, and shapes
+        are measured as if voxels were cubes.
     image : array or lazy array, shape (Z, Y, X), optional
         Intensities, such as LAC in 1/um.
 
     Returns
     -------
     dict of ndarray, each of shape (n,)
-        One row an object, by rising id. ``id``; ``voxels``, ``volume_um3``;
+        One row per object, sorted by id. Columns: ``id``; ``voxels``, ``volume_um3``;
         ``surface_area_um2`` of the marching-cubes mesh, ``surface_area_crofton_um2``;
-        ``sphericity`` (of the Crofton area; 1 for a ball), ``elongation`` (longest
-        axis over shortest; 1 for a ball); ``axis1_um`` to ``axis3_um``, longest
+        ``sphericity`` from the Crofton area (1 for a ball), ``elongation`` (longest
+        axis divided by shortest; 1 for a ball); ``axis1_um`` to ``axis3_um``, longest
         first, and their directions ``axis1_z`` ... ``axis3_x``; ``z0`` ... ``x1``, the
-        half-open bounding box in voxels; ``centroid_z_um`` ..., from the centre
-        of the first voxel; ``touches_border``, ``border_distance_um`` from the box to
-        the border of the volume; ``mean_intensity``, ``sd_intensity``.
+        half-open bounding box in voxels; ``centroid_z_um`` ..., measured from the
+        centre of the first voxel; ``touches_border``; ``border_distance_um`` from the
+        bounding box to the border of the volume; ``mean_intensity``, ``sd_intensity``.
 
     Raises
     ------
@@ -75,22 +75,22 @@ def measure_objects(
 
 
 def summarise_objects(table: Table, by: str) -> list[dict[str, Any]]:
-    """Return a summary of the objects that share a value in one column.
+    """Return statistics of the objects that share a value in one column.
 
     Parameters
     ----------
     table : dict of ndarray
-        As `measure_objects` returns it, with the column `by`, such as ``"class"`` or
-        ``"parent"``.
+        A table from `measure_objects` that also has the column `by`, such as
+        ``"class"`` or ``"parent"``.
     by : str
-        A column.
+        Name of the column to group by.
 
     Returns
     -------
     list of dict
-        For each value: ``n``, ``n_touching_border``, and of volume, surface area,
-        sphericity, elongation and intensity the mean, standard deviation (NaN for
-        n < 2) and median; ``total_volume_um3``.
+        For each value: ``n``, ``n_touching_border``, ``total_volume_um3``; and mean,
+        standard deviation (NaN for n < 2) and median of volume, surface area,
+        sphericity, elongation and intensity.
     """
     values, group = np.unique(table[by], return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -136,7 +136,7 @@ def _sizes(sums: ObjectSums, spacing: Spacing) -> Table:
         "volume_um3": volume,
         "surface_area_um2": mesh,
         "surface_area_crofton_um2": crofton,
-        # The estimate of a few voxels may pass that of the ball of their volume.
+        # For an object of few voxels the estimate can exceed 1.
         "sphericity": np.minimum(1.0, ball / np.maximum(crofton, 1e-300)),
     }
 
@@ -153,14 +153,14 @@ def _axes(sums: ObjectSums, spacing: Spacing) -> Table:
 
 
 def principal_axes(sums: ObjectSums, spacing: Spacing) -> tuple[Floats, Floats]:
-    """Return the axes of the equivalent ellipsoids.
+    """Return lengths and directions of the axes of the equivalent ellipsoids.
 
     Returns
     -------
     lengths : ndarray of float64, shape (n, 3)
         Full lengths in um, longest first.
     directions : ndarray of float64, shape (n, 3, 3)
-        Unit vectors (z, y, x) of each axis, the greatest component positive.
+        Unit vectors (z, y, x) of each axis; the largest component is positive.
     """
     edges = np.asarray(spacing.zyx)
     n = sums.voxels[:, None]
@@ -169,7 +169,7 @@ def principal_axes(sums: ObjectSums, spacing: Spacing) -> tuple[Floats, Floats]:
     pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
     for column, (a, b) in enumerate(pairs):
         value = sums.second[:, column] / n[:, 0] - mean[:, a] * mean[:, b]
-        # A voxel is no point: a uniform edge of 1 has the variance 1/12.
+        # A voxel has an extent: a uniform edge of length 1 has the variance 1/12.
         value = (np.maximum(value, 0) + 1 / 12 if a == b else value) * (
             edges[a] * edges[b]
         )
@@ -192,7 +192,7 @@ def _places(sums: ObjectSums, spacing: Spacing, shape: tuple[int, ...]) -> Table
     for axis, letter in enumerate("zyx"):
         table[f"centroid_{letter}_um"] = centre[:, axis]
     gaps = np.minimum(sums.lowest, np.asarray(shape) - 1 - sums.highest)
-    # Every object of a single slice reaches both of its faces; that says nothing.
+    # In a single slice every object touches both faces along z, so z is left out.
     thick = [axis for axis in range(3) if shape[axis] > 1] or [0, 1, 2]
     table["touches_border"] = (gaps[:, thick] == 0).any(axis=1)
     table["border_distance_um"] = (gaps * edges)[:, thick].min(axis=1)

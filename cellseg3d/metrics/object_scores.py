@@ -1,17 +1,17 @@
-"""Scores of objects against objects, from one sparse table of shared voxels.
+"""Scores that compare objects with objects, from one sparse table of shared voxels.
 
 Definitions:
 
 - A predicted and a true object match when their intersection over union is *greater*
-  than the threshold, .5 unless told; above .5 no object can have two partners [1]_.
-- ``ap`` at a threshold is tp / (tp + fp + fn), as the 2018 Data Science Bowl and
-  StarDist have it; ``ap_mean`` is its mean over IoU .5, .55, ... .95 [2]_.
+  than the threshold, by default .5. Above .5 no object can have two partners [1]_.
+- ``ap`` at a threshold is tp / (tp + fp + fn), as in the 2018 Data Science Bowl and in
+  StarDist; ``ap_mean`` is its mean over IoU .5, .55, ... .95 [2]_.
 - PQ = SQ * RQ: the mean IoU of the matches times their F1 [1]_.
 - A *split* is a true object that holds more than half of each of two or more predicted
-  objects; a *merge* is a predicted object that holds more than half of each of two or
-  more true ones; a *miss* is a true object of which no more than half was predicted to
-  be any object at all.
-- No objects on either side: every score is NaN. Objects on one side only: 0.
+  objects. A *merge* is a predicted object that holds more than half of each of two or
+  more true objects. A *miss* is a true object of which at most half is covered by
+  predicted objects.
+- Without objects on either side every score is NaN; with objects on one side only, 0.
 
 References
 ----------
@@ -37,18 +37,18 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class ObjectMatch:
-    """Every object of two volumes, and the voxels that pairs of them share.
+    """The objects of two volumes, and the number of voxels that pairs of them share.
 
     Parameters
     ----------
     predicted_ids, true_ids : ndarray of int64, shape (p,), (t,)
         Sorted ids, without 0.
     predicted_sizes, true_sizes : ndarray of int64, shape (p,), (t,)
-        Voxels of each.
+        Number of voxels of each object.
     predicted, true : ndarray of int64, shape (n,)
-        Positions in those of each pair that shares a voxel.
+        Positions in `predicted_ids` and `true_ids` of each pair that shares a voxel.
     shared : ndarray of int64, shape (n,)
-        Voxels that the pair shares.
+        Number of voxels that the pair shares.
     """
 
     predicted_ids: Ids
@@ -61,15 +61,15 @@ class ObjectMatch:
 
     @classmethod
     def of(cls, table: Contingency, not_annotated: int | None = None) -> "ObjectMatch":
-        """Return the objects of a counted table; value 0 is no object.
+        """Return the objects of a table of counts; value 0 is background.
 
         Parameters
         ----------
         table : Contingency
             Predicted and true ids of a whole volume.
         not_annotated : int, optional
-            A truth value whose voxels count nowhere. None, the default, takes every
-            value above 0 for an object: in a volume of ids 255 is an object.
+            A true value whose voxels are not counted. The default None treats every
+            value above 0 as an object, since in a volume of ids 255 is an object.
         """
         annotated = table.without_truth(not_annotated)
         predicted_ids, predicted_sizes = _objects(annotated.predicted_sizes())
@@ -102,12 +102,12 @@ class ObjectMatch:
         return np.asarray(self.shared / self.union, np.float64)
 
     def matched(self, threshold: float = _HALF) -> NDArray[np.bool_]:
-        """Return whether each pair matches: IoU > `threshold`, in whole numbers.
+        """Return whether each pair has an IoU above `threshold`, in exact arithmetic.
 
         Parameters
         ----------
         threshold : float
-            At least .5, so that no object has two partners.
+            IoU of at least .5, so that no object can have two partners.
         """
         if threshold < _HALF:
             message = f"IoU threshold {threshold} is below .5; matches are ambiguous"
@@ -124,14 +124,14 @@ def _objects(sizes: tuple[Ids, Ids]) -> tuple[Ids, Ids]:
 def match_objects(
     prediction: ArrayLike, truth: ArrayLike, not_annotated: int | None = None
 ) -> ObjectMatch:
-    """Count the objects of two volumes and what they share, reading block by block.
+    """Find the objects of two volumes and the voxels they share, block by block.
 
     Parameters
     ----------
     prediction, truth : arrays or lazy arrays of integers, shape (Z, Y, X)
-        Object ids; 0 is no object. Ids are compared by place, never by value.
+        Object ids; 0 is background. Objects are compared by place; the ids may differ.
     not_annotated : int, optional
-        A truth value whose voxels count nowhere.
+        A true value whose voxels are not counted.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def match_objects(
 def object_scores(
     match: ObjectMatch, threshold: float = _HALF
 ) -> dict[str, float | int]:
-    """Return the scores of objects at one IoU threshold, and ``ap_mean`` over ten.
+    """Return object scores at one IoU threshold, and ``ap_mean`` over ten thresholds.
 
     Returns
     -------
@@ -186,7 +186,7 @@ def average_precision(
 
 
 def mistakes(match: ObjectMatch) -> dict[str, int]:
-    """Return how many true objects are split or missed, and how many are merged."""
+    """Return the numbers of splits, merges and misses."""
     inside_true = 2 * match.shared > match.predicted_sizes[match.predicted]
     inside_predicted = 2 * match.shared > match.true_sizes[match.true]
     fragments = np.bincount(match.true[inside_true], minlength=len(match.true_ids))
@@ -208,18 +208,18 @@ def recall_by_size(
     threshold: float = _HALF,
     voxel_volume_um3: float = 1.0,
 ) -> list[dict[str, float | int]]:
-    """Return the share of true objects found, small to large.
+    """Return the share of true objects that were found, for each size class.
 
     Parameters
     ----------
     match : ObjectMatch
     edges : sequence of float, optional
-        Inner borders of the size classes, in um^3; the terciles of the true objects
-        when None.
+        Borders between the size classes, in um^3. When None, the classes are thirds of
+        the true objects.
     threshold : float
-        IoU above which an object counts as found.
+        An object counts as found when its IoU is above this.
     voxel_volume_um3 : float
-        Volume of a voxel; 1 gives sizes in voxels.
+        Volume of a voxel in um^3; 1 gives sizes in voxels.
 
     Returns
     -------
@@ -258,5 +258,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def _none(match: ObjectMatch) -> float:
-    """Return the score of nothing matched: undefined without objects, 0 with some."""
+    """Return the score when nothing matched: NaN without objects, otherwise 0."""
     return float("nan") if match.undefined else 0.0

@@ -1,8 +1,9 @@
-"""Sums over the voxels of each object, slab by slab: sizes, moments, boxes, areas.
+"""Sum up size, moments, bounding box and surface area of each object, slab by slab.
 
-Labels are constant over runs along x, so everything but intensity is summed over
-runs and not over voxels; areas are summed over the 2 x 2 x 2 cells where values
-differ. No loop over objects: a million small ones cost as much as one large one.
+Labels are constant over runs along x, so everything except intensity is summed over
+runs instead of voxels. Areas are summed over the 2 x 2 x 2 cells that hold more than
+one value. There is no loop over objects, so many small objects cost no more than one
+large object of the same volume.
 """
 
 from collections.abc import Iterator
@@ -24,24 +25,24 @@ SLAB_VOXELS = 2**22
 
 @dataclass(frozen=True)
 class ObjectSums:
-    """One row for each object, in the order of `ids`.
+    """Sums over the voxels of each object, one row per object in the order of `ids`.
 
     Parameters
     ----------
     ids : ndarray of int64, shape (n,)
-        Rising, without 0.
+        Rising ids, without 0.
     voxels : ndarray of int64, shape (n,)
     first : ndarray of float64, shape (n, 3)
         Sum of the voxel indices (z, y, x).
     second : ndarray of float64, shape (n, 6)
-        Sum of their products zz, yy, xx, zy, zx, yx.
+        Sum of the products of the indices: zz, yy, xx, zy, zx, yx.
     lowest, highest : ndarray of int64, shape (n, 3)
-        Least and greatest voxel index (z, y, x).
+        Smallest and largest voxel index (z, y, x).
     areas : ndarray of float64, shape (n, 2)
-        Mesh and Crofton surface area, in um^2 (voxel edges when there is no spacing).
+        Mesh and Crofton surface area, in um^2; in voxel faces without a spacing.
     intensity : ndarray of float64, shape (n, 2)
-        Mean of the intensity, and the sum of squared differences from it; zeros
-        without an image.
+        Mean of the intensity, and the sum of squared differences from it; zeros when
+        there is no image.
     """
 
     ids: Ints
@@ -56,17 +57,17 @@ class ObjectSums:
 
 @dataclass(frozen=True)
 class Slab:
-    """Some slices, with a rim of background and the slice before, as small ids.
+    """Some slices with a border of background and the slice before, with small ids.
 
     Parameters
     ----------
     ids : ndarray of int64, shape (n + 1,)
-        The labels in the slab; ``ids[0]`` is 0.
+        The labels that occur in the slab; ``ids[0]`` is 0.
     compact : ndarray of int32, shape (1 + depth (+ 1), Y + 2, X + 2)
-        Position in `ids` of each voxel. The first slice is the one before (background
-        at the start), a background slice ends the last slab.
+        Position in `ids` of each voxel. The first slice is the one before the slab
+        (background at the start); the last slab ends with a slice of background.
     start, depth : int
-        First slice, and how many there are.
+        The first slice, and the number of slices.
     """
 
     ids: Ints
@@ -80,16 +81,16 @@ def sum_objects(
     spacing: Spacing | None = None,
     image: ArrayLike | None = None,
 ) -> ObjectSums:
-    """Sum up every object of a volume of ids.
+    """Sum up every object of a volume of object ids.
 
     Parameters
     ----------
     labels : array or lazy array of integers, shape (Z, Y, X)
-        Object ids >= 0; 0 is no object.
+        Object ids >= 0; 0 is background.
     spacing : Spacing, optional
-        Voxel edges in um; edges of 1 when None.
+        Edge lengths of a voxel in um; 1 when None.
     image : array or lazy array, shape (Z, Y, X), optional
-        Intensities.
+        Intensities; they are not summed when None.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def sum_objects(
 
 
 def slabs_of(labels: ArrayLike) -> Iterator[Slab]:
-    """Yield a volume of ids in slabs, each with the slice before it.
+    """Yield a volume of object ids in slabs, each with the slice before it.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def slabs_of(labels: ArrayLike) -> Iterator[Slab]:
 
 
 def runs(block: NDArray[Any]) -> tuple[Ints, Ints]:
-    """Return where each run of equal values starts in C order, and its length."""
+    """Return the start of each run of equal values in C order, and its length."""
     flat = block.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     return starts, np.diff(starts, append=flat.size)
@@ -175,14 +176,14 @@ def _sum_slab(slab: Slab, areas: Floats, image: Floats | None) -> ObjectSums:
 
 
 def _intensity(own: NDArray[np.int32], image: Floats, n: int) -> Floats:
-    """Return mean and sum of squared differences of each object's intensity."""
+    """Return each object's mean intensity and its sum of squared differences."""
     inner = own[:, 1:-1, 1:-1]
     starts, lengths = runs(inner)
     small = inner.ravel()[starts]
     voxels = np.maximum(np.bincount(small, lengths, n), 1)
     mean = np.bincount(small, np.add.reduceat(image.ravel(), starts), n) / voxels
-    # From the differences, not from the squares: those lose the digits of a small
-    # spread about a large mean.
+    # Sum squared differences instead of squares, since the latter lose the digits of
+    # a small spread about a large mean.
     squares = (image - mean[inner]) ** 2
     spread = np.bincount(small, np.add.reduceat(squares.ravel(), starts), n)
     return np.stack([mean, spread], axis=1)
@@ -234,7 +235,7 @@ def _areas(compact: NDArray[np.int32], areas: Floats, n: int) -> Floats:
 
 
 def _joined(parts: list[ObjectSums]) -> ObjectSums:
-    """Return one row for each object from the rows of all slabs."""
+    """Return one row per object from the rows of all slabs."""
     columns = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])
         for field in fields(ObjectSums)

@@ -1,13 +1,13 @@
-"""Voxel scores of labels against labels: accuracy, Dice, Jaccard, precision, recall.
+"""Voxel scores of a segmentation: accuracy, Dice, Jaccard, precision and recall.
 
-The rules, which hold for every score here:
+These rules hold for every score:
 
-- A voxel that is not annotated (255 in the truth) counts nowhere.
-- A class that is in neither the truth nor the prediction has no score: NaN, which a
-  mean leaves out and counts (``n_undefined``).
-- A class that was missed altogether, or is only imagined, scores 0 wherever the
-  formula leaves room: its Dice, Jaccard and precision are 0, never NaN. The recall of
-  a class that the truth does not hold stays NaN: there was nothing to find.
+- A voxel that is not annotated (255 in the truth) is not counted.
+- A class that is in neither the truth nor the prediction has the score NaN. A mean
+  leaves NaN out and counts it in ``n_undefined``.
+- A class that was missed completely, or predicted where it does not occur, has a Dice,
+  Jaccard and precision of 0, not NaN. The recall of a class that the truth does not
+  hold is NaN, because there was nothing to find.
 
 Source of the rules: Maier-Hein et al. 2024, doi:10.1038/s41592-023-02151-z.
 """
@@ -34,12 +34,12 @@ SCORES = ("dice", "jaccard", "precision", "recall", "accuracy")
 
 @dataclass(frozen=True)
 class OverlapCounts:
-    """Voxels by agreement of one class against the rest.
+    """Numbers of voxels where truth and prediction agree or differ about one class.
 
     Parameters
     ----------
     tp, fp, fn, tn : ndarray of int64, any one shape
-        True positive, false positive, false negative, true negative voxels; scores
+        True positive, false positive, false negative and true negative voxels. Scores
         have the same shape.
     """
 
@@ -87,9 +87,9 @@ def dice(
     Parameters
     ----------
     prediction, truth : arrays or lazy arrays of integers or bool, shape (Z, Y, X)
-        Class labels; truth 255 is not annotated.
+        Class labels; voxels of true value 255 are not counted.
     value : int or sequence of int, optional
-        The class; several values count as one class. Every value above 0 when None.
+        The class; several values count as one class. When None, every value above 0.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def dice(
 def jaccard(
     prediction: ArrayLike, truth: ArrayLike, value: int | Sequence[int] | None = None
 ) -> float:
-    """Return the intersection over the union of one class, or of all above 0."""
+    """Return intersection over union of one class; of all values above 0 when None."""
     return float(overlap_counts(prediction, truth, value).jaccard)
 
 
@@ -138,7 +138,7 @@ def accuracy(prediction: ArrayLike, truth: ArrayLike) -> float:
 def voxel_accuracy(
     table: Contingency, not_annotated: int | None = NOT_ANNOTATED
 ) -> float:
-    """Return the share of voxels whose two values agree, from a counted table."""
+    """Return the share of voxels whose two values agree, from a table of counts."""
     annotated = table.without_truth(not_annotated)
     agree = annotated.select(annotated.predicted == annotated.true)
     return float(_ratio(np.int64(agree.voxels), np.int64(annotated.voxels)))
@@ -147,14 +147,14 @@ def voxel_accuracy(
 def overlap_counts(
     prediction: ArrayLike, truth: ArrayLike, value: int | Sequence[int] | None = None
 ) -> OverlapCounts:
-    """Count agreement of one class against the rest over a volume.
+    """Count where truth and prediction agree about one class in a volume.
 
     Parameters
     ----------
     prediction, truth : arrays or lazy arrays of integers or bool, shape (Z, Y, X)
-        Class labels; truth 255 is not annotated. Two-dimensional arrays will do.
+        Class labels; voxels of true value 255 are not counted. The arrays may be 2D.
     value : int or sequence of int, optional
-        The class; several values count as one class. Every value above 0 when None.
+        The class; several values count as one class. When None, every value above 0.
 
     Raises
     ------
@@ -169,21 +169,21 @@ def class_counts(
     value: int | Sequence[int] | None = None,
     not_annotated: int | None = NOT_ANNOTATED,
 ) -> "CountsList":
-    """Return the agreement of one class in each of several counted tables.
+    """Return how truth and prediction agree about one class, for each table of counts.
 
     Parameters
     ----------
     tables : sequence of Contingency
-        One a slice, or one a volume.
+        One table per slice, or one per volume.
     value : int or sequence of int, optional
-        The class; several values count as one class. Every value above 0 when None.
+        The class; several values count as one class. When None, every value above 0.
     not_annotated : int or None
-        The truth value that counts nowhere; None counts every voxel (object ids).
+        The true value that is not counted; None counts every voxel (for object ids).
 
     Returns
     -------
     CountsList
-        Counts of shape (n,); index it for one table, `added` for their sum.
+        Counts of shape (n,). An index returns those of one table, `added` their sum.
     """
     rows = np.zeros((len(tables), 4), np.int64)
     for row, table in zip(rows, tables, strict=True):
@@ -195,12 +195,12 @@ def class_counts(
 
 @dataclass(frozen=True)
 class CountsList:
-    """Agreement in several tables.
+    """Counts of agreement about one class in several tables.
 
     Parameters
     ----------
     rows : ndarray of int64, shape (n, 4)
-        tn, fp, fn, tp voxels of each table.
+        Numbers of tn, fp, fn and tp voxels of each table.
     """
 
     rows: NDArray[np.int64]
@@ -229,21 +229,21 @@ def class_scores(
     value: int | Sequence[int] | None = None,
     not_annotated: int | None = NOT_ANNOTATED,
 ) -> dict[str, float | int]:
-    """Return the scores of one class in a volume from the tables of its slices.
+    """Return the scores of one class in a volume, from the tables of its slices.
 
     Parameters
     ----------
     tables : sequence of Contingency
-        One a slice, as `contingency.count_slices` returns them.
+        One table per slice, as `contingency.count_slices` returns them.
     value, not_annotated
         As for `class_counts`.
 
     Returns
     -------
     dict
-        Every score over the volume; ``tp``, ``fp``, ``fn``, ``tn`` voxels;
-        ``dice_slice_median`` and ``jaccard_slice_median`` over the ``n_slices`` slices
-        that hold the class in truth or prediction (NaN when none does).
+        Every score over the volume; the numbers of voxels ``tp``, ``fp``, ``fn`` and
+        ``tn``; ``dice_slice_median`` and ``jaccard_slice_median`` over the ``n_slices``
+        slices in which truth or prediction holds the class (NaN when none does).
     """
     counted = class_counts(tables, value, not_annotated)
     volume, slices = counted.added, counted.each
@@ -259,10 +259,10 @@ def class_scores(
 
 
 def mean_defined(values: Sequence[float] | Floats) -> tuple[float, int, int]:
-    """Return the mean of the defined values, how many there are, and how many are not.
+    """Return the mean of the values without NaN, their number, and how many are NaN.
 
-    Infinite values (the distance of a missed surface) are defined, and make the mean
-    infinite; only NaN is undefined.
+    An infinite value (the distance of a missed surface) counts, and makes the mean
+    infinite.
     """
     array = np.asarray(values, np.float64)
     defined = array[~np.isnan(array)]
@@ -287,6 +287,6 @@ def _ratio(
     whole: NDArray[np.int64] | np.int64,
     empty: float = np.nan,
 ) -> Floats:
-    """Return ``part / whole``, and `empty` where the whole is 0."""
+    """Return ``part / whole``, or `empty` where the whole is 0."""
     divided = np.asarray(part) / np.maximum(whole, 1)
     return np.where(np.asarray(whole) > 0, divided, empty)

@@ -1,4 +1,4 @@
-"""Which larger object each object lies in, and how far from its boundary."""
+"""Find the larger object that each object lies in, and the distance to its boundary."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,23 @@ Floats = NDArray[np.float64]
 def most_common(
     labels: ArrayLike, other: ArrayLike, ids: Ids, ignore: tuple[int, ...] = (0,)
 ) -> tuple[Ids, Floats]:
-    """Return the value of another volume that each object shares most voxels with.
+    """Return the value of another volume that covers most voxels of each object.
 
     Parameters
     ----------
     labels, other : arrays or lazy arrays of integers, shape (Z, Y, X)
-        Object ids, and ids of parents or values of classes.
+        Object ids, and the ids of parents or the values of classes.
     ids : ndarray of int64, shape (n,)
-        The objects, rising.
+        The objects to look up, sorted.
     ignore : tuple of int
-        Values of `other` that are no answer.
+        Values of `other` that are never returned.
 
     Returns
     -------
     values : ndarray of int64, shape (n,)
-        0 where there is none; the least of equally common ones.
+        0 where no value covers the object; the smallest of equally common values.
     shares : ndarray of float64, shape (n,)
-        Share of the object's voxels that have it.
+        Share of the object's voxels that have this value.
 
     Raises
     ------
@@ -57,26 +57,26 @@ def boundary_distance(
     ids: Ids,
     spacing: Spacing,
 ) -> Floats:
-    """Return how near each object comes to the boundary of what it lies in, in um.
+    """Return the distance of each object from the boundary of its parent, in um.
 
-    A boundary voxel of a parent has a face neighbour of another value; where the
-    volume ends there is none. The distance is from the nearest voxel centre of the
-    object to the nearest centre of a boundary voxel: 0 when the object reaches it.
+    A boundary voxel of a parent has a face neighbour with another value; the border of
+    the volume is no boundary. The distance runs from the object's nearest voxel centre
+    to the nearest centre of a boundary voxel. It is 0 when the object reaches it.
 
     Parameters
     ----------
     labels : array or lazy array of integers, shape (Z, Y, X)
         Object ids.
     parents : ndarray of integers, shape (Z, Y, X)
-        Ids of the parents, in memory.
+        Ids of the parents.
     ids : ndarray of int64, shape (n,)
-        The objects, rising.
+        The objects to measure, sorted.
     spacing : Spacing
 
     Returns
     -------
     ndarray of float64, shape (n,)
-        Infinite when there is no boundary at all.
+        Distances in um; infinite when there is no boundary at all.
     """
     distance = _distance_to(boundary_voxels(parents), spacing)
     nearest = np.full(len(ids), np.inf)
@@ -93,7 +93,7 @@ def boundary_distance(
 
 
 def boundary_voxels(parents: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return the voxels above 0 that have a face neighbour of another value."""
+    """Return the voxels above 0 that have a face neighbour with another value."""
     found = np.zeros(parents.shape, bool)
     for axis in range(3):
         low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))

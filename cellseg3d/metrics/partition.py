@@ -1,7 +1,7 @@
-"""How far two partitions of the same voxels differ: information and Rand error.
+"""Differences between two partitions of a volume: information and Rand error.
 
-Voxels whose truth is 0 (no object) count nowhere, as in the CREMI and SNEMI3D
-challenges; both scores come from one sparse table of shared voxels.
+Voxels whose true value is 0 (background) are not counted, as in the CREMI and SNEMI3D
+challenges. Both scores follow from one sparse table of shared voxels.
 """
 
 import numpy as np
@@ -19,12 +19,12 @@ def variation_of_information(
     table : Contingency
         Predicted and true ids of a volume.
     ignore_truth : int or None
-        True value whose voxels count nowhere; None counts every voxel.
+        A true value whose voxels are not counted; None counts every voxel.
 
     Returns
     -------
-    tuple of float
-        Entropy of the prediction given the truth (too many pieces), and of the truth
+    Entropy of the prediction given the truth (high when there are too many pieces)
+    and of the truth given the prediction (too few); NaN when no voxel is left.
         given the prediction (too few); NaN when no voxel is left.
 
     References
@@ -37,22 +37,22 @@ def variation_of_information(
     joint = _entropy(kept.count)
     split = joint - _entropy(kept.true_sizes()[1])
     merge = joint - _entropy(kept.predicted_sizes()[1])
-    # Rounding may leave -1e-16 where the entropy is 0.
+    # Rounding can give -1e-16 where the entropy is 0.
     return max(0.0, split), max(0.0, merge)
 
 
 def adapted_rand_error(table: Contingency) -> float:
-    """Return 1 - F of the pairs of voxels that truth and prediction put together.
+    """Return 1 minus the F score of the pairs of voxels that lie in one object.
 
     Parameters
     ----------
     table : Contingency
-        Predicted and true ids of a volume. Truth 0 counts nowhere; each voxel
-        predicted 0 inside an object is an object of its own.
+        Predicted and true ids of a volume. True value 0 is not counted; each voxel
+        inside an object that is predicted 0 counts as an object of its own.
 
     Returns
     -------
-    float
+    In [0, 1], 0 for equal partitions; NaN when the truth holds no object.
         In [0, 1], 0 for equal partitions; NaN when the truth holds no object.
 
     References
@@ -71,7 +71,7 @@ def adapted_rand_error(table: Contingency) -> float:
 
 
 def partition_scores(table: Contingency) -> dict[str, float]:
-    """Return the two parts and the sum of VI, in bits, and the adapted Rand error."""
+    """Return variation of information in bits (parts and sum), and Rand error."""
     split, merge = variation_of_information(table)
     return {
         "vi_split": split,
@@ -87,5 +87,5 @@ def _entropy(count: Ids) -> float:
 
 
 def _squares(count: Ids) -> float:
-    # In float: the square of a large object leaves 64 bits.
+    # As floats, because the square of a large object's size exceeds 64 bits.
     return float((count.astype(np.float64) ** 2).sum())

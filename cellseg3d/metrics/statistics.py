@@ -1,7 +1,7 @@
-"""Means with intervals, over volumes and never over slices.
+"""Means with confidence intervals over volumes, never over slices.
 
-The unit is the volume, or the specimen where several volumes come from one. With
-fewer than 10 an interval says little, which a sentence beside the mean says.
+The unit is the volume, or the specimen where several volumes come from one specimen.
+With fewer than 10 units an interval says little, and a note beside the mean says so.
 """
 
 import math
@@ -22,19 +22,19 @@ MIN_FOR_INTERVAL = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """The mean of a score over volumes.
+    """The mean of a score over volumes, with its interval.
 
     Parameters
     ----------
     mean, sd, median : float
-        Over the defined values; NaN when there are none (sd: fewer than two). The
-        median has no interval: the bootstrap's covers it badly.
+        Over the values that are not NaN; NaN when there are none (sd: fewer than two).
+        The median has no interval, because a bootstrap covers it badly.
     low, high : float
         95 % bootstrap interval of the mean; NaN with fewer than two values.
     n, n_undefined : int
-        Values in the mean, and values that were undefined and are not.
+        Number of values in the mean, and of undefined values left out.
     note : str
-        What a reader must know, in one sentence; empty when nothing.
+        A warning for the reader, in one sentence; empty when none is needed.
     """
 
     mean: float
@@ -54,17 +54,17 @@ class Summary:
 def summarise(
     values: Sequence[float], groups: Sequence[str] | None = None, seed: int = 0
 ) -> Summary:
-    """Return the mean of a score with its interval, n, and what to beware of.
+    """Return the mean of a score with its interval, n and a warning when n is small.
 
     Parameters
     ----------
     values : sequence of float
-        One a volume; NaN is undefined and counted.
+        One value per volume. NaN means undefined; such values are counted.
     groups : sequence of str, optional
-        The specimen of each volume; volumes of one specimen are averaged first, so
-        that n counts specimens.
+        The specimen of each volume. Volumes of one specimen are averaged first, so n
+        counts specimens.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
     units = group_means(values, groups)
     mean, n, undefined = mean_defined(units)
@@ -78,7 +78,7 @@ def summarise(
 
 
 def group_means(values: Sequence[float], groups: Sequence[str] | None) -> Floats:
-    """Return the mean of the defined values of each group, in order of first sight."""
+    """Return the mean of each group's defined values, in order of appearance."""
     array = np.asarray(values, np.float64)
     if groups is None:
         return array
@@ -101,21 +101,22 @@ def bootstrap_interval(
     Parameters
     ----------
     values : sequence of float, shape (n,)
-        Defined values.
+        Values without NaN.
     statistic : callable, optional
-        From an array (m, n) of resamples to their statistic (m,); the mean when None.
+        Function from resamples of shape (m, n) to their statistics of shape (m,); the
+        mean when None.
     resamples : int
-        How often to draw n values with replacement.
+        Number of times that n values are drawn with replacement.
     level : float
-        Coverage aimed at.
+        Wanted coverage of the interval.
     seed : int
-        Same seed, same interval.
+        Seed of the draws; the same seed gives the same interval.
 
     Returns
     -------
     tuple of float
-        NaN with fewer than two values or where one is infinite; the value itself,
-        twice, where all are equal.
+        Lower and upper bound. NaN with fewer than two values or where one is infinite;
+        both are the value itself where all values are equal.
 
     References
     ----------
@@ -147,7 +148,7 @@ def _bca_levels(
     replicates: Floats,
     level: float,
 ) -> Floats:
-    """Return the two quantiles that bias and skewness turn the tails into."""
+    """Return the two quantiles to read, corrected for bias and skewness (BCa)."""
     below = (replicates < observed).mean() + (replicates == observed).mean() / 2
     half = 0.5 / len(replicates)
     bias = stats.norm.ppf(np.clip(below, half, 1 - half))
@@ -170,8 +171,7 @@ def _note(n: int, unit: str) -> str:
     if n >= MIN_FOR_INTERVAL:
         return ""
     if n < 2:
-        return f"n = {n} {unit}: no interval can be had; show the values"
+        return f"n = {n} {unit}: too few for an interval; show the values"
     return (
-        f"n = {n} {unit}: too few for a confidence interval to be trusted; show every "
-        "value"
+        f"n = {n} {unit}: too few for a reliable confidence interval; show every value"
     )

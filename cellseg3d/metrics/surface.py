@@ -1,17 +1,19 @@
 """Distances between the surfaces of two objects, in um.
 
-Definitions, which differ between programs and therefore stand here:
+Definitions differ between programs; these hold here:
 
-- The surface of a mask is its voxels with a face neighbour outside the mask; the
-  border of the volume counts as outside, except along an axis of one voxel (a 2D
-  image has an outline, not two lids). A neighbour that is not annotated is no outside.
-- A distance runs from the centre of a surface voxel to the nearest centre of the other
-  surface, in um.
+- The surface of a mask is the set of its voxels with a face neighbour outside the mask.
+  The border of the volume counts as outside, except along an axis of one voxel: a 2D
+  image has an outline, but no top and bottom. A neighbour that is not annotated does
+  not count as outside.
+- A distance runs from the centre of a surface voxel to the nearest voxel centre of the
+  other surface, in um.
 - Hausdorff (HD) and HD95 are the larger of the two directed values: HD95 is the larger
   of the two 95th percentiles, not the percentile of both sets pooled.
-- ASSD is the mean over both sets pooled; MASD is the mean of the two directed means.
+- ASSD is the mean over both surfaces pooled; MASD is the mean of both directed means.
 - NSD is the share of both surfaces that lies within a tolerance of the other.
-- Neither mask has voxels: NaN. Only one has: infinite distances, NSD 0.
+- If neither mask has voxels, scores are NaN. If only one has, distances are infinite
+  and NSD is 0.
 
 Sources: Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x; NSD: Nikolov et al.
 2021, doi:10.2196/26151; rules: Maier-Hein et al. 2024, doi:10.1038/s41592-023-02151-z.
@@ -34,12 +36,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """The distances of each surface voxel to the other surface.
+    """The distance of each surface voxel from the other surface.
 
     Parameters
     ----------
     from_prediction, from_truth : ndarray of float64, shape (n,), (m,)
-        In um; infinite when the other mask is empty.
+        Distances in um; infinite when the other mask is empty.
     """
 
     from_prediction: Floats
@@ -75,7 +77,7 @@ class SurfaceDistances:
         """Return the share of both surfaces within `tolerance_um` of the other."""
         if self.undefined:
             return float("nan")
-        # A distance of exactly the tolerance counts, whatever its last bit.
+        # The factor lets a distance of exactly the tolerance count despite rounding.
         return float((self._pooled <= tolerance_um * (1 + 1e-9)).mean())
 
     def percentile(self, percent: float) -> float:
@@ -109,16 +111,16 @@ def surface_distances(
     spacing: Spacing | None,
     annotated: Mask | None = None,
 ) -> SurfaceDistances:
-    """Measure how far two surfaces lie apart.
+    """Return the distances between the surfaces of two masks.
 
     Parameters
     ----------
     prediction, truth : ndarray of bool or integers, shape (Z, Y, X)
         Masks; every value above 0 is inside.
     spacing : Spacing
-        Voxel edges in um.
+        Edge lengths of a voxel in um.
     annotated : ndarray of bool, shape (Z, Y, X), optional
-        Voxels to look at; all when None.
+        Voxels to consider; all when None.
 
     Raises
     ------
@@ -145,7 +147,7 @@ def surface_voxels(mask: Mask, annotated: Mask | None = None) -> NDArray[np.int6
     ----------
     mask : ndarray of bool, shape (Z, Y, X)
     annotated : ndarray of bool, shape (Z, Y, X), optional
-        Voxels outside it are no surface and no outside.
+        Voxels outside it count neither as surface nor as outside.
 
     Returns
     -------
@@ -171,7 +173,7 @@ def surface_voxels(mask: Mask, annotated: Mask | None = None) -> NDArray[np.int6
 
 
 def _with_rim(solid: Mask, box: tuple[slice, ...]) -> Mask:
-    """Return a box of `solid` grown by one voxel; outside the volume is not solid."""
+    """Return a box of `solid` with one more voxel per side, False off the volume."""
     pads, grown = [], []
     for side, length in zip(box, solid.shape, strict=True):
         low, high = max(0, side.start - 1), min(length, side.stop + 1)
@@ -194,7 +196,7 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...] | None:
 def _nearest(points: Floats, others: Floats) -> Floats:
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)
-    # A sliding midpoint builds faster on lattice points and answers the same.
+    # An unbalanced tree builds faster on lattice points and gives the same answer.
     tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
     distances, _ = tree.query(points)
     return np.asarray(distances, np.float64)

@@ -38,8 +38,9 @@ class SegmentOptions:
         Also return class probabilities, and a voxel's uncertainty.
     probs_dtype : {"uint8", "float16", "float32"}
         How files hold probabilities; uint8 in 255ths.
-    rescale : bool
-        Resample to the voxel size of the training, and the labels back.
+    rescale : bool or None
+        Resample to the voxel size of the training, and the labels back; None does so
+        for models whose training volumes were resampled, too.
     max_vram : int or None
         As `max_ram`, of a GPU's memory.
     dask : str or None
@@ -58,7 +59,7 @@ class SegmentOptions:
     probs: bool = False
     uncertainty: bool = False
     probs_dtype: str = "uint8"
-    rescale: bool = False
+    rescale: bool | None = None
     max_vram: int | None = None
     dask: str | None = None
 

@@ -43,6 +43,10 @@ class TrainedModel(Protocol):
         """Voxel edges of the training volumes; None when unknown."""
 
     @property
+    def resampled(self) -> bool:
+        """Whether the training volumes were brought to `spacing_um`."""
+
+    @property
     def window(self) -> Mapping[str, Any]:
         """What `WindowPlan.parse` reads: core, halo, axes and more."""
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.resampling import Resampled, nearest_on
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import Extra, output_of, write_chunks
 from cellseg3d.prediction.output.scale_out import dask_runner
 from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.recipe import Recipe
 from cellseg3d.prediction.record import notes_of, provenance, task_of
-from cellseg3d.prediction.rescale import Resampled, nearest_back, onto_training_grid
+from cellseg3d.prediction.rescale import onto_training_grid
 from cellseg3d.prediction.setup import plan
 
 Progress = Callable[[int, int], None]
@@ -76,8 +77,10 @@ def segment(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
-    if wanted.rescale:
-        return _rescaled(volume, chosen, wanted, progress)
+    seen = onto_training_grid(volume, chosen, rescale=wanted.rescale)
+    if seen is not volume:
+        there = segment(seen, chosen, replace(wanted, rescale=False), progress)
+        return _on_grid_of(volume, there)
     pipeline = plan(volume, chosen, wanted)
     labels = np.zeros(volume.shape, np.uint8)
     probs = uncertainty = None
@@ -149,10 +152,10 @@ def segment_to_file(
     """
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
-    seen = onto_training_grid(volume, chosen) if wanted.rescale else volume
+    seen = onto_training_grid(volume, chosen, rescale=wanted.rescale)
     pipeline = plan(seen, chosen, wanted)
     record = provenance(volume, chosen, pipeline)
-    final = volume if wanted.rescale else None
+    final = None if seen is volume else volume
     output = output_of(
         out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final, extra
     )
@@ -175,17 +178,10 @@ def segment_to_file(
     )
 
 
-def _rescaled(
-    volume: Volume,
-    models: Sequence[TrainedModel],
-    options: SegmentOptions,
-    progress: Progress | None,
-) -> Segmentation:
-    """Segment on the grid of the training; bring the answer back."""
-    seen = onto_training_grid(volume, models)
-    found = segment(seen, models, replace(options, rescale=False), progress)
+def _on_grid_of(volume: Volume, found: Segmentation) -> Segmentation:
+    """Return an answer that was found on another grid, on the volume's own."""
     whole = Roi.whole(volume.shape).slices
-    labels = nearest_back(found.labels.array, volume.shape)[whole]
+    labels = nearest_on(found.labels.array, volume.shape)[whole]
     probs = uncertainty = None
     if found.probs is not None:
         parts = [Resampled(part, volume.shape)[whole] for part in found.probs]

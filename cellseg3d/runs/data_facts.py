@@ -1,6 +1,6 @@
 """What a data set says about the model that it can train."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ def facts_of_data(
     default: ModelFacts | Mapping[str, Any],
     bundle_root: str | Path | None = None,
     target: LabelTarget | Mapping[str, Any] | None = None,
+    spacing_um: Sequence[float] | None = None,
 ) -> ModelFacts:
     """Return classes and spacing of a data set, or what stands for it without one.
 
@@ -31,17 +32,30 @@ def facts_of_data(
         A bundle whose weights, when it has any, know better than `default`.
     target : LabelTarget or mapping, optional
         What is learned of the labels; their classes when None.
+    spacing_um : three floats (z, y, x), optional
+        What training resamples all volumes to; their own spacing when None.
     """
     place = Path(dataset_dir)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         if bundle_root is not None:
             return stored_facts(bundle_root, default)
         return ModelFacts.parse(default)
-    return facts_of_datalist(load_datalist(resolve_datalist(place)).aimed_at(target))
+    datalist = load_datalist(resolve_datalist(place)).aimed_at(target)
+    return facts_of_datalist(datalist, spacing_um)
 
 
-def facts_of_datalist(datalist: Datalist) -> ModelFacts:
-    """Return what the labelled cases say; spacing is the first one's that has one."""
+def facts_of_datalist(
+    datalist: Datalist, spacing_um: Sequence[float] | None = None
+) -> ModelFacts:
+    """Return what the labelled cases say of the model that trains on them.
+
+    Parameters
+    ----------
+    datalist : Datalist
+    spacing_um : three floats (z, y, x), optional
+        What training resamples all volumes to. When None, the spacing is that of the
+        first case that has one.
+    """
     spacing: Spacing | None = None
     depths = set()
     for case in datalist.cases:
@@ -56,5 +70,7 @@ def facts_of_datalist(datalist: Datalist) -> ModelFacts:
         None,
         datalist.intensity_unit,
         single_slices=depths == {1},
+        resampled=spacing_um is not None,
     )
+    spacing = spacing if spacing_um is None else Spacing.of(spacing_um)
     return facts if spacing is None else replace(facts, spacing_um=spacing.zyx)

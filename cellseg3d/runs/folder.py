@@ -13,8 +13,10 @@ from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.atomic import MARK
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.resampling import onto_spacing
 from cellseg3d.io.registry import open_volume
 from cellseg3d.prediction.lattice import check_axes
 from cellseg3d.runs.data_facts import facts_of_datalist
@@ -135,7 +137,7 @@ def create_run(
     files = configs_of(bundle)
     asked = override(files["train"], options.overrides())
     datalist = load_datalist(data).aimed_at(asked.get("target"))
-    facts = facts_of_datalist(datalist)
+    facts = facts_of_datalist(datalist, _asked_spacing(asked))
     base = override(files["train"], _for_data(datalist, facts, files["train"], options))
     train = override(base, options.overrides())
     check_read(prune(train), str(bundle / "configs" / "train.json"))
@@ -157,7 +159,14 @@ def reopen_run(out: Path, options: TrainOptions) -> Path:
     if not path.is_file():
         message = f"{out}: holds no configs/train.json, so there is nothing to resume"
         raise ConfigError(message)
-    config = override(read_config(path), {**options.overrides(), "resume": True})
+    before = read_config(path)
+    config = override(before, {**options.overrides(), "resume": True})
+    if _asked_spacing(config) != _asked_spacing(before):
+        message = (
+            f"{path}: data::spacing_um is {_asked_spacing(before)}, and cannot become "
+            f"{_asked_spacing(config)} in the middle of a training; begin another run"
+        )
+        raise ConfigError(message)
     write_config(path, config)
     return path
 
@@ -173,6 +182,12 @@ def check_free(out: Path) -> None:
     if out.exists() and not _free(out):
         message = f"{out}: is not empty; go on with --resume, or choose another folder"
         raise EnvironmentFault(message)
+
+
+def _asked_spacing(config: Config) -> Any:  # noqa: ANN401
+    """Return what a training config resamples its volumes to; None when as they are."""
+    data = config.get("data")
+    return data.get("spacing_um") if isinstance(data, Mapping) else None
 
 
 def _free(out: Path) -> bool:
@@ -197,7 +212,7 @@ def configs_of(bundle: Path) -> dict[str, Config]:
 def _for_data(
     datalist: Datalist, facts: ModelFacts, train: Config, options: TrainOptions
 ) -> dict[str, Any]:
-    spec, shapes = InputSpec.parse(train["spec"]), _shapes(datalist)
+    spec, shapes = InputSpec.parse(train["spec"]), _shapes(datalist, facts)
     cut: dict[str, Any] = {}
     if spec.spatial_dims == 2 and "axis" in train["spec"]:
         best, _ = choose_axis(shapes, facts.spacing_um)
@@ -215,12 +230,16 @@ def _for_data(
     }
 
 
-def _shapes(datalist: Datalist) -> list[Sequence[int]]:
+def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
+    """Return the shapes of the labelled training volumes, as training sees them."""
+    target = None if facts.resampled_um is None else Spacing.of(facts.resampled_um)
     shapes: list[Sequence[int]] = []
     for case in datalist.cases:
         if case.label is not None and case.split in (None, "training"):
             file, inner = split_inner(case.image)
-            shapes.append(open_volume(file, inner=inner).shape)
+            volume = open_volume(file, inner=inner, spacing=case.spacing)
+            seen = volume if target is None else onto_spacing(volume, target)
+            shapes.append(seen.shape)
     if not shapes:
         message = f"{datalist.where}: holds no labelled case to train on"
         raise ConfigError(message)

@@ -57,7 +57,9 @@ def unseen_cases(
     if fold is not None:
         chosen = int(fold) if fold.isdigit() else fold
     held = training_fold(datalist, chosen).validation
-    cases = load_cases(list(held), datalist, models[0].intensity)
+    first = models[0]
+    edges = first.spacing_um.zyx if first.resampled and first.spacing_um else None
+    cases = load_cases(list(held), datalist, first.intensity, spacing_um=edges)
     seen = {content: model for model in models for content in trained_on(model.path)}
     free = [case for case in cases if case.content not in seen]
     for case in cases:

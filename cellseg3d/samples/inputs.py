@@ -9,16 +9,21 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
+from monai.utils.enums import MetaKeys
 from torch import Tensor
 
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.roi import Roi
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import INNER, split_inner
 from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
 from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.simulated import LOCK, ensure_dataset
 from cellseg3d.io.ownership import one_name
 from cellseg3d.io.registry import list_volumes
+from cellseg3d.samples.monai_io import volume_of
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +139,48 @@ class ScaleVolumed(MapTransform):
         return item
 
 
+class ToSpacingd(MapTransform):
+    """Resample whole volumes to the voxels that training resampled its own to.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        Tensors (1, Z, Y, X) of raw intensities, with the metadata of
+        `cellseg3d.samples.monai_io.VolumeReader`.
+    spacing_um : sequence of float, optional
+        Voxel edges (z, y, x); None leaves all as they are.
+
+    Raises
+    ------
+    SpacingError
+        If a volume does not say how large its voxels are.
+    """
+
+    def __init__(
+        self, keys: Sequence[str], spacing_um: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(keys)
+        self.target = None if spacing_um is None else Spacing.of(spacing_um)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item on the other grid; metadata still tell of the file's."""
+        item = dict(data)
+        if self.target is None:
+            return item
+        for key in self.key_iterator(item):
+            image = item[key]
+            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))[0]
+            seen = onto_spacing(volume_of(plain, image.meta), self.target)
+            if seen.shape != plain.shape:
+                item[key] = MetaTensor(torch.from_numpy(seen.read()[None]))
+                item[key].meta = image.meta
+        return item
+
+
 class OnGridOfd(MapTransform):
-    """Say of a prediction that it lies where its image lies: same grid, same file.
+    """Bring a prediction to the grid of its image's file, and give it its metadata.
+
+    Where the image was resampled, each voxel of the file gets the nearest answer.
 
     Parameters
     ----------
@@ -154,5 +199,14 @@ class OnGridOfd(MapTransform):
         """Return the item with metadata on each prediction."""
         item = dict(data)
         for key in self.key_iterator(item):
-            item[key] = MetaTensor(item[key], meta=item[self.source].meta)
+            meta = item[self.source].meta
+            shape = [int(side) for side in meta[MetaKeys.SPATIAL_SHAPE]]
+            answer = torch.as_tensor(item[key]).as_subclass(Tensor)
+            if list(answer.shape[1:]) != shape:
+                every = Roi.whole(shape).slices
+                parts = [
+                    nearest_on(part, shape)[every] for part in answer.cpu().numpy()
+                ]
+                answer = torch.from_numpy(np.stack(parts))
+            item[key] = MetaTensor(answer, meta=meta)
         return item

@@ -26,6 +26,7 @@ def evaluation_cases(
     fold: int | str | None = 0,
     intensity: IntensityScale | dict[str, Any] | None = None,
     target: LabelTarget | dict[str, Any] | None = None,
+    spacing_um: Sequence[float] | None = None,
 ) -> list[LoadedCase]:
     """Read what a trained network is to be scored on.
 
@@ -41,6 +42,8 @@ def evaluation_cases(
     intensity : IntensityScale or dict, optional
     target : LabelTarget or dict, optional
         What the network has learned of the labels; their classes when None.
+    spacing_um : three floats (z, y, x), optional
+        What training resampled its volumes to.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def evaluation_cases(
             '"split": "test", or add a second specimen'
         )
         raise ConfigError(message)
-    return load_cases(cases, datalist, intensity)
+    return load_cases(cases, datalist, intensity, spacing_um=spacing_um)
 
 
 def run_evaluation(

@@ -9,6 +9,7 @@ from typing import Any
 
 import ignite.distributed as idist
 
+from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.calibration.source_fit import settle_fusion
@@ -121,7 +122,7 @@ def score_run(folder: Path) -> dict[str, Any]:
         If the run has no weights, or its datalist nothing to score on.
     """
     path = folder / "configs" / "evaluate.json"
-    refuse_foreign_code(path)
+    refuse_foreign_code(read_config(path), path)
     with _workflow(path, "evaluating") as workflow:
         workflow.initialize()
         [scores] = workflow.run()
@@ -161,7 +162,7 @@ def run_config(
         What it was trained on, if its ``data`` says so; None in all processes but
         the first.
     """
-    refuse_foreign_code(config)
+    refuse_foreign_code({**read_config(config), "_overrides_": overrides}, config)
     if watch is not None:
         # Whoever parses a config from outside cannot tell where it lies.
         overrides.setdefault("bundle_root", str(config.resolve().parent.parent))

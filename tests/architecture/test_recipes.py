@@ -41,11 +41,11 @@ from cellseg3d.training.train import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = {
-    "sxt_cell_nucleus_cascade": (256, 3),
-    "recipe_em_mitochondria": (256, 2),
-    "recipe_mes_nuclei": (256, 2),
-    "recipe_dsb2018_nuclei": (256, 2),
-    "recipe_unet31m": (464, 2),
+    "cell_tomo_cascade": (256, 3),
+    "em_mitochondria_unet2d": (256, 2),
+    "mes_nuclei_googlenet": (256, 2),
+    "nuclei_unet2d": (256, 2),
+    "cell_tomo_unet31m": (464, 2),
 }
 SLICE = {"spatial_dims": 2, "patch_shape": [32, 32]}
 
@@ -69,7 +69,9 @@ def test_slices_have_the_size_of_the_original(name, side):
     assert choose_patch(spec, [(30, 100, 130)]) == (96, 128)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "recipe_unet31m"])
+@pytest.mark.parametrize(
+    "name", [name for name in RECIPES if name != "cell_tomo_unet31m"]
+)
 def test_every_network_learns_by_its_own_loss_and_optimiser(name):
     torch.manual_seed(0)
     network, loss, optimizer = parts(
@@ -139,7 +141,7 @@ def test_another_hash_than_the_published_one_is_refused_unless_named(vgg16):
     options = TrainOptions(
         pretrained=path, settings={"network::network::sha256": sha256}
     )
-    config = override(config_of("sxt_cell_nucleus_cascade"), options.overrides())
+    config = override(config_of("cell_tomo_cascade"), options.overrides())
     network = ConfigParser(
         {**config, "facts": config["default_facts"], "device": "cpu"}
     ).get_parsed_content("network")
@@ -281,7 +283,7 @@ def test_the_cascade_is_one_bundle_from_training_to_labels(tmp_path):
     }
 
     run = train(
-        "sxt_cell_nucleus_cascade",
+        "cell_tomo_cascade",
         data,
         tmp_path / "run",
         TrainOptions(epochs=1, seed=0, progress=False, settings=small),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.atomic import environment_fault
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.datasets.resampling import nearest_on
 from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.ownership import check_replaceable
 from cellseg3d.io.raw_sink import RawSink
@@ -22,7 +23,6 @@ from cellseg3d.io.registry import (
     write_labels,
     write_volume,
 )
-from cellseg3d.prediction.rescale import Resampled
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Store:
         grid, array = self.grid, self._array()
         if self.final is not None:
             grid = self.final
-            array = Resampled(array, grid.shape, nearest=True)
+            array = nearest_on(array, grid.shape)
         return Volume(array, grid.spacing, "arbitrary", dict(notes), grid.affine_mm)
 
 

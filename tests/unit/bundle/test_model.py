@@ -10,7 +10,7 @@ from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.model_facts import ModelFacts, network_for, stored_facts
-from cellseg3d.bundle.shipped import find_bundle, shipped_bundles
+from cellseg3d.bundle.shipped import RENAMED, find_bundle, shipped_bundles
 from cellseg3d.bundle.trust import plain_expression, refuse_foreign_code
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.models.checkpoint import save_weights
@@ -136,7 +136,8 @@ def test_a_network_of_monais_is_welcome(folder):
 @pytest.mark.parametrize("name", ["train", "inference", "evaluate"])
 def test_our_own_bundles_are_trusted(name):
     for folder in shipped_bundles().values():
-        refuse_foreign_code(folder / "configs" / f"{name}.json")
+        path = folder / "configs" / f"{name}.json"
+        refuse_foreign_code(read_config(path), path)
 
 
 @pytest.mark.parametrize(
@@ -155,17 +156,22 @@ def test_an_expression_may_not_do_more_than_join_and_read(text):
     assert not plain_expression(text)
 
 
-def test_foreign_code_is_refused_before_training(tmp_path):
-    path = tmp_path / "train.json"
-    write_config(path, {"run": "$__import__('os').system('x')"})
-
+def test_foreign_code_is_refused_before_training():
     with pytest.raises(ConfigError, match="nothing was run"):
-        refuse_foreign_code(path)
+        refuse_foreign_code({"run": "$__import__('os').system('x')"}, "train.json")
 
 
 def test_a_misspelt_bundle_gets_a_suggestion():
     with pytest.raises(ConfigError, match="did you mean 'cell_tomo_unet3d'"):
         find_bundle("cell_tomo_unet3")
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_the_old_name_of_a_bundle_finds_it_and_says_the_new_one(old, new, caplog):
+    folder = find_bundle(old)
+
+    assert folder == shipped_bundles()[new]
+    assert caplog.messages == [f"the bundle {old} is called {new} today"]
 
 
 def test_a_folder_that_is_no_bundle_is_named(tmp_path):

@@ -149,7 +149,7 @@ def test_resampling_keeps_the_field_of_view(write_pair, write_list):
     np.testing.assert_array_equal(case.label[:, 3, 3], [0, 0, 1, 1])
     np.testing.assert_allclose(case.image[1:3, 3, 3], [25, 45], atol=1)
     data = load_datalist(write_list([ENTRY]))
-    with pytest.raises(SpacingError, match="has no spacing"):
+    with pytest.raises(SpacingError, match="spacing is unknown"):
         load_cases(data.cases, data, spacing_um=[1, 1, 1])
 
 

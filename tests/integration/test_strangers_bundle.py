@@ -1,0 +1,144 @@
+"""No verb runs the code of a bundle that somebody else has written."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from two_balls import write_two_balls
+
+from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.names import CONFIG_NAMES
+from cellseg3d.bundle.trust import plain_expression
+from cellseg3d.cli.main import main
+from cellseg3d.core.old_names import current_name
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "bundles" / "cell_tomo_unet3d"
+PAYLOADS = {
+    "system": ("loss", {"_target_": "os.system", "command": "touch {marker}"}),
+    "run_cmd": ("loss", {"_target_": "monai.utils.run_cmd", "cmd": "touch {marker}"}),
+    "collect": (
+        "loss",
+        {"_target_": "torch.utils.collect_env.run", "command": "touch {marker}"},
+    ),
+    "main": ("loss", {"_target_": "cellseg3d.cli.main.main", "arguments": []}),
+    "save": ("loss", {"_target_": "torch.save", "obj": 1, "f": "{marker}"}),
+    "split": ("loss::_target_", "os.system"),
+    "mode": (
+        "loss",
+        {"_target_": "cellseg3d.models.losses.DiceCELoss", "_mode_": "debug"},
+    ),
+    "import": ("device", "$__import__('os').system('touch {marker}')"),
+    "module": ("device", "$monai.utils.misc.subprocess.run(['touch', '{marker}'])"),
+    "macro": ("device", "%/tmp/other.json::device"),
+    "reader": (
+        "loss",
+        {"_target_": "monai.transforms.LoadImaged", "reader": "os.open"},
+    ),
+    "own": ("loss", {"_target_": "stranger.Loss"}),
+}
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A bundle, its data, and a module beside them that leaves a mark if imported."""
+    shutil.copytree(BUNDLE, tmp_path / "bundle")
+    write_two_balls(tmp_path / "data")
+    text = f"open({str(tmp_path / 'marker')!r}, 'w')"
+    (tmp_path / "stranger.py").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def spoil(folder, payload, file):
+    key, value = PAYLOADS[payload]
+    value = json.loads(json.dumps(value).replace("{marker}", str(folder / "marker")))
+    path = folder / "bundle" / "configs" / file
+    path.write_text(json.dumps({**read_config(path), key: value}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("verb", ["preview", "train", "resume", "tune"])
+def test_no_verb_runs_it(stranger, capsys, payload, verb):
+    spoil(stranger, payload, "train.json")
+    (stranger / "space.yaml").write_text("search: {seed: [1, 2]}\n", encoding="utf-8")
+    data = ["--data", "data/datalist.json"]
+    words = {
+        "preview": ["bundle", "--png", "p.png", *data],
+        "train": ["--bundle", "bundle", "--out", "run", *data],
+        "resume": ["--resume", "--out", "bundle"],
+        "tune": ["space.yaml", "--bundle", "bundle", "--out", "search", *data],
+    }[verb]
+
+    code = main(["train" if verb == "resume" else verb, *words])
+
+    assert code == 3
+    assert "nothing was run" in capsys.readouterr().err
+    assert not (stranger / "marker").exists()
+
+
+@pytest.mark.parametrize("word", ["--plan", "--set"])
+@pytest.mark.parametrize("target", ["os.system", "stranger.Loss", "torch.save"])
+def test_plans_and_overrides_are_checked_too(stranger, capsys, word, target):
+    (stranger / "plan.yaml").write_text(f"loss::_target_: {target}\n", encoding="utf-8")
+    given = "plan.yaml" if word == "--plan" else f"loss::_target_={target}"
+    words = ["train", "--bundle", "bundle", "--out", "run", "--data", "data"]
+
+    code = main([*words, word, given])
+
+    assert code == 3
+    assert "nothing was run" in capsys.readouterr().err
+    assert not (stranger / "marker").exists()
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
+def test_a_device_or_a_pipe_is_no_config(stranger, capsys, path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes with names")
+    os.mkfifo(stranger / "pipe")
+    words = ["train", "--bundle", "bundle", "--out", "run", "--data", "data"]
+
+    code = main([*words, "--plan", path])
+
+    assert code == 3
+    assert "is no regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@data.run()",
+        "@loss.parameters()",
+        "@a.run.__globals__",
+        "monai.utils.set_determinism(seed=open('x'))",
+        "monai.utils.misc.subprocess",
+        "'a' * 10",
+        "__import__('os')",
+    ],
+)
+def test_an_expression_outside_the_grammar_is_refused(text):
+    assert not plain_expression(text)
+
+
+def test_every_name_in_configs_and_bundles_is_on_the_list():
+    files = [*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("bundles/*/configs/*.json")]
+    pattern = re.compile(r"(?:_target_|reader|writer)\"?: \"?([\w.]+)")
+    found = {
+        name
+        for path in files
+        for name in pattern.findall(path.read_text(encoding="utf-8"))
+    }
+
+    assert len(found) > 40
+    assert found <= CONFIG_NAMES
+
+
+def test_every_name_that_configs_ever_held_is_on_the_list():
+    path = ROOT / "tests" / "fixtures" / "run_before_move" / "names.txt"
+    names = path.read_text(encoding="utf-8").split()
+
+    assert {current_name(name) for name in names} <= CONFIG_NAMES
