@@ -107,7 +107,16 @@ def run(net: Net, datalist: Path, out: Path, epochs: int) -> list[dict[str, Any]
     """Train, predict and score one net; return a row for each decoder."""
     folder = out / net.name
     if not (folder / "models" / "model.safetensors").exists():
-        words = ["train", "--bundle", net.bundle, "--data", datalist, "--out", folder]
+        words = [
+            "train",
+            "--from-scratch",
+            "--bundle",
+            net.bundle,
+            "--data",
+            datalist,
+            "--out",
+            folder,
+        ]
         words += ["--target", net.target, "--epochs", epochs, "--fold", "none"]
         command([*words, "--quiet", "--no-calibrate"])
     record = json.loads((folder / "run.json").read_text())

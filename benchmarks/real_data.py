@@ -66,7 +66,16 @@ def train_and_score(
     tests = [case for case in cases if case.get("split") == "test"]
     labels = run / "labels"
     cellseg3d(
-        *("train", "--bundle", bundle, "--data", str(datalist), "--fold", "none"),
+        *(
+            "train",
+            "--from-scratch",
+            "--bundle",
+            bundle,
+            "--data",
+            str(datalist),
+            "--fold",
+            "none",
+        ),
         *("--minutes", str(options.minutes), "--seed", str(options.seed)),
         *("--out", str(run)),
     )

@@ -164,8 +164,8 @@ def write_datalist(
         folder = out.parent / f"{recipe.mount}_{cells}x{side}"
         source = folder / "datalist.json"
         if not source.is_file():
-            mount = simulated.Recipe(mount=recipe.mount)
-            simulated.write_dataset(folder, cells, side, recipe=mount)
+            mount = simulated.SimulationOptions(mount=recipe.mount)
+            simulated.simulate_dataset(folder, cells, side, options=mount)
         values = json.loads(source.read_text())
         values["classes"] = list(recipe.classes)
         values["label_map"] = {str(k): v for k, v in recipe.label_map.items()}

@@ -174,6 +174,8 @@ def train(recipe: Recipe, listed: Path, run: Path, options: argparse.Namespace) 
         words += ["--set", f"lr_scheduler::clock={options.clock}"]
         if options.pretrained and "cascade" in recipe.bundle:
             words += ["--pretrained", str(options.pretrained)]
+        else:
+            words += ["--from-scratch"]
         for setting in (*recipe.settings, *options.set):
             words += ["--set", setting]
     cost = run_verb(words, run.parent / "train.log")

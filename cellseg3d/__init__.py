@@ -12,15 +12,29 @@ __version__ = "0.1.0"
 
 answer_old_names()
 
+# Each name and the module that holds it.
 _PUBLIC = {
     "CellSegError": "cellseg3d.core.errors",
     "InputSpec": "cellseg3d.core.input_spec",
+    "ObjectOptions": "cellseg3d.objects.options",
     "Roi": "cellseg3d.core.roi",
+    "ScoreOptions": "cellseg3d.scoring.one_volume",
+    "SegmentOptions": "cellseg3d.prediction.options",
+    "SimulationOptions": "cellseg3d.datasets.simulated",
     "Spacing": "cellseg3d.core.spacing",
+    "TrainOptions": "cellseg3d.runs.folder",
     "Volume": "cellseg3d.core.volume",
+    "evaluate": "cellseg3d.api",
+    "label_objects": "cellseg3d.objects.label",
+    "load_model": "cellseg3d.bundle.model",
+    "measure": "cellseg3d.api",
     "open_volume": "cellseg3d.io.registry",
     "read_labels": "cellseg3d.io.registry",
     "read_volume": "cellseg3d.io.registry",
+    "segment": "cellseg3d.api",
+    "simulate_case": "cellseg3d.simulate.case",
+    "simulate_dataset": "cellseg3d.datasets.simulated",
+    "train": "cellseg3d.training.train",
     "write_labels": "cellseg3d.io.registry",
     "write_volume": "cellseg3d.io.registry",
 }

@@ -1,1 +1,1 @@
-"""2D against 2.5D against 3D: run matrix and paired comparison."""
+"""Compare methods on the same data: train, predict and score each, then test."""

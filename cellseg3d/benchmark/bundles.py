@@ -1,4 +1,4 @@
-"""Train and predict with this package, as a user does: through its command line."""
+"""Train and predict with this package through its command line, as a user does."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.outcome import Predicted, Trained, read_facts
 from cellseg3d.benchmark.process import Cost, run_verb
 from cellseg3d.benchmark.study import Budget, Method
@@ -24,16 +24,18 @@ LOG = "log.txt"
 MODEL = "model"
 
 
-def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Trained:
+def train_bundle(
+    method: Method, fold: WrittenFold, budget: Budget, folder: Path
+) -> Trained:
     """Train a bundle on all but the held-out cases of a fold.
 
     Parameters
     ----------
     method : Method
-    fold : Fold
+    fold : WrittenFold
     budget : Budget
     folder : Path
-        Of the job; the run lies in ``model`` in it.
+        The folder of the job; the run is written into its subfolder ``model``.
 
     Raises
     ------
@@ -42,6 +44,7 @@ def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Tr
     """
     run = folder / MODEL
     words = ["train", "--bundle", method.bundle, "--data", str(fold.path)]
+    words.append("--from-scratch")
     words += ["--fold", "none"]
     words += ["--minutes", str(budget.minutes), "--seed", str(budget.seed)]
     words += ["--out", str(run), "--quiet", *method.train]
@@ -61,10 +64,10 @@ def train_bundle(method: Method, fold: Fold, budget: Budget, folder: Path) -> Tr
     )
 
 
-def planned(bundle: str, fold: Fold, budget: Budget) -> dict[str, Any]:
+def planned(bundle: str, fold: WrittenFold, budget: Budget) -> dict[str, Any]:
     """Return the numbers that `cellseg3d plan --minutes` chooses for a fold.
 
-    The length of the training is left out: the budget decides it.
+    The length of the training is left out, because the budget decides it.
     """
     seen = survey(fold.datalist)
     facts = facts_of_datalist(fold.datalist)
@@ -75,7 +78,7 @@ def planned(bundle: str, fold: Fold, budget: Budget) -> dict[str, Any]:
 
 
 def predict_bundles(
-    method: Method, runs: Sequence[Path], fold: Fold, folder: Path
+    method: Method, runs: Sequence[Path], fold: WrittenFold, folder: Path
 ) -> Predicted:
     """Predict the held-out cases with one trained network, or several fused.
 
@@ -111,13 +114,13 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 
 def parameters_of(run: Path) -> int:
-    """Return how many numbers a trained network has learned."""
+    """Return the number of trained parameters of a run's network."""
     network = load_model(run).network
     return sum(each.numel() for each in network.parameters())
 
 
 def _by_spacing(cases: Sequence[Case]) -> list[list[Case]]:
-    """Return cases in groups of one given spacing, for one command each."""
+    """Return the cases in groups of equal spacing; each group needs one command."""
     groups: dict[Spacing | None, list[Case]] = {}
     for case in cases:
         groups.setdefault(case.spacing, []).append(case)

@@ -1,4 +1,4 @@
-"""A data set of a study: where its cases are, which are held out, what is scored."""
+"""A data set of a study: its cases, the cases held out, and the class to score."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from typing import Any
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.datasets.cases import Case, Datalist, suggestion
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
-from cellseg3d.datasets.simulated import Recipe, ensure_dataset
+from cellseg3d.datasets.simulated import SimulationOptions, ensure_dataset
 from cellseg3d.datasets.splits import training_fold
 
 DATASET_KEYS = ("name", "datalist", "simulate", "target", "objects", "tests")
@@ -17,7 +17,7 @@ SIMULATE_KEYS = ("n", "shape", "seed", "voxel_um", "mount")
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set of a study, not opened yet.
+    """One data set of a study; its files are not opened yet.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ class Dataset:
     target : str
         The class whose scores the tables show.
     tests : tuple of tuple of str
-        One fold each: the names of the cases (or groups) held out.
+        One entry per fold: the names of the cases (or groups) that are held out.
     datalist : Path or None
-        All cases, those to train on and those to test on.
+        The datalist of all cases, for training and for testing.
     simulate : mapping
-        Where there is no datalist: how many cells (``n``), ``shape`` (one edge),
-        ``seed``, ``voxel_um`` and ``mount`` of the simulation.
+        Settings of a simulation, used when there is no datalist: number of cells
+        (``n``), ``shape`` (one edge), ``seed``, ``voxel_um`` and ``mount``.
     objects : bool
         Whether objects are scored too.
     """
@@ -44,11 +44,11 @@ class Dataset:
 
     @property
     def folds(self) -> int:
-        """How often it is trained and tested."""
+        """The number of folds."""
         return len(self.tests)
 
     def recipe(self, fold: int) -> dict[str, Any]:
-        """Return what decides the results of a fold, as JSON holds it."""
+        """Return the settings that decide the results of a fold, as plain values."""
         return {
             "target": self.target,
             "held_out": list(self.tests[fold]),
@@ -57,7 +57,7 @@ class Dataset:
         }
 
     def open(self, folder: Path) -> Datalist:
-        """Return its cases; simulate them into `folder` where they are not yet.
+        """Return the cases; simulate them into `folder` if they are not there yet.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class Dataset:
         """
         place = folder / self.name if self.datalist is None else self.datalist
         if self.datalist is None:
-            recipe = Recipe(
+            options = SimulationOptions(
                 float(self.simulate.get("voxel_um", 0.05)),
                 self.simulate.get("mount", "capillary"),
             )
@@ -77,7 +77,7 @@ class Dataset:
                 int(self.simulate["n"]),
                 int(self.simulate["shape"]),
                 int(self.simulate.get("seed", 0)),
-                recipe,
+                options,
             )
         elif not place.exists():
             message = (
@@ -95,7 +95,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Fold:
+class WrittenFold:
     """A fold on disk.
 
     Parameters
@@ -103,9 +103,9 @@ class Fold:
     path : Path
         Its datalist: held-out cases are marked ``"test"``, all others train.
     datalist : Datalist
-        The same, in memory.
+        The same datalist in memory.
     warnings : tuple of str
-        What every table has to say about it, such as specimens on both sides.
+        Warnings that every table repeats, such as a specimen in training and test.
     """
 
     path: Path
@@ -123,16 +123,18 @@ class Fold:
         return _labelled(self.datalist, test=False)
 
     def unit_of(self, case: Case) -> str:
-        """Return what a case counts as in statistics: its specimen, or itself.
+        """Return the unit of statistics that a case counts as: its specimen, or itself.
 
-        Sub-volumes of one specimen that the datalist allows on both sides count by
-        themselves, with the warning that comes with them.
+        If the datalist allows parts of one specimen in training and test, each part
+        counts as a unit of its own, and a warning says so.
         """
         return case.name if self.datalist.allow_shared_groups else case.group
 
 
-def write_fold(dataset: Dataset, datalist: Datalist, fold: int, folder: Path) -> Fold:
-    """Write the datalist of a fold and check that training and test are apart.
+def write_fold(
+    dataset: Dataset, datalist: Datalist, fold: int, folder: Path
+) -> WrittenFold:
+    """Write the datalist of a fold; refuse it if training and test share a specimen.
 
     Raises
     ------
@@ -154,11 +156,11 @@ def write_fold(dataset: Dataset, datalist: Datalist, fold: int, folder: Path) ->
     path = (folder / f"{dataset.name}_fold{fold}.json").resolve()
     write_datalist(sided, path)
     notes = tuple(note for note in checked.warnings if "no validation" not in note)
-    return Fold(path, sided, notes)
+    return WrittenFold(path, sided, notes)
 
 
 def parse_dataset(entry: Mapping[str, Any], path: Path) -> Dataset:
-    """Return a data set as a study describes it; paths are relative to the study.
+    """Return the data set that an entry of a study describes.
 
     Raises
     ------
@@ -200,12 +202,12 @@ def _labelled(datalist: Datalist, *, test: bool) -> tuple[Case, ...]:
 
 
 def refuse_unknown(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    """Refuse a mapping with a key that nothing reads.
+    """Raise an error if a mapping has a key that is not known.
 
     Raises
     ------
     ConfigError
-        With the nearest known key.
+        If a key is unknown. The message names the nearest known key.
     """
     for key in entry:
         if key not in known:

@@ -118,7 +118,7 @@ def _scores(methods: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _same(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
-    """Whether two scores agree wherever both are defined."""
+    """Return whether two scores agree wherever both are defined."""
     both = [(first[unit], second[unit]) for unit in first]
     return all(a == b for a, b in both if not (math.isnan(a) or math.isnan(b)))
 
@@ -142,7 +142,7 @@ def _row(method: str, facts: Mapping[str, Any]) -> list[str]:
 
 
 def _mean(summary: Mapping[str, Any]) -> str:
-    """Return a mean, with n where some volumes have no such score."""
+    """Return a mean, with n when the score is undefined for some volumes."""
     undefined = summary["n_undefined"]
     return show(summary["mean"]) + (f" (n = {summary['n']})" if undefined else "")
 
@@ -153,7 +153,7 @@ def _note(methods: Mapping[str, Any]) -> str:
 
 
 def _points(methods: Mapping[str, Any]) -> str:
-    """Return every volume's Dice where there are too few for an interval."""
+    """Return the Dice of every volume when there are too few for an interval."""
     units = list(
         dict.fromkeys(u for each in methods.values() for u in each["units"]["dice"])
     )

@@ -1,4 +1,4 @@
-"""nnU-Net v2 as an opponent: its files written, its Python found, its runs started."""
+"""Run nnU-Net v2 for comparison: find its Python, write its files, start its runs."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from cellseg3d.benchmark import nnunet_driver
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.outcome import (
     PREDICTED,
     TRAINED,
@@ -33,18 +33,18 @@ COMMAND = "nnUNetv2_train"
 
 
 def find_python(given: Path | None) -> Path:
-    """Return a Python that has nnU-Net v2.
+    """Return a Python interpreter in which nnU-Net v2 is installed.
 
     Parameters
     ----------
     given : Path or None
-        What the user named; else the Python beside ``nnUNetv2_train`` on the path,
-        else this one.
+        The interpreter that the user named. When None, the one beside the command
+        ``nnUNetv2_train`` is taken, otherwise the one that runs this code.
 
     Raises
     ------
     NotAvailable
-        If there is none.
+        If no such interpreter is found.
     """
     if given is not None:
         if not given.exists():
@@ -67,22 +67,22 @@ def find_python(given: Path | None) -> Path:
 def train_nnunet(
     python: Path,
     configuration: str,
-    fold: Fold,
+    fold: WrittenFold,
     folder: Path,
     *,
     budget: Budget,
 ) -> Trained:
-    """Plan, preprocess and train; preprocessing costs no training time.
+    """Plan, preprocess and train; the time of preprocessing does not count.
 
     Parameters
     ----------
     python : Path
-        An interpreter that has ``nnunetv2``.
+        An interpreter in which ``nnunetv2`` is installed.
     configuration : str
         ``"2d"`` or ``"3d_fullres"``.
-    fold : Fold
+    fold : WrittenFold
     folder : Path
-        Of the job.
+        The folder of the job.
     budget : Budget
 
     Raises
@@ -106,9 +106,9 @@ def train_nnunet(
 
 
 def predict_nnunet(
-    python: Path, configuration: str, fold: Fold, folder: Path
+    python: Path, configuration: str, fold: WrittenFold, folder: Path
 ) -> Predicted:
-    """Predict the held-out cases as nnU-Net does, without mirrored copies."""
+    """Predict the held-out cases as nnU-Net does, without test-time mirroring."""
     cost = _drive(python, folder, ["predict", "--configuration", configuration])
     done = read_facts(folder / PREDICTED)["volumes"]
     names = {case_id(number): case.name for number, case in enumerate(fold.tests)}
@@ -116,8 +116,8 @@ def predict_nnunet(
     return Predicted(cost, labels, sum(facts["elapsed_s"] for facts in done.values()))
 
 
-def write_raw(fold: Fold, folder: Path) -> None:
-    """Write the training cases as nnU-Net reads them, and the held-out images."""
+def write_raw(fold: WrittenFold, folder: Path) -> None:
+    """Write the training cases and the held-out images in nnU-Net's format."""
     raw = folder / "raw" / nnunet_driver.DATASET
     images, labels, held = raw / "imagesTr", raw / "labelsTr", folder / "held_out"
     for place in (images, labels, held):
@@ -129,7 +129,7 @@ def write_raw(fold: Fold, folder: Path) -> None:
         truth = read_case_label(case, fold.datalist)
         classes = class_labels(truth.read(), fold.datalist, truth.name)
         ignored |= bool((classes == IGNORE).any())
-        # nnU-Net wants its "ignore" to be the value after the last class.
+        # nnU-Net requires that its label "ignore" follows the last class.
         values = np.where(classes == IGNORE, len(fold.datalist.classes), classes)
         _write(labels, case_id(number), values.astype(np.uint8), _spacing(case), "")
         image = read_volume(case.image).read()

@@ -1,12 +1,12 @@
-"""nnU-Net v2 within a budget; runs under any Python that has `nnunetv2`.
+"""Train nnU-Net v2 within a time budget, or predict; needs only `nnunetv2`.
 
     python nnunet_driver.py train --work W --configuration 2d --minutes 5 --seed 0
     python nnunet_driver.py predict --work W --configuration 2d
 
-Imports nothing of cellseg3d, so that nnU-Net may live in an environment of its own.
-Its plans, preprocessing, augmentation, network, loss, optimiser and prediction are
-untouched; the training ends by the clock instead of after 1000 epochs, its
-polynomial learning rate follows the clock, and no time goes into validation.
+This script imports nothing of cellseg3d, so nnU-Net can have an environment of its
+own. Plans, preprocessing, augmentation, network, loss, optimiser and prediction are
+those of nnU-Net. Only this differs: training ends when the time is up instead of after
+1000 epochs, the learning rate falls with the time, and nothing is validated.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PLANS = "nnUNetPlans"
 
 
 def main() -> None:
-    """Run one verb."""
+    """Run the command that the first argument names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verb", choices=("prepare", "train", "predict"))
     parser.add_argument("--work", type=Path, required=True)
@@ -107,9 +107,9 @@ def spend(
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Predict everything in ``held_out`` as nnU-Net does without mirrored copies.
+    """Predict the images in ``held_out`` as nnU-Net does, without test-time mirroring.
 
-    These take eight times as long; no other method of a study gets them.
+    Mirroring takes eight times as long, and no other method of a study uses it.
     """
     import torch  # noqa: PLC0415
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # type: ignore[import-not-found]  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What a method hands back, whoever trained it: labels, costs, size."""
+"""The results of a training and of a prediction, the same for every tool."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,24 +13,24 @@ PREDICTED = "predicted.json"
 
 
 class NotAvailable(CellSegError):  # noqa: N818 - it ends a job, not the program
-    """A tool that a method needs is not installed; the job is skipped."""
+    """A tool that a method needs is not installed, so the job is skipped."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
+    """The result of a training.
 
     Parameters
     ----------
     cost : Cost
-        Of the training process.
+        Cost of the training process.
     steps : int
-        Steps of the optimiser.
+        Number of optimiser steps.
     parameters : int
-        Of the network.
+        Number of parameters of the network.
     warnings : tuple of str
     versions : dict of str to str
-        Of what computed.
+        Versions of Python and of the libraries that ran the training.
     """
 
     cost: Cost
@@ -42,16 +42,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Predicted labels of every held-out case.
+    """The result of a prediction: a label file for every held-out case.
 
     Parameters
     ----------
     cost : Cost
-        Of the prediction process, loading the program included.
+        Cost of the prediction process, including the start of the program.
     labels : dict of str to str
-        Case to label file.
+        Path of the label file of each case.
     volumes_s : float
-        Time for the volumes alone.
+        Seconds spent on the volumes alone, without the start of the program.
     """
 
     cost: Cost
@@ -60,12 +60,13 @@ class Predicted:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Read the JSON that a training or a prediction left.
+    """Read the JSON file that a training or a prediction has written.
 
     Raises
     ------
     CellSegError
-        If it is not there: the program ended without finishing its work.
+        If the file does not exist, since the program then ended before its work was
+        done.
     """
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
-"""Other tools under the same budget, on the same folds, scored by the same code."""
+"""Train and predict with other tools, on the same folds and with the same budget."""
 
 import sys
 from pathlib import Path
 
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.nnunet import find_python, predict_nnunet, train_nnunet
 from cellseg3d.benchmark.outcome import (
     PREDICTED,
@@ -21,7 +21,7 @@ STOCK = "cellseg3d.benchmark.stock_monai"
 
 def train_peer(
     peer: str,
-    fold: Fold,
+    fold: WrittenFold,
     folder: Path,
     *,
     budget: Budget,
@@ -33,19 +33,19 @@ def train_peer(
     ----------
     peer : str
         Tool and configuration, such as ``"monai-2d"`` or ``"nnunet-3d_fullres"``.
-    fold : Fold
+    fold : WrittenFold
     folder : Path
-        Of the job.
+        The folder of the job.
     budget : Budget
     python : Path or None
-        An interpreter that has nnU-Net.
+        An interpreter in which nnU-Net is installed.
 
     Raises
     ------
     NotAvailable
         If the tool is not installed.
     CellSegError
-        If it fails.
+        If the tool ends with an error.
     """
     tool, _, configuration = peer.partition("-")
     if tool == "nnunet":
@@ -65,9 +65,9 @@ def train_peer(
 
 
 def predict_peer(
-    peer: str, fold: Fold, folder: Path, *, python: Path | None
+    peer: str, fold: WrittenFold, folder: Path, *, python: Path | None
 ) -> Predicted:
-    """Predict the held-out cases with what `train_peer` trained."""
+    """Predict the held-out cases with the network that `train_peer` trained."""
     tool, _, configuration = peer.partition("-")
     if tool == "nnunet":
         return predict_nnunet(find_python(python), configuration, fold, folder)
@@ -80,6 +80,6 @@ def predict_peer(
     )
 
 
-def _stock(verb: str, kind: str, fold: Fold, folder: Path) -> list[str]:
+def _stock(verb: str, kind: str, fold: WrittenFold, folder: Path) -> list[str]:
     words = [sys.executable, "-m", STOCK, verb, "--kind", kind]
     return [*words, "--fold", str(fold.path), "--out", str(folder)]

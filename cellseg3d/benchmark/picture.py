@@ -1,4 +1,4 @@
-"""The Pareto picture: quality against time and memory."""
+"""Draw quality against time and memory, with the Pareto front."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,12 @@ from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.figure import empty_figure
 from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
-# Okabe and Ito's colours, told apart with any colour vision; shapes say it again.
+# The palette of Okabe and Ito, distinguishable with any colour vision; shapes differ
+# too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*Xph<>"
 _MEMORY = ("memory", "peak_gib", "peak memory, GiB")
-# Stage, name and label of each cost, by the clock of the study.
+# Stage, field and axis label of each cost, for each clock of a study.
 PANELS = {
     "wall": (
         ("training", "elapsed_s", "training, s"),
@@ -31,10 +32,10 @@ Point = tuple[float, float]
 
 
 def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
-    """Draw quality against cost, a row for each data set; PNG or SVG by suffix.
+    """Draw quality against cost, one row per data set; PNG or SVG by suffix.
 
-    Small dots are volumes; bars are 95 % bootstrap intervals of the mean, from 10
-    volumes on. The grey line joins the methods that none beats in quality and cost.
+    Small dots are volumes. Bars are 95 % bootstrap intervals of the mean, drawn with
+    10 volumes or more. The grey line joins the methods on the Pareto front.
 
     Raises
     ------
@@ -60,17 +61,17 @@ def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats: none is as cheap and better.
+    """Return the points that no other point beats in both cost and quality.
 
     Parameters
     ----------
     points : sequence of (cost, quality)
-        Those with a NaN are left out.
+        Cost and quality of each point; points with a NaN are left out.
 
     Returns
     -------
     list of (cost, quality)
-        From the cheapest to the dearest; quality rises.
+        The front, sorted by rising cost and quality.
     """
     front: list[Point] = []
     finite = [p for p in points if all(math.isfinite(value) for value in p)]
@@ -127,7 +128,7 @@ def _draw(
 
 
 def _widen(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
-    """Show at least a factor of 4 and 0.05 of Dice: less looks like more than it is."""
+    """Show at least a factor of 4 in cost and 0.05 in Dice, so noise looks small."""
     low, high = axis.get_xlim()
     factor = math.sqrt(max(1.0, SPAN_COST / (high / low)))
     axis.set_xlim(low / factor, high * factor)
@@ -137,7 +138,7 @@ def _widen(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
 
 
 def _ticks(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
-    """Write plain numbers on a logarithmic axis, few enough to read."""
+    """Write plain numbers on a logarithmic axis, few enough to be readable."""
     from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
 
     low, high = axis.get_xlim()
@@ -148,7 +149,7 @@ def _ticks(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
 
 
 def _legend(axes: Any) -> tuple[list[Any], list[str]]:  # noqa: ANN401
-    """Return each method once, without its n, which differs by data set."""
+    """Return each method once, without its n, which differs between data sets."""
     found: dict[str, Any] = {}
     for axis in axes.ravel():
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):

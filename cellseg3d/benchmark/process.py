@@ -1,4 +1,4 @@
-"""Run a command in a process of its own; time it, weigh it."""
+"""Run a command in its own process and measure its time and memory."""
 
 import json
 import os
@@ -16,16 +16,16 @@ from cellseg3d.core.errors import CellSegError
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took.
+    """The time and memory that a command used.
 
     Parameters
     ----------
     elapsed_s : float
-        Wall time, start of the process included.
+        Wall time, including the start of the process.
     cpu_s : float
-        Processor time of the process and of those it waited for.
+        Processor time of the process and of its children that have ended.
     peak_gib : float
-        Largest resident memory of one process.
+        Largest resident memory of any one of these processes.
     """
 
     elapsed_s: float
@@ -33,7 +33,7 @@ class Cost:
     peak_gib: float
 
     def as_dict(self) -> dict[str, float]:
-        """Return the fields by name, to the millisecond and the MiB."""
+        """Return the fields by name, rounded to milliseconds and MiB."""
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
@@ -43,14 +43,14 @@ def run_verb(words: Sequence[str], log: Path) -> Cost:
     Parameters
     ----------
     words : sequence of str
-        Verb and options.
+        The command and its options.
     log : Path
-        Where its output goes; the message names it when the command fails.
+        File for the command's output; the error message names it.
 
     Raises
     ------
     CellSegError
-        If the command ends in anything but 0.
+        If the exit code is not 0.
     """
     return run_process([sys.executable, "-m", "cellseg3d", *words], log)
 
@@ -58,18 +58,18 @@ def run_verb(words: Sequence[str], log: Path) -> Cost:
 def run_process(command: Sequence[str], log: Path) -> Cost:
     """Run any command, its output into `log`, and return its cost.
 
-    An interruption ends the command and everything that it started.
+    An interruption also ends the command and everything that it started.
 
     Parameters
     ----------
     command : sequence of str
     log : Path
-        Appended to.
+        File that the output is appended to.
 
     Raises
     ------
     CellSegError
-        If the command ends in anything but 0.
+        If the exit code is not 0.
     """
     place = log.with_name(f".{log.name}.cost")
     launcher = [sys.executable, str(Path(weigh.__file__).resolve()), str(place)]
@@ -94,7 +94,7 @@ def run_process(command: Sequence[str], log: Path) -> Cost:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and its children: asked first, then made to."""
+    """End a process and its children; kill them if they do not end when asked."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     try:
@@ -106,7 +106,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _complaint(command: Sequence[str], code: int, log: Path) -> str:
-    """Return one line: which command, how it ended, the last it said, where to look."""
+    """Return one line with the command, its exit code, its last output and the log."""
     name = Path(command[0]).name
     words = " ".join([name, *command[1:4]])
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

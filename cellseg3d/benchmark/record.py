@@ -1,4 +1,4 @@
-"""One small JSON for each cell of the matrix: all that tables and pictures need."""
+"""The record of one job as JSON; tables and pictures are made from records alone."""
 
 import json
 import math
@@ -19,29 +19,31 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Record:
-    """What one method reached on one fold of a data set with one seed.
+    """The result of one method on one fold of a data set with one seed.
 
     Parameters
     ----------
     key, study, dataset, target, method : str
-        Who it is; `target` is the class that the scores are of.
+        What the record is about; `target` is the class that is scored.
     fold, seed : int
     recipe : dict
-        All that decides the result: settings of the method, what is held out, budget.
+        Everything that decides the result: settings, cases held out, budget.
     state : {"done", "failed", "skipped"}
     reason : str
-        Why it failed or was skipped, in one line.
+        Why the job failed or was skipped, in one line.
     volumes : dict
-        Test volume to ``unit`` (its specimen, or itself) and ``scores``: ``dice``,
-        ``jaccard``, ``precision``, ``recall``, ``mean_dice`` (over all classes),
-        ``object_f1``, ``hd95_um``, ``assd_um``; None is undefined, ``"inf"`` a miss.
+        For each test volume its ``unit`` (its specimen, or itself) and ``scores``:
+        ``dice``, ``jaccard``, ``precision``, ``recall``, ``mean_dice`` (over all
+        classes), ``object_f1``, ``hd95_um``, ``assd_um``. None means undefined,
+        ``"inf"`` that the class was missed.
     training, prediction : dict
-        ``elapsed_s``, ``cpu_s``, ``peak_gib``; ``steps`` of the training; of the
-        prediction also ``volumes_s``, the time without loading the program.
+        ``elapsed_s``, ``cpu_s`` and ``peak_gib`` of each; for the training also its
+        ``steps``; for the prediction also ``volumes_s``, the time without loading the
+        program.
     parameters : int
-        Of all networks that are used.
+        Number of parameters of all networks that the method uses.
     warnings : list of str
-        What every table has to repeat.
+        Warnings that every table repeats.
     versions, machine : dict
     commit : str or None
     """
@@ -72,7 +74,7 @@ class Record:
 
 
 def recipe_of(job: Job, study: Study) -> dict[str, Any]:
-    """Return all that decides the result of a job, as JSON holds it."""
+    """Return everything that decides the result of a job, as plain JSON values."""
     values = {
         "method": job.method.recipe(),
         "uses": [study.method(name).recipe() for name in job.method.of],
@@ -101,12 +103,12 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return every record below a benchmark's folder, in the order of their names.
+    """Return every record in a benchmark's folder, sorted by name.
 
     Raises
     ------
     ConfigError
-        If there is none, or one cannot be read.
+        If there is no record, or one cannot be read.
     """
     paths = sorted((folder / RECORDS).glob("*.json"))
     if not paths:
@@ -116,7 +118,7 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write a record below a benchmark's folder; a reader sees all of it or nothing."""
+    """Write a record atomically into a benchmark's folder and return its path."""
     path = folder / RECORDS / f"{record.key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(asdict(record), path)
@@ -124,7 +126,7 @@ def write_record(record: Record, folder: Path) -> Path:
 
 
 def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write plain JSON atomically, undefined numbers as null."""
+    """Write plain JSON atomically; numbers that are undefined become null."""
     text = json.dumps(plain_numbers(values), indent=1, allow_nan=False) + "\n"
 
     def write(new: Path) -> None:
@@ -134,5 +136,5 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
 
 
 def number(value: object) -> float:
-    """Return a number as JSON holds it: None is NaN, ``"inf"`` is infinite."""
+    """Return the number that a JSON value means: None is NaN, ``"inf"`` infinite."""
     return math.nan if value is None else float(str(value))

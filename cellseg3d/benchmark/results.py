@@ -1,4 +1,4 @@
-"""Write tables and picture of a study from its records alone."""
+"""Write the tables and the picture of a study from its records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ VALUES = "benchmark.json"
 def write_results(study: Study, folder: Path) -> dict[str, Any]:
     """Write ``benchmark.md``, ``benchmark.json`` and ``pareto.png`` into a folder.
 
-    Neither volumes nor networks are needed: the records hold all of it.
+    Neither volumes nor networks are opened, because the records hold all the numbers.
 
     Returns
     -------
     dict
-        What ``benchmark.json`` holds.
+        The content of ``benchmark.json``.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def write_results(study: Study, folder: Path) -> dict[str, Any]:
 
 
 def _of_study(records: Sequence[Record], study: Study) -> list[Record]:
-    """Return the records of what the study still asks for, in its order."""
+    """Return the records that belong to the study as it is now, in its order."""
     keys = {job.key: number for number, job in enumerate(study.jobs())}
     mine = [record for record in records if record.key in keys]
     return sorted(mine, key=lambda record: keys[record.key])

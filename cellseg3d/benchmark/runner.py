@@ -1,4 +1,4 @@
-"""Work through the matrix: train, predict, score and record each cell once."""
+"""Run the jobs of a study: train, predict, score and record each of them once."""
 
 import logging
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.benchmark.bundles import MODEL, predict_bundles, train_bundle
-from cellseg3d.benchmark.dataset import Dataset, Fold, write_fold
+from cellseg3d.benchmark.dataset import Dataset, WrittenFold, write_fold
 from cellseg3d.benchmark.outcome import NotAvailable, Predicted, Trained
 from cellseg3d.benchmark.peers import predict_peer, train_peer
 from cellseg3d.benchmark.record import (
@@ -36,26 +36,27 @@ class Bench:
     ----------
     study : Study
     folder : Path
-        Gets ``records``, ``runs`` (models, labels, logs), ``folds`` and ``data``.
+        The folder for ``records``, ``runs`` (models, labels, logs), ``folds``,
+        ``data``.
     nnunet_python : Path or None
-        An interpreter that has nnU-Net v2.
+        An interpreter in which nnU-Net v2 is installed.
     """
 
     study: Study
     folder: Path
     nnunet_python: Path | None = None
-    _folds: dict[tuple[str, int], Fold] = field(default_factory=dict)
+    _folds: dict[tuple[str, int], WrittenFold] = field(default_factory=dict)
 
     def record_path(self, key: str) -> Path:
-        """Return where the record of a job lies or will lie."""
+        """Return the path of a job's record, whether or not it exists yet."""
         return self.folder / RECORDS / f"{key}.json"
 
     def run_folder(self, key: str) -> Path:
-        """Return where a job trains and predicts."""
+        """Return the folder in which a job trains and predicts."""
         return self.folder / RUNS / key
 
-    def fold(self, dataset: Dataset, number: int) -> Fold:
-        """Return a fold, written on first use."""
+    def fold(self, dataset: Dataset, number: int) -> WrittenFold:
+        """Return a fold; its datalist is written when it is first asked for."""
         found = self._folds.get((dataset.name, number))
         if found is None:
             datalist = dataset.open(self.folder / "data")
@@ -65,7 +66,7 @@ class Bench:
 
 
 def pending(bench: Bench, only: Sequence[str] = ()) -> tuple[list[Job], int]:
-    """Return the jobs that have no finished record, and how many have one.
+    """Return the jobs without a finished record, and the number of finished ones.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def pending(bench: Bench, only: Sequence[str] = ()) -> tuple[list[Job], int]:
     Raises
     ------
     ConfigError
-        If nothing fits `only`, or a record was made with other settings.
+        If no job fits `only`, or a record was made with other settings.
     """
     jobs = list(bench.study.jobs())
     chosen = [job for job in jobs if not only or _fits(job.key, only)]
@@ -93,19 +94,19 @@ def run_jobs(
     before: Callable[[Job], None] | None = None,
     after: Callable[[Job, Record], None] | None = None,
 ) -> list[Record]:
-    """Run jobs one after another; a failure is recorded and the next one begins.
+    """Run jobs one after another; a job that fails is recorded, and the next one runs.
 
     Parameters
     ----------
     bench : Bench
     jobs : sequence of Job
     before, after : callable, optional
-        Told when a job begins, and its record when it ends.
+        Functions called with the job before it begins and with its record at its end.
 
     Raises
     ------
     KeyboardInterrupt
-        The job in hand leaves no record; the ones before stand.
+        If the user interrupts. The current job leaves no record; earlier ones stay.
     """
     records = []
     for job in jobs:
@@ -120,7 +121,7 @@ def run_jobs(
 
 
 def run_job(bench: Bench, job: Job) -> Record:
-    """Train, predict and score one cell; what goes wrong goes into its record."""
+    """Train, predict and score one job; record any error instead of raising it."""
     folder = bench.run_folder(job.key)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -134,7 +135,7 @@ def run_job(bench: Bench, job: Job) -> Record:
 
 
 def _measured(bench: Bench, job: Job, folder: Path) -> Record:
-    """Return the record of a cell that worked."""
+    """Return the record of a job that succeeded."""
     fold = bench.fold(job.dataset, job.fold)
     trained = _trained(bench, job, fold, folder)
     predicted = _predicted(bench, job, fold, folder)
@@ -165,8 +166,8 @@ def _measured(bench: Bench, job: Job, folder: Path) -> Record:
     )
 
 
-def _trained(bench: Bench, job: Job, fold: Fold, folder: Path) -> dict[str, Any]:
-    """Train, or add up what the methods cost whose networks are used."""
+def _trained(bench: Bench, job: Job, fold: WrittenFold, folder: Path) -> dict[str, Any]:
+    """Train, or return the summed training cost of the networks that the job uses."""
     if job.method.of:
         return _borrowed(bench, job)
     budget = bench.study.budget(job.seed)
@@ -189,7 +190,7 @@ def _facts(result: Trained) -> dict[str, Any]:
 
 
 def _borrowed(bench: Bench, job: Job) -> dict[str, Any]:
-    """Return the training cost of the networks that a job uses, added up."""
+    """Return the summed training cost of the networks that a job uses."""
     used = []
     for name in job.method.of:
         key = job.key_of(name)
@@ -217,7 +218,7 @@ def _borrowed(bench: Bench, job: Job) -> dict[str, Any]:
     }
 
 
-def _predicted(bench: Bench, job: Job, fold: Fold, folder: Path) -> Predicted:
+def _predicted(bench: Bench, job: Job, fold: WrittenFold, folder: Path) -> Predicted:
     method = job.method
     if method.kind == "peer":
         return predict_peer(method.peer, fold, folder, python=bench.nnunet_python)
@@ -227,7 +228,7 @@ def _predicted(bench: Bench, job: Job, fold: Fold, folder: Path) -> Predicted:
 
 
 def _record(bench: Bench, job: Job, **facts: Any) -> Record:  # noqa: ANN401
-    """Return a record; paths in its sentences begin at the benchmark's folder."""
+    """Return a record in whose sentences paths are relative to the benchmark folder."""
     if "reason" in facts:
         facts["reason"] = _portable(facts["reason"], bench.folder)
     if "warnings" in facts:
@@ -248,14 +249,14 @@ def _record(bench: Bench, job: Job, **facts: Any) -> Record:  # noqa: ANN401
 
 
 def _portable(sentence: str, folder: Path) -> str:
-    """Return a sentence without the place of the folder, which differs by machine."""
+    """Return a sentence without the folder's path, which differs between machines."""
     for place in (folder.resolve(), folder):
         sentence = sentence.replace(f"{place}/", "")
     return sentence
 
 
 def _is_done(bench: Bench, job: Job) -> bool:
-    """Return whether a job has a finished record, made with the same settings."""
+    """Return whether a job has a finished record made with the same settings."""
     path = bench.record_path(job.key)
     if not path.exists():
         return False

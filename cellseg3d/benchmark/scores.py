@@ -1,10 +1,10 @@
-"""Score the labels of every method with the same code."""
+"""Score the labels of a case; the same code scores every method."""
 
 import math
 from dataclasses import replace
 from typing import Any
 
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case
 from cellseg3d.datasets.labels import class_labels
@@ -19,27 +19,27 @@ OBJECT = ("object_f1", "n_true", "n_predicted")
 
 
 def score_case(
-    labels: str, case: Case, fold: Fold, target: str, *, objects: bool = True
+    labels: str, case: Case, fold: WrittenFold, target: str, *, objects: bool = True
 ) -> dict[str, float]:
-    """Score predicted labels of one case against its truth.
+    """Score the predicted labels of one case against the truth.
 
     Parameters
     ----------
     labels : str
-        File of predicted class indices, on the grid of the case.
+        File of predicted class labels, with the shape of the case.
     case : Case
-    fold : Fold
+    fold : WrittenFold
     target : str
-        The class that all scores but ``mean_dice`` are of.
+        The class to score; only ``mean_dice`` covers all classes.
     objects : bool
-        Score objects too: connected components of the target against the ids of the
-        truth where it has ids, else against the truth's components.
+        Whether to score objects too: connected components of the target, compared with
+        the object ids of the truth or, without ids, with the truth's components.
 
     Returns
     -------
     dict
-        Scores by name, NaN where undefined; surface distances in um are left out
-        where no voxel size is known.
+        Scores by name, NaN where undefined. Surface distances in um are missing when
+        the voxel size is not known.
 
     Raises
     ------

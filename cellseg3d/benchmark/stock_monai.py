@@ -1,11 +1,11 @@
-"""Stock MONAI as its tutorials write it: the opponent, in a process of its own.
+"""Train and predict as MONAI's tutorials do, for comparison, in its own process.
 
     python -m cellseg3d.benchmark.stock_monai train --fold F.json --kind 3d --out RUN
     python -m cellseg3d.benchmark.stock_monai predict --fold F.json --kind 3d --out RUN
 
 `CacheDataset`, `RandCropByPosNegLabeld`, `RandAffined`, flips, `UNet`, `DiceCELoss`,
 Adam, float32, `SlidingWindowInferer`; in 2D the same on slices with `SliceInferer`.
-Only reading, writing and the budget by the clock are this package's.
+Only reading, writing and the time budget come from this package.
 """
 
 import argparse
@@ -47,13 +47,13 @@ from cellseg3d.io.registry import read_volume, write_labels
 
 KEYS = ("image", "label")
 WEIGHTS = "weights.pt"
-# Patches as in the tutorials: 2D 128^2, 3D 96^3, cut where the volume is thinner.
+# Patches as in the tutorials: 2D 128^2, 3D 96^3, smaller where the volume is thinner.
 PATCH = {"2d": 128, "3d": 96}
 STRIDE = 16
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Train, or predict what is held out."""
+    """Train a network, or predict the held-out cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verb", choices=("train", "predict"))
     parser.add_argument("--fold", type=Path, required=True)
@@ -72,7 +72,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def train(datalist: Datalist, options: argparse.Namespace) -> None:
-    """Train for the budget; write the weights and how many steps it were."""
+    """Train until the budget is spent; write the weights and the number of steps."""
     set_determinism(seed=options.seed)
     arrays = [
         _arrays(case, datalist) for case in datalist.cases if case.split != "test"
@@ -109,7 +109,7 @@ def train(datalist: Datalist, options: argparse.Namespace) -> None:
 
 
 def predict(datalist: Datalist, options: argparse.Namespace) -> None:
-    """Predict the held-out cases; write their labels and how long each took."""
+    """Predict the held-out cases; write their labels and the time of each."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build(options.kind, len(datalist.classes))
     weights = torch.load(options.out / WEIGHTS, map_location="cpu", weights_only=True)
@@ -147,9 +147,9 @@ def build(kind: str, classes: int) -> nn.Module:
 
 
 def patch_shape(shapes: Sequence[Sequence[int]], kind: str) -> tuple[int, ...]:
-    """Return the patch: the tutorials', no larger than the smallest volume.
+    """Return the patch shape of the tutorials, but no larger than the smallest volume.
 
-    Each side is a multiple of 16, as the four strides of the network ask.
+    Each side is a multiple of 16, as the four strides of the network require.
     """
     smallest = np.min(np.asarray(shapes), axis=0)[1 if kind == "2d" else 0 :]
     cut = np.minimum(smallest, PATCH[kind]) // STRIDE * STRIDE
@@ -163,7 +163,7 @@ def _inferer(kind: str, patch: tuple[int, ...]) -> Inferer:
 
 
 def _transform(patch: tuple[int, ...]) -> Compose:
-    """Return crop, flips and affine of the tutorials."""
+    """Return the crop, flips and affine transform of the tutorials."""
     return Compose(
         [
             EnsureChannelFirstd(KEYS, channel_dim="no_channel"),
@@ -177,7 +177,7 @@ def _transform(patch: tuple[int, ...]) -> Compose:
 
 
 def stock_augmentation(patch: Sequence[int]) -> list[Transform]:
-    """Return flips, affine and intensity changes of the tutorials, for a crop."""
+    """Return the flips, affine and intensity changes of the tutorials for a crop."""
     flips = [RandFlipd(KEYS, prob=0.5, spatial_axis=a) for a in range(len(patch))]
     return [
         *flips,
@@ -197,7 +197,7 @@ def stock_augmentation(patch: Sequence[int]) -> list[Transform]:
 def _items(
     arrays: Sequence[tuple[np.ndarray, np.ndarray]], kind: str
 ) -> list[dict[str, Any]]:
-    """Return volumes, or their slices, that hold something to learn."""
+    """Return the volumes, or their slices, that hold any foreground."""
     if kind == "3d":
         return [{"image": image, "label": label} for image, label in arrays]
     slices = [
@@ -211,7 +211,7 @@ def _items(
 def _arrays(case: Case, datalist: Datalist) -> tuple[np.ndarray, np.ndarray]:
     raw = read_case_label(case, datalist)
     label = class_labels(raw.read(), datalist, raw.name)
-    # Nothing in MONAI's tutorials leaves voxels out; they become background.
+    # MONAI's tutorials have no ignore label; unannotated voxels become background.
     return _scaled(_read(case).read()), np.where(label == IGNORE, 0, label)
 
 

@@ -1,4 +1,4 @@
-"""A study: which methods, on which data, over which folds and seeds, at what budget."""
+"""A study: which methods run on which data, with which folds, seeds and budget."""
 
 import math
 from collections import Counter
@@ -34,22 +34,23 @@ METHOD_KEYS = (
 
 @dataclass(frozen=True)
 class Method:
-    """One way to get labels.
+    """One method of a study.
 
     Parameters
     ----------
     name : str
-        What tables call it.
+        The name shown in tables.
     kind : {"train", "axes", "ensemble", "peer"}
-        Train a bundle; predict with another method's network along several axes; fuse
-        the networks of several methods; or train and predict with another tool.
+        What the method does: train a bundle; predict with another method's network
+        along several axes; fuse the networks of several methods; or train and predict
+        with another tool.
     bundle : str
         Bundle to train (``"train"``).
     plan : bool
-        Whether `cellseg3d plan` chooses its numbers from each fold's training volumes
+        Whether `cellseg3d plan` chooses the settings from each fold's training volumes
         (``"train"``).
     settings : mapping
-        Config keys set for the training (``"train"``), over those of the plan.
+        Config keys set for the training (``"train"``); they override the plan.
     of : tuple of str
         Methods whose trained networks are used (``"axes"``, ``"ensemble"``).
     axes : str
@@ -57,9 +58,9 @@ class Method:
     peer : str
         Which tool and which of its configurations, one of `PEERS`.
     reference : bool
-        The method that the others are compared with.
+        Whether this is the method that the others are compared with.
     train, predict : tuple of str
-        Further words for ``cellseg3d train`` and ``cellseg3d predict``.
+        Further arguments for ``cellseg3d train`` and ``cellseg3d predict``.
     """
 
     name: str
@@ -76,11 +77,11 @@ class Method:
 
     @property
     def trains(self) -> bool:
-        """Whether it takes the budget; the others use what was trained."""
+        """Whether the method trains; other methods use networks already trained."""
         return self.kind in ("train", "peer")
 
     def recipe(self) -> dict[str, Any]:
-        """Return what decides its results, as JSON holds it."""
+        """Return the settings that decide its results, as plain JSON values."""
         return {
             "kind": self.kind,
             "bundle": self.bundle,
@@ -96,7 +97,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of the matrix: a method on one fold of a data set with one seed."""
+    """One method on one fold of a data set with one seed."""
 
     dataset: Dataset
     method: Method
@@ -105,7 +106,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """A file name that no other job of the study has."""
+        """A file name that is unique within the study."""
         return self.key_of(self.method.name)
 
     def key_of(self, method: str) -> str:
@@ -115,15 +116,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Budget:
-    """What one training may take, and where its chance begins.
+    """The limits of one training and its seed.
 
     Parameters
     ----------
     seed : int
     minutes : float
     clock : {"wall", "cpu"}
-        Time that passes, or time that the processor works for the training, all
-        threads added up: the fair one on a machine that does other things too.
+        Whether to count real time or processor time summed over threads. Processor
+        time is the fair choice on a machine that does other work as well.
     """
 
     seed: int
@@ -133,22 +134,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class Study:
-    """What `cellseg3d benchmark` runs.
+    """Everything that `cellseg3d benchmark` runs.
 
     Parameters
     ----------
     name, question : str
     datasets : tuple of Dataset
     methods : tuple of Method
-        Those that train come before those that use what they trained.
+        The methods; each one that trains precedes those that use its network.
     seeds : tuple of int
     minutes : float
-        Training time of every method on this machine: the equal budget.
+        Training time of every method on this machine.
     clock : {"wall", "cpu"}
-        How it is measured; see `Budget`.
+        How the minutes are measured; see `Budget`.
     compare : tuple of (str, str)
-        Pairs of methods to compare beside every method with the reference; named
-        before anything is run, so that no test is picked by its result.
+        Pairs of methods to compare, besides every method with the reference. They are
+        named before the study runs, so no test is chosen by its result.
     """
 
     name: str
@@ -165,17 +166,17 @@ class Study:
         """Every method with the reference, then the pairs that the study names."""
         base = self.reference.name
         names = [method.name for method in self.methods if method.name != base]
-        # A pair that is named the other way round is no second test.
+        # A pair named in the opposite order is the same test, so it is left out.
         each = [(name, base) for name in names if (base, name) not in self.compare]
         return tuple(dict.fromkeys([*each, *self.compare]))
 
     @property
     def reference(self) -> Method:
-        """The method that the others are compared with; the first when none is."""
+        """The method that the others are compared with; by default the first one."""
         return next((m for m in self.methods if m.reference), self.methods[0])
 
     def budget(self, seed: int) -> Budget:
-        """Return what every training with a seed may take."""
+        """Return the budget of every training that uses a seed."""
         return Budget(seed, self.minutes, self.clock)
 
     def method(self, name: str) -> Method:
@@ -183,10 +184,10 @@ class Study:
         return next(method for method in self.methods if method.name == name)
 
     def jobs(self) -> Iterator[Job]:
-        """Yield every cell of the matrix; what trains before what uses it.
+        """Yield every job; those that train precede those that use their networks.
 
-        Seeds are the outermost loop: a study that is cut short has still compared
-        all methods on all volumes.
+        Seeds are the outermost loop, so a study that is stopped early has still
+        compared all methods on all volumes.
         """
         for seed in self.seeds:
             for dataset in self.datasets:
@@ -196,14 +197,14 @@ class Study:
 
 
 def slug(name: str) -> str:
-    """Return a name as part of a file name: letters, digits, dots and hyphens."""
+    """Return a name made of letters, digits, dots and hyphens, for a file name."""
     return "".join(c if c.isalnum() or c == "." else "-" for c in name)
 
 
 def load_study(path: Path) -> Study:
     """Read a study from YAML; paths in it are relative to the file.
 
-    No volume and no datalist is opened.
+    The data sets themselves are not opened.
 
     Raises
     ------

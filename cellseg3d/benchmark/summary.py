@@ -1,4 +1,4 @@
-"""From records to means, intervals and paired comparisons; nothing else is read."""
+"""Compute means, intervals and paired comparisons from the records of a study."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,15 @@ def summarise_study(
     methods: Sequence[str],
     pairs: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
-    """Return everything that tables and pictures show, as plain values.
+    """Return all the numbers of tables and pictures as plain values.
 
     Parameters
     ----------
     records : sequence of Record
     methods : sequence of str
-        In the order in which tables list them.
+        The methods in the order of the tables.
     pairs : sequence of (str, str)
-        Methods to compare: the first minus the second.
+        Pairs of methods to compare; the difference is the first minus the second.
 
     Returns
     -------
@@ -58,18 +58,18 @@ def summarise_study(
 
 
 def unit_scores(records: Sequence[Record], score: str) -> Units:
-    """Return a score for each unit: seeds averaged first, then volumes of a unit.
+    """Return a score for each unit, averaged over seeds and then over its volumes.
 
     Parameters
     ----------
     records : sequence of Record
-        Of one method on one data set.
+        Records of one method on one data set.
     score : str
 
     Returns
     -------
     dict
-        Unit to mean; NaN where it is defined for no seed.
+        Mean of each unit; NaN where it is defined for no seed.
     """
     by_volume: dict[str, list[float]] = {}
     unit_of: dict[str, str] = {}
@@ -125,7 +125,7 @@ def _summary(values: Units) -> dict[str, Any]:
 
 
 def _seed_spread(records: Sequence[Record]) -> float:
-    """Return how far the mean Dice moves from seed to seed (standard deviation)."""
+    """Return the standard deviation of the mean Dice over seeds."""
     means = [
         mean_defined(list(unit_scores(same, "dice").values()))[0]
         for seed in {record.seed for record in records}
@@ -135,7 +135,7 @@ def _seed_spread(records: Sequence[Record]) -> float:
 
 
 def _costs(records: Sequence[Record], stage: str) -> dict[str, float]:
-    """Return the mean cost of a stage for one fold and seed; of memory the most."""
+    """Return the mean cost of a stage per fold and seed; for memory the maximum."""
     values = [getattr(record, stage) for record in records]
     means = {
         name: sum(float(each[name]) for each in values) / len(values)
@@ -148,20 +148,20 @@ def _costs(records: Sequence[Record], stage: str) -> dict[str, float]:
 def compare(
     units: Mapping[str, Units], pairs: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Compare methods pair by pair on the units that both have.
+    """Compare pairs of methods on the units that both have scores for.
 
     Parameters
     ----------
     units : mapping
-        Method to its score for each unit.
+        For each method, the score of each unit.
     pairs : sequence of (str, str)
-        Those with a method that has no score are left out.
+        Pairs to compare; a pair with a method that has no score is left out.
 
     Returns
     -------
     list of dict
-        The fields of `PairedComparison`, ``method``, ``against`` and ``p_holm``,
-        corrected for the number of pairs.
+        The fields of `PairedComparison`, with ``method``, ``against`` and ``p_holm``,
+        the p value corrected for the number of pairs.
     """
     rows = []
     for method, against in pairs:
@@ -181,7 +181,7 @@ def _pooled(
     methods: Sequence[str],
     pairs: Sequence[tuple[str, str]],
 ) -> list[dict[str, Any]]:
-    """Compare over the units of all data sets, each unit one pair."""
+    """Compare methods over the units of all data sets together."""
     units: dict[str, Units] = {}
     for name, facts in datasets.items():
         for method in methods:

@@ -1,9 +1,9 @@
-"""Start a command and write what it took; a script of its own, standard library only.
+"""Run a command and write its cost; this script uses the standard library only.
 
     python weigh.py COST.json COMMAND ...
 
-A process inherits the peak of memory of the one that starts it. This one is small, so
-that the figure is the command's own and not that of a program that has loaded torch.
+A process inherits the peak memory of its parent. This parent is small, so the measured
+peak is the command's own and not that of a program that has loaded torch.
 """
 
 import json
@@ -17,7 +17,7 @@ RSS_PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
 
 
 def main(place: str, command: list[str]) -> int:
-    """Run the command, write its cost as JSON, and end as it ended."""
+    """Run the command, write its cost as JSON, and return its exit code."""
     begun = time.monotonic()
     pid = os.posix_spawnp(command[0], command, os.environ)
     _, status, usage = os.wait4(pid, 0)

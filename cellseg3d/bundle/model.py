@@ -101,6 +101,16 @@ def load_model(place: str | Path) -> TrainedModel:
         If the folder is no bundle, or names code that is not on the list.
     InputError
         If it holds no weights yet, or they cannot be used.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cells = cellseg3d.simulate_dataset("loaded_cells", 2, 24)
+    >>> short = {"train::dataset::samples": 2}
+    >>> options = cellseg3d.TrainOptions(epochs=1, settings=short, progress=False)
+    >>> run = cellseg3d.train("cell_tomo_unet2d", cells, "loaded", options)
+    >>> cellseg3d.load_model(run).classes
+    ('background', 'cytoplasm', 'nucleus', 'mitochondrion')
     """
     path = find_bundle(place)
     config = read_config(path / "configs" / "inference.json")

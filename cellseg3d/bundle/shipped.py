@@ -5,10 +5,12 @@ import logging
 from importlib.resources import files
 from pathlib import Path
 
-from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
 _MARK = ("configs", "metadata.json")
+_WEIGHTS = Path("models", "model.safetensors")
+_SUFFIXES = (".safetensors", ".pt", ".pth")
 # Old name of a bundle to its name today; the old one still finds it.
 RENAMED = {
     "recipe_dsb2018_nuclei": "nuclei_unet2d",
@@ -68,6 +70,39 @@ def shipped_bundles() -> dict[str, Path]:
         if marks:
             return {mark.parents[1].name: mark.parents[1] for mark in marks}
     return {}
+
+
+def weights_of(place: str | Path) -> Path:
+    """Return the file of weights of a bundle, a run, or a file itself.
+
+    Parameters
+    ----------
+    place : str or Path
+        A file of weights, the folder of a bundle or run, or a shipped bundle's name.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    ConfigError
+        If there is no such folder or bundle, or it has no weights.
+    """
+    path = Path(place)
+    if path.is_file():
+        return path
+    if path.suffix in _SUFFIXES:
+        message = f"{path}: no such file; expected weights ({', '.join(_SUFFIXES)})"
+        raise InputError(message)
+    bundle = find_bundle(place)
+    file = bundle / _WEIGHTS
+    if not file.is_file():
+        message = (
+            f"{place}: has no weights yet ({file.name} is not in its models folder); "
+            "train it first, or name a bundle that `cellseg3d bundle list` shows with "
+            "weights"
+        )
+        raise ConfigError(message)
+    return file
 
 
 def configs_dir() -> Path:

@@ -62,14 +62,14 @@ def command(
     noise) and reconstructed. Writes MRC volumes, MRC labels and datalist.json, ready
     for cellseg3d train --data.
     """
-    from cellseg3d.datasets.simulated import Recipe, write_dataset  # noqa: PLC0415
+    from cellseg3d.datasets.simulated import SimulationOptions, simulate_dataset  # noqa: PLC0415
 
     scan = None
     if (tilt_range, tilt_step, photons) != (None, None, None):
         scan = _scan(mount, tilt_range, tilt_step, photons)
-    recipe = Recipe(voxel_um, mount, scan, test_cells)
+    options = SimulationOptions(voxel_um, mount, scan, test_cells)
     with _bar() as progress:
-        path = write_dataset(out, n, _shape(shape), seed, recipe, progress=progress)
+        path = simulate_dataset(out, n, _shape(shape), seed, options, progress=progress)
     _show(path, json)
 
 

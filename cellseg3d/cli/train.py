@@ -82,9 +82,21 @@ def command(
         bool, typer.Option("--resume", help="Go on with the training in --out.")
     ] = False,
     pretrained: Annotated[
-        Path | None,
-        typer.Option("--pretrained", help="Weights to begin with (.safetensors, .pt)."),
+        str | None,
+        typer.Option(
+            "--pretrained",
+            metavar="WEIGHTS",
+            help="Begin with the weights of this run, bundle or file (.safetensors, "
+            ".pt), adapted to your classes and channels. By default, --bundle begins "
+            "with its own weights when it has some.",
+        ),
     ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch", help="Begin with random weights, not with the bundle's."
+        ),
+    ] = False,
     plan: Annotated[
         Path | None,
         typer.Option("--plan", help="Numbers that `cellseg3d plan --out` has chosen."),
@@ -130,7 +142,8 @@ def command(
     from cellseg3d.training.train import resume as go_on
     from cellseg3d.training.train import train
 
-    given = [each for each in (data, plan, pretrained) if each and each.is_file()]
+    named = [Path(each) for each in (data, plan, pretrained) if each]
+    given = [path for path in named if path.is_file()]
     check_outputs([] if json is None else [json], given)
     options = TrainOptions(
         fold=fold,
@@ -141,7 +154,12 @@ def command(
         device=device,
         precision=precision,
         target=target,
-        pretrained=pretrained,
+        pretrained=_first_weights(
+            bundle,
+            pretrained,
+            from_scratch or resume,
+            own_network=any(text.startswith("network_def") for text in settings or []),
+        ),
         progress=not quiet,
         plan={} if plan is None else read_config(plan),
         settings=dict(parse_setting(text) for text in settings or []),
@@ -160,6 +178,32 @@ def command(
         _train_as_planned(data, out, options)
     if leads():
         _tell(out, json)
+
+
+def _first_weights(
+    bundle: Path | str | None, pretrained: str | None, none: bool, *, own_network: bool
+) -> Path | None:
+    """Return the file of weights that a training begins with; None for random ones."""
+    from cellseg3d.bundle.shipped import find_bundle, weights_of
+    from cellseg3d.cli.main import leads
+
+    if pretrained is not None:
+        if none:
+            message = "--pretrained goes with neither --from-scratch nor --resume"
+            raise ConfigError(message)
+        return weights_of(pretrained)
+    if bundle is None or none:
+        return None
+    file = find_bundle(bundle) / "models" / "model.safetensors"
+    if not file.is_file():
+        return None
+    if own_network:
+        said = f"begins with random weights: those of {bundle} are for its own network"
+    else:
+        said = f"begins with the weights of {bundle}; --from-scratch does not"
+    if leads():
+        print(said)
+    return None if own_network else file
 
 
 def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:

@@ -19,7 +19,17 @@ was expected and what the user can do.
 
 
 class CellSegError(Exception):
-    """Base of all errors of this package; the command line ends with ``exit_code``."""
+    """Base of all errors of this package; the command line ends with ``exit_code``.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> try:
+    ...     cellseg3d.read_volume("absent.tif")
+    ... except cellseg3d.CellSegError as error:
+    ...     print("absent.tif" in str(error), error.exit_code)
+    True 2
+    """
 
     exit_code = 1
 

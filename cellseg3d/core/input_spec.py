@@ -30,6 +30,14 @@ class InputSpec:
     ------
     ConfigError
         If the numbers contradict each other.
+
+    Examples
+    --------
+    A network that labels a slice and sees two slices on each side of it:
+
+    >>> from cellseg3d import InputSpec
+    >>> InputSpec(spatial_dims=2, patch_shape=(64, 64), context=2).in_channels
+    5
     """
 
     spatial_dims: Literal[2, 3]

@@ -20,6 +20,13 @@ class Roi:
 
     `start` may be negative and `stop` may lie beyond the volume; `clip` cuts such a
     box.
+
+    Examples
+    --------
+    >>> from cellseg3d import Roi
+    >>> box = Roi.at((2, 0, 0), (3, 8, 8))
+    >>> box.shape, box.slices[0]
+    ((3, 8, 8), slice(2, 5, None))
     """
 
     start: Zyx

@@ -50,6 +50,12 @@ class Spacing:
     ------
     SpacingError
         If a length is not a finite positive number.
+
+    Examples
+    --------
+    >>> from cellseg3d import Spacing
+    >>> Spacing.of((50, 10, 10), "nm")
+    Spacing(z=0.05, y=0.01, x=0.01)
     """
 
     z: float

@@ -52,6 +52,14 @@ class Volume:
     ------
     AxisError
         If the array does not have three dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cellseg3d import Spacing, Volume
+    >>> volume = Volume(np.zeros((4, 8, 8), np.float32), Spacing(0.05, 0.01, 0.01))
+    >>> volume.shape, volume.spacing.z
+    ((4, 8, 8), 0.05)
     """
 
     array: ArrayLike

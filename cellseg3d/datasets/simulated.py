@@ -25,7 +25,7 @@ LOCK = ".simulating.lock"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class SimulationOptions:
     """What to simulate, beside how many and how large.
 
     Parameters
@@ -39,6 +39,13 @@ class Recipe:
     test_cases : int
         How many of the last cases to mark ``"split": "test"``; the others are then
         ``"training"``. With 0 no case says where it belongs.
+
+    Examples
+    --------
+    >>> from cellseg3d import SimulationOptions
+    >>> options = SimulationOptions(mount="mixed")
+    >>> options.mount_of(0), options.mount_of(1)
+    ('capillary', 'grid')
     """
 
     spacing_um: float = 0.05
@@ -53,12 +60,12 @@ class Recipe:
         return self.mount
 
 
-def write_dataset(
+def simulate_dataset(
     folder: Path | str,
     n: int,
     shape: Sequence[int] | int,
     seed: int = 0,
-    recipe: Recipe | None = None,
+    options: SimulationOptions | None = None,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
@@ -79,7 +86,7 @@ def write_dataset(
         Shape (Z, Y, X), in voxels; one number for a cube.
     seed : int
         Cell i is simulated with seed + i, so a longer series begins with a shorter one.
-    recipe : Recipe, optional
+    options : SimulationOptions, optional
     progress : callable, optional
         Called with (cells done, cells in all), first with (0, n).
     workers : int, optional
@@ -98,8 +105,15 @@ def write_dataset(
         If a number makes no sense.
     EnvironmentFault
         If the folder cannot be written, or memory is short.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> datalist = cellseg3d.simulate_dataset("cells", 1, 24)
+    >>> sorted(path.name for path in datalist.parent.iterdir())
+    ['cell_000.mrc', 'cell_000_labels.mrc', 'datalist.json', 'truth.json']
     """
-    chosen = recipe or Recipe()
+    chosen = options or SimulationOptions()
     if n < 1 or not 0 <= chosen.test_cases < n:
         message = (
             f"{n} cells with {chosen.test_cases} for testing; expected at least one "
@@ -147,7 +161,7 @@ def ensure_dataset(
     n: int = 4,
     shape: Sequence[int] | int = 96,
     seed: int = 0,
-    recipe: Recipe | None = None,
+    options: SimulationOptions | None = None,
     *,
     progress: Progress | None = None,
 ) -> Path:
@@ -158,8 +172,8 @@ def ensure_dataset(
 
     Parameters
     ----------
-    folder, n, shape, seed, recipe, progress
-        As for `write_dataset`.
+    folder, n, shape, seed, options, progress
+        As for `simulate_dataset`.
 
     Returns
     -------
@@ -173,8 +187,8 @@ def ensure_dataset(
     _make(place)
     lock = _hold(place / LOCK)
     try:
-        return _existing(place) or write_dataset(
-            place, n, shape, seed, recipe, progress=progress
+        return _existing(place) or simulate_dataset(
+            place, n, shape, seed, options, progress=progress
         )
     finally:
         lock.release()
@@ -194,10 +208,10 @@ def _write_case(
     return Case(name=name, image=str(image), label=str(label), group=name, split=split)
 
 
-def _split(number: int, n: int, recipe: Recipe) -> Split | None:
-    if not recipe.test_cases:
+def _split(number: int, n: int, options: SimulationOptions) -> Split | None:
+    if not options.test_cases:
         return None
-    return "test" if number >= n - recipe.test_cases else "training"
+    return "test" if number >= n - options.test_cases else "training"
 
 
 def _truth(simulated: SimulatedCase) -> dict[str, object]:

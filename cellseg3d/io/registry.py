@@ -93,6 +93,15 @@ def open_volume(
         If the file is not what it says, or not one volume.
     EnvironmentFault
         If it may not be read.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cell = cellseg3d.simulate_case(24, seed=1)
+    >>> path = cellseg3d.write_volume("opened.tif", cell.tomogram)
+    >>> volume = cellseg3d.open_volume(path)
+    >>> bool((volume.array[3:5, :, :] == cell.tomogram.array[3:5]).all())
+    True
     """
     file, inner = split_inner(path, inner)
     check_path(file)
@@ -130,6 +139,15 @@ def read_volume(path: Path | str, **opening: Unpack[Opening]) -> Volume:
         If it needs more memory than there is.
     FormatError, AxisError, SpacingError
         As for `open_volume`.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cell = cellseg3d.simulate_case(24, seed=1)
+    >>> path = cellseg3d.write_volume("read.mrc", cell.tomogram)
+    >>> volume = cellseg3d.read_volume(path)
+    >>> bool((volume.array == cell.tomogram.array).all()), volume.intensity_unit
+    (True, '1/um')
     """
     volume = open_volume(path, **opening)
     check_memory(_nbytes(volume), volume.name)
@@ -156,6 +174,15 @@ def read_labels(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     ------
     LabelError
         If a value is negative or no integer.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cell = cellseg3d.simulate_case(24, seed=1)
+    >>> path = cellseg3d.write_labels("read_labels.mrc", cell.labels)
+    >>> labels = cellseg3d.read_labels(path)
+    >>> bool((labels.array == cell.labels.array).all()), labels.dtype.name
+    (True, 'uint8')
     """
     volume = read_volume(path, **opening)
     return volume.with_array(as_labels(volume.read(), volume.name))

@@ -58,6 +58,14 @@ def write_volume(
         If the format cannot hold the dtype exactly.
     EnvironmentFault
         If the disk is full or refuses.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cell = cellseg3d.simulate_case(24, seed=1)
+    >>> path = cellseg3d.write_volume("cell.ome.tif", cell.tomogram)
+    >>> cellseg3d.read_volume(path).spacing == cell.tomogram.spacing
+    True
     """
     return _write(Path(path), volume, volume.dtype, labels=False, version=ome_zarr)
 
@@ -82,6 +90,14 @@ def write_labels(
         If a value is negative or no integer.
     FormatError
         If the format cannot hold the largest id.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cell = cellseg3d.simulate_case(24, seed=1)
+    >>> path = cellseg3d.write_labels("cell_labels.nii.gz", cell.labels)
+    >>> cellseg3d.read_labels(path).dtype.name
+    'uint8'
     """
     largest = 0
     for roi in slabs(volume):

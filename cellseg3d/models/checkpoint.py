@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with a hash of every tensor, the last file kept."""
+"""Weights on disk: safetensors with a hash of every tensor; the last file is kept."""
 
 import hashlib
 import json
@@ -22,14 +22,14 @@ from cellseg3d.core.errors import FormatError, InputError, NonFiniteError
 _KEY = "cellseg3d"
 # How our record begins, its keys being sorted.
 _RECORD = '{"digest"'
-# The usual keys under which a foreign checkpoint nests its weights.
+# The keys under which other programs' checkpoints usually hold their weights.
 _NESTS = ("model", "network", "net", "state_dict")
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
 class ArchitectureError(InputError):
-    """Weights that belong to another network."""
+    """Weights belong to another network."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Weights:
     Parameters
     ----------
     tensors : dict of str to tensor
-        As ``load_state_dict`` takes them, on the CPU.
+        Tensors by name on the CPU, as ``load_state_dict`` takes them.
     metadata : dict
-        What was saved with them; empty for a foreign file.
+        Values saved with the weights; empty for another program's file.
     path : Path
-        The file they came from; ends in ``.prev`` when the last one was broken.
+        The file that was read; ends in ``.prev`` when the newest one was broken.
     sha256 : str
-        Of names, types, shapes, values and metadata together.
+        Hash of names, dtypes, shapes, values and metadata together.
     warnings : tuple of str
-        What the user should be told.
+        Messages that the user should see.
     """
 
     tensors: dict[str, Tensor]
@@ -62,29 +62,29 @@ def save_weights(
     state_dict: Mapping[str, Tensor],
     metadata: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write weights so that the old file stands until the new one has been read back.
+    """Write weights; the old file is replaced only when the new one was read back.
 
-    The file that stood there is kept as ``NAME.prev``.
+    The file that was there before is kept as ``NAME.prev``.
 
     Parameters
     ----------
     path : Path
-        Ends in ``.safetensors``; its folder exists.
+        Path that ends in ``.safetensors``; its folder must exist.
     state_dict : mapping of str to tensor
     metadata : mapping, optional
-        Anything JSON can hold.
+        Any values that JSON can hold.
 
     Returns
     -------
     str
-        The SHA-256 that `load_weights` will report.
+        The SHA-256 that `load_weights` will return.
 
     Raises
     ------
     NonFiniteError
-        If a weight is NaN or infinite; the old file stands.
+        If a weight is NaN or infinite. The old file is kept.
     EnvironmentFault
-        If the disk is full or the folder cannot be written; the old file stands.
+        If the disk is full or the folder cannot be written. The old file is kept.
     """
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
@@ -110,27 +110,27 @@ def load_weights(
     path: Path,
     expected: nn.Module | Mapping[str, Tensor] | None = None,
 ) -> Weights:
-    """Read weights, ours or a foreign ``state_dict``, and check all that can be.
+    """Read weights of this package or a plain ``state_dict``, and check them.
 
-    A broken file gives way to its ``.prev``; ``warnings`` then says which and why.
-    Nothing that could run code is ever unpickled.
+    If the file is broken, its ``.prev`` is read instead, and ``warnings`` says so.
+    Files are never unpickled in a way that could run code.
 
     Parameters
     ----------
     path : Path
-        ``.safetensors``, or a torch file that holds tensors alone.
+        A ``.safetensors`` file, or a torch file that holds only tensors.
     expected : Module or mapping of str to tensor, optional
-        The network, or its state dict, that the weights are for.
+        The network that the weights are for, or its state dict.
 
     Raises
     ------
     FormatError
-        If a file is missing, cut short, altered, or not weights, and so is the one
-        before.
+        If the file is missing, cut short, altered or no weights, and the previous one
+        is too.
     NonFiniteError
-        If a weight is not finite, and so for the one before.
+        If a weight is not finite, in the previous file as well.
     ArchitectureError
-        If names or shapes are not the network's; names the first that differs.
+        If names or shapes differ from the network's; the message names the first one.
     """
 
     def read(source: Path) -> Weights:
@@ -149,13 +149,13 @@ def load_weights(
 
 
 def with_previous(path: Path, read: Callable[[Path], _T]) -> tuple[_T, str]:
-    """Return what `read` makes of a file, or else of its ``.prev``, and a warning.
+    """Return what `read` returns for a file or else for its ``.prev``, and a warning.
 
     Raises
     ------
     InputError
-        The first file's error, when the one before is missing or broken too, or when
-        the file is whole but another network's.
+        The first file's error, if the previous file is missing or broken too, or if
+        the first file is whole but belongs to another network.
     """
     previous = path.with_name(f"{path.name}.prev")
     try:
@@ -180,12 +180,12 @@ def check_names(
     tensors: Mapping[str, Tensor],
     expected: nn.Module | Mapping[str, Tensor],
 ) -> None:
-    """Refuse weights whose names or shapes are not the network's.
+    """Raise an error if names or shapes of weights differ from the network's.
 
     Raises
     ------
     ArchitectureError
-        Names the first tensor that differs, and both shapes.
+        If they differ. The message names the first such tensor and both shapes.
     """
     wanted = expected.state_dict() if isinstance(expected, nn.Module) else expected
     way_out = "these weights belong to another network; load them into the one they"
@@ -209,12 +209,12 @@ def check_names(
 
 
 def refuse_non_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that hold NaN or infinity.
+    """Raise an error if a tensor holds NaN or infinity.
 
     Raises
     ------
     NonFiniteError
-        Names the first such tensor and how many of its values are not finite.
+        If one does. The message names it and the number of such values.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -227,7 +227,7 @@ def refuse_non_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def tensor_sha256(tensor: Tensor) -> str:
-    """Return the SHA-256 of a tensor's type, shape and bytes."""
+    """Return the SHA-256 of a tensor's dtype, shape and bytes."""
     plain = tensor.detach().cpu().contiguous()
     hasher = hashlib.sha256(f"{plain.dtype}{tuple(plain.shape)}".encode())
     if plain.numel():
@@ -301,12 +301,12 @@ def _read_foreign(path: Path) -> Weights:
 
 
 def read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
-    """Return what a torch file holds, tensors and plain values alone.
+    """Return the content of a torch file that holds only tensors and plain values.
 
     Raises
     ------
     FormatError
-        If it is cut short, altered (checked by CRC), or holds Python objects.
+        If it is cut short, altered (its CRC is wrong), or holds Python objects.
     """
     if zipfile.is_zipfile(path) and (record := _broken_record(path)):
         raise FormatError(_altered(path, f"its record {record!r}"))
@@ -322,7 +322,7 @@ def read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
         )
         raise FormatError(message) from error
     except Exception as error:
-        # A reader of damaged bytes can fail in any way.
+        # Reading damaged bytes can raise any kind of error.
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = (
             f"{path}: not a complete torch file ({cause}); copy it again or use an "
@@ -332,7 +332,7 @@ def read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
 
 
 def _broken_record(path: Path) -> str | None:
-    """Return the first record of a zip file whose checksum is wrong."""
+    """Return the first record of a zip file whose checksum is wrong, or None."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip()

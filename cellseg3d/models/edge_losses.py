@@ -1,4 +1,4 @@
-"""Losses that look at where a voxel lies relative to a boundary."""
+"""Losses that depend on the distance of a voxel from a boundary."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,15 +18,15 @@ class EdgeWeightedCELoss(nn.Module):
     Parameters
     ----------
     height, sigma : float
-        Of the ridge of weights (`edges.edge_weights`); sigma in voxels of the finest
-        axis.
+        Height and width of the band of high weights (`edges.edge_weights`); sigma in
+        voxels of the finest axis.
     gaps : bool
-        Weigh the gaps between neighbouring objects alone, as in the paper; else every
-        boundary between classes.
+        Whether to weigh only the gaps between neighbouring objects, as in the paper;
+        otherwise every boundary between classes.
     spacing_um : sequence of float, optional
-        Voxel edges along the spatial dimensions of the label; only ratios count.
+        Voxel edges along the label's spatial dimensions; only their ratios matter.
     class_weights : sequence of float, optional
-        One a class.
+        One weight per class.
 
     References
     ----------
@@ -59,9 +59,10 @@ class EdgeWeightedCELoss(nn.Module):
         Parameters
         ----------
         logits, label, annotated
-            As for every loss.
+            As for every loss in `losses`.
         weight : tensor of float, shape (N, 1, ...), optional
-            Weights made beforehand, such as from instances; else from the label.
+            Weights computed beforehand, for instance from object ids; when None they
+            are computed from the label.
         """
         target = prepare(logits, label, annotated)
         by_voxel = self._weights_of(target) if weight is None else weight[:, 0]
@@ -86,8 +87,8 @@ class EdgeWeightedCELoss(nn.Module):
 class BoundaryLoss(nn.Module):
     """The mean distance of the predicted foreground from the true boundary [1]_.
 
-    It is negative for a good answer and flat far from one: add it to a region loss
-    with a small weight (`combined.WeightedSum`).
+    The loss is negative for a good prediction and flat far from one, so add it to a
+    region loss with a small weight.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ class BoundaryLoss(nn.Module):
 def _each(
     target: Target, measure: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 ) -> Tensor:
-    """Return a map (N, ...) measured on each sample's label."""
+    """Return a map (N, ...) computed from each sample's label."""
     known = target.valid.bool()
     labels = torch.where(known, target.truth, NOT_ANNOTATED).cpu().numpy()
     maps = np.stack([measure(label) for label in labels])

@@ -1,4 +1,4 @@
-"""Distances from each voxel of a label to the boundaries around it."""
+"""Distances of the voxels of a label from the boundaries around them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,27 +11,27 @@ from cellseg3d.models.target import NOT_ANNOTATED
 
 Label = NDArray[Any]
 Distance = NDArray[np.float32]
-# Beyond this many sigmas a weight is below e**-8 of its height.
+# Beyond this many sigmas the extra weight is below e**-8 of its height.
 _TAIL = 4.0
 
 
 def boundary_distance(
     label: Label, sampling: Sequence[float] | None = None
 ) -> Distance:
-    """Return how far each voxel lies from the nearest face between two classes.
+    """Return the distance of each voxel from the nearest face between two classes.
 
     Parameters
     ----------
     label : ndarray of integers, any number of dimensions
-        255 is not annotated: where a class meets it there is no boundary.
+        Class labels. 255 is not annotated and makes no boundary with a class.
     sampling : sequence of float, optional
-        Voxel edges in the unit wanted, one a dimension; 1 by default.
+        Voxel edges in the wanted unit, one per dimension; 1 by default.
 
     Returns
     -------
     ndarray of float32, same shape
-        At least half a voxel; infinite where one class is all there is, and where
-        nothing is annotated.
+        At least half a voxel; infinite where there is only one class, and where nothing
+        is annotated.
     """
     distance = np.full(label.shape, np.inf, np.float32)
     for value in np.unique(label[label != NOT_ANNOTATED]):
@@ -45,14 +45,14 @@ def boundary_distance(
 def gap_distance(
     instances: Label, reach: float, sampling: Sequence[float] | None = None
 ) -> Distance:
-    """Return the sum of distances to the two nearest objects: small between cells [1]_.
+    """Return the sum of distances to the two nearest objects; it is small in gaps [1]_.
 
     Parameters
     ----------
     instances : ndarray of integers
         Object ids, 0 for background.
     reach : float
-        Distances beyond it, in units of `sampling`, are not told from infinity.
+        Distances beyond this, in units of `sampling`, are returned as infinite.
     sampling : sequence of float, optional
         Voxel edges, one a dimension; 1 by default.
 
@@ -89,12 +89,12 @@ def gap_distance(
 def signed_distance(
     label: Label, value: int, sampling: Sequence[float] | None = None
 ) -> Distance:
-    """Return how far each voxel lies outside (> 0) or inside (< 0) a class.
+    """Return the distance from the boundary of a class, negative inside the class.
 
     Parameters
     ----------
     label : ndarray of integers
-        255 is not annotated: where the class meets it there is no boundary.
+        Class labels. 255 is not annotated and makes no boundary with the class.
     value : int
         The class.
     sampling : sequence of float, optional
@@ -103,7 +103,7 @@ def signed_distance(
     Returns
     -------
     ndarray of float32, same shape
-        0 everywhere when the class has no boundary, and where not annotated.
+        0 where not annotated, and everywhere when the class has no boundary.
     """
     known = label != NOT_ANNOTATED
     inside, outside = label == value, known & (label != value)
@@ -121,20 +121,21 @@ def edge_weights(
     gaps: bool = False,
     sampling: Sequence[float] | None = None,
 ) -> Distance:
-    """Return a weight per voxel, 1 far from edges and 1 + height on them.
+    """Return a weight per voxel: 1 far from edges, 1 + height on them.
 
-    ``1 + height * exp(-d ** 2 / (2 * sigma ** 2))``, where d is the distance to the
-    nearest boundary or, with `gaps`, the sum of those to the two nearest objects, each
-    a connected region of one class, as in the U-Net of 2015.
+    The weight is ``1 + height * exp(-d ** 2 / (2 * sigma ** 2))``. Here d is the
+    distance to the nearest boundary or, with `gaps`, the sum of the distances to the
+    two nearest objects, where an object is a connected component of one class.
 
     Parameters
     ----------
     label : ndarray of integers
-        Classes; 255 is not annotated. For object ids, take `ridge` of `gap_distance`.
+        Class labels; 255 is not annotated. For object ids, use `ridge` of
+        `gap_distance` instead.
     height, sigma : float
-        Of the ridge; sigma in units of `sampling`.
+        Height and width of the weights; sigma in units of `sampling`.
     gaps : bool
-        Weigh the gaps between neighbours alone.
+        Whether to weigh only the gaps between neighbouring objects.
     sampling : sequence of float, optional
         Voxel edges, one a dimension; 1 by default.
 
@@ -165,7 +166,7 @@ def _objects(label: Label) -> NDArray[np.int32]:
 
 
 def _to_face(mask: NDArray[np.bool_], sampling: Sequence[float] | None) -> Distance:
-    """Return how far each voxel's centre is from the box of the nearest of a mask."""
+    """Return the distance of each voxel's centre from the nearest voxel of a mask."""
     edges = (1.0,) * mask.ndim if sampling is None else tuple(sampling)
     nearest = ndimage.distance_transform_edt(
         ~mask, sampling=edges, return_distances=False, return_indices=True

@@ -1,4 +1,4 @@
-"""Several networks as one: a volume in, the logarithm of their fused answer out."""
+"""Several networks as one network that takes a volume and fuses their answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,24 +12,25 @@ from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.models.losses import DiceCELoss
 from cellseg3d.models.target import Annotated
 
-# What stands for a probability of zero, whose logarithm no file holds.
+# Smallest probability before the logarithm, which would be infinite at 0.
 LEAST = 1e-7
-# Under this key a window holds the weights of a 3D network.
+# The key of the weights of a 3D network in a window's settings.
 DEEP = "3d"
 
 
 class Member(nn.Module):
-    """One of several networks, and how it sees a volume.
+    """One of several networks, and how it reads a volume.
 
     Parameters
     ----------
     network : Module
-        Takes (N, C, ...) as `spec` says, answers logits (N, K, ...); knows K as
-        `num_classes`.
+        Takes (N, C, ...) as `spec` describes and returns logits (N, K, ...); its
+        attribute `num_classes` is K.
     spec : InputSpec or dict
-        2D and 2.5D sweep along the axes of the window, 3D sees the volume at once.
+        The network's input. 2D and 2.5D networks are applied along the axes of the
+        window, a 3D network to the whole volume.
     window : mapping, optional
-        Its windows in prediction; here ``axes`` and ``fusion`` count.
+        Settings of its windows in prediction; only ``axes`` and ``fusion`` are used.
     """
 
     across: list[int]
@@ -52,7 +53,7 @@ class Member(nn.Module):
         self.across = [] if self.is_deep else [axis_index(axis) for axis in axes]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return logits (N, K, Z, Y, X) of a volume (N, C, Z, Y, X), one a source."""
+        """Return logits (N, K, Z, Y, X) of a volume (N, C, Z, Y, X), one per source."""
         if self.is_deep:
             logits: Tensor = self.network(image)
             return [logits]
@@ -67,7 +68,8 @@ class Member(nn.Module):
         places = torch.arange(-self.context, length + self.context, device=image.device)
         padded = image.index_select(2 + across, places.clamp(0, length - 1))
         stacks = padded.unfold(2 + across, 2 * self.context + 1, 1)
-        # (N, C, ..., L, ..., D) to (N, L, C, D, h, w): a slice is a sample.
+        # From (N, C, ..., L, ..., D) to (N, L, C, D, h, w): each slice becomes a
+        # sample.
         slices = stacks.movedim(2 + across, 1).movedim(-1, 3)
         logits: Tensor = self.network(slices.flatten(2, 3).flatten(0, 1))
         sides = [image.size(0), length, logits.size(1), logits.size(2), logits.size(3)]
@@ -77,22 +79,22 @@ class Member(nn.Module):
 class FusedNetworks(nn.Module):
     """Several networks as one network of volumes.
 
-    The answer is the logarithm of the mean of the members' probabilities, under the
-    weights that their windows hold as ``fusion``, else with all sources alike. In
-    training each source answers for itself; see `EverySourceLoss`.
+    The output is the logarithm of the mean of the members' probabilities, weighted by
+    ``fusion`` of their windows, or all alike without it. In training every source has
+    an output of its own; see `EverySourceLoss`.
 
-    This is the whole volume in one pass, for exports and patches. Prediction asks the
-    members one by one, each in windows of its own.
+    The whole volume is computed in one pass, for exports and patches. Prediction runs
+    each member in windows of its own instead.
 
     Parameters
     ----------
     members : mapping of str to Member
-        By name.
+        The networks by name.
 
     Raises
     ------
     ConfigError
-        If there is none, they differ in classes, or only some hold weights.
+        If there is no member, their classes differ, or only some have weights.
     """
 
     rows: Tensor
@@ -128,7 +130,7 @@ class FusedNetworks(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the logarithm of fused probabilities, (N, K, Z, Y, X).
 
-        In training: the logits of all sources, one after another, (S * N, K, Z, Y, X).
+        In training it returns the logits of all sources in turn, (S * N, K, Z, Y, X).
 
         Parameters
         ----------
@@ -147,10 +149,10 @@ class FusedNetworks(nn.Module):
 
 
 class EverySourceLoss(nn.Module):
-    """The loss of sources that each answer for themselves, all for one label.
+    """A loss over the outputs of all sources, each compared with the same label.
 
-    Members learn side by side, as if each were trained alone, and not how to make up
-    for each other.
+    Each member learns as if it were trained alone, and does not learn to correct the
+    errors of the others.
 
     Parameters
     ----------
@@ -177,23 +179,23 @@ class EverySourceLoss(nn.Module):
 def learned_rows(
     sources: Sequence[tuple[Mapping[str, Sequence[float]] | None, str]], classes: int
 ) -> list[list[float]] | None:
-    """Return the weights that the windows of a bundle hold, one row a source.
+    """Return the fusion weights in the windows of a bundle, one row per source.
 
     Parameters
     ----------
     sources : sequence of tuple
-        For each source ``fusion`` of its window, and its axis (``"3d"`` for 3D).
+        For each source ``fusion`` of its window and its axis (``"3d"`` for 3D).
     classes : int
 
     Returns
     -------
     list of list of float, or None
-        None where no window holds any.
+        None where no window has weights.
 
     Raises
     ------
     ConfigError
-        If some sources have weights and others none, or not one a class.
+        If only some sources have weights, or not one weight per class.
     """
     if not any(fusion for fusion, _ in sources):
         return None

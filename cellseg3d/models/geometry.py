@@ -1,4 +1,4 @@
-"""What a network's layers say of the shapes it takes."""
+"""Find from a network's layers which shapes it takes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,25 +10,25 @@ from cellseg3d.core.errors import ConfigError
 
 _CONVS = (nn.Conv2d, nn.Conv3d)
 _ANY_CONV = (*_CONVS, nn.ConvTranspose2d, nn.ConvTranspose3d)
-# Norms that look at the whole window unless their statistics are frozen.
+# Normalisations whose statistics depend on the whole window, unless frozen.
 _WINDOWED = ("InstanceNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm")
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Shapes of a network.
+    """The shapes that a network takes and returns.
 
     Parameters
     ----------
     dims : int
-        2 or 3.
+        Number of spatial dimensions, 2 or 3.
     channels : int
-        C of its input (N, C, ...).
+        Number of channels C of its input (N, C, ...).
     stride : tuple of int
-        Voxels of the input for one of the lowest level, a spatial dimension: sides
-        that are multiples of it come back unchanged, wherever a window begins.
+        Voxels of the input per voxel of the lowest level, for each spatial dimension.
+        Inputs whose sides are multiples of it are not padded.
     sees_window : bool
-        Whether some layer's answer depends on the whole window.
+        Whether some layer's output depends on the whole window.
     """
 
     dims: int
@@ -37,7 +37,7 @@ class Geometry:
     sees_window: bool
 
     def noise(self, sides: int = 2, batch: int = 1) -> Tensor:
-        """Return a reproducible input of `sides` total strides along each side."""
+        """Return a reproducible random input of `sides` strides along each axis."""
         generator = torch.Generator().manual_seed(0)
         shape = [side * sides for side in self.stride]
         return torch.randn(batch, self.channels, *shape, generator=generator)
@@ -46,8 +46,8 @@ class Geometry:
 def geometry_of(network: nn.Module) -> Geometry:
     """Return the shapes of a network.
 
-    Networks of `models.unet` know their stride; of others it is the product of the
-    strides met on the way down.
+    Networks of `models.unet` state their stride. For others it is the product of the
+    strides of the down-sampling layers.
 
     Raises
     ------
@@ -77,9 +77,9 @@ def classes_of(network: nn.Module) -> int:
 
 
 def features_of(network: nn.Module) -> float:
-    """Return how many numbers the convolutions answer for each voxel of the input.
+    """Return how many values the convolutions compute for each voxel of the input.
 
-    It depends on shapes alone: the same on every machine, in every number format.
+    The number depends on shapes only, so it is equal on every machine and precision.
     """
     geometry = geometry_of(network)
     made: list[int] = []
@@ -103,7 +103,7 @@ def features_of(network: nn.Module) -> float:
 
 
 def sees_window(network: nn.Module) -> bool:
-    """Whether some layer normalises by what is in the window."""
+    """Return whether some layer normalises by statistics of the window."""
     return any(_looks_around(module) for module in network.modules())
 
 
@@ -117,7 +117,7 @@ def _looks_around(module: nn.Module) -> bool:
 
 
 def _measured(network: nn.Module, dims: int) -> tuple[int, ...]:
-    """Return the product of down-sampling: the largest ratio of sides seen inside."""
+    """Return the total down-sampling: the largest ratio of sides inside the network."""
     smallest = [1.0] * dims
     side = 64
 

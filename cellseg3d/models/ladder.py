@@ -1,4 +1,4 @@
-"""Kernels and strides of each level of a net, chosen from spacing and patch."""
+"""Choose kernels and strides of each level of a network from spacing and patch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 
-# Below this many voxels a side, a level holds too little to normalise or to learn.
+# A level with fewer voxels per side holds too little to normalise or to learn from.
 _LEAST_SIDE = 4
-# nnU-Net's bound: axes whose spacing agrees within it are treated alike.
+# nnU-Net's rule: axes whose spacings differ by less than this are treated alike.
 _AGREE = 2.0
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """What each level of an encoder does, from full resolution down.
+    """Kernels and strides of each level of an encoder, from full resolution down.
 
     Parameters
     ----------
     kernels : tuple of tuple of int
-        Kernel of the convolutions of each level, one number a spatial dimension.
+        Kernel of each level's convolutions, one number per spatial dimension.
     strides : tuple of tuple of int
-        Down-sampling on entering each level; all 1 for the first.
+        Down-sampling at the entry of each level; all 1 for the first level.
     """
 
     kernels: tuple[tuple[int, ...], ...]
@@ -31,7 +31,7 @@ class Ladder:
 
     @property
     def total_stride(self) -> tuple[int, ...]:
-        """Voxels of the input for one of the lowest level, a spatial dimension."""
+        """Voxels of the input per voxel of the lowest level, for each dimension."""
         total = [1] * len(self.strides[0])
         for stride in self.strides:
             total = [a * b for a, b in zip(total, stride, strict=True)]
@@ -46,9 +46,9 @@ def spacing_ratios(
     Parameters
     ----------
     spec : InputSpec
-        For slices, the two axes within the slice are returned.
+        For slices, the spacing of the two axes within the slice is returned.
     spacing_um : three floats (z, y, x), Spacing or None
-        None: nothing is known of the voxels, so all axes count as alike.
+        Voxel edges in um; with None all axes count as equal.
     """
     if spacing_um is None:
         return (1.0,) * spec.spatial_dims
@@ -68,19 +68,19 @@ def build_ladder(
 ) -> Ladder:
     """Return kernels and strides by the rule of nnU-Net [1]_.
 
-    An axis much coarser than the finest is neither down-sampled nor convolved across
-    until the others have been down-sampled to within a factor of 2 of it.
+    An axis much coarser than the finest one is neither down-sampled nor convolved
+    across until the others have been down-sampled to within a factor of 2 of it.
 
     Parameters
     ----------
     spec : InputSpec
-        Its patch limits the number of levels.
+        The network's input; its patch limits the number of levels.
     spacing_um : three floats (z, y, x), Spacing or None
-        Voxel edges in um; only their ratios count.
+        Voxel edges in um; only their ratios matter.
     levels : int, optional
-        Number of levels wanted; by default as many as the patch holds.
+        Number of levels; by default as many as the patch allows.
     most : int
-        Upper bound of the default.
+        Upper limit of the default number of levels.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def build_ladder(
 
 
 def _kernel(lengths: Sequence[float], above: Sequence[int]) -> tuple[int, ...]:
-    """Convolve across an axis once its spacing agrees, and at every level below."""
+    """Return 3 along axes whose spacing agrees, and at every level below; else 1."""
     finest = min(lengths)
     return tuple(
         3 if size == 3 or length / finest < _AGREE else 1
@@ -123,7 +123,7 @@ def _kernel(lengths: Sequence[float], above: Sequence[int]) -> tuple[int, ...]:
 def _stride(
     lengths: Sequence[float], sides: Sequence[float], *, forced: bool
 ) -> tuple[int, ...]:
-    """Halve the axes that are long enough and fine among those that are."""
+    """Return 2 along axes that are long enough and among the finest; otherwise 1."""
     roomy = [side / 2 >= _LEAST_SIDE for side in sides]
     if not any(roomy):
         if not forced:

@@ -1,8 +1,8 @@
 """Losses for a network's logits; a voxel labelled 255 has a gradient of exactly zero.
 
-Each is called as ``loss(logits, label)``, or with ``annotated=`` to say which classes
-each sample was annotated for (`target.prepare`), and returns a float32 scalar that is
-finite whatever is annotated. All work in float32 whatever the logits' type.
+Each loss is called as ``loss(logits, label)``, or with ``annotated=`` to say which
+classes each sample was annotated for (`target.prepare`). It returns a float32 scalar
+that is finite whatever is annotated, and computes in float32 for logits of any dtype.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.target import Annotated, Target, prepare
 
-# As in MONAI: keeps a class that is neither there nor predicted at a Dice of 1.
+# As in MONAI: a class that is neither present nor predicted keeps a Dice of 1.
 _SMOOTH = 1e-5
 
 
@@ -24,12 +24,12 @@ class DiceLoss(nn.Module):
     Parameters
     ----------
     include_background : bool
-        Whether class 0 counts.
+        Whether class 0 counts in the mean.
     batch : bool
-        One Dice over all samples together, which a sample without the class cannot
-        upset; else the mean over samples.
+        Whether to compute one Dice over all samples together, which a sample without
+        the class changes little; otherwise the mean over samples.
     class_weights : sequence of float, optional
-        One a class, background included; the mean over classes is weighted by them.
+        One weight per class, background included, for the mean over classes.
 
     References
     ----------
@@ -56,7 +56,7 @@ class DiceLoss(nn.Module):
         return self.of(prepare(logits, label, annotated))
 
     def of(self, target: Target) -> Tensor:
-        """Return the loss of what `prepare` made."""
+        """Return the loss of a target that `prepare` returned."""
         return self.over_classes.mean(1.0 - overlap(target, batch=self.batch))
 
 
@@ -66,7 +66,7 @@ class LogDiceLoss(nn.Module):
     Parameters
     ----------
     power : float
-        1 is the plain logarithm; below 1 weighs classes that are nearly right more.
+        1 gives the plain logarithm; below 1, classes that are nearly right count more.
     include_background, batch, class_weights
         As for `DiceLoss`.
 
@@ -99,14 +99,14 @@ class LogDiceLoss(nn.Module):
 
 
 class TverskyLoss(nn.Module):
-    """One minus the Tversky index, which prices misses and false alarms apart [1]_.
+    """One minus the Tversky index, which weighs misses and false alarms apart [1]_.
 
     Parameters
     ----------
     false_alarm, miss : float
-        Price of a false positive and of a false negative; .5 and .5 is Dice.
+        Weight of a false positive and of a false negative; .5 and .5 give Dice.
     power : float
-        Below 1 it weighs hard classes more (focal Tversky is 0.75).
+        Below 1, difficult classes count more (focal Tversky uses 0.75).
     include_background, batch, class_weights
         As for `DiceLoss`.
 
@@ -147,7 +147,7 @@ class CrossEntropyLoss(nn.Module):
     Parameters
     ----------
     class_weights : sequence of float, optional
-        One a class; the mean is weighted by the true class's.
+        One weight per class; each voxel is weighted by its true class.
     """
 
     def __init__(self, *, class_weights: Sequence[float] | None = None) -> None:
@@ -161,7 +161,7 @@ class CrossEntropyLoss(nn.Module):
         return self.of(prepare(logits, label, annotated))
 
     def of(self, target: Target, scale: Tensor | None = None) -> Tensor:
-        """Return the loss of what `prepare` made, each voxel scaled by (N, ...)."""
+        """Return the loss of a target from `prepare`, each voxel scaled by (N, ...)."""
         loss = -target.true_log_probs()
         if scale is not None:
             loss = loss * scale
@@ -172,14 +172,14 @@ class CrossEntropyLoss(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Cross entropy that spends itself on the hard voxels [1]_.
+    """Cross entropy in which voxels that are hard to classify count more [1]_.
 
     Parameters
     ----------
     class_weights : sequence of float, optional
-        One a class; the mean is weighted by the true class's.
+        One weight per class; each voxel is weighted by its true class.
     focus : float
-        Exponent of (1 - p), by which each voxel's loss is scaled.
+        Each voxel's loss is multiplied by (1 - p) to this power.
 
     References
     ----------
@@ -203,16 +203,16 @@ class FocalLoss(nn.Module):
 
 
 class DiceCELoss(nn.Module):
-    """Soft Dice plus cross entropy: the default.
+    """The sum of soft Dice and cross entropy, the default loss.
 
     Parameters
     ----------
     include_background : bool
         Whether class 0 counts in the Dice part.
     batch : bool
-        One Dice over the whole batch; else the mean over samples.
+        Whether to compute one Dice over the whole batch instead of one per sample.
     class_weights : sequence of float, optional
-        One a class, for both parts.
+        One weight per class, for both parts.
     dice_share, ce_share : float
         Weight of each part.
     """
@@ -242,7 +242,7 @@ class DiceCELoss(nn.Module):
         return self.of(prepare(logits, label, annotated))
 
     def of(self, target: Target) -> Tensor:
-        """Return the loss of what `prepare` made."""
+        """Return the loss of a target that `prepare` returned."""
         dice, cross_entropy = self.dice.of(target), self.cross_entropy.of(target)
         return self.dice_share * dice + self.ce_share * cross_entropy
 
@@ -250,15 +250,15 @@ class DiceCELoss(nn.Module):
 def overlap(
     target: Target, prices: tuple[float, float] = (0.5, 0.5), *, batch: bool = True
 ) -> Tensor:
-    """Return the soft Tversky index of each class; Dice at prices (.5, .5).
+    """Return the soft Tversky index of each class; with weights (.5, .5) it is Dice.
 
     Parameters
     ----------
     target : Target
     prices : (float, float)
-        Of false positives and of false negatives.
+        Weights of false positives and of false negatives.
     batch : bool
-        Sum over samples too.
+        Whether to sum over samples too.
 
     Returns
     -------
@@ -275,13 +275,13 @@ def overlap(
 
 @dataclass(frozen=True)
 class ClassMean:
-    """The mean over the classes that count.
+    """Compute the mean over the classes that count.
 
     Parameters
     ----------
     include_background : bool
     class_weights : tuple of float or None
-        One a class, background included.
+        One weight per class, background included.
     """
 
     include_background: bool
@@ -298,7 +298,7 @@ class ClassMean:
 
 
 def _raised(loss: Tensor, power: float) -> Tensor:
-    # The slope of a root is infinite at 0, where a class is perfect.
+    # At 0, where a class is perfect, the slope of a root is infinite.
     return loss if power == 1.0 else loss.clamp_min(1e-6) ** power
 
 
@@ -314,12 +314,12 @@ def checked_weights(values: Sequence[float] | None) -> tuple[float, ...] | None:
 
 
 def for_classes(weights: tuple[float, ...], classes: int, like: Tensor) -> Tensor:
-    """Return class weights as float32 where `like` lies.
+    """Return class weights as float32 on the device of `like`.
 
     Raises
     ------
     ConfigError
-        If there is not one for each class.
+        If there is not one weight per class.
     """
     if len(weights) != classes:
         message = (

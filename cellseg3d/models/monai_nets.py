@@ -1,4 +1,4 @@
-"""MONAI's U-Nets, each built from the same order, with norms and strides adapted."""
+"""Build MONAI's U-Nets from one description, with adapted norms and strides."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def unet(
     norm: str = "batch",
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """MONAI's UNet; it has one kernel size for all levels, so only strides adapt."""
+    """Build MONAI's UNet. Only its strides adapt, since all levels share one kernel."""
     from monai.networks.nets.unet import UNet  # noqa: PLC0415 - seconds to import
 
     ladder, widths = order.ladder(channels)
@@ -50,7 +50,7 @@ def basic_unet(
     norm: str = "batch",
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """MONAI's BasicUNet; it halves every axis four times, whatever the spacing."""
+    """Build MONAI's BasicUNet, which halves every axis four times for any spacing."""
     from monai.networks.nets.basic_unet import BasicUNet  # noqa: PLC0415
 
     _check(BasicUNet, "basic_unet", rest)
@@ -60,7 +60,7 @@ def basic_unet(
 
 
 def unet31m(order: Order, norm: str = "batch", **rest: Any) -> Built:  # noqa: ANN401
-    """Build the U-Net of 2015: 64 to 1024 channels, here padded to keep the size."""
+    """Build the original U-Net with 64 to 1024 channels, padded to keep the size."""
     features = (64, 128, 256, 512, 1024, 64)
     return basic_unet(order, features, norm, **{"act": "relu", **rest})
 
@@ -71,7 +71,7 @@ def dynunet(
     norm: str = "batch",
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """MONAI's DynUNet, the net of nnU-Net: kernels and strides adapt to spacing."""
+    """Build MONAI's DynUNet as nnU-Net does; kernels and strides adapt to spacing."""
     from monai.networks.nets.dynunet import DynUNet  # noqa: PLC0415
 
     dims = order.spec.spatial_dims
@@ -102,7 +102,7 @@ def segresnet(
     blocks_up: Sequence[int] = (1, 1, 1),
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """MONAI's SegResNet; it halves every axis alike, whatever the spacing."""
+    """Build MONAI's SegResNet, which halves all axes alike for any spacing."""
     from monai.networks.nets.segresnet import SegResNet  # noqa: PLC0415
 
     _check(SegResNet, "segresnet", rest)
@@ -123,7 +123,7 @@ def attention_unet(
     norm: str = "batch",
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """MONAI's AttentionUnet; strides adapt to spacing."""
+    """Build MONAI's AttentionUnet; its strides adapt to the spacing."""
     from monai.networks.nets.attentionunet import AttentionUnet  # noqa: PLC0415
 
     ladder, widths = order.ladder(channels)
@@ -134,7 +134,7 @@ def attention_unet(
         strides=ladder.strides[1:],  # type: ignore[arg-type]
         **rest,
     )
-    # MONAI fixes the norms, batch in some blocks and instance in others.
+    # MONAI fixes the norms: batch in some blocks, instance in others.
     return _with_norm(network, norm_name(norm)), ladder.total_stride
 
 
@@ -144,7 +144,7 @@ def flexible(
     norm: str = "batch",
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """MONAI's FlexibleUNet on a residual or efficient backbone; total stride 32.
+    """Build MONAI's FlexibleUNet with a ResNet or EfficientNet encoder; stride 32.
 
     The backbones ``resnet18`` and ``resnet34`` cannot be scripted, only traced.
     """
@@ -162,7 +162,7 @@ def any_monai(
     total_stride: int | Sequence[int] = 32,
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """Any network class of MONAI that takes dimensions and channels."""
+    """Build any network class of MONAI that takes dimensions and channels."""
     from monai.networks import nets  # noqa: PLC0415
 
     target = getattr(nets, class_name, None)
@@ -175,7 +175,7 @@ def any_monai(
 
 
 def _check(target: type[nn.Module], name: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that the MONAI class does not have."""
+    """Raise an error if the MONAI class does not have one of the options."""
     known = list(inspect.signature(target).parameters)
     for option in options:
         if option not in known:
@@ -183,7 +183,7 @@ def _check(target: type[nn.Module], name: str, options: Mapping[str, Any]) -> No
 
 
 def _with_norm(network: nn.Module, norm: str) -> nn.Module:
-    """Replace every batch or instance norm by the kind asked for."""
+    """Replace every batch or instance normalisation by the requested kind."""
     batch = (nn.BatchNorm2d, nn.BatchNorm3d)
     instance = (nn.InstanceNorm2d, nn.InstanceNorm3d)
     unwanted, wanted = (instance, batch) if norm == "batch" else (batch, instance)

@@ -1,4 +1,4 @@
-"""What a builder of a network is told, and how it refuses."""
+"""The description that a network is built from, and checks of its options."""
 
 import difflib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ DEFAULT_CHANNELS = (16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class Order:
-    """What a builder is told: everything `build_network` knows."""
+    """Everything that a function which builds a network needs to know."""
 
     spec: InputSpec
     num_classes: int
@@ -29,9 +29,9 @@ class Order:
         channels: Sequence[int] | None,
         default: Sequence[int] = DEFAULT_CHANNELS,
     ) -> tuple[Ladder, tuple[int, ...]]:
-        """Return kernels, strides and widths; as many levels as widths are given.
+        """Return kernels and strides, with as many levels as there are widths.
 
-        Without widths, as many of the default as the patch has room for.
+        Without widths, the first default widths are used, as many as the patch allows.
         """
         levels = None if channels is None else len(channels)
         ladder = build_ladder(self.spec, self.spacing_um, levels, most=len(default))
@@ -39,7 +39,7 @@ class Order:
         return ladder, tuple(map(int, widths[: len(ladder.strides)]))
 
     def only_slices(self, name: str) -> None:
-        """Refuse a 3D spec for a network of slices."""
+        """Raise an error if the network of 2D slices is asked for 3D input."""
         if self.spec.spatial_dims != 2:
             message = f"{name} takes slices and stacks; spatial_dims is 3, expected 2"
             raise ConfigError(message)
@@ -57,14 +57,14 @@ Built = tuple[nn.Module, Sequence[int]]
 
 
 def unknown(what: str, found: str, known: Sequence[str]) -> str:
-    """Return a message that names what is known and what comes closest."""
+    """Return a message that lists the known names and suggests the closest one."""
     close = difflib.get_close_matches(found, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{what} {found!r} is unknown{hint}; known: {', '.join(known)}"
 
 
 def norm_name(norm: str) -> str:
-    """Return ``"batch"`` or ``"instance"``; anything else is refused."""
+    """Return ``"batch"`` or ``"instance"``; raise an error for any other value."""
     if str(norm).lower() not in {"batch", "instance"}:
         message = f"norm is {norm!r}; expected 'batch' or 'instance'"
         raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""Give a net of fixed stride any input size: pad at the far ends, cut after."""
+"""Let a network of fixed stride take any size, by padding the input."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from torch.nn import functional
 
 
 class PaddedNetwork(nn.Module):
-    """A network that takes any spatial size and answers in the same size.
+    """A network that takes any spatial size and returns the same size.
 
-    The input is grown to the next multiple of the total stride by repeating its last
-    voxels; only the far ends grow, so the first voxel keeps its place on the lattice
-    of the strides. TorchScript and ONNX keep this for any size.
+    The input is padded to the next multiple of the stride by repeating its last voxels.
+    Only the far ends are padded, so the first voxel keeps its position relative to the
+    strides. TorchScript and ONNX exports keep this for any size.
 
     Parameters
     ----------
     network : Module
-        Takes (N, C, ...) whose sides are multiples of `total_stride`, answers
+        Takes (N, C, ...) whose sides are multiples of `total_stride` and returns
         (N, K, ...) of the same size.
     total_stride : sequence of int
-        One number a spatial dimension.
+        One number per spatial dimension.
     in_channels, num_classes : int
-        C and K.
+        The numbers of channels C and of classes K.
     """
 
     spatial_dims: int
@@ -60,7 +60,7 @@ class PaddedNetwork(nn.Module):
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             whole = max(far_ends) == 0
         else:
-            # An exporter must not fix the branch to the size it happens to see.
+            # An exporter must not fix the branch for the size of its example input.
             whole = not torch.compiler.is_exporting() and not any(far_ends)
         if not whole:
             image_padded = functional.pad(image, far_ends, mode="replicate")

@@ -1,4 +1,4 @@
-"""The house U-Net: residual, narrow where pixels are many, cheap to train on a CPU."""
+"""The default U-Net: residual blocks, few channels at full resolution, fast on CPUs."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -17,7 +17,7 @@ _INSTANCE: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 def normalisation(kind: str, width: int, dims: int) -> nn.Module:
-    """Return a normalisation layer: ``"batch"`` or ``"instance"``, with weights."""
+    """Return a batch or instance normalisation layer with learned scale and shift."""
     if kind == "batch":
         return cast(nn.Module, _BATCH[dims](width))
     return cast(nn.Module, _INSTANCE[dims](width, affine=True))
@@ -26,7 +26,7 @@ def normalisation(kind: str, width: int, dims: int) -> nn.Module:
 def convolution(
     width_in: int, width_out: int, kernel: Sizes, stride: Sizes | None = None
 ) -> nn.Module:
-    """Return a convolution that keeps the size (over the stride) and has no bias."""
+    """Return a convolution without bias that keeps the size, divided by the stride."""
     dims = len(kernel)
     layer: nn.Module = _CONV[dims](
         width_in,
@@ -40,7 +40,7 @@ def convolution(
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a way around them [1]_; the first one may have a stride.
+    """Two convolutions with a skip connection [1]_; the first may have a stride.
 
     References
     ----------
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         dims = len(kernel)
-        # A kernel narrower than its stride would skip voxels.
+        # A kernel smaller than its stride would skip voxels.
         first = tuple(
             max(k, 3 if s > 1 else 1) for k, s in zip(kernel, stride, strict=True)
         )
@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return features (N, width_out, ...), smaller by the stride."""
+        """Return features (N, width_out, ...), reduced in size by the stride."""
         inner = functional.relu(self.first_norm(self.first(image)), inplace=True)
         inner = self.second_norm(self.second(inner))
         return functional.relu(inner + self.around(image), inplace=True)
@@ -86,17 +86,17 @@ class ConvBlock(nn.Sequential):
 
 
 class UpBlock(nn.Module):
-    """Grow the features, join those of that size from the way down, refine.
+    """Up-sample features, concatenate those of the encoder, and convolve them.
 
     Parameters
     ----------
     width_in, width_out : int
-        Of the coarse features; of the fine ones and the answer.
+        Channels of the coarse features; of the fine features and of the output.
     kernel, stride : tuple of int
-        Of the finer level; between the two levels.
+        Kernel of the finer level; stride between the two levels.
     norm : {"batch", "instance"}
     light : bool
-        Refine by one convolution, not by a residual block.
+        Whether to use one convolution instead of a residual block.
     """
 
     def __init__(
@@ -130,11 +130,12 @@ class UpBlock(nn.Module):
 
 
 class ResidualUNet(nn.Module):
-    """A U-Net [1]_ of residual blocks with little work at full resolution.
+    """A U-Net [1]_ of residual blocks with little computation at full resolution.
 
-    Every convolution is followed by a normalisation, so that it folds at prediction,
-    and has a multiple of 16 channels, where bf16 runs best. The full resolution, which
-    costs most, carries one convolution each way.
+    Every convolution is followed by a normalisation, so that both can be merged for
+    prediction, and has a multiple of 16 channels, for which bfloat16 is fastest. The
+    full resolution is the most expensive, so it has one convolution in the encoder and
+    one in the decoder.
 
     Parameters
     ----------
@@ -142,11 +143,11 @@ class ResidualUNet(nn.Module):
     ladder : Ladder
         Kernels and strides of the levels.
     channels : sequence of int
-        Width of each level.
+        Number of channels of each level.
     norm : {"batch", "instance"}
     deep_supervision : int
-        Additional outputs while training, from that many levels below the first; they
-        come stacked as (N, 1 + number, K, ...), all at full size.
+        Number of extra outputs in training, from as many levels below the first. All
+        are returned at full size in one tensor (N, 1 + number, K, ...).
 
     References
     ----------
@@ -183,14 +184,14 @@ class ResidualUNet(nn.Module):
             for index, (width, kernel, _) in reversed(list(enumerate(levels[:-1])))
         )
         self.head = _CONV[dims](channels[0], num_classes, 1)
-        # From the second finest level downwards.
+        # Starts at the second finest level.
         self.side_heads = nn.ModuleList(
             _CONV[dims](width, num_classes, 1)
             for width in channels[1 : 1 + deep_supervision]
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, K, ...); while training with side outputs, stacked."""
+        """Return logits (N, K, ...); in training with extra outputs, stacked ones."""
         features = self.stem(image)
         levels: list[Tensor] = [features]
         for block in self.down:

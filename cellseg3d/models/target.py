@@ -1,4 +1,4 @@
-"""What every loss sees: logits and labels with the unannotated voxels taken out."""
+"""Prepare logits and labels for the losses; unannotated voxels get no gradient."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ Annotated = Tensor | Sequence[Sequence[bool]] | None
 
 @dataclass(frozen=True)
 class Target:
-    """Predictions and truth on the annotated voxels.
+    """Predictions and truth of the annotated voxels.
 
     Parameters
     ----------
     log_probs : tensor of float32, shape (N, K, ...)
-        A constant where a voxel is not annotated, so that no gradient passes there.
+        Log-probabilities; constant where not annotated, so no gradient passes there.
     truth : tensor of int64, shape (N, ...)
         Class index; 0 where not annotated.
     valid : tensor of float32, shape (N, ...)
         1 where annotated, else 0.
     whole : bool
-        Whether every voxel is annotated: what would mask the others is then left out.
+        Whether every voxel is annotated; masking is then skipped.
     """
 
     log_probs: Tensor
@@ -69,7 +69,7 @@ class Target:
 
 
 def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Target:
-    """Return logits and label as losses use them, in float32.
+    """Return logits and label in the form that the losses use, in float32.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
     label : tensor of any type, shape (N, 1, ...)
         Class index; 255 where not annotated.
     annotated : (N, K) of bool, optional
-        Which classes each sample was annotated for. The other classes of a sample
-        count as background there: their probability joins that of class 0 [1]_.
+        Which classes each sample was annotated for. The other classes of a sample count
+        as background: their probability is added to that of class 0 [1]_.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
             f"{tuple(logits.shape)}; expected the same samples and the same size"
         )
         raise LabelError(message)
-    # MONAI's tensors carry metadata through every operation, at a price in time.
+    # MONAI's tensors carry metadata through every operation, which takes time.
     logits, label = logits.as_subclass(Tensor), label.as_subclass(Tensor)
     classes = logits.shape[1]
     known = label[:, 0] != NOT_ANNOTATED
@@ -109,7 +109,7 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
             "num_classes"
         )
         raise LabelError(message)
-    # Replaced before the softmax: a NaN there must not reach the gradient either.
+    # Replaced before the softmax, so that a NaN cannot reach the gradient.
     whole = bool(known.all())
     safe = logits.float()
     if not whole:
@@ -121,9 +121,9 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
 
 
 class _LogSoftmax(torch.autograd.Function):
-    """``log_softmax`` over the classes, with a gradient made of plain sums.
+    """``log_softmax`` over the classes with a faster gradient.
 
-    torch's own takes five times as long for volumes on a CPU.
+    torch's own gradient takes five times as long for volumes on a CPU.
     """
 
     @staticmethod
@@ -143,7 +143,7 @@ class _LogSoftmax(torch.autograd.Function):
 def _merge(
     logits: Tensor, truth: Tensor, annotated: Tensor | Sequence[Sequence[bool]]
 ) -> tuple[Tensor, Tensor]:
-    """Let the classes that a sample was not annotated for join its background."""
+    """Add the probability of classes a sample was not annotated for to background."""
     seen = torch.as_tensor(annotated, dtype=torch.bool, device=logits.device)
     if seen.shape != logits.shape[:2]:
         message = (

@@ -26,16 +26,16 @@ _PLAIN = (str, bool, int, float, type(None))
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What `load_state` read.
+    """A training state that `load_state` has read.
 
     Parameters
     ----------
     values : dict
-        As saved; arrays have become tensors, numpy numbers Python's.
+        The saved values; arrays come back as tensors, NumPy numbers as Python numbers.
     path : Path
-        The file it came from; ends in ``.prev`` when the last one was broken.
+        The file that was read; ends in ``.prev`` when the newest one was broken.
     warnings : tuple of str
-        What the user should be told.
+        Messages that the user should see.
     """
 
     values: dict[str, Any]
@@ -44,23 +44,23 @@ class TrainingState:
 
 
 def save_state(path: Path, values: Mapping[str, Any]) -> None:
-    """Write optimiser, schedule, generators, counters; the last file is kept.
+    """Write optimiser, schedule, random generators and counters; keep the last file.
 
     Parameters
     ----------
     path : Path
-        Ends in ``.pt``; its folder exists.
+        Path that ends in ``.pt``; its folder must exist.
     values : mapping of str
         Nested dicts, lists and tuples of tensors, arrays, numbers, text.
 
     Raises
     ------
     ConfigError
-        If something else stands among the values; names where.
+        If another type is among the values; the message names its place.
     NonFiniteError
-        If a tensor holds NaN or infinity; the old file stands.
+        If a tensor holds NaN or infinity. The old file is kept.
     EnvironmentFault
-        If the disk is full or the folder cannot be written; the old file stands.
+        If the disk is full or the folder cannot be written. The old file is kept.
     """
     plain = _plain(dict(values), "state")
     refuse_non_finite(path, _tensors(plain, "state"))
@@ -69,7 +69,7 @@ def save_state(path: Path, values: Mapping[str, Any]) -> None:
     torch.save({"values": plain, "sha256": state_sha256(plain)}, buffer)
     atomic_write(
         path,
-        # Written by Python, for torch hides why a write failed, such as a full disk.
+        # Written with Python, because torch hides why a write failed.
         lambda temporary: _write(temporary, buffer),
         verify=_check,
         keep_previous=True,
@@ -77,12 +77,12 @@ def save_state(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path) -> TrainingState:
-    """Read what `save_state` wrote; a broken file gives way to its ``.prev``.
+    """Read a training state; if the file is broken, read its ``.prev``.
 
     Raises
     ------
     FormatError
-        If the file is missing, cut short or altered, and so is the one before.
+        If the file is missing, cut short or altered, and the previous one is too.
     """
     state, warning = with_previous(path, _read)
     if not warning:
@@ -91,7 +91,7 @@ def load_state(path: Path) -> TrainingState:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return what one file of `save_state` holds, once its hash has been checked.
+    """Return the content of one state file after checking its hash.
 
     Raises
     ------
@@ -152,10 +152,10 @@ def _write(path: Path, buffer: io.BytesIO) -> None:
 
 
 def _plain(value: Any, where: str) -> Any:  # noqa: ANN401 - any nesting
-    """Return a value as it can be read back without running code."""
+    """Return a value in a form that can be read back without running code."""
     if isinstance(value, Tensor):
         return value.detach().cpu().as_subclass(Tensor)
-    # By exact type: numpy's float64 is a float too, and could not be read back.
+    # Exact types only: NumPy's float64 is a float too, but cannot be read back.
     if type(value) in _PLAIN:
         return value
     if isinstance(value, np.generic):
@@ -175,7 +175,7 @@ def _plain(value: Any, where: str) -> Any:  # noqa: ANN401 - any nesting
 
 
 def _tensors(value: Any, where: str) -> dict[str, Tensor]:  # noqa: ANN401
-    """Return every tensor of a nesting, by its place."""
+    """Return every tensor among nested values, by its place."""
     if isinstance(value, Tensor):
         return {where: value}
     found: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""The only place that turns an input spec into a network: ours, or MONAI's by name."""
+"""Build the network for an input spec: one of this package, or MONAI's by name."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from cellseg3d.models.recipes.googlenet import googlenet_fcn
 from cellseg3d.models.recipes.vgg import vgg16_unet
 from cellseg3d.models.residual import ResidualUNet
 
-# Narrow at the two finest levels: on a CPU, steps a second count for more than width.
+# Few channels at the two finest levels: on a CPU, more steps help more than width.
 _HOUSE_CHANNELS = (16, 16, 32, 64, 128, 256)
 
 
@@ -32,27 +32,27 @@ def build_network(
 ) -> nn.Module:
     """Return a network that takes what `spec` describes, of any spatial size.
 
-    Input (N, spec.in_channels, ...), float; output logits (N, num_classes, ...) of
-    the same spatial size. Batch normalisation is the default everywhere: its
-    statistics are frozen at prediction, so that a voxel's answer depends on its
-    receptive field alone and not on the window it came in.
+    The input is (N, spec.in_channels, ...), float; the output is logits
+    (N, num_classes, ...) of the same size. Batch normalisation is the default: its
+    statistics are fixed in prediction, so the result for a voxel depends only on its
+    receptive field and not on the window.
 
     Parameters
     ----------
     name : str
-        ``"residual_unet"`` (ours), ``"unet"``, ``"basic_unet"``, ``"unet31m"``,
-        ``"dynunet"``, ``"segresnet"``, ``"attention_unet"``, ``"flexible"``,
-        ``"vgg16_unet"``, ``"googlenet_fcn"``, ``"convlstm_unet"``, ``"cascade"``
-        (two of any other, named by the option ``stage``), or ``"monai.CLASS"`` for
-        any other class of ``monai.networks.nets``.
+        ``"residual_unet"`` (the default of the bundles), ``"unet"``, ``"basic_unet"``,
+        ``"unet31m"``, ``"dynunet"``, ``"segresnet"``, ``"attention_unet"``,
+        ``"flexible"``, ``"vgg16_unet"``, ``"googlenet_fcn"``, ``"convlstm_unet"``,
+        ``"cascade"`` (two networks of the kind that the option ``stage`` names), or
+        ``"monai.CLASS"`` for any other class of ``monai.networks.nets``.
     spec : InputSpec or dict
     num_classes : int
-        Classes, background included; at least 2.
+        Number of classes, background included; at least 2.
     spacing_um : three floats (z, y, x), optional
-        Voxel edges in um; chooses anisotropic kernels and strides where the network
-        can have them.
+        Voxel edges in um. They determine anisotropic kernels and strides, where the
+        network can have them.
     **options
-        Of the network, such as ``channels``, ``norm`` (``"batch"`` or
+        Options of the network, such as ``channels``, ``norm`` (``"batch"`` or
         ``"instance"``) or ``dropout``; see the network's own parameters.
 
     Raises
@@ -102,7 +102,7 @@ def _builders() -> dict[str, Callable[..., Built]]:
 
 
 def _call(builder: Callable[..., Built], name: str, order: Order) -> Built:
-    """Call a builder with the options, each of which it or its network must know."""
+    """Call a builder with the options; refuse options that it does not know."""
     parameters = inspect.signature(builder).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = [key for key in parameters if key not in {"order", "rest"}]
@@ -141,7 +141,7 @@ def _cascade(
     outside: float = -1.0,
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """Build a `cascade.Cascade` of two networks alike, each with one output."""
+    """Build a `cascade.Cascade` of two networks of one kind, each with one output."""
     if order.num_classes != CLASSES:
         message = (
             f"cascade: the data set has {order.num_classes} classes; expected "

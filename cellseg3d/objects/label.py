@@ -126,6 +126,19 @@ def label_objects(
         If the voxels cannot be read as classes or probabilities.
     EnvironmentFault
         If the extra ``objects`` is not installed.
+
+    Examples
+    --------
+    Two balls that touch are two objects:
+
+    >>> import numpy as np
+    >>> import cellseg3d
+    >>> z, y, x = np.indices((16, 16, 28))
+    >>> balls = [(z - 8) ** 2 + (y - 8) ** 2 + (x - at) ** 2 <= 49 for at in (8, 20)]
+    >>> spacing = cellseg3d.Spacing(0.1, 0.1, 0.1)
+    >>> found = cellseg3d.label_objects((balls[0] | balls[1]).astype(np.uint8), spacing)
+    >>> found.count, found.unit, found.volume.shape
+    (2, 'um', (16, 16, 28))
     """
     _require_objects()
     if isinstance(options, str):

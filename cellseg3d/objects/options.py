@@ -59,6 +59,12 @@ class ObjectOptions:
     ------
     ConfigError
         If a number is out of its range, or a key is unknown (`parse`).
+
+    Examples
+    --------
+    >>> from cellseg3d import ObjectOptions
+    >>> ObjectOptions("components", min_volume_um3=0.5).min_volume_um3
+    0.5
     """
 
     method: str = "watershed"

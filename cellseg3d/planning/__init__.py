@@ -1,1 +1,1 @@
-"""A training plan from the data and the machine."""
+"""Choose the settings of a training from the data and the machine."""

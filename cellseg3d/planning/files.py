@@ -1,4 +1,4 @@
-"""Write a plan as YAML that `cellseg3d train --plan` takes, reasons included."""
+"""Write a plan as YAML for `cellseg3d train --plan`, with a reason for each value."""
 
 import json
 from functools import partial
@@ -18,7 +18,7 @@ _NAMES = {"2D": "plan_2d.yaml", "2.5D": "plan_25d.yaml", "3D": "plan_3d.yaml"}
 def write_plans(
     plans: list[Plan], data: Survey, machine: Machine, out: Path, source: str
 ) -> list[Path]:
-    """Write one file a plan and return their paths.
+    """Write one file per plan and return the paths.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ def write_plans(
     data : Survey
     machine : Machine
     out : Path
-        A folder; made when it is not there. Files of the same name are replaced.
+        A folder; it is created if needed. Files of the same name are replaced.
     source : str
-        The datalist, for the command that the files name.
+        Path of the datalist, for the command shown in the files.
 
     Raises
     ------
@@ -46,19 +46,19 @@ def write_plans(
 
 
 def plan_data(source: str | Path, minutes: float | None = None) -> tuple[Plan, str]:
-    """Return the plan to begin with for a data set on this machine, and its text.
+    """Return the recommended plan for a data set on this machine, and its text.
 
     Parameters
     ----------
     source : str or Path
         A datalist or a folder.
     minutes : float, optional
-        The time there is for the training.
+        Time available for the training.
 
     Raises
     ------
     ConfigError, InputError, LabelError
-        If nothing there is labelled, or it cannot be read.
+        If nothing is labelled, or a file cannot be read.
     """
     datalist = load_datalist(source)
     seen, machine = survey(datalist), this_machine()
@@ -70,7 +70,7 @@ def plan_data(source: str | Path, minutes: float | None = None) -> tuple[Plan, s
 
 
 def plan_text(plan: Plan, data: Survey, machine: Machine, words: str) -> str:
-    """Return a plan as YAML, each number below its reason.
+    """Return a plan as YAML, with the reason above each value.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def plan_text(plan: Plan, data: Survey, machine: Machine, words: str) -> str:
     data : Survey
     machine : Machine
     words : str
-        Options of the command that uses it.
+        Options of the command that uses the plan.
     """
     lines = [
         f"# {plan.kind} plan for {_one_line(data.name)}. {plan.advice}.",
@@ -94,7 +94,7 @@ def plan_text(plan: Plan, data: Survey, machine: Machine, words: str) -> str:
 
 
 def facts_lines(data: Survey, machine: Machine) -> list[str]:
-    """Return the data and the machine in lines."""
+    """Return lines of text that describe the data and the machine."""
     smallest = [min(shape[axis] for shape in data.shapes) for axis in range(3)]
     largest = [max(shape[axis] for shape in data.shapes) for axis in range(3)]
     spacing = data.spacing or "unknown (lengths are in voxels)"
@@ -114,7 +114,7 @@ def facts_lines(data: Survey, machine: Machine) -> list[str]:
 
 
 def plan_facts(plans: list[Plan], data: Survey, machine: Machine) -> dict[str, Any]:
-    """Return all of it as JSON can hold it."""
+    """Return plans, data and machine as plain JSON values."""
     return {
         "data": facts_lines(data, machine)[:-1],
         "machine": facts_lines(data, machine)[-1],

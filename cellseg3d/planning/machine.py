@@ -1,4 +1,4 @@
-"""What the machine has, and what one training step costs on it, measured."""
+"""Measure the machine's resources and the cost of one training step on it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,24 +16,24 @@ from cellseg3d.core.processes import usable_cores
 from cellseg3d.training.precision import AutocastInferer
 from cellseg3d.training.processes import choose_device, place_network
 
-# Weights, gradients, the two moments of AdamW and the average, float32.
+# Weights, gradients, AdamW's two moments and the averaged weights, as float32.
 _BYTES_PER_WEIGHT = 20
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a training would run.
+    """The resources available for a training.
 
     Parameters
     ----------
     cores : int
-        Those that this process may use.
+        Number of cores that this process may use.
     memory_bytes : int
-        Free memory.
+        Free memory in bytes.
     gpu : str or None
-        Name of the GPU that `device: auto` takes.
+        Name of the GPU that ``device: auto`` chooses; None without one.
     gpu_bytes : int
-        Its free memory; 0 without one.
+        Free memory of the GPU in bytes; 0 without one.
     """
 
     cores: int
@@ -43,22 +43,22 @@ class Machine:
 
     @property
     def network_bytes(self) -> int:
-        """Memory where the network would be."""
+        """Free memory, in bytes, of the device that the network will run on."""
         return self.gpu_bytes if self.gpu else self.memory_bytes
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one sample of a training step costs.
+    """The cost of one sample in a training step.
 
     Parameters
     ----------
     sample_s : float
-        Seconds, forward and backward.
+        Seconds for the forward and the backward pass.
     sample_bytes : int
-        Kept from forward to backward.
+        Bytes kept from the forward to the backward pass.
     fixed_bytes : int
-        Weights and what the optimiser keeps for each.
+        Bytes of the weights and of the optimiser's state.
     """
 
     sample_s: float
@@ -66,13 +66,13 @@ class StepCost:
     fixed_bytes: int
 
     def fits(self, batch: int, machine: Machine) -> bool:
-        """Whether a batch takes at most half of the memory; the rest is workspace."""
+        """Return whether a batch needs at most half of the memory."""
         needed = self.fixed_bytes + batch * self.sample_bytes
         return needed <= machine.network_bytes / 2
 
 
 def this_machine() -> Machine:
-    """Return what this machine has free now."""
+    """Return the resources of this machine that are free now."""
     cores = usable_cores()
     if not torch.cuda.is_available():
         return Machine(cores, available_bytes())
@@ -87,19 +87,19 @@ def measure_step(
     batch: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> StepCost:
-    """Run two training steps on noise and return what the second one costs.
+    """Run two training steps on random input and return the cost of the second.
 
     Parameters
     ----------
     network_def : mapping
-        The block of that name in a bundle's config.
+        The block ``network_def`` of a bundle's config.
     spec : InputSpec
-        With the patch to measure.
+        The network's input, with the patch to measure.
     facts : ModelFacts
     batch : int
-        Samples in the steps.
+        Number of samples per step.
     clock : callable
-        Returns seconds.
+        Function that returns seconds.
     """
     device = choose_device()
     state = torch.random.get_rng_state()  # a plan leaves no trace in what follows
@@ -130,7 +130,7 @@ def _step(network: torch.nn.Module, images: Tensor) -> None:
 
 
 class _Kept:
-    """Sizes of what autograd keeps of a batch, each storage once, weights left out."""
+    """Sizes of the tensors that autograd keeps, counting each storage once."""
 
     def __init__(self, batch: int, *, slices: bool = False) -> None:
         self.batch = batch

@@ -1,4 +1,4 @@
-"""Choose the numbers of a training from the data and the machine, with reasons."""
+"""Choose the settings of a training from the data and the machine, with reasons."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ BUNDLES: dict[Kind, str] = {
     "2.5D": "cell_tomo_unet25d",
     "3D": "cell_tomo_unet3d",
 }
-# Slices on each side that a stack may have: more are channels of little news.
+# A stack has at most this many slices per side; slices further away add little.
 MOST_CONTEXT = 3
 STEPS_PER_EPOCH = 50
-# Each annotated voxel is drawn about so often, within the bounds on steps.
+# How often each annotated voxel is drawn, within the limits on the number of steps.
 PASSES = 20
 LEAST_STEPS = 1000
 MOST_STEPS = {"cpu": 5000, "gpu": 25000}
-# Steps that must fit into a given time, for a network to be worth its name; patches
-# shrink for them, to a sixteenth of their voxels at most.
+# Fewest steps that a training should have. If the time is short, patches shrink to
+# reach it, down to a sixteenth of their voxels.
 FEWEST_STEPS = 300
 LEAST_SHARE = 1 / 16
-# Samples of a step at most, where memory would hold more.
+# Largest number of samples per step, even if more would fit into memory.
 MOST_BATCH: dict[Kind, int] = {"2D": 32, "2.5D": 32, "3D": 8}
 
 Measure = Callable[[Mapping[str, Any], InputSpec, ModelFacts, int], StepCost]
@@ -39,7 +39,7 @@ Measure = Callable[[Mapping[str, Any], InputSpec, ModelFacts, int], StepCost]
 
 @dataclass(frozen=True)
 class Choice:
-    """One number of a training and why it is that."""
+    """One setting of a training and the reason for it."""
 
     key: str
     value: Any
@@ -48,22 +48,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of one training.
+    """The settings of one training.
 
     Parameters
     ----------
     kind : {"2D", "2.5D", "3D"}
     bundle : str
-        The bundle that they are for.
+        The bundle that the settings are for.
     choices : tuple of Choice
     steps : int
-        Of the whole training.
+        Number of steps of the whole training.
     minutes : float
-        What they take on this machine, without validation.
+        Expected duration on this machine, without validation.
     gib : float
-        Memory of the network's side of a step.
+        Memory that the network needs for a step.
     advice : str
-        Whether to begin with this one.
+        A sentence that says whether to begin with this plan.
     """
 
     kind: Kind
@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Config keys and values."""
+        """Config keys and their values."""
         return {choice.key: choice.value for choice in self.choices}
 
 
@@ -88,25 +88,25 @@ def make_plans(
     kinds: Sequence[Kind] = tuple(BUNDLES),
     minutes: float | None = None,
 ) -> list[Plan]:
-    """Return a plan each for 2D, 2.5D and 3D, or the kinds asked for.
+    """Return one plan for each of 2D, 2.5D and 3D, or for the given kinds.
 
     Parameters
     ----------
     facts : ModelFacts
-        Classes and spacing.
+        Classes and spacing of the data.
     data : Survey
     machine : Machine
     measure : callable
-        Returns the cost of a training step.
+        Function that returns the cost of a training step.
     kinds : sequence of {"2D", "2.5D", "3D"}
     minutes : float, optional
-        The time there is for the training; short ones get smaller patches.
+        Time available for the training; a short time gives smaller patches.
     """
     return [_plan(kind, facts, data, machine, measure, minutes) for kind in kinds]
 
 
 def choose_context(data: Survey, axis: Axis) -> tuple[int, str]:
-    """Return the slices on each side of a stack's centre, and why."""
+    """Return the number of slices on each side of a stack's centre, and the reason."""
     smallest = _smallest(data)
     step = data.edges[axis_index(axis)]
     if not math.isfinite(smallest):
@@ -121,7 +121,7 @@ def choose_context(data: Survey, axis: Axis) -> tuple[int, str]:
 
 
 def choose_foreground(data: Survey) -> tuple[float, str]:
-    """Return the share of samples that are centred on an object, and why."""
+    """Return the share of samples to centre on an object, and the reason."""
     share = data.foreground
     if share >= 0.5:
         chosen, why = 0.33, "common: most samples hold it anyway"
@@ -133,7 +133,7 @@ def choose_foreground(data: Survey) -> tuple[float, str]:
 
 
 def choose_workers(machine: Machine) -> tuple[int, str]:
-    """Return how many extra processes prepare samples, and why."""
+    """Return the number of processes that prepare samples, and the reason."""
     if machine.gpu:
         chosen = min(8, max(1, machine.cores // 2))
         return chosen, f"half of {machine.cores} cores feed the GPU"
@@ -186,7 +186,7 @@ def _plan(
 def _input(
     kind: Kind, config: Config, data: Survey, share: float = 1.0
 ) -> tuple[InputSpec, list[Choice]]:
-    """Return what the network eats, and the choices in it."""
+    """Return the network's input, and the choices made for it."""
     spec = InputSpec.parse(config["spec"])
     choices = []
     edges = data.spacing.zyx if data.spacing else None
@@ -223,7 +223,7 @@ def _why_patch(spec: InputSpec, data: Survey) -> str:
 
 
 def _batch(kind: Kind, usual: int, cost: StepCost, machine: Machine) -> tuple[int, str]:
-    """Return the samples of a step: the bundle's; more on a GPU, less if it must."""
+    """Return the batch size: larger on a GPU, smaller if memory is short."""
     batch = usual
     if machine.gpu:
         while batch < MOST_BATCH[kind] and cost.fits(2 * batch, machine):
@@ -242,7 +242,7 @@ def _epochs(
     spec: InputSpec, batch: int, data: Survey, machine: Machine
 ) -> tuple[int, str]:
     most = MOST_STEPS["gpu" if machine.gpu else "cpu"]
-    # A stack is asked about its centre slice alone.
+    # A stack predicts only its centre slice.
     answered = replace(spec, context=0).patch_zyx()
     drawn = math.prod(answered) * batch
     wanted = math.ceil(PASSES * data.voxels / drawn)
@@ -257,7 +257,7 @@ def _epochs(
 
 
 def best_kind(data: Survey) -> tuple[Kind, str]:
-    """Return the kind to begin with, and why; figures decide in the end."""
+    """Return the kind to begin with, and the reason; only scores can decide."""
     if min(shape[0] for shape in data.shapes) < 8:
         return "2D", "the thinnest volume has fewer than 8 slices"
     if max(data.edges) >= 4 * min(data.edges):

@@ -1,4 +1,4 @@
-"""What a data set is like, as far as the numbers of a training depend on it."""
+"""Measure the properties of a data set that the settings of a training depend on."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,25 +16,25 @@ from cellseg3d.datasets.volumes import read_case_label
 from cellseg3d.io.registry import open_volume
 from cellseg3d.metrics.components import label_components
 
-# Labels read whole; more of the same data set change no number of a plan.
+# Number of label files to read; reading more would not change the plan.
 MOST_LABELS = 12
 
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """One foreground class.
+    """Facts about one foreground class.
 
     Parameters
     ----------
     name : str
     share : float
-        Of the annotated voxels, in [0, 1].
+        Share of the annotated voxels, in [0, 1].
     objects : int
-        Connected pieces, or object ids.
+        Number of connected components, or of object ids.
     diameter : float
-        Of the ball (in one slice: the disc) of the size that the median voxel's
-        object has, in um; in voxels when the spacing is unknown. Objects that touch
-        the border count only when all do. NaN without objects.
+        Typical diameter in um, in voxels when the spacing is unknown: of a ball (in one
+        slice: a disc) as large as the object that the median voxel lies in. Objects at
+        the border count only when all touch it. NaN without objects.
     """
 
     name: str
@@ -45,20 +45,20 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class Survey:
-    """A data set in numbers.
+    """Facts about a data set.
 
     Parameters
     ----------
     name : str
     cases : int
-        Labelled ones that are not kept for testing.
+        Number of labelled cases that are not kept for testing.
     labels_read : int
-        Of those.
+        Number of their labels that were read.
     shapes : tuple of (Z, Y, X)
     spacing : Spacing or None
-        Median of those known.
+        Median of the spacings that are known.
     classes : tuple of ClassFacts
-        Without the background.
+        Facts about each class, without the background.
     annotated : float
         Share of the voxels that are annotated, in [0, 1].
     """
@@ -73,17 +73,17 @@ class Survey:
 
     @property
     def unit(self) -> str:
-        """Of diameters."""
+        """The unit of diameters and edges: um, or voxels without a spacing."""
         return "um" if self.spacing else "voxels"
 
     @property
     def edges(self) -> tuple[float, float, float]:
-        """Edges of a voxel (z, y, x) in `unit`."""
+        """Edge lengths of a voxel (z, y, x) in `unit`."""
         return self.spacing.zyx if self.spacing else (1.0, 1.0, 1.0)
 
     @property
     def voxels(self) -> float:
-        """Annotated voxels of all cases."""
+        """Number of annotated voxels of all cases."""
         return self.annotated * sum(math.prod(shape) for shape in self.shapes)
 
     @property
@@ -95,13 +95,13 @@ class Survey:
 def survey(
     datalist: Datalist, on_case: Callable[[int, int], None] | None = None
 ) -> Survey:
-    """Look at the labelled cases of a data set.
+    """Return facts about the labelled cases of a data set.
 
     Parameters
     ----------
     datalist : Datalist
     on_case : callable, optional
-        Called with how many labels have been read, and how many will be.
+        Function called with the numbers of labels read and to read.
 
     Raises
     ------
@@ -164,14 +164,14 @@ def _label(
 def _objects(
     mask: NDArray[np.bool_], raw: NDArray[np.integer], datalist: Datalist
 ) -> NDArray[np.integer] | None:
-    """Return object ids: the label's own, or the connected pieces of a class."""
+    """Return object ids: those of the label, or connected components of a class."""
     if not mask.any():
         return None
     return label_components(mask) if datalist.labels == "classes" else raw
 
 
 def _diameters(ids: NDArray[np.integer], edges: Sequence[float]) -> NDArray[np.float64]:
-    """Return equivalent diameters, of inner objects unless all touch the border."""
+    """Return equivalent diameters; objects at the border only if all touch it."""
     names, voxels = np.unique(ids[ids > 0], return_counts=True)
     touching: set[int] = set()
     for axis in range(3):
@@ -192,7 +192,7 @@ def _diameters(ids: NDArray[np.integer], edges: Sequence[float]) -> NDArray[np.f
 def _typical(diameters: NDArray[np.float64]) -> float:
     """Return the diameter at which half of the volume lies in smaller objects.
 
-    Specks, of which a label has many, weigh what they hold.
+    This way, small specks count little, however many of them a label has.
     """
     if not len(diameters):
         return math.nan

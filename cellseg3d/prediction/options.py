@@ -45,6 +45,12 @@ class SegmentOptions:
         As `max_ram`, of a GPU's memory.
     dask : str or None
         Address of a Dask scheduler, or ``"local:N"`` for N processes here.
+
+    Examples
+    --------
+    >>> from cellseg3d import SegmentOptions
+    >>> SegmentOptions(axes="zyx", probs=True).fuse
+    'auto'
     """
 
     axes: str | None = None

@@ -1,1 +1,1 @@
-"""One offline HTML page about a run or a benchmark."""
+"""Write one HTML page about a run or a benchmark, readable without a network."""

@@ -1,6 +1,6 @@
-"""What a benchmark found: quality against time and memory, data set by data set.
+"""The benchmark part of a page: quality against time and memory per data set.
 
-All numbers are those of ``benchmark.json``, which a benchmark makes from its records.
+All numbers come from ``benchmark.json``, which a benchmark writes from its records.
 """
 
 import math
@@ -19,14 +19,14 @@ VALUES = "benchmark.json"
 
 @dataclass(frozen=True)
 class BenchmarkFolder:
-    """A benchmark's folder and its values."""
+    """A benchmark's folder and the values of its ``benchmark.json``."""
 
     path: Path
     values: Mapping[str, Any]
 
 
 def is_benchmark(folder: Path) -> bool:
-    """Whether a folder holds the results of a benchmark."""
+    """Return whether a folder holds the results of a benchmark."""
     return (folder / VALUES).is_file()
 
 
@@ -36,7 +36,7 @@ def read_benchmark(folder: Path) -> BenchmarkFolder:
 
 
 def benchmark_sections(benchmark: BenchmarkFolder) -> list[dict[str, Any]]:
-    """Return, for each data set, its tables and its charts.
+    """Return the tables and charts of each data set.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def benchmark_sections(benchmark: BenchmarkFolder) -> list[dict[str, Any]]:
 
 
 def left_out(benchmark: BenchmarkFolder) -> list[tuple[str, str]]:
-    """Return what failed or was skipped, and why."""
+    """Return the jobs that failed or were skipped, each with the reason."""
     return [
         (f"{row['key']} ({row['state']})", str(row["reason"]))
         for row in benchmark.values["incomplete"]
@@ -74,7 +74,7 @@ def _section(name: str, facts: Mapping[str, Any], clock: str) -> dict[str, Any]:
 
 
 def _table(methods: Mapping[str, Any], clock: str) -> dict[str, Any]:
-    """Return means over specimens and costs, a row for each method."""
+    """Return means over specimens and costs, one row per method."""
     scores = {
         score: None
         for facts in methods.values()
@@ -132,7 +132,7 @@ def _intervals(methods: Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 
 def _pareto(methods: Mapping[str, Any], clock: str) -> list[dict[str, Any]]:
-    """Return Dice against time and memory; coloured points are beaten by none."""
+    """Return charts of Dice against time and memory, with the Pareto front ringed."""
     found = []
     seconds = "CPU s" if clock == "cpu_s" else "s"
     for label, cost in (
@@ -156,5 +156,5 @@ def _peak(facts: Mapping[str, Any]) -> float:
 
 
 def _number(value: Any) -> float:  # noqa: ANN401
-    """Return a number as JSON holds it: None is NaN, ``"inf"`` is infinite."""
+    """Return the number that a JSON value means: None is NaN, ``"inf"`` infinite."""
     return math.nan if value is None else float(value)

@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page, so that dark mode is free."""
+"""Draw charts as SVG with the colours of the page, so that they suit dark mode."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 42
-# Height of a line of small print, and width of a letter, about.
+# Approximate height of a line of small text, and width of a letter.
 LINE, LETTER = 12, 6
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a chart: its name, its points, and which of the colours it has."""
+    """One curve of a chart: its name, its points and the number of its colour."""
 
     name: str
     points: Sequence[Point]
@@ -24,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """What the axes say, and their ranges; a missing range is that of the data."""
+    """Titles and ranges of the axes; a missing range is that of the data."""
 
     x: str
     y: str
@@ -34,7 +34,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class Interval:
-    """A row of an interval chart: a mean with its interval and the points behind it."""
+    """A row of an interval chart: a mean, its interval and the single values."""
 
     name: str
     mean: float
@@ -52,7 +52,7 @@ def line_chart(lines: Sequence[Line], axes: Axes, *, diagonal: bool = False) -> 
         Points that are not finite are left out.
     axes : Axes
     diagonal : bool
-        Draw the line of equality, for calibration.
+        Whether to draw the line of equality, for calibration.
     """
     drawn = [
         Line(line.name, [p for p in line.points if _finite(p)], line.colour, line.dots)
@@ -76,7 +76,7 @@ def line_chart(lines: Sequence[Line], axes: Axes, *, diagonal: bool = False) -> 
 
 
 def interval_chart(rows: Sequence[Interval], label: str) -> str:
-    """Return an SVG with a row for each mean, its interval and its volumes, 0 to 1."""
+    """Return an SVG with one row per mean, its interval and values, 0 to 1."""
     height = TOP + BOTTOM + 34 * max(1, len(rows))
     left = min(230.0, 26 + 7 * max((len(row.name) for row in rows), default=0))
     place = _Place((0.0, 1.0), (0.0, 1.0), left=left)
@@ -105,10 +105,10 @@ def interval_chart(rows: Sequence[Interval], label: str) -> str:
 
 
 def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str:
-    """Return an SVG of named points; those that no other beats on both are ringed.
+    """Return an SVG of named points; points on the Pareto front are ringed.
 
-    Low x and high y are good: time and memory against quality. Costs that differ by
-    ten times or more lie on a logarithmic axis.
+    A low x (time or memory) and a high y (quality) are good. Costs that differ tenfold
+    or more are drawn on a logarithmic axis.
     """
     kept = [row for row in points if _finite(row[1:])]
     costs = [x for _, x, _ in kept]
@@ -135,7 +135,7 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str
 def _free_line(
     left: float, right: float, wanted: float, taken: list[tuple[float, float, float]]
 ) -> float:
-    """Return the height nearest to `wanted` where a name covers no other; keep it."""
+    """Return the free height nearest to `wanted` for a name, and reserve it."""
     for step in range(2 * HEIGHT // LINE):
         down = wanted + LINE * ((step + 1) // 2) * (1 if step % 2 else -1)
         inside = TOP <= down <= HEIGHT - BOTTOM
@@ -151,13 +151,13 @@ def _free_line(
 
 
 class _Place:
-    """Where a value lies in the picture."""
+    """Convert values to positions in the picture."""
 
     def __init__(self, x: Point, y: Point, left: float = LEFT) -> None:
         self.x, self.y, self.left = x, y, left
 
     def at(self, point: Point) -> Point:
-        """Return the place of a point."""
+        """Return the position of a point."""
         (x0, x1), (y0, y1) = self.x, self.y
         across = (point[0] - x0) / (x1 - x0)
         up = (point[1] - y0) / (y1 - y0)

@@ -1,4 +1,4 @@
-"""Scores of the volumes of a report; every number comes from `cellseg3d.metrics`."""
+"""Compute the scores of a report; every number comes from `cellseg3d.metrics`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,19 +25,19 @@ from cellseg3d.scoring.report import as_json, summaries
 
 @dataclass(frozen=True)
 class ReportScores:
-    """Every score that a report shows.
+    """All scores that a report shows.
 
     Parameters
     ----------
     table : dict
-        As `cellseg3d.scoring.report.as_json` returns it.
+        Scores as `cellseg3d.scoring.report.as_json` returns them.
     by_iou : dict of str to list of dict
-        Class to ``iou`` and the means over volumes of ``precision``, ``recall`` and
-        ``ap``.
+        For each class, ``iou`` and the means over volumes of ``precision``, ``recall``
+        and ``ap``.
     probabilities : list of tuple
-        (volume, class, how good its probabilities are).
+        Volume, class, and the scores of its probabilities.
     objects : dict
-        Class to object score to its summary over volumes.
+        For each class, the summary over volumes of every object score.
     """
 
     table: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +55,7 @@ def score_volumes(
     ----------
     volumes : sequence of ReportVolume
     ids : bool
-        Label values are object ids.
+        Whether label values are object ids.
     classes : sequence of str
         Class names by value, background first.
     """

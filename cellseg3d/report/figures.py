@@ -1,4 +1,4 @@
-"""The charts of a page, from scores and from a run's history."""
+"""Draw the charts of a page from scores and from a run's history."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ PROBS = {
 
 
 def curve_charts(run: RunFolder) -> list[dict[str, Any]]:
-    """Return the curves that the history holds: loss, validation score, rate."""
+    """Return charts of loss, validation score and learning rate over the training."""
     wanted = (
         ("loss", "Training loss", "mean loss", None, 1),
         ("score", "Validation", "mean Dice", (0.0, 1.0), 2),
@@ -37,7 +37,7 @@ def curve_charts(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def interval_figure(scores: ReportScores) -> Any:  # noqa: ANN401
-    """Return each class's mean scores with interval and volumes; None without."""
+    """Return a chart of each class's mean scores; None when there are none."""
     if not scores.table:
         return None
     rows = []
@@ -106,7 +106,7 @@ def _number(value: Any) -> float:  # noqa: ANN401
 
 
 def safe(svg: str) -> Any:  # noqa: ANN401
-    """Mark an SVG as such: `charts` escapes every word it draws."""
+    """Mark an SVG as safe to insert, since `charts` escapes all text in it."""
     from markupsafe import Markup  # noqa: PLC0415
 
     return Markup(svg)

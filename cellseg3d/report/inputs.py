@@ -1,4 +1,4 @@
-"""What a report is made from: volumes with their truth, opened and checked."""
+"""Open and check the volumes of a report and their truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ MOST_CLASSES = 16
 
 @dataclass(frozen=True)
 class ReportVolume:
-    """One predicted volume, and what else is known of it.
+    """One predicted volume and the files that belong to it.
 
     Parameters
     ----------
@@ -32,14 +32,14 @@ class ReportVolume:
     prediction : Volume
         Labels or object ids.
     truth, image : Volume or None
-        On the same grid.
+        The truth and the image, of the same shape.
     probs : mapping of str to Volume
-        Probability of a class by its name, of everything above 0 by ``""``.
+        Probability of each class by its name; ``""`` stands for all values above 0.
     spacing : Spacing or None
-        The first that any of them states.
+        The first spacing that one of the files states.
     paths : dict of str to str
-        Where each came from: ``"prediction"``, ``"truth"``, ``"image"``, ``"probs"``
-        or ``"probs CLASS"``.
+        Path of each file: ``"prediction"``, ``"truth"``, ``"image"``, ``"probs"`` or
+        ``"probs CLASS"``.
     """
 
     name: str
@@ -67,13 +67,13 @@ def open_volumes(
     datalist: Datalist | None = None,
     classes: Sequence[str] = (),
 ) -> list[ReportVolume]:
-    """Open predictions and what belongs to each.
+    """Open predictions and the files that belong to them.
 
     Parameters
     ----------
     located : sequence of Located
     datalist : Datalist, optional
-        Whose label map says what classes the truth's values mean.
+        Datalist whose label map gives the classes of the truth's values.
     classes : sequence of str
         Class names by value, for the names of probability files.
 
@@ -131,9 +131,9 @@ def settle_kind(
 ) -> tuple[list[ReportVolume], bool]:
     """Return the volumes and whether their values are object ids rather than classes.
 
-    Unless told, they are ids when some prediction holds more than 16 values, or one
-    above 254: a guess, which the page states. A prediction of foreground alone is
-    scored against a truth of ids as foreground against foreground.
+    Unless the caller decides, values are taken for ids when a prediction holds more
+    than 16 of them, or one above 254. This is a guess, and the page says so. A
+    prediction of foreground only is compared with the foreground of a truth of ids.
     """
     if ids is None:
         ids = any(_many_values(volume.prediction) for volume in volumes)
@@ -164,7 +164,7 @@ def _many_values(labels: Volume) -> bool:
 
 
 def check_volume(volume: ReportVolume) -> dict[str, Any]:
-    """Return what a reader should know of a volume before believing its scores.
+    """Return facts and problems of a volume that a reader should know.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def _types(volume: ReportVolume) -> str:
 
 
 def _sample(volume: Volume, most: int = 1 << 24) -> NDArray[Any]:
-    """Return all voxels, or those of evenly spread slices of a large volume."""
+    """Return all voxels, or those of evenly spaced slices of a large volume."""
     depth = volume.shape[0]
     step = max(1, -(-volume.shape[0] * volume.shape[1] * volume.shape[2] // most))
     if step == 1:

@@ -1,4 +1,4 @@
-"""A methods paragraph that says only what the records hold."""
+"""Write a methods paragraph from the records of a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def methods_paragraph(
     scores: ReportScores,
     versions: Mapping[str, str],
 ) -> str:
-    """Return sentences about training and scoring, ready for a paper."""
+    """Return sentences about training and scoring that can be used in a paper."""
     sentences = [_software(versions)]
     if run is not None:
         sentences += _training(run)
@@ -75,7 +75,7 @@ def _scoring(volumes: Sequence[ReportVolume], scores: ReportScores) -> list[str]
     found.append(
         f"Predictions were scored against {count} annotated "
         f"volume{'s' * (count != 1)}{where}, the volume being the unit of analysis; "
-        "voxels that are not annotated count nowhere."
+        "voxels that are not annotated were not counted."
     )
     for name, statistics in scores.table["statistics"].items():
         dice = statistics.get("dice")

@@ -1,4 +1,4 @@
-"""Pack a volume into two pictures that a browser cuts into any slice."""
+"""Pack a volume into two pictures from which a browser shows any slice."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 from cellseg3d.core.volume import ArrayLike
 from cellseg3d.report.inputs import IGNORE, ReportVolume
 
-# Phones refuse pictures of more than 16 million pixels.
+# Phones do not show pictures of more than 16 million pixels.
 MOST_VOXELS = 1 << 22
 LONGEST_SIDE = 288
 TRUE, EXTRA, MISSED, WRONG_CLASS = 1, 2, 3, 4
@@ -21,20 +21,20 @@ CODE_STEP = 50  # Codes are spread over the grey range, safe from rounding.
 
 @dataclass(frozen=True)
 class Montage:
-    """A volume's slices side by side, and what was right and wrong in each voxel.
+    """A volume's slices side by side, and whether each voxel is right or wrong.
 
     Parameters
     ----------
     shape : tuple of int
-        Voxels shown along (z, y, x).
+        Number of voxels shown along (z, y, x).
     step : tuple of int
-        Every how many voxels one is shown.
+        Distance, in voxels, between two voxels that are shown.
     columns : int
-        Slices in a row of the pictures.
+        Number of slices in a row of the pictures.
     image, codes : str
-        ``data:`` addresses of a JPEG and a PNG; `image` is empty without one.
+        ``data:`` URLs of a JPEG and a PNG; `image` is empty when there is none.
     worst : list of list of list
-        Per axis, (slice shown, wrong voxels, right voxels), most wrong first.
+        For each axis (slice shown, wrong voxels, right voxels), most wrong first.
     """
 
     shape: tuple[int, int, int]
@@ -46,15 +46,15 @@ class Montage:
 
 
 def pack(volume: ReportVolume, *, ids: bool, most: int = MOST_VOXELS) -> Montage:
-    """Return a volume's pictures, thinned to at most `most` voxels.
+    """Return a volume's pictures with at most `most` voxels.
 
     Parameters
     ----------
     volume : ReportVolume
     ids : bool
-        Label values are object ids, so that different ones are no wrong class.
+        Whether label values are object ids; different ids are then no error.
     most : int
-        Voxels to show at most.
+        Largest number of voxels to show.
     """
     step = _step(volume.prediction.shape, most)
     codes = agreement(volume, ids=ids)
@@ -78,7 +78,7 @@ def pack(volume: ReportVolume, *, ids: bool, most: int = MOST_VOXELS) -> Montage
 
 
 def agreement(volume: ReportVolume, *, ids: bool) -> NDArray[np.uint8]:
-    """Return what is right and wrong in each voxel.
+    """Return whether each voxel is right or wrong, and how.
 
     Returns
     -------
@@ -104,7 +104,8 @@ def worst_slices(
 ) -> list[list[list[int]]]:
     """Return, per axis, the slices shown with the most wrong voxels.
 
-    Counts are over all voxels of the layers that a shown slice stands for.
+    A shown slice stands for the slices up to the next one; all their voxels are
+    counted.
     """
     wrong, right = codes >= EXTRA, codes == TRUE
     found = []
@@ -120,7 +121,7 @@ def worst_slices(
 
 
 def _apart(wrong: NDArray[np.intp], most: int) -> list[int]:
-    """Return the worst slices, none right beside another: neighbours look alike."""
+    """Return the worst slices, without direct neighbours, which look alike."""
     gap = max(1, len(wrong) // 40)
     kept: list[int] = []
     for at in np.argsort(-wrong, kind="stable").tolist():

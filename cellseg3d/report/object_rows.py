@@ -1,4 +1,4 @@
-"""The table of objects: what was found, what was missed, and where to look."""
+"""The table of objects: which were found, which were missed, and where they are."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -113,7 +113,7 @@ def _measured(
 def inner_voxel(labels: NDArray[Any], value: int, box: Sequence[int]) -> list[int]:
     """Return the voxel (z, y, x) of an object that is nearest to its centre.
 
-    A centre itself may lie outside a bent object.
+    The centre itself may lie outside an object that is bent.
 
     Parameters
     ----------

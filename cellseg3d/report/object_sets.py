@@ -1,4 +1,4 @@
-"""What counts as an object: an id, or a connected piece of one class."""
+"""The objects of a volume: object ids, or connected components of one class."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class ObjectSet:
     kind : str
         The class, or ``"foreground"`` for ids.
     predicted : ndarray of integers, shape (Z, Y, X)
-        Ids; 0 is no object.
+        Object ids; 0 is background.
     truth : ndarray of integers, shape (Z, Y, X), or None
     match : ObjectMatch or None
-        What the two share; None without a truth.
+        The voxels that both share; None without a truth.
     """
 
     kind: str
@@ -38,15 +38,15 @@ class ObjectSet:
 def object_sets(
     volume: ReportVolume, *, ids: bool, classes: Sequence[str] = ()
 ) -> Iterator[ObjectSet]:
-    """Yield the objects of each class that occurs; where not annotated there are none.
+    """Yield the objects of each class that occurs, outside of unannotated voxels.
 
     Parameters
     ----------
     volume : ReportVolume
     ids : bool
-        Label values are object ids.
+        Whether label values are object ids.
     classes : sequence of str
-        Class names by value; a class without one is called by its value.
+        Class names by value; a class without a name is called by its value.
     """
     predicted = volume.prediction.read()
     truth = volume.truth.read() if volume.truth is not None else None

@@ -1,4 +1,4 @@
-"""What a training left in its folder: its record, its curves, its network."""
+"""Read a run folder: its record, its history and its network."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class RunFolder:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One row an epoch or validation: iteration, loss, score, ..."""
+        """One row per epoch or validation, with iteration, loss, score and more."""
         return list(self.record.get("history", []))
 
     @property
@@ -32,7 +32,7 @@ class RunFolder:
 
     @property
     def datalist(self) -> str | None:
-        """The datalist it was trained on, if that still lies there."""
+        """The datalist that the run was trained on, if the file still exists."""
         place = self.record.get("data", {}).get("datalist")
         return str(place) if place and Path(place).exists() else None
 
@@ -88,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_table(values: Mapping[str, Any]) -> bool:
-    """Whether values are {volume: {class: number}}."""
+    """Return whether values have the form {volume: {class: number}}."""
     rows = [row for row in values.values() if isinstance(row, Mapping)]
     return bool(rows) and all(
         value is None or isinstance(value, int | float)

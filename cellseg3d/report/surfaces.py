@@ -1,4 +1,4 @@
-"""Small surfaces of prediction and truth, for a browser to turn."""
+"""Small surface meshes of prediction and truth for a rotating view in a browser."""
 
 import base64
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from cellseg3d.report.inputs import IGNORE, ReportVolume
 
 MOST_TRIANGLES = 30_000
-SMOOTH = 0.7  # Cells: enough to hide the steps of voxels.
-FINEST = 72  # Cells along the longest edge: about what a small canvas can show.
+SMOOTH = 0.7  # In cells; enough to hide the steps between voxels.
+FINEST = 72  # Cells along the longest edge, about what a small canvas can show.
 
 
 def surfaces(

@@ -1,4 +1,4 @@
-"""The numbers of a page as rows of text; undefined stays undefined."""
+"""The tables of a page as rows of text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ NAMES = {
 
 
 def tiles(run: RunFolder | None, scores: ReportScores) -> list[dict[str, str]]:
-    """Return the few numbers to see first."""
+    """Return the most important numbers, shown first on the page."""
     found = []
     for name, statistics in _proper(scores.table.get("statistics")).items():
         dice = statistics.get("dice")
@@ -55,7 +55,7 @@ def _tile(name: str, value: str, note: str) -> dict[str, str]:
 
 
 def _proper(classes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the classes without their union, where there are several."""
+    """Return the classes without their union, if there are several classes."""
     found = dict(classes or {})
     if len(found) > 1:
         found.pop("foreground", None)
@@ -88,7 +88,7 @@ def score_rows(scores: ReportScores) -> dict[str, Any] | None:
 
 
 def volume_rows(scores: ReportScores, run: RunFolder | None) -> dict[str, Any] | None:
-    """Return a row for each volume and class; the best validation's without a truth."""
+    """Return one row per volume and class; without a truth, of the best validation."""
     if not scores.table:
         return _validation_rows(run)
     keys: dict[str, None] = {}
@@ -124,7 +124,7 @@ def _validation_rows(run: RunFolder | None) -> dict[str, Any] | None:
 
 
 def cost_rows(run: RunFolder) -> list[tuple[str, str]]:
-    """Return what the training cost and where it ran."""
+    """Return the time and memory of the training, and the machine."""
     cost, machine = run.cost, run.record.get("machine", {})
     rows = [
         ("state", str(run.record.get("state", ""))),
@@ -143,7 +143,7 @@ def cost_rows(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def text(value: Any) -> str:  # noqa: ANN401
-    """Return a number as tables show it; undefined (None, NaN) as such."""
+    """Return a number as tables show it; None and NaN are shown as undefined."""
     if value is None or value != value:  # noqa: PLR0124 - NaN
         return "undefined"
     if isinstance(value, float):

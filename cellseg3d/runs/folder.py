@@ -62,6 +62,12 @@ class TrainOptions:
     fit_axes : str, optional
         Axes for 2D and 2.5D networks to sweep, whose weights are fitted on the
         validation volumes after the training.
+
+    Examples
+    --------
+    >>> from cellseg3d import TrainOptions
+    >>> TrainOptions(minutes=30, fold="none").minutes
+    30
     """
 
     fold: int | str | None = None

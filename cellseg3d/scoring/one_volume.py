@@ -58,6 +58,12 @@ class ScoreOptions:
         Of NSD; the longest edge of a voxel when None.
     spacing : Spacing or None
         Used where the files do not say.
+
+    Examples
+    --------
+    >>> from cellseg3d import ScoreOptions
+    >>> ScoreOptions(classes=("background", "nucleus"), components=True).classes[1]
+    'nucleus'
     """
 
     classes: tuple[str, ...] = ()

@@ -1,1 +1,1 @@
-"""Simulated tomograms of cells of known geometry; no torch."""
+"""Simulate tomograms of cells whose true labels are known; nothing needs torch."""

@@ -1,4 +1,4 @@
-"""A tilt series as a soft X-ray microscope records it."""
+"""Simulate how a soft X-ray microscope records a tilt series."""
 
 import math
 from dataclasses import dataclass
@@ -14,33 +14,33 @@ from cellseg3d.simulate.projector import project
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """How a tilt series is recorded.
+    """The settings of a tilt series.
 
     Parameters
     ----------
     tilt_range_deg : tuple of float
-        First and last tilt. With a range of 180 degrees no wedge is missing (the last
-        tilt, a repetition, is left out).
+        First and last tilt. With a range of 180 degrees no angle is missing; the last
+        tilt would repeat the first one and is left out.
     tilt_step_deg : float
-        Between two tilts, > 0.
+        Angle between two tilts, greater than 0.
     photons : float
-        Mean count of a detector pixel without a specimen, per tilt; 0 means no photon
-        noise at all.
+        Mean photon count of a detector pixel without a specimen, per tilt; 0 switches
+        photon noise off.
     blur_pixels : float
-        Standard deviation of the point spread on the detector.
+        Standard deviation of the point spread on the detector, in pixels.
     drift_pixels : float
-        Standard deviation of the misalignment left in each tilt, both ways.
+        Standard deviation of the misalignment of each tilt, along both axes, in pixels.
     flicker : float
-        Standard deviation of the beam's brightness from tilt to tilt, relative; its
+        Relative standard deviation of the beam's brightness between tilts; the
         unevenness over the field is half as large.
     gain : float
-        Standard deviation of the pixels' sensitivity left after the flat field,
-        relative: it gives rings.
+        Relative standard deviation of the pixels' sensitivity after flat-field
+        correction; it causes rings.
 
     Raises
     ------
     ConfigError
-        If a number makes no sense.
+        If a number is outside its valid range.
     """
 
     tilt_range_deg: tuple[float, float] = (-90.0, 90.0)
@@ -107,13 +107,13 @@ def absorbance(
     lac_zyx : ndarray of float32, shape (Z, Y, X)
         Linear absorption coefficients, 1/um.
     layers_per_um : ndarray of float32, shape (Z,)
-        What of them runs on beyond the volume across z, 1/um: its path grows as
-        1 / cos(tilt) and is added exactly.
+        Coefficients that continue beyond the volume across z, 1/um. The path through
+        them grows as 1 / cos(tilt) and is added exactly.
     spacing_um : float
-        Voxel edge.
+        Edge length of a voxel.
     scan : Scan
     workers : int, optional
-        Threads; one for each core when None.
+        Number of threads; one per core when None.
 
     Returns
     -------
@@ -130,9 +130,9 @@ def absorbance(
 
 
 def record(rays: FloatArray, scan: Scan, seed: np.random.SeedSequence) -> FloatArray:
-    """Return the absorbance that a microscope measures, noise and faults included.
+    """Return the absorbance that a microscope measures, with noise and artefacts.
 
-    Each tilt is blurred, shifted, lit unevenly, counted in photons, and divided by the
+    Each tilt is blurred, shifted, lit unevenly, counted in photons and divided by the
     mean empty beam.
 
     Parameters
@@ -141,7 +141,7 @@ def record(rays: FloatArray, scan: Scan, seed: np.random.SeedSequence) -> FloatA
         True absorbance.
     scan : Scan
     seed : numpy SeedSequence
-        Each tilt has a stream of its own.
+        Source of the random numbers; each tilt has its own stream.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def record(rays: FloatArray, scan: Scan, seed: np.random.SeedSequence) -> FloatA
             beam = shift(beam, by, order=1, mode="nearest")
         beam = beam * (_illumination(ray.shape, scan.flicker, rng) * sensitivity)
         if scan.photons:
-            # A pixel without any photon counts one: its logarithm must be finite.
+            # A pixel without photons counts one, because its logarithm must be finite.
             counts = rng.poisson(np.maximum(beam, 0) * scan.photons)
             beam = np.maximum(counts, 1) / scan.photons
         measured[tilt] = -np.log(beam)

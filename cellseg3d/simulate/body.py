@@ -1,4 +1,4 @@
-"""The large shapes: where the cell, its nucleus and what holds it lie."""
+"""Place the large shapes: the cell, its nucleus and the mount around them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +11,8 @@ from cellseg3d.simulate.fields import FloatArray, coordinates_um, smooth_field
 
 Mount = Literal["capillary", "grid"]
 
-# How much of the room a cell fills, and how far noise bends its surface (in units of
-# its radius; the field is cut off at CUT standard deviations).
+# Share of the room that a cell fills, and how far noise bends its surface (in radii;
+# the noise is cut off at CUT standard deviations).
 FILL = (0.84, 1.0)
 WARP = (0.05, 0.10)
 NUCLEUS_SHARE = (0.48, 0.62)
@@ -21,14 +21,14 @@ CUT = 2.2
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a mount leaves for the cell.
+    """The space that a mount leaves for the cell.
 
     Parameters
     ----------
     mount : {"capillary", "grid"}
         A glass tube along y, or a film across z with ice on it.
     half_um : tuple of float
-        Half the room (z, y, x) that a cell may fill, in um.
+        Half the space (z, y, x) that a cell may fill, in um.
     floor_um : float
         Grid: height (z) of the film above the middle of the volume, in um.
     top_um : float
@@ -59,10 +59,10 @@ class Ellipsoid:
 
 
 def make_room(shape: Zyx, spacing_um: float, mount: Mount) -> Room:
-    """Return the room that a mount leaves in a volume of this shape.
+    """Return the space that a mount leaves in a volume of this shape.
 
-    A tube's wall lies inside the volume, so that full rotation sees all of it; a
-    film and its ice run on beyond the volume.
+    A tube's wall lies inside the volume, so a full rotation sees all of it. A film and
+    its ice continue beyond the volume.
     """
     half = [size * spacing_um / 2 for size in shape]
     if mount == "grid":
@@ -76,7 +76,7 @@ def make_room(shape: Zyx, spacing_um: float, mount: Mount) -> Room:
 
 def draw_cell(room: Room, rng: np.random.Generator) -> Ellipsoid:
     """Draw a cell that fits its room: round in a tube, flattened on a film."""
-    # What bends outwards beyond the room is cut off by `clearance_um`.
+    # Parts that bend out of the room are cut off by `clearance_um`.
     limit = np.array(room.half_um) / (1 + WARP[1]) * rng.uniform(*FILL)
     if room.mount == "grid":
         limit[1:] = min(limit[1], limit[2])
@@ -92,9 +92,10 @@ def draw_cell(room: Room, rng: np.random.Generator) -> Ellipsoid:
 
 
 def clearance_um(room: Room, shape: Zyx, spacing_um: float) -> FloatArray:
-    """Return how far each voxel lies inside the room, in um, shape (Z, Y, X or 1).
+    """Return each voxel's distance from the border of the room, in um, > 0 inside.
 
-    A cell ends where this is 0: it flattens against glass and film.
+    The result has shape (Z, Y, X or 1). A cell ends where it is 0, so cells flatten
+    against glass and film.
     """
     z, y, x = coordinates_um(shape, spacing_um)
     if room.mount == "capillary":
@@ -127,12 +128,12 @@ def depth_um(
     warp: float,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Return about how deep each voxel lies inside a bent ellipsoid, in um.
+    """Return the approximate depth of each voxel in a bent ellipsoid, in um.
 
     Parameters
     ----------
     ellipsoid : Ellipsoid
-        Before bending.
+        The ellipsoid before bending.
     shape : tuple of int
         Shape (Z, Y, X), in voxels.
     spacing_um : float
@@ -144,8 +145,8 @@ def depth_um(
     Returns
     -------
     ndarray of float32, shape (Z, Y, X)
-        In um, > 0 inside; the surface is where it is 0. A distance near the surface
-        alone, exact for a ball.
+        Depth in um, > 0 inside and 0 at the surface. It is exact for a ball and
+        otherwise correct only near the surface.
     """
     axes = coordinates_um(shape, spacing_um)
     z, y, x = (

@@ -1,4 +1,4 @@
-"""From a seed to a tomogram with its true labels."""
+"""Simulate a tomogram and its true labels from a seed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,15 +17,15 @@ from cellseg3d.simulate.cell import Cell, build_cell, volumes_um3
 from cellseg3d.simulate.fields import FloatArray
 from cellseg3d.simulate.reconstruction import reconstruct
 
-# Below this, nucleus and membrane leave no room for organelles.
+# In a smaller volume, nucleus and membrane leave no room for organelles.
 SMALLEST = 24
-# Bytes for each voxel at the peak: coefficients, labels, and working copies.
+# Peak memory per voxel, in bytes: coefficients, labels and working copies.
 BYTES_PER_VOXEL = 24
 
 
 @dataclass(frozen=True)
 class SimulatedCase:
-    """A tomogram, what is really there, and the numbers behind it.
+    """A simulated tomogram, its true labels and true measurements.
 
     Parameters
     ----------
@@ -54,29 +54,36 @@ def simulate_case(
     scan: Scan | None = None,
     workers: int | None = None,
 ) -> SimulatedCase:
-    """Simulate a cell and its tomogram; a seed always gives the same two.
+    """Simulate a cell and its tomogram; equal seeds give equal results.
 
     Parameters
     ----------
     shape : three ints or one
-        Shape (Z, Y, X), in voxels; one number for a cube. At least 24 each.
+        Shape (Z, Y, X), in voxels, at least 24 each; one number gives a cube.
     seed : int
-        >= 0.
+        Seed of every random number, 0 or more.
     spacing_um : float
-        Voxel edge; soft X-ray tomograms have 0.03 to 0.06.
+        Edge length of a voxel; soft X-ray tomograms have 0.03 to 0.06.
     mount : {"capillary", "grid"}
         Glass tube along y, or film across z. The tilt axis is y.
     scan : Scan, optional
         The tilt series; `scan_for(mount)` when None.
     workers : int, optional
-        Threads; one for each core when None. Changes no value.
+        Number of threads, one per core when None; it does not change the result.
 
     Raises
     ------
     ConfigError
-        If the shape, seed, spacing, mount or scan make no sense.
+        If shape, seed, spacing, mount or scan is not valid.
     EnvironmentFault
-        If it needs more memory than there is.
+        If the simulation needs more memory than is available.
+
+    Examples
+    --------
+    >>> import cellseg3d
+    >>> cell = cellseg3d.simulate_case(24, seed=1, spacing_um=0.05)
+    >>> cell.tomogram.shape, cell.tomogram.intensity_unit, cell.labels.dtype.name
+    ((24, 24, 24), '1/um', 'uint8')
     """
     size = _checked(shape, seed, spacing_um, mount)
     chosen = scan_for(mount) if scan is None else scan

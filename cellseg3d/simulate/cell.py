@@ -31,16 +31,16 @@ from cellseg3d.simulate.components import (
 from cellseg3d.simulate.fields import FloatArray, coordinates_um, smooth_field
 from cellseg3d.simulate.organelles import Canvas, add_organelles
 
-# Membranes are thinner than a voxel: they show as wide as the microscope blurs them.
+# Membranes are thinner than a voxel; they appear as wide as the microscope's blur.
 MEMBRANE_UM = 0.06
 ENVELOPE_UM = 0.07
-# How far condensed chromatin reaches in from the envelope.
+# Distance that condensed chromatin reaches inwards from the nuclear envelope.
 RIM_UM = 0.18
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell in its mount, as it is before any microscope sees it.
+    """A cell in its mount, before it is imaged.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ class Cell:
     palette : Palette
         The coefficients drawn for this cell.
     layers_per_um : ndarray of float32, shape (Z,)
-        What runs on for ever across z (a grid's film and ice), 1/um; zeros for a
-        capillary, which ends inside the volume.
+        Coefficients that continue beyond the volume across z (a grid's film and ice),
+        1/um; zeros for a capillary, which ends inside the volume.
     mount : {"capillary", "grid"}
     """
 
@@ -77,7 +77,7 @@ def build_cell(
     mount : {"capillary", "grid"}
         Glass tube along y, or film across z.
     rng : numpy Generator
-        The same state gives the same cell.
+        Random generator; the same state gives the same cell.
     """
     palette = draw_palette(rng)
     room = make_room(shape, spacing_um, mount)
@@ -108,7 +108,7 @@ def volumes_um3(labels: NDArray[np.uint8], spacing_um: float) -> dict[str, float
 def _surroundings(
     shape: Zyx, spacing_um: float, room: Room, palette: Palette
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the empty mount (Z, Y, X) and what of it runs on across z (Z,)."""
+    """Return the empty mount (Z, Y, X) and what continues beyond the volume (Z,)."""
     z, _, x = coordinates_um(shape, spacing_um)
     lac = np.zeros(shape, np.float32)
     layers = np.zeros(shape[0], np.float32)
@@ -130,7 +130,7 @@ def _surroundings(
 def _paint_cytoplasm(
     canvas: Canvas, deep: FloatArray, palette: Palette, rng: np.random.Generator
 ) -> None:
-    """Paint cytosol, mottled at two scales, and the membrane around it."""
+    """Paint cytosol, with texture at two scales, and the membrane around it."""
     shape, edge = zyx(canvas.labels.shape), canvas.spacing_um
     inside = deep > 0
     fine = smooth_field(shape, max(1.5, 0.09 / edge), rng)
@@ -170,7 +170,7 @@ def _paint_nucleus(
 def _chromatin(
     depth: FloatArray, edge: float, palette: Palette, rng: np.random.Generator
 ) -> FloatArray:
-    """Return coefficients of a nucleus: condensed chromatin in a looser one.
+    """Return the coefficients of a nucleus with loose and condensed chromatin.
 
     Condensed chromatin is a connected network of random patches, denser at the
     envelope and around the nucleoli.
@@ -182,7 +182,7 @@ def _chromatin(
     lobes -= np.float32(rng.uniform(1.7, 2.3))
     nucleolus = (lobes > 0) & (depth > 0.25 * depth.max())
     patches[(lobes > -0.25) & ~nucleolus] += np.float32(0.4)
-    # A soft edge: at this resolution no patch has a sharp one.
+    # The edge is soft, as no patch has a sharp one at this resolution.
     dense = 1 / (1 + np.exp(-(patches - np.float32(rng.uniform(0.3, 0.8))) * 3))
     gain = palette["heterochromatin"] - palette["euchromatin"]
     lac: FloatArray = (palette["euchromatin"] + gain * dense).astype(np.float32)
@@ -191,7 +191,7 @@ def _chromatin(
 
 
 def _mottle_mitochondria(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Let the inside of mitochondria vary: cristae are not resolved, only felt."""
+    """Vary the inside of mitochondria, as unresolved cristae do."""
     where = canvas.labels == MITOCHONDRION
     length = max(1.5, 0.07 / canvas.spacing_um)
     texture = smooth_field(zyx(canvas.labels.shape), length, rng)

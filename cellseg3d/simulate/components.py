@@ -1,4 +1,4 @@
-"""What a cell is made of: label values and linear absorption coefficients at 517 eV.
+"""The components of a cell: label values and absorption coefficients at 517 eV.
 
 Calculated for 517 eV from tabulated scattering factors [1]_: vitreous ice 0.11
 (0.93 g/cm^3), protein 1.34 (1.35 g/cm^3), triglyceride 0.89, silica 0.96, carbon 2.5
@@ -8,10 +8,10 @@ lie between ice and the organic's: 10 % protein by volume gives 0.23 per um.
 Measured means of a yeast phantom fitted to tomograms [2]_: cell 0.346 +- 0.027,
 vacuole 0.182 +- 0.039, lipid droplet 0.570 +- 0.111 per um. Nuclei differ little from
 the cytoplasm in the mean and show by their texture: condensed chromatin absorbs more
-than the rest [3]_. Mitochondria and dense vesicles lie above the cytoplasm and move
-with the cell's state [4]_. The ranges below are ours: wide enough to hold these
-figures and the differences between cell types, so that a network trained on them has
-to look at shape and texture as well.
+than the rest [3]_. Mitochondria and dense vesicles lie above the cytoplasm and vary
+with the cell's state [4]_. The ranges below were chosen for this package. They contain
+these figures and the differences between cell types, so a network trained on them has
+to use shape and texture as well.
 
 References
 ----------
@@ -44,13 +44,13 @@ LABEL_NAMES: Final[Mapping[int, str]] = {
     MITOCHONDRION: "mitochondrion",
 }
 
-# The four classes a network learns, and the class of every label value: droplets and
-# vesicles are too few to learn from a handful of cells and count as cytoplasm.
+# The four classes that a network learns, and the class of every label value. Droplets
+# and vesicles are too few to learn from a handful of cells and count as cytoplasm.
 CLASSES: Final = ("background", "cytoplasm", "nucleus", "mitochondrion")
 LABEL_MAP: Final[Mapping[int, int]] = {0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 3}
 
 # Lowest and highest coefficient, 1/um. Those of `ABOVE_EUCHROMATIN` are added to the
-# cell's euchromatin, so that condensed chromatin is always the darker one.
+# cell's euchromatin, so condensed chromatin always absorbs more.
 LAC_PER_UM: Final[Mapping[str, tuple[float, float]]] = {
     "ice": (0.105, 0.118),
     "glass": (0.85, 1.05),

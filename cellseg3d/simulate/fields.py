@@ -14,19 +14,19 @@ FloatArray = NDArray[np.float32]
 def smooth_field(
     shape: Zyx, length_voxels: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Return noise of mean 0 and about unit variance that varies over a length.
+    """Return smooth noise of mean 0 and a variance of about 1.
 
-    White noise on a coarse grid, joined by cubic B-splines: smooth (two continuous
-    derivatives), the same for any number of threads, and cheap at any size.
+    White noise on a coarse grid is interpolated by cubic B-splines. The result has two
+    continuous derivatives and is the same for any number of threads.
 
     Parameters
     ----------
     shape : tuple of int
         Shape (Z, Y, X), in voxels.
     length_voxels : float
-        Spacing of the coarse grid, in voxels; bumps are about two of it wide.
+        Spacing of the coarse grid, in voxels; bumps are about twice as wide.
     rng : numpy Generator
-        Moved on by as many draws as the coarse grid has nodes.
+        Random generator; one number is drawn for each node of the coarse grid.
 
     Returns
     -------

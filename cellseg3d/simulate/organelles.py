@@ -1,4 +1,4 @@
-"""Mitochondria as branched tubes, lipid droplets and vesicles as balls."""
+"""Add mitochondria as branched tubes, and lipid droplets and vesicles as balls."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from cellseg3d.simulate.components import (
 from cellseg3d.simulate.fields import FloatArray
 
 FloatVector = NDArray[np.float64]
-# Places are looked for on a grid no finer than this along an axis.
+# Resolution of the grid on which free places are searched.
 COARSE = 96
-# Share of the cytoplasm each kind takes, in percent.
+# Share of the cytoplasm that each kind fills, in percent.
 SHARE_PERCENT = {
     MITOCHONDRION: (6.0, 13.0),
     LIPID_DROPLET: (0.4, 2.0),
     VESICLE: (1.0, 4.0),
 }
-# Radius in um in a cell of 4 um radius; smaller cells have a little smaller ones.
+# Radii in um for a cell of 4 um radius; they are a little smaller in smaller cells.
 RADIUS_UM = {
     MITOCHONDRION: (0.14, 0.23),
     LIPID_DROPLET: (0.13, 0.32),
@@ -63,7 +63,7 @@ class Canvas:
     spacing_um: float
 
     def paint(self, ball: Ball, label: int, lac_per_um: float) -> int:
-        """Paint a ball where there is cytoplasm; return the voxels painted."""
+        """Paint a ball where there is cytoplasm; return how many voxels."""
         low = np.maximum(np.floor(ball.centre - ball.radius).astype(int), 0)
         high = np.ceil(ball.centre + ball.radius).astype(int) + 1
         high = np.minimum(high, self.labels.shape)
@@ -81,9 +81,9 @@ class Canvas:
 
 
 class FreeRoom:
-    """How far each place of the cytoplasm lies from all that is not cytoplasm.
+    """The distance of each place in the cytoplasm from everything else.
 
-    Measured on a coarse grid, in um.
+    The distance is measured on a coarse grid, in um.
     """
 
     def __init__(self, canvas: Canvas) -> None:
@@ -91,12 +91,12 @@ class FreeRoom:
         edge = self.step * canvas.spacing_um
         steps = (slice(None, None, self.step),) * 3
         free = canvas.labels[steps] == CYTOPLASM
-        # The coarse grid may miss half a step of what is in the way.
+        # The coarse grid can miss half a step of an obstacle.
         self.clearance_um = distance_transform_edt(free, sampling=edge) - edge / 2
         self._flat = self.clearance_um.ravel()
 
     def draw(self, need_um: float, rng: np.random.Generator) -> FloatVector | None:
-        """Return a random place (z, y, x), in voxels, with this much room around."""
+        """Return a random place (z, y, x), in voxels, with this much free space."""
         found = np.flatnonzero(self._flat > need_um)
         if not len(found):
             return None
@@ -106,7 +106,7 @@ class FreeRoom:
         return drawn
 
     def at(self, place: NDArray[np.float64]) -> float:
-        """Return the room around a place given in voxels, in um; 0 outside."""
+        """Return the free space around a place given in voxels, in um; 0 outside."""
         index = np.rint(place / self.step).astype(int)
         if (index < 0).any() or (index >= self.clearance_um.shape).any():
             return 0.0
@@ -121,9 +121,9 @@ def add_organelles(
     Parameters
     ----------
     canvas : Canvas
-        Painted in place.
+        The volume; it is painted in place.
     palette : Palette
-        Coefficients of the cell; each organelle differs from them by a few percent.
+        Coefficients of the cell; each organelle varies by a few percent.
     cell_um : float
         Radius of the cell, in um.
     rng : numpy Generator
@@ -167,7 +167,7 @@ def _single(
 def _tube(
     room: FreeRoom, radius_um: float, spacing_um: float, rng: np.random.Generator
 ) -> Iterator[Ball]:
-    """Yield the balls along a bent line that forks now and then."""
+    """Yield balls along a bent line that branches occasionally."""
     start = room.draw(radius_um + GAP_UM, rng)
     if start is None:
         return

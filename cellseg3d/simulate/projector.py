@@ -1,7 +1,7 @@
-"""Parallel rays through slices: line integrals and their back-projection.
+"""Project a volume along parallel rays, and project it back.
 
-The tilt axis is y. Every slice across y is imaged by itself, so the matrices that
-describe one slice serve all of them, and slices side by side are one product.
+The tilt axis is y. Every slice across y is projected by itself, so one matrix serves
+all slices, and several slices are one matrix product.
 """
 
 import os
@@ -15,8 +15,8 @@ from scipy import sparse
 
 from cellseg3d.simulate.fields import FloatArray
 
-# Angles in one matrix and slices in one product: both keep the working set near the
-# caches and the matrices below about 100 MB for 400 x 400 pixels.
+# Angles per matrix and slices per product. Both keep the working set near the caches,
+# and the matrices below about 100 MB for 400 x 400 pixels.
 ANGLES = 8
 SLICES = 64
 
@@ -38,13 +38,13 @@ def project(
     angles_deg : ndarray of float64, shape (angles,)
         Tilts about y, degrees; at 0 the beam runs along z.
     workers : int, optional
-        Threads; one for each core when None. The result is the same for any number.
+        Number of threads, one per core when None; it does not change the result.
 
     Returns
     -------
     ndarray of float32, shape (angles, X, Y)
-        Detector pixels of one voxel edge; the volume's middle falls on the
-        detector's middle.
+        Detector pixels are one voxel edge wide; the middle of the volume projects onto
+        the middle of the detector.
     """
     depth, height, width = volume_zyx.shape
     parts = _parts(height)
@@ -71,7 +71,7 @@ def backproject(
     depth: int,
     workers: int | None = None,
 ) -> FloatArray:
-    """Return the sum over all tilts of what each detector pixel smears back.
+    """Return the back-projection: the sum over all tilts of the rays through a voxel.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def backproject(
     angles_deg : ndarray of float64, shape (angles,)
         Tilts about y, degrees.
     depth : int
-        Voxels along z of the result.
+        Number of voxels along z of the result.
     workers : int, optional
-        Threads; one for each core when None.
+        Number of threads; one per core when None.
 
     Returns
     -------
     ndarray of float32, shape (Z, Y, X)
-        Linear interpolation between detector pixels; 0 where none is.
+        Values are interpolated linearly between pixels; 0 off the detector.
     """
     _, width, height = rays.shape
     parts = _parts(height)
@@ -112,7 +112,7 @@ def backproject(
 
 
 def _strips(depth: int, width: int, angles: NDArray[np.float64]) -> sparse.csc_matrix:
-    """Return how much of each voxel each detector pixel sees, tilts below tilts.
+    """Return the share of each voxel that each detector pixel sees, tilt after tilt.
 
     A square voxel casts a trapezoid; a pixel's share is a difference of its integral.
     """
@@ -133,7 +133,7 @@ def _strips(depth: int, width: int, angles: NDArray[np.float64]) -> sparse.csc_m
 
 
 def _smears(depth: int, width: int, angles: NDArray[np.float64]) -> sparse.csr_matrix:
-    """Return what each voxel takes from each detector pixel, tilts beside tilts."""
+    """Return the weight of each detector pixel in each voxel, tilt beside tilt."""
     places = _middles(depth, width, angles) - 0.5
     first = np.floor(places)
     right = places - first
@@ -148,7 +148,7 @@ def _smears(depth: int, width: int, angles: NDArray[np.float64]) -> sparse.csr_m
 def _middles(
     depth: int, width: int, angles: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return where voxel centres fall, in pixels from the detector's left edge."""
+    """Return where voxel centres project, in pixels from the detector's left edge."""
     z = np.arange(depth) - (depth - 1) / 2
     x = np.arange(width) - (width - 1) / 2
     shift = np.sin(angles)[:, None, None] * z[None, :, None]
@@ -194,7 +194,7 @@ def _inside(
 
 
 def _as_columns(part_zyx: FloatArray) -> FloatArray:
-    """Return slices (Z * X, Y): a voxel of every slice side by side."""
+    """Return slices as (Z * X, Y), with one column per slice."""
     depth, height, width = part_zyx.shape
     turned = np.ascontiguousarray(part_zyx.transpose(0, 2, 1))
     return turned.reshape(depth * width, height)

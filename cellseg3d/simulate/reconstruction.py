@@ -1,4 +1,4 @@
-"""From a tilt series to absorption coefficients by filtered back-projection."""
+"""Reconstruct absorption coefficients from a tilt series."""
 
 import math
 
@@ -20,27 +20,27 @@ def reconstruct(
 ) -> FloatArray:
     """Return coefficients from a tilt series by filtered back-projection.
 
-    A ramp filter tapered by a Hann window [1]_. Rays beyond the detector are taken to
-    be as those at its edge, so that ice that fills the field leaves no bright rim.
+    The ramp filter is tapered by a Hann window [1]_. Rays beyond the detector are set
+    to those at its edge, so that ice that fills the field causes no bright rim.
 
     Parameters
     ----------
     rays : ndarray of float32, shape (tilts, X, Y)
-        Absorbance.
+        Absorbance of each ray.
     depth : int
-        Voxels along z.
+        Number of voxels along z.
     spacing_um : float
-        Voxel edge.
+        Edge length of a voxel.
     scan : Scan
-        Its tilts.
+        The settings of the tilt series.
     workers : int, optional
-        Threads; one for each core when None.
+        Number of threads; one per core when None.
 
     Returns
     -------
     ndarray of float32, shape (Z, Y, X)
-        1/um. With a missing wedge the contrast across z is lower and layers that run
-        across the whole field vanish: no tilt saw them from the side.
+        Coefficients in 1/um. With missing tilts the contrast across z is lower, and
+        layers across the whole field vanish, since no tilt saw them from the side.
 
     References
     ----------
@@ -57,8 +57,8 @@ def reconstruct(
 def _ramp(length: int) -> FloatArray:
     """Return the response of the band-limited ramp under a Hann window (rfft order).
 
-    From the sampled kernel rather than from |f|, whose value 0 at frequency 0 would
-    take the mean out of the reconstruction.
+    It is computed from the sampled kernel instead of from |f|, whose value of 0 at
+    frequency 0 would remove the mean of the reconstruction.
     """
     distance = np.minimum(np.arange(length), length - np.arange(length))
     kernel = np.zeros(length)

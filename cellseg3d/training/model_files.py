@@ -9,11 +9,18 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.engines.workflow import Workflow
-from torch import nn
+from torch import Tensor, nn
 
 from cellseg3d.bundle.model_facts import WEIGHTS, ModelFacts
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.models.checkpoint import load_weights, read_torch, save_weights
+from cellseg3d.models.checkpoint import (
+    ArchitectureError,
+    Weights,
+    load_weights,
+    read_torch,
+    save_weights,
+)
+from cellseg3d.models.fine_tuning import adapt_weights
 from cellseg3d.models.padded import PaddedNetwork
 from cellseg3d.models.recipes.imagenet import has_imagenet_encoder, load_imagenet
 from cellseg3d.training.average import plain_network
@@ -98,7 +105,10 @@ class ModelFiles:
 
 
 def load_pretrained(
-    network: nn.Module, path: str | Path | None, sha256: str | None = None
+    network: nn.Module,
+    path: str | Path | None,
+    sha256: str | None = None,
+    facts: ModelFacts | Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Return the network with the weights of a file; as it is without one.
 
@@ -113,6 +123,9 @@ def load_pretrained(
         ``.safetensors``, or a torch file with tensors alone.
     sha256 : str, optional
         How the SHA-256 of an ImageNet file begins that is not the published one.
+    facts : ModelFacts or mapping, optional
+        The classes that the network is to learn. With them, weights of other classes
+        or other image channels are adapted; without, they are refused.
 
     Raises
     ------
@@ -129,10 +142,33 @@ def load_pretrained(
         for encoder in encoders:
             load_imagenet(encoder, file, sha256=sha256)
         return network
-    weights = load_weights(file, network)
-    network.load_state_dict(weights.tensors)
+    weights = load_weights(file, None if facts else network)
+    tensors: Mapping[str, Tensor] = weights.tensors
+    if facts is not None:
+        tensors = _adapted(weights, network, ModelFacts.parse(facts))
+    network.load_state_dict(tensors)
     logger.info("weights of %s, sha256 %s", path, weights.sha256)
     return network
+
+
+def _adapted(
+    weights: Weights, network: nn.Module, facts: ModelFacts
+) -> Mapping[str, Tensor]:
+    """Fit trained weights to the classes and channels of a new network."""
+    trained = weights.metadata.get("facts")
+    before = facts if trained is None else ModelFacts.parse(trained)
+    try:
+        found = adapt_weights(weights.tensors, network, before.classes, facts.classes)
+    except ValueError as error:
+        message = (
+            f"{weights.path}: {error}; train without these weights, or give the "
+            "network the settings that they were trained with"
+        )
+        raise ArchitectureError(message) from error
+    new = [name for name in facts.classes if name not in found.kept_classes]
+    if found.changed and new:
+        logger.info("classes that start anew: %s", ", ".join(new))
+    return found.tensors
 
 
 def imagenet_encoders(network: nn.Module) -> list[nn.Module]:

@@ -1,1 +1,1 @@
-"""Search for better training settings."""
+"""Search for better settings of a training."""

@@ -1,4 +1,4 @@
-"""Pictures of a search: scores over the trials, and over each value tried."""
+"""Draw a search: scores over the trials, and against each searched value."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "#999999"
 
 
 def draw_search(study: Mapping[str, Any], path: Path) -> None:
-    """Draw one study: the best so far, then a panel for each key that was searched.
+    """Draw one study: the best score so far, and one panel per searched key.
 
-    Pruned trials are grey, at their last validation.
+    Pruned trials are grey, at the score of their last validation.
 
     Parameters
     ----------
     study : mapping
-        As `tune.tune` returns them.
+        A study as `search.tune` returns it.
     path : Path
-        A PNG.
+        Path of the PNG file.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _points(
 
 
 def _score(row: Mapping[str, Any]) -> tuple[float, bool] | None:
-    """Return the score of a trial and whether it was pruned; None of a failed one."""
+    """Return a trial's score and whether it was pruned; None for a failed trial."""
     if row["score"] is not None:
         return float(row["score"]), False
     if row["state"] == "pruned" and row["validations"]:

@@ -1,4 +1,4 @@
-"""Search the numbers of a training: pruned, resumable, scored on unseen specimens."""
+"""Search for the best settings of a training, scored on specimens not trained on."""
 
 import json
 import logging
@@ -24,29 +24,29 @@ from cellseg3d.tuning.space import Space
 
 logger = logging.getLogger(__name__)
 DATABASE, RESULT, BEST, FINAL = "tune.db", "tune.json", "best.yaml", "all"
-# Trials that no trial is pruned before; a median of fewer says little.
+# No trial is pruned before this many have ended; a median of fewer says little.
 UNPRUNED = 4
-# What a trial leaves behind: its record and configs, not its weights.
+# Files kept of a trial: its record and configs, but not its weights.
 _DROPPED = ("checkpoints", "models", "tensorboard", "bad_batches")
 OnTrial = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """How a search runs.
+    """Options of a search.
 
     Parameters
     ----------
     trials : int
-        Trainings of each search; those of before a stop count.
+        Number of trials per search; trials from before an interruption count.
     minutes, epochs : float, int, optional
         Length of each training; the bundle's epochs when both are None.
     outer : int
-        Parts of the data that are held out in turn to score the search itself; 0
-        searches once, on all data, and scores nothing.
+        Number of parts of the data that are held out in turn to score the search. With
+        0 there is one search on all data, and it is not scored.
     inner : int
-        Trainings of a trial, each validated on another specimen; the trial's score is
-        their mean.
+        Number of trainings per trial, each validated on other specimens; the trial's
+        score is their mean.
     seed : int
     device : str, optional
     """
@@ -67,31 +67,31 @@ def tune(
     options: TuneOptions | None = None,
     on_trial: OnTrial | None = None,
 ) -> dict[str, Any]:
-    """Search with nested validation and return what was found.
+    """Search for settings with nested cross-validation and return the results.
 
-    For each outer part of the data: search on the rest, where each trial validates on
-    a specimen that it has not trained on; train the best once more on all of the
-    rest; score it on the part held out. Those scores say how good the search is. A
-    last search over all data gives the settings to use. Each search is a study in
-    ``tune.db``: a second call goes on where the first one ended.
+    For each outer part of the data, the search runs on the rest: each trial validates
+    on specimens that it was not trained on. The best trial is then trained again on all
+    of the rest and scored on the held-out part. These scores tell how good the search
+    is. A last search on all data gives the settings to use. Each search is a study in
+    ``tune.db``, so a second call continues where the first one stopped.
 
     Parameters
     ----------
     space : Space
     data : str or Path
-        A datalist or a folder. Its test cases take no part.
+        A datalist or a folder. Its test cases are not used.
     out : Path
-        Holds ``tune.db``, ``tune.json``, ``best.yaml`` and the trials' records.
+        Folder for ``tune.db``, ``tune.json``, ``best.yaml`` and the trials' records.
     options : TuneOptions, optional
     on_trial : callable, optional
-        Called with the study's name and a row after each trial.
+        Function called with the study's name and a row after each trial.
 
     Raises
     ------
     ConfigError
-        If there are too few specimens, or a setting makes no sense.
+        If there are too few specimens, or a setting is not valid.
     EnvironmentFault
-        If Optuna is missing, or another search holds the folder.
+        If Optuna is not installed, or another search uses the folder.
     """
     chosen = options or TuneOptions()
     datalist = load_datalist(data)
@@ -138,7 +138,7 @@ def _parts(
 
 
 class _Search:
-    """One study: its trials, and the score of its best on what was held out."""
+    """One study: its trials, and the score of the best on the held-out part."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class _Search:
         self.study = _open_study(out / DATABASE, name, options.seed)
 
     def run(self, held: list[str]) -> dict[str, Any]:
-        """Do the trials that are missing, score the best, return all of it."""
+        """Run the missing trials, score the best one, and return the results."""
         from optuna.trial import TrialState  # noqa: PLC0415 - an extra
 
         for stale in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -206,7 +206,7 @@ class _Search:
         return float(sum(defined) / len(defined))
 
     def _test(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Return the scores of the best settings on the part held out."""
+        """Return the scores of the best settings on the held-out part."""
         kept = self.study.user_attrs.get("test")
         if kept is not None and kept["settings"] == settings:
             return dict(kept)
@@ -246,7 +246,7 @@ class _Search:
 
 
 class _Pruner:
-    """Tell a study of every validation; end a training that falls behind."""
+    """Report every validation to a study; stop a training that the study prunes."""
 
     def __init__(self, trial: Any, *, first: bool) -> None:  # noqa: ANN401
         self.trial, self.first = trial, first
@@ -286,7 +286,7 @@ def _open_study(path: Path, name: str, seed: int) -> Any:  # noqa: ANN401
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
     )
-    # Another stream after a stop, else the trials before it would come again.
+    # Another random stream after a stop; otherwise the same trials would be repeated.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     return study
 

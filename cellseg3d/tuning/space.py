@@ -1,4 +1,4 @@
-"""What a search may change: keys of a training's config, and the values they take."""
+"""The search space: config keys of a training and the values they may take."""
 
 import json
 import math
@@ -22,13 +22,13 @@ class Dimension:
     Parameters
     ----------
     key : str
-        Of the training's config.
+        Key of the training's config.
     choices : tuple
-        Any values that a config holds; empty for a range.
+        Values to choose from; empty for a range.
     low, high : int or float
-        Both whole numbers search whole numbers.
+        Bounds of a range. If both are whole numbers, only whole numbers are tried.
     log : bool
-        Whether steps multiply, as for a learning rate.
+        Whether to search on a logarithmic scale, as for a learning rate.
     """
 
     key: str
@@ -38,13 +38,14 @@ class Dimension:
     log: bool = False
 
     def first(self) -> Any:  # noqa: ANN401
-        """Return a value of it."""
+        """Return one value of the dimension."""
         return self.choices[0] if self.choices else self.low
 
     def suggest(self, trial: Any) -> Any:  # noqa: ANN401
-        """Return the value that a trial of Optuna shall take."""
+        """Return the value that Optuna suggests for a trial."""
         if self.choices:
-            # A database holds text; a choice may be a list, such as a patch.
+            # Optuna's database stores text, but a choice may be a list, such as a
+            # patch.
             texts = [json.dumps(choice) for choice in self.choices]
             return json.loads(trial.suggest_categorical(self.key, texts))
         if isinstance(self.low, int) and isinstance(self.high, int):
@@ -54,7 +55,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """What a search may change, and what it holds fixed.
+    """The values to search, and the settings that stay fixed.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class Space:
         The bundle to train.
     dimensions : tuple of Dimension
     fixed : mapping of str to object
-        Config keys that are the same in all trials.
+        Config keys and values that are the same in all trials.
     """
 
     bundle: str
@@ -70,16 +71,16 @@ class Space:
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Return the settings of a trial of Optuna, without the fixed ones."""
+        """Return the settings of a trial, without the fixed ones."""
         return {each.key: each.suggest(trial) for each in self.dimensions}
 
     def check(self) -> None:
-        """Refuse keys that the bundle's training does not have, before any trial.
+        """Raise an error if the bundle's training does not have one of the keys.
 
         Raises
         ------
         ConfigError
-            Names the key and the closest known one.
+            If a key is unknown. The message names the closest known one.
         """
         path = find_bundle(self.bundle) / "configs" / "train.json"
         some = {each.key: each.first() for each in self.dimensions}
@@ -96,12 +97,12 @@ def read_space(path: Path, bundle: str | None = None) -> Space:
         ``bundle`` (a name or folder), ``set`` (config keys to fixed values) and
         ``search``: config keys to a list of choices, or to ``{low, high, log}``.
     bundle : str, optional
-        Wins over the file's.
+        Bundle to use instead of the file's.
 
     Raises
     ------
     ConfigError
-        If a key is unknown or a range makes no sense.
+        If a key is unknown or a range is not valid.
     """
     values = read_config(path)
     unknown = sorted(set(values) - set(KEYS))

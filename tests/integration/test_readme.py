@@ -13,10 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cellseg3d.cli.main import main
-from cellseg3d.datasets.simulated import write_dataset
+from cellseg3d.datasets.simulated import simulate_dataset
 from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +35,18 @@ def commands(section: str) -> list[str]:
     return [line for line in found if line]
 
 
+def python_blocks(section: str) -> list[str]:
+    """The Python blocks of one README section."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    part = re.split(rf"^## {re.escape(section)}$", text, flags=re.MULTILINE)[1]
+    part = re.split(r"^## ", part, flags=re.MULTILINE)[0]
+    return re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+
+
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     """A user's folder: two labelled volumes, one new one with its truth."""
-    write_dataset(tmp_path / "cells", 3, (32, 32, 32), seed=3)
+    simulate_dataset(tmp_path / "cells", 3, (32, 32, 32), seed=3)
     (tmp_path / "my_data").mkdir()
     targets = ["my_data/a", "my_data/b", "new"]
     for number, target in enumerate(targets):
@@ -68,6 +77,12 @@ def test_your_own_data_goes_from_volume_to_measurements(desk):
     assert 0 <= scores["mean"]["foreground"]["dice"] <= 1
     assert (desk / "objects.csv").read_text().count("\n") >= 1
     assert (desk / "my_data.png").stat().st_size > 1000
+    [lines] = python_blocks("Your own data")
+    names = {}
+    exec(lines, names)
+    np.testing.assert_array_equal(names["labels"], labels.array)
+    assert names["probs"].shape == (3, *labels.shape)
+    assert len([line for line in lines.splitlines() if line]) == 5
 
 
 def test_the_bundle_commands_train_and_infer(desk):

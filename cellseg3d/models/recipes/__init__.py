@@ -1,1 +1,1 @@
-"""Networks of known systems: VGG-16, GoogLeNet, ConvLSTM, cascades."""
+"""Published networks: VGG-16, GoogLeNet, ConvLSTM and cascades."""

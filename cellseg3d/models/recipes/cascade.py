@@ -12,24 +12,23 @@ CLASSES = 3
 
 
 class Cascade(nn.Module):
-    """Two networks as one; the second sees the image only where the first one fires.
+    """Two networks in turn; the second sees only what the first found to be cell.
 
-    The first answers with the log-odds a of cell against background, and fires where
-    a > 0. The second gets the image with all else set to `outside`, and answers with
-    the log-odds b of nucleus against cytoplasm; where the first does not fire b is 0.
+    The first network returns the log-odds a of cell against background; a voxel is cell
+    where a > 0. The second one gets the image with all other voxels set to `outside`
+    and returns the log-odds b of nucleus against cytoplasm; outside the cell b is 0.
 
     The logits of background, cytoplasm and nucleus are 0, a - max(b, 0) and
-    a - max(-b, 0). So the likeliest class is 0 exactly where the first network does
-    not fire, else 1 or 2 as the second one says; the odds of the winner of the two
-    against background are a, those of nucleus against cytoplasm b.
+    a - max(-b, 0). So the predicted class is 0 exactly where the first network finds no
+    cell, and otherwise 1 or 2 as the second one decides.
 
     Parameters
     ----------
     stage_one, stage_two : Module
-        Each takes (N, C, ...) and answers one channel, (N, 1, ...).
+        Each takes (N, C, ...) and returns one channel, (N, 1, ...).
     outside : float
-        Scaled intensity that stands for what stage two must not see; -1 is the lower
-        end of the intensity scale.
+        Scaled intensity of the voxels hidden from stage two; -1 is the lower end of the
+        intensity scale.
     """
 
     def __init__(
@@ -60,19 +59,19 @@ class Cascade(nn.Module):
 
 
 class CascadeLoss(nn.Module):
-    """The loss of both stages; stage two answers only for where stage one fired.
+    """The loss of both stages; stage two is trained only where stage one finds cell.
 
-    Elsewhere, and where the label is 255, a voxel counts as not annotated for stage
-    two: its gradient is zero. Where stage one fires outside of the cell, stage two is
-    taught that there is no nucleus.
+    All other voxels, and those labelled 255, count as not annotated for stage two and
+    have a gradient of zero. Where stage one wrongly finds cell, stage two learns that
+    there is no nucleus.
 
     Parameters
     ----------
     cell, nucleus : Module, optional
-        Losses of two classes, called as ``loss(logits, label)``; Dice plus cross
+        Losses for two classes, called as ``loss(logits, label)``; Dice plus cross
         entropy when None.
     nucleus_share : float
-        Weight of the second stage's loss.
+        Weight of the loss of stage two.
     """
 
     def __init__(
@@ -97,13 +96,13 @@ class CascadeLoss(nn.Module):
         label : tensor
             0 background, 1 cytoplasm, 2 nucleus, 255 not annotated.
         annotated : (N, 3) of bool, optional
-            A sample not annotated for cytoplasm teaches stage one nothing; one not
-            annotated for nuclei, stage two.
+            A sample that is not annotated for cytoplasm does not train stage one; one
+            not annotated for nuclei does not train stage two.
 
         Raises
         ------
         LabelError
-            If the label holds another value, or shapes do not fit.
+            If the label holds another value, or the shapes do not fit.
         """
         logits, label = logits.as_subclass(Tensor), label.as_subclass(Tensor)
         known = label != NOT_ANNOTATED
@@ -130,13 +129,13 @@ class CascadeLoss(nn.Module):
 
 
 def log_odds(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the two stages of a cascade said, from its logits (N, 3, ...).
+    """Return the outputs of both stages, computed from a cascade's logits (N, 3, ...).
 
     Returns
     -------
     tuple of tensor, each of shape (N, 1, ...)
-        Log-odds of cell against background; of nucleus against cytoplasm, 0 where
-        stage one did not fire.
+        Log-odds of cell against background, and of nucleus against cytoplasm (0 where
+        stage one finds no cell).
     """
     scores = logits.float()
     cell = scores[:, 1:].amax(1, keepdim=True) - scores[:, :1]

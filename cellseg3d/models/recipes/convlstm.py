@@ -1,4 +1,4 @@
-"""A U-Net that reads a stack slice by slice and remembers, by a ConvLSTM."""
+"""A U-Net that reads a stack slice by slice with a ConvLSTM."""
 
 from collections.abc import Sequence
 
@@ -22,11 +22,11 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.gates = nn.Conv2d(2 * width, 4 * width, 3, padding=1)
         with torch.no_grad():
-            # Remember at first: the usual bias of 1 on the forget gate.
+            # Start by remembering: the usual bias of 1 at the forget gate.
             self.gates.bias[width : 2 * width] = 1.0  # type: ignore[index]
 
     def forward(self, sequence: list[Tensor]) -> Tensor:
-        """Return what is known after the last of some features (N, C, H, W)."""
+        """Return the state after the last of a list of features (N, C, H, W)."""
         hidden = torch.zeros_like(sequence[0])
         memory = torch.zeros_like(sequence[0])
         for features in sequence:
@@ -38,23 +38,23 @@ class ConvLSTM(nn.Module):
 
 
 class ConvLSTMUNet(nn.Module):
-    """A residual U-Net on every slice of a stack, joined at the bottom by memories.
+    """A residual U-Net that joins the slices of a stack with ConvLSTMs.
 
-    One encoder reads all slices. At the lowest level one memory goes from the first
-    slice to the centre, another from the last to the centre; the decoder turns both
-    and the centre slice's own features into the centre slice's answer.
+    One encoder reads all slices. At the lowest level one ConvLSTM runs from the first
+    slice to the centre and another from the last to the centre. The decoder combines
+    both results with the centre slice's features into the logits of the centre slice.
 
     Parameters
     ----------
     image_channels : int
-        Channels of one slice.
+        Number of channels of one slice.
     slices : int
-        Odd; input channels are slices x image_channels, slice by slice.
+        Odd number of slices; the input has slices x image_channels channels.
     num_classes : int
     ladder : Ladder
         Kernels and strides of the levels.
     channels : sequence of int
-        Width of each level.
+        Number of channels of each level.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ConvLSTMUNet(nn.Module):
     def forward(self, stack: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of a stack (N, slices * image_channels, H, W)."""
         centre = self.slices // 2
-        # Slices join the batch for the encoder, and leave it for the memories.
+        # All slices form one batch in the encoder and are separated again afterwards.
         size = [self.slices, self.image_channels]
         each_slice: Tensor = stack.unflatten(1, size)  # type: ignore[no-untyped-call]
         features = self.stem(each_slice.flatten(0, 1))

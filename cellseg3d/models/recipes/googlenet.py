@@ -9,8 +9,8 @@ from torch.nn import functional
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.order import Built, Order
 
-# Of each module: width in; of the 1 x 1 branch; of the two 3 x 3 branches, first narrow
-# then wide; of the pooled branch. From table 1 of the paper.
+# Channels of each module, from table 1 of the paper: input; 1 x 1 branch; two 3 x 3
+# branches, each first narrow, then wide; pooled branch.
 _INCEPTION = {
     "3a": (192, 64, 96, 128, 16, 32, 32),
     "3b": (256, 128, 128, 192, 32, 96, 64),
@@ -22,7 +22,7 @@ _INCEPTION = {
     "5a": (832, 256, 160, 320, 32, 128, 128),
     "5b": (832, 384, 192, 384, 48, 128, 128),
 }
-# Width and stride at the end of each stage.
+# Channels and stride at the end of each stage.
 _STAGES = {3: (480, 8), 4: (832, 16), 5: (1024, 32)}
 
 
@@ -43,7 +43,7 @@ class _Convolution(nn.Module):
 
 
 class _Inception(nn.Module):
-    """Four branches side by side; the third has 3 x 3 kernels, as in torchvision."""
+    """Four parallel branches; the third has 3 x 3 kernels, as in torchvision."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class _Inception(nn.Module):
 
 
 class GoogLeNetFCN(nn.Module):
-    """GoogLeNet [1]_ whose classifier is one transposed convolution to full size [2]_.
+    """GoogLeNet [1]_ with one transposed convolution to full size as classifier [2]_.
 
     Parameters
     ----------
     in_channels, num_classes : int
     last_stage : {3, 4, 5}
-        Where to stop; the stride is 8, 16 or 32 there.
+        The last stage to use; the stride is 8, 16 or 32 there.
 
     References
     ----------
@@ -85,12 +85,12 @@ class GoogLeNetFCN(nn.Module):
     """
 
     imagenet_prefixes = ("conv", "inception")
-    # Stages left out, and the classifiers.
+    # Stages that are not used, and the classifiers.
     imagenet_ignored = ("aux", "fc.", "inception4", "inception5")
     imagenet_stem = "conv1.conv.weight"
     imagenet_file = "googlenet-1378be20.pth"
 
-    # TorchScript takes no annotation of a module.
+    # TorchScript allows no annotation of a module here.
     if TYPE_CHECKING:
         inception3a: nn.Module
         inception3b: nn.Module
@@ -121,7 +121,7 @@ class GoogLeNetFCN(nn.Module):
         _begin_smooth(self.grow, stride)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, K, H, W) of an image (N, C, H, W), H and W of strides."""
+        """Return logits (N, K, H, W); H and W are multiples of the stride."""
         features = self.pool(self.conv1(image))
         features = self.pool(self.conv3(self.conv2(features)))
         features = self.inception3b(self.inception3a(features))
@@ -136,10 +136,10 @@ class GoogLeNetFCN(nn.Module):
 
 
 def _begin_smooth(grow: nn.ConvTranspose2d, stride: int) -> None:
-    """Let a transposed convolution begin as an interpolation, as in [2]_ above.
+    """Start a transposed convolution as an interpolation, as in [2]_ above.
 
-    Random kernels of 32 x 32 begin as noise at every pixel, which takes hundreds of
-    steps to unlearn.
+    Random kernels of 32 x 32 would start with noise at every pixel, which takes
+    hundreds of steps to unlearn.
     """
     ramp = 1 - (torch.arange(2 * stride) + 0.5 - stride).abs() / stride
     with torch.no_grad():

@@ -24,31 +24,31 @@ def load_imagenet(
     sha256: str | None = None,
     colour: bool = False,
 ) -> str:
-    """Give a VGG-16 or GoogLeNet encoder torchvision's weights; say what was done.
+    """Load torchvision's weights into a VGG-16 or GoogLeNet encoder.
 
     Parameters
     ----------
     network : Module
-        A ``"vgg16_unet"`` or ``"googlenet_fcn"`` of `build_network`; changed in place.
+        A ``"vgg16_unet"`` or ``"googlenet_fcn"`` of `build_network`, changed in place.
     file : Path or None
-        The published ``state_dict``; None leaves the encoder at random weights.
+        The published ``state_dict``; None keeps the encoder's random weights.
     sha256 : str, optional
-        How the file's SHA-256 begins; by default as its published name says.
+        Start of the file's SHA-256; by default the one in its published name.
     colour : bool
-        The input's three channels are red, green, blue. Else it is grey, or grey
-        slices: the filters of the three colours are summed, and spread over slices.
+        Whether the three input channels are red, green and blue. Otherwise the input is
+        grey: the filters of the three colours are summed and spread over the slices.
 
     Returns
     -------
     str
-        One sentence for the user, also logged.
+        A sentence that says what was done; it is also logged.
 
     Raises
     ------
     ConfigError
         If the network has no such encoder.
     FormatError
-        If the file's hash is not the published one, or it cannot be read.
+        If the file's hash is not the published one, or the file cannot be read.
     ArchitectureError
         If names or shapes differ from the encoder's.
     """
@@ -86,23 +86,23 @@ def load_imagenet(
 
 
 def has_imagenet_encoder(network: nn.Module) -> bool:
-    """Whether `load_imagenet` can serve a network."""
+    """Return whether a network has an encoder for `load_imagenet`."""
     inner = network.network if isinstance(network, PaddedNetwork) else network
     return hasattr(inner, "imagenet_file")
 
 
 def freeze_encoder(network: nn.Module, *, frozen: bool = True) -> int:
-    """Keep the encoder as it is while the rest trains, or let it train again.
+    """Exclude the encoder from training, or include it again.
 
     Returns
     -------
     int
-        The number of parameters frozen or set free.
+        The number of parameters that were frozen or released.
 
     Raises
     ------
     ConfigError
-        If the network has no encoder of ImageNet's.
+        If the network has no ImageNet encoder.
     """
     inner = encoder_of(network)
     count = 0
@@ -114,9 +114,9 @@ def freeze_encoder(network: nn.Module, *, frozen: bool = True) -> int:
 
 
 def drop_encoder_gradients(network: nn.Module) -> None:
-    """Forget the gradients of every ImageNet encoder, so that a step leaves it alone.
+    """Remove the gradients of every ImageNet encoder, so a step does not change it.
 
-    Unlike `freeze_encoder` it may come and go while several processes train.
+    Unlike `freeze_encoder`, this may change while several processes train.
     """
     for module in network.modules():
         prefixes = tuple(getattr(module, "imagenet_prefixes", ()))
@@ -126,7 +126,7 @@ def drop_encoder_gradients(network: nn.Module) -> None:
 
 
 def encoder_of(network: nn.Module) -> Any:  # noqa: ANN401 - either of two networks
-    """Return the network within the padding that has the encoder.
+    """Return the network, without padding, that has the encoder.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _encoder_tensors(
         if name in own or not name.startswith(tuple(ignored))
     }
     for name, tensor in own.items():
-        # Older files lack these counters of batches, which have no effect here.
+        # Older files lack these batch counters, which have no effect here.
         if name.endswith("num_batches_tracked"):
             kept.setdefault(name, tensor)
     return kept

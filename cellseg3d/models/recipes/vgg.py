@@ -1,4 +1,4 @@
-"""A U-Net on the encoder of VGG-16, with torchvision's parameter names."""
+"""A U-Net whose encoder is VGG-16, with torchvision's parameter names."""
 
 import torch
 from torch import Tensor, nn
@@ -7,16 +7,16 @@ from torch.nn import functional
 from cellseg3d.models.order import Built, Order
 from cellseg3d.models.residual import ConvBlock
 
-# Widths of the convolutions of each block; every block ends in a pooling by 2.
+# Channels of the convolutions of each block; every block ends in a pooling by 2.
 BLOCKS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 _DECODER = (256, 256, 128, 64, 32)
 
 
 class VGG16UNet(nn.Module):
-    """VGG-16's convolutions [1]_ down, five blocks of up-sampling and convolution up.
+    """VGG-16's convolutions [1]_ as encoder, five up-sampling blocks as decoder.
 
-    The pooled features of blocks 2, 3 and 4 join the blocks of their size on the way
-    up. The encoder is the ``features`` of torchvision's ``vgg16``, name by name.
+    The decoder also gets the features of blocks 2, 3 and 4 after pooling. The encoder
+    is ``features`` of torchvision's ``vgg16``, with the same parameter names.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class VGG16UNet(nn.Module):
     .. [1] Simonyan and Zisserman 2015, ICLR, arXiv:1409.1556
     """
 
-    # torchvision's published weights, whose names begin so, and their SHA-256.
+    # Start of the name and SHA-256 of torchvision's published weights.
     imagenet_prefixes = ("features.",)
     imagenet_ignored = ("classifier.",)
     imagenet_stem = "features.0.weight"
@@ -36,7 +36,7 @@ class VGG16UNet(nn.Module):
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        # Which layer ends each block.
+        # Index of the layer that ends each block.
         self.ends: list[int] = []
         width = in_channels
         for block in BLOCKS:
@@ -60,7 +60,7 @@ class VGG16UNet(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, K, H, W) of an image (N, C, H, W), H and W of 32s."""
+        """Return logits (N, K, H, W) of an image (N, C, H, W) of multiples of 32."""
         pooled: list[Tensor] = []
         features = image
         for index, layer in enumerate(self.features):

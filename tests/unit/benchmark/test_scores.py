@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cellseg3d.benchmark.dataset import Fold
+from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.scores import score_case
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.datalist import load_datalist
@@ -14,7 +14,7 @@ from cellseg3d.io.registry import write_labels
 def fold(datalist_path):
     datalist = load_datalist(datalist_path)
     cases = tuple(replace(case, split="test") for case in datalist.cases)
-    return Fold(datalist_path, replace(datalist, cases=cases), ())
+    return WrittenFold(datalist_path, replace(datalist, cases=cases), ())
 
 
 def predict(path, labels):

@@ -11,17 +11,20 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from cellseg3d.bundle.shipped import weights_of
 from cellseg3d.cli.main import main
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import read_labels, write_labels, write_volume
+from cellseg3d.models.checkpoint import load_weights
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ignite.engine  # noqa: F401
-    import torch.utils.tensorboard  # noqa: F401
+    import torch.utils.tensorboard
 
 SETTINGS = (
     "train::dataset::samples=8",
@@ -247,3 +250,86 @@ def test_a_killed_training_goes_on(folder, tmp_path, number, workers):
     assert resumed == 0
     assert after["state"] == "completed"
     assert after["iteration"] > 4
+
+
+def trained_run(folder, place):
+    """Train a run of two classes for one epoch."""
+    out = place / "first"
+    assert main(words(folder, out, "--epochs", "1", "--no-calibrate")) == 0
+    return out
+
+
+def goes_on_words(folder, out, bundle, *more):
+    base = ["train", "--bundle", str(bundle), "--data", str(folder), "--out", str(out)]
+    more = ("--epochs", "1", "--no-calibrate", "--quiet", "--device", "cpu", *more)
+    return [*base, *more, "--set", "optimizer::lr=0", "--set", "average::decay=0"]
+
+
+def weights_in(run):
+    return load_weights(run / "models" / "last.safetensors").tensors
+
+
+def learned(tensors):
+    """The tensors that only the optimiser changes."""
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if "running" not in name and tensor.is_floating_point()
+    }
+
+
+def test_a_run_as_bundle_begins_with_its_weights(folder, tmp_path, capsys):
+    first = trained_run(folder, tmp_path)
+    out, anew = tmp_path / "second", tmp_path / "anew"
+
+    assert main(goes_on_words(folder, out, first)) == 0
+    said = capsys.readouterr().out
+    assert main(goes_on_words(folder, anew, first, "--from-scratch")) == 0
+
+    before, after = learned(weights_in(first)), learned(weights_in(out))
+    assert f"begins with the weights of {first}" in said
+    assert "begins with" not in capsys.readouterr().out
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+    scratch = weights_in(anew)
+    assert any(not torch.equal(scratch[n], t) for n, t in before.items())
+
+
+def test_other_classes_keep_what_both_networks_know(folder, tmp_path, capsys):
+    first = trained_run(folder, tmp_path)
+    rows = [
+        {"name": n, "image": f"images/{n}.mrc", "label": f"labels/{n}.tif"}
+        for n in ("one", "two")
+    ]
+    classes = ["background", "new", "foreground"]
+    values = {"classes": classes, "label_map": {"1": 2}, "cases": rows}
+    listed = folder / "other_classes.json"
+    listed.write_text(json.dumps(values), encoding="utf-8")
+    out = tmp_path / "second"
+
+    code = main(goes_on_words(listed, out, first))
+
+    before, after = learned(weights_in(first)), learned(weights_in(out))
+    assert code == 0, capsys.readouterr()
+    same = [n for n, t in before.items() if t.shape == after[n].shape]
+    other = [n for n in before if n not in same]
+    assert other
+    for name in same:
+        assert torch.equal(after[name], before[name]), name
+    bias = next(n for n in other if before[n].ndim == 1)
+    assert torch.equal(after[bias][[0, 2]], before[bias][[0, 1]])
+
+
+def test_weights_are_named_by_run_bundle_or_file(folder, tmp_path, capsys):
+    first = trained_run(folder, tmp_path)
+    file = first / "models" / "model.safetensors"
+
+    assert weights_of(first) == first.resolve() / "models" / "model.safetensors"
+    assert weights_of(file) == file
+    out = tmp_path / "second"
+    both = words(folder, out, "--pretrained", str(first), "--from-scratch")
+    assert main(both) == 3
+    assert "--from-scratch" in capsys.readouterr().err
+    file.unlink()
+    assert main(words(folder, out, "--pretrained", str(first))) == 3
+    assert "has no weights yet" in capsys.readouterr().err

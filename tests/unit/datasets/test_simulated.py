@@ -6,13 +6,17 @@ import pytest
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.simulated import Recipe, ensure_dataset, write_dataset
+from cellseg3d.datasets.simulated import (
+    SimulationOptions,
+    ensure_dataset,
+    simulate_dataset,
+)
 from cellseg3d.io.registry import open_volume, read_labels, read_volume
 from cellseg3d.simulate.case import simulate_case
 
 
 def test_a_data_set_reads_back_as_it_was_simulated(tmp_path):
-    path = write_dataset(tmp_path / "new" / "set", 2, (32, 40, 36), seed=5)
+    path = simulate_dataset(tmp_path / "new" / "set", 2, (32, 40, 36), seed=5)
 
     datalist = load_datalist(path)
 
@@ -32,7 +36,7 @@ def test_a_data_set_reads_back_as_it_was_simulated(tmp_path):
 
 
 def test_every_file_says_simulated(tmp_path):
-    path = write_dataset(tmp_path, 1, 32, recipe=Recipe(mount="grid"))
+    path = simulate_dataset(tmp_path, 1, 32, options=SimulationOptions(mount="grid"))
 
     case = load_datalist(path).cases[0]
 
@@ -44,7 +48,7 @@ def test_every_file_says_simulated(tmp_path):
 
 
 def test_the_truth_holds_volumes_and_coefficients(tmp_path):
-    path = write_dataset(tmp_path, 1, 32, recipe=Recipe(spacing_um=0.06))
+    path = simulate_dataset(tmp_path, 1, 32, options=SimulationOptions(spacing_um=0.06))
 
     truth = json.loads((tmp_path / "truth.json").read_text())["cases"]["cell_000"]
 
@@ -57,11 +61,11 @@ def test_the_truth_holds_volumes_and_coefficients(tmp_path):
 def test_mounts_take_turns_and_the_last_cases_are_for_testing(tmp_path):
     seen = []
 
-    path = write_dataset(
+    path = simulate_dataset(
         tmp_path,
         3,
         32,
-        recipe=Recipe(mount="mixed", test_cases=1),
+        options=SimulationOptions(mount="mixed", test_cases=1),
         progress=lambda done, total: seen.append((done, total)),
     )
 
@@ -104,7 +108,9 @@ def test_processes_that_ask_at_once_share_one_data_set(tmp_path):
 @pytest.mark.parametrize(("n", "held_out"), [(0, 0), (2, 2), (2, -1)])
 def test_counts_that_make_no_sense_are_refused(tmp_path, n, held_out):
     with pytest.raises(ConfigError, match=f"{n} cells with {held_out} for testing"):
-        write_dataset(tmp_path, n, 32, recipe=Recipe(test_cases=held_out))
+        simulate_dataset(
+            tmp_path, n, 32, options=SimulationOptions(test_cases=held_out)
+        )
 
     assert not list(tmp_path.iterdir())
 
@@ -113,4 +119,4 @@ def test_a_folder_that_cannot_be_made_is_the_machines_fault(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(EnvironmentFault, match="file"):
-        write_dataset(tmp_path / "file" / "set", 1, 32)
+        simulate_dataset(tmp_path / "file" / "set", 1, 32)
