@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import Channel, Inner, Level, SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Inner,
+    Level,
+    ReadAs,
+    SpacingUm,
+)
+from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
 
 
@@ -33,6 +40,7 @@ def command(
     inner: Inner = None,
     level: Level = 0,
     channel: Channel = None,
+    read_as: ReadAs = None,
     ome_zarr: Annotated[
         str, typer.Option(metavar="0.5|0.4", help="Version of OME-Zarr to write.")
     ] = "0.5",
@@ -63,6 +71,8 @@ def command(
             level=level,
             spacing=spacing_um,
             channel=channel,
+            read_as=read_as,
+            labels=labels,
             on_part=on_part,
         )
     write = write_labels if labels else write_volume
@@ -72,5 +82,7 @@ def command(
     volume = findings.volume
     spacing = "spacing unknown" if volume.spacing is None else str(volume.spacing)
     print(f"{written}: {' x '.join(map(str, volume.shape))} (z, y, x), {spacing}")
+    for sentence in volume.provenance.get("told", ()):
+        print(f"{source}: {sentence}")
     for warning in findings.warnings:
-        print(f"warning: {source}: {warning}")
+        print(worded(f"warning: {source}: {warning}"))

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 import typer
 
 from cellseg3d import __version__
+from cellseg3d.cli.wording import running, worded
 from cellseg3d.core.errors import CellSegError
 
 # In the order a user meets them. Each module is named like its verb and holds a
@@ -102,7 +103,9 @@ def run(words: list[str]) -> int:
 
     typer turns an interrupt and an early end, such as --help, into a code by itself.
     """
-    code = build_app()(args=words, standalone_mode=False)
+    app = build_app()
+    running(words, app)
+    code = app(args=words, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
@@ -116,7 +119,7 @@ def _explain(error: Exception, *, debug: bool) -> int:
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
     if isinstance(error, CellSegError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {worded(str(error))}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, MemoryError):
         print(f"error: out of memory ({error}); try --max-ram", file=sys.stderr)
@@ -147,6 +150,14 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
+class _Worded(logging.Formatter):
+    """Log lines in the words of the verb that is running."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as a line that names options, not parameters."""
+        return worded(super().format(record))
+
+
 def _show_version(value: bool) -> None:
     if value:
         print(f"cellseg3d {__version__}")
@@ -165,5 +176,7 @@ def _options(
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     if not leads():
         level = logging.ERROR  # the first process says it
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=level)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Worded("%(levelname)s: %(message)s"))
     del version

@@ -141,6 +141,10 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
         values["spacing_um"] = list(case.spacing.zyx)
     if case.annotated is not None:
         values["annotated"] = list(case.annotated)
+    if case.channel is not None:
+        values["channel"] = case.channel
+    if case.read_as is not None:
+        values["read_as"] = case.read_as
     return values
 
 

@@ -1,7 +1,7 @@
 """Read a whole volume once, in bounded memory, and refuse what is broken."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import FormatError, NonFiniteError
 from cellseg3d.core.memory import available_bytes, check_memory
 from cellseg3d.core.roi import Roi, Zyx
-from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.damage import reading
 from cellseg3d.io.finite import message_of, non_finite
 from cellseg3d.io.formats import module_of
-from cellseg3d.io.registry import Opening, open_volume, reading, split_inner
+from cellseg3d.io.registry import Opening, open_volume, split_inner
 from cellseg3d.io.writing import slabs
 
 logger = logging.getLogger(__name__)
@@ -52,18 +52,15 @@ class Findings:
 def check_volume(
     path: Path | str,
     *,
-    inner: str | None = None,
-    level: int = 0,
-    spacing: Spacing | Sequence[float] | None = None,
-    channel: int | None = None,
     require_complete: bool = False,
     on_part: Callable[[float], None] | None = None,
+    **opening: Unpack[Opening],
 ) -> Findings:
     """Read every voxel of a volume and return what it holds.
 
     Parameters
     ----------
-    path, inner, level, spacing, channel
+    path, **opening
         As for `registry.open_volume`.
     require_complete : bool
         Refuse a Zarr or HDF5 array of which chunks are absent, instead of a warning.
@@ -81,10 +78,8 @@ def check_volume(
     EnvironmentFault
         If one part of it needs more memory than there is.
     """
-    volume = open_volume(
-        path, inner=inner, level=level, spacing=spacing, channel=channel
-    )
-    file, _ = split_inner(path, inner)
+    volume = open_volume(path, **opening)
+    file, _ = split_inner(path, opening.get("inner"))
     _refuse_bomb(file, volume)
     warnings = list(volume.provenance.get("warnings", ()))
     absent, whole = _missing_chunks(file, volume)
