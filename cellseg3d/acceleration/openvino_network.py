@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from cellseg3d.acceleration.folding import fold
-from cellseg3d.acceleration.hardware import Hardware
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import Hardware
 
 TELEMETRY = "openvino_telemetry"
 

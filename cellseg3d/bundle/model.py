@@ -239,3 +239,8 @@ def _text(value: str, config: Config, path: Path, depth: int) -> Any:  # noqa: A
             raise ConfigError(f"{path}: {value!r} refers to nothing")
         node = node[name]
     return _value(node, config, path, depth + 1)
+
+
+def networks_of(model: TrainedModel) -> tuple[TrainedModel, ...]:
+    """Return a bundle's networks: its members, or itself."""
+    return model.members or (model,)

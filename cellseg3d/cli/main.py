@@ -10,6 +10,7 @@ from io import TextIOWrapper
 import typer
 
 from cellseg3d import __version__
+from cellseg3d.cli.process import tune_process
 from cellseg3d.cli.wording import running, worded
 from cellseg3d.core.errors import CellSegError
 
@@ -82,10 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         # A console that has no letter for a file's name must not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Threads that spin long while they wait halve the speed of a machine that others
-    # share; those that sleep at once take a fifth more time to segment a tomogram.
-    # OpenMP reads this when torch loads, which is later.
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    tune_process()
     debug = "--debug" in words
     if debug:  # wherever it stands
         words = ["--debug", *(word for word in words if word != "--debug")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellseg3d.cli.terminal.acceleration import AccelerationOption
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def command(
         str | None,
         typer.Option("--precision", help="auto, float32 or bfloat16 (half the work)."),
     ] = None,
+    acceleration: AccelerationOption = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the training in --out.")
     ] = False,
@@ -153,6 +155,7 @@ def command(
         workers=workers,
         device=device,
         precision=precision,
+        acceleration=None if acceleration == "auto" else acceleration,
         target=target,
         pretrained=_first_weights(
             bundle,

@@ -10,6 +10,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
@@ -29,7 +30,6 @@ from cellseg3d.prediction.output.blockwise import (
     prob_paths,
     sidecar,
 )
-from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import kept_decoder
 
@@ -210,7 +210,7 @@ def segment_task(
         "voxels": voxels,
         "elapsed_s": elapsed,
         "voxels_per_s": voxels / max(elapsed, 1e-9),
-        "picked": "{engine} on {device} in {precision}".format(**sources[0]),
+        "picked": "{backend} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
     }
 

@@ -47,7 +47,7 @@ class TrainOptions:
     minutes : float, optional
         Time budget, validation included.
     seed, workers : int, optional
-    device, precision : str, optional
+    device, precision, acceleration : str, optional
     target : str, optional
         What is made of the labels: classes, border-core or affinity.
     pretrained : Path, optional
@@ -77,6 +77,7 @@ class TrainOptions:
     workers: int | None = None
     device: str | None = None
     precision: str | None = None
+    acceleration: str | None = None
     target: str | None = None
     pretrained: Path | None = None
     progress: bool = True
@@ -103,6 +104,7 @@ class TrainOptions:
             "train::dataloader::workers": self.workers,
             "device::name": self.device,
             "precision": self.precision,
+            "acceleration": self.acceleration,
             "target::kind": self.target,
             "pretrained": pretrained,
         }
