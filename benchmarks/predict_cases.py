@@ -169,7 +169,7 @@ def ours(
         segment_to_file(volume, model, labels, options, overwrite=True)
         record = json.loads(sidecar(labels).read_text())["segmentation"]
         first = record["sources"][0]
-        picked = f"{first['engine']}, {first['precision']}"
+        picked = f"{first['backend']}, {first['precision']}"
         return open_volume(labels).array, picked
 
     return task
@@ -189,7 +189,7 @@ CASE = {
     "ours_fast": partial(ours, max_ram=4 * 2**30),
     # A bundle may ask for windows that are as wide as the volume, where memory allows.
     "ours_wide": partial(ours, core=4096, max_ram=12 * 2**30),
-    "ours_openvino": partial(ours, engine="openvino"),
+    "ours_openvino": partial(ours, backend="openvino"),
     "ours_1axis": ours,
     "ours_3axes": partial(ours, axes="zyx"),
 }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cellseg3d.acceleration.hardware import can_bfloat16
+from cellseg3d.models.hardware import can_bfloat16
 
 CPU = torch.device("cpu")
 needs_bfloat16 = pytest.mark.skipif(

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cellseg3d.acceleration.hardware import Hardware
+from cellseg3d.models.hardware import Hardware
 
 SIDE = 64
 
@@ -42,5 +42,5 @@ def pick_bfloat16(monkeypatch):
         number = "float32" if precision == "float32" else "bfloat16"
         return Hardware(torch.device("cpu"), number, "the test says so")
 
-    for module in ("acceleration.prepare", "prediction.inferer"):
-        monkeypatch.setattr(f"cellseg3d.{module}.choose_hardware", choose)
+    for module in ("trial", "inferer"):
+        monkeypatch.setattr(f"cellseg3d.prediction.{module}.choose_hardware", choose)

@@ -19,7 +19,7 @@ _CONVS = (nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def contrast(traced: fx.GraphModule) -> bool:
+def to_class_difference(traced: fx.GraphModule) -> bool:
     """Rewrite a folded graph, in place, so that it answers (N, 1, ...).
 
     Parameters

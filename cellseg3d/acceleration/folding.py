@@ -38,7 +38,7 @@ def fold(network: nn.Module) -> nn.Module:
     if type(twin).__name__ == "PaddedNetwork" and isinstance(inner, nn.Module):
         twin = inner
     plain = _without_branches(copy.deepcopy(twin))
-    with torch.inference_mode():
+    with torch.no_grad():
         expected = twin(probe)
         traced = _traced(plain)
         if traced is not None and _agrees(traced, probe, expected):

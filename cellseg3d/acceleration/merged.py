@@ -20,7 +20,7 @@ NARROW = 8
 _ONEDNN: Any = torch.ops.mkldnn
 
 
-class FusedConv(nn.Module):
+class MergedConv(nn.Module):
     """A convolution, then perhaps an addition, then perhaps an activation.
 
     Half the passes over memory of the separate layers; and float32 windows in batches
@@ -123,7 +123,7 @@ def _activated(features: Tensor, unary: Unary) -> Tensor:
     return functional.leaky_relu_(features, slope)
 
 
-class FusedUp(nn.Module):
+class MergedUp(nn.Module):
     """A transposed convolution, then perhaps an activation.
 
     Parameters
@@ -244,13 +244,13 @@ def has_onednn() -> bool:
     return bool(built) and hasattr(_ONEDNN, "_convolution_pointwise")
 
 
-def fuse(traced: fx.GraphModule) -> fx.GraphModule:
-    """Fuse, in place, the convolutions of a folded graph that runs on the CPU.
+def merge_calls(traced: fx.GraphModule) -> fx.GraphModule:
+    """Merge, in place, the convolutions of a graph with what follows them.
 
     Parameters
     ----------
     traced : GraphModule
-        Norms are folded already.
+        Its norms are folded already; it runs on the CPU.
     """
     _activations(traced)
     _additions(traced)
@@ -273,7 +273,7 @@ def _activations(traced: fx.GraphModule) -> None:
             unary = found
             users[0].replace_all_uses_with(node)
             traced.graph.erase_node(users[0])
-        put_module(traced, node, _fused(conv, unary))
+        put_module(traced, node, _merged(conv, unary))
 
 
 def _additions(traced: fx.GraphModule) -> None:
@@ -310,7 +310,7 @@ def _add_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> None:
     """Let a sum overwrite the features of a layer that nothing else looks at."""
     first, second = node.args
     for fresh, other in ((first, second), (second, first)):
-        made = isinstance(module_of(fresh, modules), FusedConv | FusedUp)
+        made = isinstance(module_of(fresh, modules), MergedConv | MergedUp)
         if made and isinstance(fresh, fx.Node) and len(fresh.users) == 1:
             node.target = operator.iadd
             node.args = (fresh, other)
@@ -320,7 +320,7 @@ def _add_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> None:
 def _takes_sum(node: Any, modules: dict[str, nn.Module]) -> bool:  # noqa: ANN401
     module = module_of(node, modules)
     return (
-        isinstance(module, FusedConv)
+        isinstance(module, MergedConv)
         and not module.adds
         and module.unary[0] == "none"
         and len(node.users) == 1
@@ -334,9 +334,9 @@ def _is_plain(module: nn.Module | None) -> bool:
     return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
-def _fused(conv: Any, unary: Unary) -> nn.Module:  # noqa: ANN401
+def _merged(conv: Any, unary: Unary) -> nn.Module:  # noqa: ANN401
     if isinstance(conv, _CONVS):
-        return FusedConv(conv, unary)
+        return MergedConv(conv, unary)
     dims = conv.weight.ndim - 2
     usual = (3, 1, 2)
     found = (conv.kernel_size[0], conv.padding[0], conv.stride[0])
@@ -348,7 +348,7 @@ def _fused(conv: Any, unary: Unary) -> nn.Module:  # noqa: ANN401
     narrow = conv.weight.shape[1] * 2**dims <= SUBPIXEL_CHANNELS
     if narrow and alike and found == usual and grows == (1, (1,) * dims, 1):
         return SubpixelUp(conv, unary)
-    return FusedUp(conv, unary)
+    return MergedUp(conv, unary)
 
 
 def _unary(node: fx.Node, modules: dict[str, nn.Module]) -> Unary | None:

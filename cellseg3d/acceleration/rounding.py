@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from cellseg3d.acceleration.folding import is_addition, module_of
-from cellseg3d.acceleration.merged import FusedConv, FusedUp, SubpixelUp
+from cellseg3d.acceleration.merged import MergedConv, MergedUp, SubpixelUp
 
-_FUSED = (FusedConv, FusedUp, SubpixelUp)
+_MERGED = (MergedConv, MergedUp, SubpixelUp)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CONVS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED, *_FUSED)
+_CONVS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED, *_MERGED)
 
 
 def to_bfloat16(network: nn.Module) -> nn.Module:
@@ -30,9 +30,9 @@ def to_bfloat16(network: nn.Module) -> nn.Module:
     """
     last = set(_last_layers(network))
     kept: list[tuple[Any, str, Tensor]] = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, _FUSED):
+            if isinstance(module, _MERGED):
                 # The sign of a single answer survives rounding.
                 exact = module in last and _channels(module) > 1
                 names = ["bias", "weight"] if exact else ["bias"]
@@ -72,16 +72,16 @@ def _channels(module: Any) -> int:  # noqa: ANN401
     """Return how many channels one of oneDNN's calls answers."""
     if isinstance(module, SubpixelUp):
         return module.channels
-    return int(module.weight.shape[1 if isinstance(module, FusedUp) else 0])
+    return int(module.weight.shape[1 if isinstance(module, MergedUp) else 0])
 
 
 def _rounded(module: Any) -> Tensor:  # noqa: ANN401
     weight: Tensor = module.weight
-    if not isinstance(module, (FusedUp, *_TRANSPOSED)):
+    if not isinstance(module, (MergedUp, *_TRANSPOSED)):
         return shaped(weight)
     # Each voxel that grows sees one tap in `stride`; these are kernels of their own.
     found = weight.clone()
-    stride = module.geometry[1] if isinstance(module, FusedUp) else module.stride
+    stride = module.geometry[1] if isinstance(module, MergedUp) else module.stride
     for phase in itertools.product(*(range(step) for step in stride)):
         taps = [slice(p, None, step) for p, step in zip(phase, stride, strict=True)]
         part = weight[:, :, *taps]

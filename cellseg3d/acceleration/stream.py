@@ -19,16 +19,13 @@ from cellseg3d.acceleration.trim import (
     Box,
     Cuts,
     Reach,
+    cuts_for,
     inputs_of,
     lengths_of,
-    plan_cuts,
     reaches_of,
 )
 
 Range = tuple[int, int]
-# Planes of the answer that are computed at a time: more take more memory, and fewer
-# leave the layers of few planes too little work.
-DEPTH = 16
 Read = Callable[[int, int], Tensor]
 
 
@@ -54,7 +51,7 @@ class Stream:
         read: Read,
         sides: tuple[int, ...],
         keep: Box,
-        depth: int = DEPTH,
+        depth: int,
         meter: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[Range, Tensor]]:
         """Yield ((first, last + 1), logits) of the part of a window that is kept.
@@ -79,12 +76,12 @@ class Stream:
             Planes counted as the window's; each of the kept ones once.
         """
         lengths = lengths_of(self.traced, sides, self.reaches)
-        cuts = plan_cuts(self.traced, sides, ((0, sides[0]), *keep[1:]))
+        cuts = cuts_for(self.traced, sides, ((0, sides[0]), *keep[1:]))
         if lengths is None or cuts is None:
             raise ValueError("a network that cannot be cut cannot be streamed")
         along = _Along(self, {node: each[0] for node, each in lengths.items()})
         run = _Run(along, read, cuts, meter)
-        for step in _plan(along, keep[0], depth):
+        for step in _steps(along, keep[0], depth):
             answer = run.advance(step)
             if answer is not None:
                 yield step.answered, answer
@@ -166,7 +163,7 @@ class _Along:
         return found
 
 
-def _plan(along: _Along, kept: Range, depth: int) -> list[_Step]:
+def _steps(along: _Along, kept: Range, depth: int) -> list[_Step]:
     """Return steps of `depth` planes of the answer, all about as much work."""
     done = along.firsts((kept[0], min(kept[0] + depth, kept[1])))
     image, first = along.layers[-1], kept[0]
@@ -300,7 +297,7 @@ def stream_of(traced: fx.GraphModule) -> Stream | None:
     Parameters
     ----------
     traced : GraphModule
-        A 3D network, folded, perhaps fused.
+        A 3D network, folded, its calls perhaps merged.
     """
     reaches = reaches_of(traced, 3)
     if reaches is None:

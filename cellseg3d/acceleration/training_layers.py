@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from cellseg3d.acceleration.prepare import memory_layout
+from cellseg3d.models.layout import memory_layout
 
 # A channels-last batch norm fills the processor's vectors with channels: with fewer
 # than this it takes three times as long as with the channels outermost.

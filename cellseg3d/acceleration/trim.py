@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from cellseg3d.acceleration.folding import is_addition, module_of
-from cellseg3d.acceleration.merged import FusedConv, FusedUp, SubpixelUp
+from cellseg3d.acceleration.merged import MergedConv, MergedUp, SubpixelUp
 
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
@@ -117,7 +117,7 @@ class TrimmedNetwork(nn.Module):
     Parameters
     ----------
     traced : GraphModule
-        Folded, perhaps fused.
+        Folded, its calls perhaps merged.
     """
 
     def __init__(self, traced: fx.GraphModule) -> None:
@@ -140,7 +140,7 @@ class TrimmedNetwork(nn.Module):
         box = tuple((part.start, part.stop) for part in keep)
         key = (tuple(image.shape[2:]), box)
         if key not in self._runners:
-            cuts = plan_cuts(self.traced, key[0], box)
+            cuts = cuts_for(self.traced, key[0], box)
             self._runners[key] = None if cuts is None else _Runner(self.traced, cuts)
         runner = self._runners[key]
         if runner is None:
@@ -152,7 +152,7 @@ class TrimmedNetwork(nn.Module):
 
 
 class _Runner(fx.Interpreter):
-    """Runs a graph node by node and cuts inputs as planned."""
+    """Runs a graph node by node and cuts inputs where it should."""
 
     def __init__(self, traced: fx.GraphModule, cuts: Cuts) -> None:
         super().__init__(traced)
@@ -174,7 +174,7 @@ class _Runner(fx.Interpreter):
         return tuple(_cut(*pair) for pair in zip(args, cuts, strict=True)), kwargs
 
 
-def plan_cuts(traced: fx.GraphModule, sides: tuple[int, ...], keep: Box) -> Cuts | None:
+def cuts_for(traced: fx.GraphModule, sides: tuple[int, ...], keep: Box) -> Cuts | None:
     """Return where to cut; None if a layer is met whose reach is not known.
 
     Parameters
@@ -249,7 +249,7 @@ def _reach_of_conv(module: Any) -> Reach | None:  # noqa: ANN401
     padding: Any
     stride: Any
     dilation: Any
-    if isinstance(module, FusedConv | FusedUp | SubpixelUp):
+    if isinstance(module, MergedConv | MergedUp | SubpixelUp):
         padding, stride, dilation, _ = module.geometry
         kernel, up = module.kernel_size, module.transposed
     elif isinstance(module, _CONVS) and not isinstance(module.padding, str):

@@ -132,10 +132,10 @@ def write_raw(fold: WrittenFold, folder: Path) -> None:
         # nnU-Net requires that its label "ignore" follows the last class.
         values = np.where(classes == IGNORE, len(fold.datalist.classes), classes)
         _write(labels, case_id(number), values.astype(np.uint8), _spacing(case), "")
-        image = read_volume(case.image).read()
+        image = read_volume(case.image, **case.opening).read()
         _write(images, case_id(number), image, _spacing(case), "_0000")
     for number, case in enumerate(fold.tests):
-        image = read_volume(case.image).read()
+        image = read_volume(case.image, **case.opening).read()
         _write(held, case_id(number), image, _spacing(case), "_0000")
     description = {
         "channel_names": {"0": "microscopy"},
@@ -161,7 +161,7 @@ def _write(
 
 
 def _spacing(case: Case) -> Spacing | None:
-    return case.spacing or read_volume(case.image).spacing
+    return case.spacing or read_volume(case.image, **case.opening).spacing
 
 
 def _drive(python: Path, folder: Path, words: Sequence[str]) -> Cost:

@@ -10,6 +10,7 @@ Only reading, writing and the time budget come from this package.
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -216,7 +217,8 @@ def _arrays(case: Case, datalist: Datalist) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(case: Case) -> Volume:
-    return read_volume(case.image, spacing=case.spacing)
+    volume = read_volume(case.image, **case.opening)
+    return replace(volume, spacing=case.spacing or volume.spacing)
 
 
 def _scaled(image: np.ndarray) -> np.ndarray:

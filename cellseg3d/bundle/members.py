@@ -25,7 +25,7 @@ def member_for(
         As for `cellseg3d.bundle.model_facts.network_for`.
     window : mapping, optional
         Core, halo, axes and weights of this member; see
-        `cellseg3d.prediction.lattice.WindowPlan`.
+        `cellseg3d.prediction.lattice.WindowSettings`.
     """
     return Member(network_for(name, spec, facts, **options), spec, window)
 

@@ -193,3 +193,8 @@ def _parsed(parse: Callable[[Any], _T], values: Any, key: str, where: Path) -> _
             "the bundle again or train anew"
         )
         raise ConfigError(message) from error
+
+
+def networks_of(model: TrainedModel) -> tuple[TrainedModel, ...]:
+    """Return a bundle's networks: its members, or itself."""
+    return model.members or (model,)

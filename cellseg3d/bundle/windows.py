@@ -48,7 +48,7 @@ def store_windows(folder: Path, windows: Mapping[str, Mapping[str, Any]]) -> Non
     folder : Path
         A run or bundle.
     windows : mapping of str to mapping
-        As `read_windows` returns them; what `prediction.lattice.WindowPlan.parse`
+        As `read_windows` returns them; what `prediction.lattice.WindowSettings.parse`
         reads.
     """
     for file in FILES:

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cellseg3d.acceleration.prepare import Engine, prepare
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.prediction.field import VolumeField
-from cellseg3d.prediction.fusion import probs_of
-from cellseg3d.prediction.lattice import CORE_3D, Lattice, WindowPlan
+from cellseg3d.prediction.lattice import CORE_3D, Lattice, WindowSettings
 from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.predictor import TrainedModel
-from cellseg3d.prediction.sources import NetworkUse, Source
+from cellseg3d.prediction.pipeline import alone
+from cellseg3d.prediction.setup import sources_of, use_of
+from cellseg3d.prediction.sources import Source
 from cellseg3d.prediction.trial import prepare_for
 
 # The largest region that is passed through a network in one piece, in voxels.
@@ -58,6 +58,7 @@ def verify_seams(
     model: TrainedModel,
     *,
     precision: str = "float32",
+    acceleration: str = "auto",
     axes: str | None = None,
     limit: int = WHOLE_VOXELS,
 ) -> list[Seams]:
@@ -69,6 +70,8 @@ def verify_seams(
     model : TrainedModel
     precision : str
         In which both are computed; float32 shows the seams alone.
+    acceleration : {"auto", "off"}
+        As in `SegmentOptions`.
     axes : str, optional
         Other axes than the bundle's.
     limit : int
@@ -84,25 +87,23 @@ def verify_seams(
             seams
             for member in model.members
             for seams in verify_seams(
-                volume, member, precision=precision, axes=axes, limit=limit
+                volume,
+                member,
+                precision=precision,
+                acceleration=acceleration,
+                axes=axes,
+                limit=limit,
             )
         ]
-    window = WindowPlan.parse(model.window, model.spec)
-    window = replace(window, axes=axes or window.axes)
+    window = WindowSettings.parse(model.window, model.spec)
     if window.core is None and model.spec.spatial_dims == 3:
         # Windows that are as wide as the region would show no seams.
-        window = replace(window, core=(CORE_3D,) * 3)
-    field = _middle(volume, model, limit)
-    engine = prepare_for(
-        field,
-        model.network,
-        model.spec,
-        window.axes,
-        SegmentOptions(device="cpu", precision=precision),
-        contrasts=True,
+        model = replace(model, window={**model.window, "core": [CORE_3D] * 3})
+    options = SegmentOptions(
+        axes=axes, device="cpu", precision=precision, acceleration=acceleration
     )
-    use = _use(model, window, engine)
-    return [_compare(source) for source in use.sources(field)]
+    sources = sources_of(model, _middle(volume, model, limit), options)
+    return [_compare(source) for source in sources]
 
 
 def calibrate_halo(
@@ -152,18 +153,20 @@ def calibrate_halo(
     if not volumes:
         raise ConfigError("calibrating a halo needs at least one training volume")
     begun = time.monotonic()
-    window = WindowPlan.parse(model.window, model.spec)
+    window = WindowSettings.parse(model.window, model.spec)
     step = max(geometry_of(model.network).stride)
-    engine = prepare(model.network, "cpu", "float32")
     fields = [_middle(volume, model, limit, window.axes) for volume in volumes]
+    options = SegmentOptions(device="cpu", precision="float32")
+    network = prepare_for(fields[0], model.network, model.spec, window.axes, options)
     dims = model.spec.spatial_dims
     longest = max(max(field.shape) for field in fields)
     # Small cores make many seams: what holds for them holds for larger ones.
-    core = (max(2 * step, min(32, longest // 3)),) * dims
+    core = [max(2 * step, min(32, longest // 3))] * dims
     whole: dict[tuple[int, str], np.ndarray] = {}
     found, halo = math.inf, -step
     for halo in range(0, most + 1, step):
-        use = _use(model, replace(window, core=core, halo=(halo,) * dims), engine)
+        tried = {**model.window, "core": core, "halo": [halo] * dims}
+        use = use_of(replace(model, window=tried), network, options)
         pairs = [(n, s) for n, field in enumerate(fields) for s in use.sources(field)]
         if not any(_has_seams(source.lattice) for _, source in pairs):
             message = (
@@ -191,22 +194,9 @@ def calibrate_halo(
     raise ConfigError(message)
 
 
-def _use(model: TrainedModel, window: WindowPlan, engine: Engine) -> NetworkUse:
-    geometry = geometry_of(model.network)
-    return NetworkUse(
-        model.name,
-        engine,
-        model.spec,
-        window,
-        geometry.stride,
-        len(model.classes),
-        geometry.sees_window,
-    )
-
-
 def _compare(source: Source, expected: np.ndarray | None = None) -> Seams:
     """Return how far a source differs from the same without seams."""
-    found = _probs(source, Roi.whole(source.shape))
+    found = _probs(source)
     if expected is None:
         expected = _seamless(source)
     apart = np.abs(found - expected).max(axis=0)
@@ -222,8 +212,8 @@ def _compare(source: Source, expected: np.ndarray | None = None) -> Seams:
 
 def _seamless(source: Source) -> np.ndarray:
     """Return probabilities of one pass over the whole volume, or slice."""
-    whole = replace(source, lattice=_one_window(source.lattice), blended=False)
-    return _probs(whole, Roi.whole(source.shape))
+    use = replace(source.use, sees_window=False)
+    return _probs(replace(source, use=use, lattice=_one_window(source.lattice)))
 
 
 def _has_seams(lattice: Lattice) -> bool:
@@ -238,11 +228,9 @@ def _has_seams(lattice: Lattice) -> bool:
     )
 
 
-def _probs(source: Source, whole: Roi) -> np.ndarray:
-    answer = np.empty((source.classes, *whole.shape), np.float32)
-    for roi, logits in source.logits(whole):
-        answer[(slice(None), *roi.slices)] = probs_of(logits).numpy()
-    return answer
+def _probs(source: Source) -> np.ndarray:
+    """Return the probabilities (K, Z, Y, X) of a source on its whole volume."""
+    return np.asarray(alone(source).whole().probs)
 
 
 def _one_window(lattice: Lattice) -> Lattice:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.core.roi import Roi
 from cellseg3d.prediction.fusion import probs_of
+from cellseg3d.prediction.pipeline import alone
 from cellseg3d.prediction.sources import Source
 
 IGNORE = 255
@@ -181,9 +180,10 @@ def sample_sources(
     rank_zyx = rank.reshape(labels_zyx.shape)
     shape = (len(sources), sources[0].classes, len(places))
     found = np.empty(shape, np.float32)
-    with torch.inference_mode():
-        for index, source in enumerate(sources):
-            for roi, logits in source.logits(Roi.whole(source.shape)):
+    for index, source in enumerate(sources):
+        pipeline = alone(source)
+        for chunk in pipeline.chunks():
+            for _, roi, logits in pipeline.logits(chunk):
                 drawn = rank_zyx[roi.slices]
                 here = drawn >= 0
                 probs = probs_of(logits).numpy()

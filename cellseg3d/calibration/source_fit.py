@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.compose import read_config
-from cellseg3d.bundle.model import TrainedModel, load_model
+from cellseg3d.bundle.model import TrainedModel, load_model, networks_of
 from cellseg3d.bundle.windows import OWN, read_windows, store_windows
 from cellseg3d.calibration.learned_fusion import (
     SAMPLE,
@@ -25,7 +24,6 @@ from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.datasets.volumes import LoadedCase
 from cellseg3d.prediction.field import VolumeField
 from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.predictor import networks_of
 from cellseg3d.prediction.setup import sources_of
 from cellseg3d.prediction.source_weights import source_key
 
@@ -142,7 +140,7 @@ def sample_model(
         found = [
             (network.name if model.members else OWN, source)
             for network in networks_of(model)
-            for source, _ in sources_of(network, field, options)
+            for source in sources_of(network, field, options)
         ]
         owners = [(owner, source_key(source)) for owner, source in found]
         if len(owners) < 2:
@@ -152,7 +150,7 @@ def sample_model(
             )
             raise ConfigError(message)
         share = max(1, SAMPLE // len(pairs))
-        sources = [replace(source, empty_below=None) for _, source in found]
+        sources = [source for _, source in found]
         parts.append(sample_sources(sources, label, share, seed=number))
     return owners, parts
 

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import Channel, Inner, Level, SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Inner,
+    Level,
+    ReadAs,
+    SpacingUm,
+)
+from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
 
 
@@ -33,6 +40,7 @@ def command(
     inner: Inner = None,
     level: Level = 0,
     channel: Channel = None,
+    read_as: ReadAs = None,
     ome_zarr: Annotated[
         str, typer.Option(metavar="0.5|0.4", help="Version of OME-Zarr to write.")
     ] = "0.5",
@@ -47,6 +55,7 @@ def command(
     """
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
+    from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs, check_replaceable  # noqa: PLC0415
     from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
 
@@ -63,14 +72,19 @@ def command(
             level=level,
             spacing=spacing_um,
             channel=channel,
+            read_as=read_as,
+            labels=labels,
             on_part=on_part,
         )
     write = write_labels if labels else write_volume
-    written = write(
-        target, findings.volume, ome_zarr="0.4" if ome_zarr == "0.4" else "0.5"
-    )
+    with unchanged([source]):
+        written = write(
+            target, findings.volume, ome_zarr="0.4" if ome_zarr == "0.4" else "0.5"
+        )
     volume = findings.volume
     spacing = "spacing unknown" if volume.spacing is None else str(volume.spacing)
     print(f"{written}: {' x '.join(map(str, volume.shape))} (z, y, x), {spacing}")
+    for sentence in volume.provenance.get("told", ()):
+        print(f"{source}: {sentence}")
     for warning in findings.warnings:
-        print(f"warning: {source}: {warning}")
+        print(worded(f"warning: {source}: {warning}"))

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import Channel, Inner, Level, SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Inner,
+    Level,
+    ReadAs,
+    SpacingUm,
+)
+from cellseg3d.cli.wording import line_of, worded
 from cellseg3d.core.errors import CellSegError, ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +50,7 @@ def command(
     level: Level = 0,
     spacing_um: SpacingUm = None,
     channel: Channel = None,
+    read_as: ReadAs = None,
     require_complete: Annotated[
         bool,
         typer.Option(
@@ -79,6 +87,7 @@ def command(
                         level=level,
                         spacing=spacing_um,
                         channel=channel,
+                        read_as=read_as,
                         require_complete=require_complete,
                         on_part=on_part,
                     )
@@ -98,8 +107,7 @@ def command(
 
 def _report(error: CellSegError, code: int) -> int:
     """Print one line; return the exit code: input before environment."""
-    line = " ".join(str(error).split())
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {line_of(error)}", file=sys.stderr)
     return min(code, error.exit_code) if code else error.exit_code
 
 
@@ -135,8 +143,10 @@ def _show(found: "list[Findings]") -> None:
         console = Console(width=200)
     console.print(table)
     for findings in found:
-        for warning in findings.warnings:
-            line = f"warning: {_name(findings)}: {warning}"
+        told = findings.volume.provenance.get("told", ())
+        lines = [f"{_name(findings)}: {sentence}" for sentence in told]
+        lines += [f"warning: {_name(findings)}: {each}" for each in findings.warnings]
+        for line in map(worded, lines):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

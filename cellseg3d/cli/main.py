@@ -10,6 +10,8 @@ from io import TextIOWrapper
 import typer
 
 from cellseg3d import __version__
+from cellseg3d.cli.process import tune_process
+from cellseg3d.cli.wording import running, worded
 from cellseg3d.core.errors import CellSegError
 
 # In the order a user meets them. Each module is named like its verb and holds a
@@ -81,10 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         # A console that has no letter for a file's name must not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Threads that spin long while they wait halve the speed of a machine that others
-    # share; those that sleep at once take a fifth more time to segment a tomogram.
-    # OpenMP reads this when torch loads, which is later.
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    tune_process()
     debug = "--debug" in words
     if debug:  # wherever it stands
         words = ["--debug", *(word for word in words if word != "--debug")]
@@ -102,20 +101,23 @@ def run(words: list[str]) -> int:
 
     typer turns an interrupt and an early end, such as --help, into a code by itself.
     """
-    code = build_app()(args=words, standalone_mode=False)
+    app = build_app()
+    running(words, app)
+    code = app(args=words, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
 def _explain(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    if isinstance(error, typer.Abort):
+    ours = isinstance(error, CellSegError)
+    if isinstance(error, typer.Abort) or (not ours and _was_interrupted(error)):
         return _interrupted()
     if hasattr(error, "format_message"):  # click's own: a wrong option
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
     if isinstance(error, CellSegError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {worded(str(error))}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, MemoryError):
         print(f"error: out of memory ({error}); try --max-ram", file=sys.stderr)
@@ -129,9 +131,29 @@ def _explain(error: Exception, *, debug: bool) -> int:
     return 1
 
 
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether a library has wrapped a Ctrl-C, as those do that are being imported."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # an error raised from itself is a circle
+    while cause is not None and cause not in seen:
+        if isinstance(cause, KeyboardInterrupt):
+            return True
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def _interrupted() -> int:
     print("interrupted", file=sys.stderr)
     return INTERRUPTED
+
+
+class _Worded(logging.Formatter):
+    """Log lines in the words of the verb that is running."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as a line that names options, not parameters."""
+        return worded(super().format(record))
 
 
 def _show_version(value: bool) -> None:
@@ -152,5 +174,7 @@ def _options(
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     if not leads():
         level = logging.ERROR  # the first process says it
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=level)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Worded("%(levelname)s: %(message)s"))
     del version

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.acceleration import AccelerationOption
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
+    from cellseg3d.bundle.model import TrainedModel
     from cellseg3d.objects.options import ObjectOptions
     from cellseg3d.prediction.batch import Task
     from cellseg3d.prediction.options import SegmentOptions
-    from cellseg3d.prediction.predictor import TrainedModel
 
 
 def command(
@@ -47,6 +48,7 @@ def command(
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16 or int8.")
     ] = "auto",
+    acceleration: AccelerationOption = "auto",
     max_ram: Annotated[
         str | None, typer.Option(help="Memory that may be taken, such as 4G.")
     ] = None,
@@ -133,6 +135,7 @@ def command(
         fuse=fuse,
         device=device,
         precision=precision,
+        acceleration=acceleration,
         tta=tta,
         max_ram=None if max_ram is None else parse_bytes(max_ram, "--max-ram"),
         max_vram=None if max_vram is None else parse_bytes(max_vram, "--max-vram"),

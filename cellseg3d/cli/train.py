@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellseg3d.cli.terminal.acceleration import AccelerationOption
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def command(
         str | None,
         typer.Option("--precision", help="auto, float32 or bfloat16 (half the work)."),
     ] = None,
+    acceleration: AccelerationOption = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the training in --out.")
     ] = False,
@@ -153,6 +155,7 @@ def command(
         workers=workers,
         device=device,
         precision=precision,
+        acceleration=None if acceleration == "auto" else acceleration,
         target=target,
         pretrained=_first_weights(
             bundle,
@@ -214,8 +217,10 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from cellseg3d.core.atomic import atomic_write
     from cellseg3d.doctor.examine import examine_before_training
     from cellseg3d.planning.files import plan_data
+    from cellseg3d.runs.folder import check_free
     from cellseg3d.training.train import train
 
+    check_free(out)  # before minutes of planning
     examine_before_training(data)  # a plan of broken files would hide what is broken
     plan, text = plan_data(data, options.minutes)
     said = ", ".join(

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.acceleration import AccelerationOption
+
 
 def command(
     volume: Annotated[str, typer.Argument(help="A volume of your own.")],
@@ -16,6 +18,7 @@ def command(
     precision: Annotated[
         str, typer.Option(help="float32 shows the seams alone; or bfloat16, auto.")
     ] = "float32",
+    acceleration: AccelerationOption = "auto",
     size: Annotated[
         int, typer.Option(help="Side of the cube in the middle that is compared.")
     ] = 160,
@@ -47,6 +50,7 @@ def command(
         open_volume(volume, spacing=spacing_um),
         load_model(bundle),
         precision=precision,
+        acceleration=acceleration,
         axes=axes,
         limit=size**3,
     )

@@ -65,7 +65,6 @@ MOVED = {
     "inference.inferer": "prediction.inferer",
     "inference.instances": "objects.label",
     "inference.lattice": "prediction.lattice",
-    "inference.predictor": "prediction.predictor",
     "metrics.objects": "metrics.components",
     "models.cascade": "models.recipes.cascade",
     "models.convlstm": "models.recipes.convlstm",

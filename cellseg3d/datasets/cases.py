@@ -37,6 +37,10 @@ class Case:
         Overrides (or fills in) what the files say.
     annotated : tuple of str or None
         Classes that this label annotates; None means all of them.
+    channel : int or None
+        Which channel of an image that holds several.
+    read_as : str or None
+        What an axis of both files is, as for `cellseg3d.io.registry.open_volume`.
     """
 
     name: str
@@ -46,6 +50,13 @@ class Case:
     split: Split | None = None
     spacing: Spacing | None = None
     annotated: tuple[str, ...] | None = None
+    channel: int | None = None
+    read_as: str | None = None
+
+    @property
+    def opening(self) -> registry.Opening:
+        """How the image is opened, beside its spacing."""
+        return {"channel": self.channel, "read_as": self.read_as}
 
 
 @dataclass(frozen=True)

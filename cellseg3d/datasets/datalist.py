@@ -141,11 +141,17 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
         values["spacing_um"] = list(case.spacing.zyx)
     if case.annotated is not None:
         values["annotated"] = list(case.annotated)
+    if case.channel is not None:
+        values["channel"] = case.channel
+    if case.read_as is not None:
+        values["read_as"] = case.read_as
     return values
 
 
 def _relative(location: str, folder: Path) -> str:
     file, inner = split_inner(location)
+    # A path relative to the working directory means nothing in another folder.
+    file, folder = file.absolute(), folder.absolute()
     if file.is_relative_to(folder):
         file = file.relative_to(folder)
     return file.as_posix() if inner is None else f"{file.as_posix()}{INNER}{inner}"

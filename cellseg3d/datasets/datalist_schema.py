@@ -17,6 +17,7 @@ from cellseg3d.datasets.cases import (
     split_inner,
     suggestion,
 )
+from cellseg3d.io.picking import check_read_as
 
 BACKGROUND = "background"
 _SPLIT_WORDS: dict[str, Split] = {
@@ -38,7 +39,17 @@ _KEYS = (
     "allow_shared_groups",
     "cases",
 )
-_CASE_KEYS = ("name", "image", "label", "group", "split", "spacing_um", "annotated")
+_CASE_KEYS = (
+    "name",
+    "image",
+    "label",
+    "group",
+    "split",
+    "spacing_um",
+    "annotated",
+    "channel",
+    "read_as",
+)
 
 
 def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
@@ -106,7 +117,28 @@ def _case(
         split=split,
         spacing=_spacing(entry.get("spacing_um"), where) or spacing,
         annotated=_annotated(entry.get("annotated"), classes, where),
+        channel=_channel(entry.get("channel"), where),
+        read_as=_read_as(entry.get("read_as"), where),
     )
+
+
+def _channel(value: object, where: str) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{where}: 'channel' is {value!r}; expected 0, 1, 2, ...")
+    return value
+
+
+def _read_as(value: object, where: str) -> str | None:
+    if value is None:
+        return None
+    word = _text(value, "read_as", where)
+    try:
+        check_read_as(word)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return word
 
 
 def _location(value: object, key: str, where: str, folder: Path) -> str:

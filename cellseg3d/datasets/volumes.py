@@ -201,7 +201,7 @@ def read_case_label(case: Case, datalist: Datalist) -> Volume:
         raise LabelError(f"{case.name}: has no label")
     if datalist.labels == "masks":
         return _read_masks(Path(case.label))
-    return read_labels(case.label)
+    return read_labels(case.label, read_as=case.read_as)
 
 
 def check_pair(image: Volume, label: Volume, case: Case) -> None:
@@ -269,7 +269,7 @@ def _load(
 
 
 def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
-    volume = read_volume(case.image)
+    volume = read_volume(case.image, **case.opening)
     volume = replace(volume, spacing=case.spacing or volume.spacing)
     image, spacing = _plain(volume.read()), volume.spacing
     content = content_hash(image)

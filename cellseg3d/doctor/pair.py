@@ -25,7 +25,8 @@ from cellseg3d.doctor.findings import (
 )
 from cellseg3d.doctor.orientation import fitting_orders, guess_turn
 from cellseg3d.io.check import check_volume
-from cellseg3d.io.registry import list_volumes, open_volume, reading
+from cellseg3d.io.damage import reading
+from cellseg3d.io.registry import list_volumes, open_volume
 
 _CONSTANT = "every voxel is"
 
@@ -98,7 +99,7 @@ def _check_image(case: Case, report: CaseReport) -> Volume | None:
     """Return the image, in memory when it is finite, lazy when not."""
     finite = True
     try:
-        for warning in check_volume(case.image).warnings:
+        for warning in check_volume(case.image, **case.opening).warnings:
             constant = warning.startswith(_CONSTANT)
             kind = CONSTANT if constant else "odd file"
             way_out = (
@@ -113,7 +114,7 @@ def _check_image(case: Case, report: CaseReport) -> Volume | None:
     except CellSegError as error:
         report.caught(error, case.image)
         return None
-    volume = open_volume(case.image)
+    volume = open_volume(case.image, **case.opening)
     volume = replace(volume, spacing=case.spacing or volume.spacing)
     report.spacing_um = list(volume.spacing.zyx) if volume.spacing else []
     return _measured(volume, report) if finite else volume
@@ -143,7 +144,7 @@ def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume |
     if datalist.labels == "masks":
         raw = _masks(case, datalist, report)
     else:
-        raw = _label_file(file, report)
+        raw = _label_file(file, report, case.read_as)
     if raw is None or not isinstance(raw.array, np.ndarray):
         return raw
     report.label_content = content_hash(raw.array)
@@ -161,22 +162,24 @@ def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume |
     return raw
 
 
-def _label_file(file: str, report: CaseReport) -> Volume | None:
+def _label_file(
+    file: str, report: CaseReport, read_as: str | None = None
+) -> Volume | None:
     try:
-        for warning in check_volume(file).warnings:
+        for warning in check_volume(file, read_as=read_as).warnings:
             if not warning.startswith(_CONSTANT):  # said by class below
                 way_out = "look at it with `cellseg3d inspect`"
                 report.warn("odd file", file, *_parts(warning, way_out))
-        volume = open_volume(file)
+        volume = open_volume(file, read_as=read_as)
         array = volume.read()
         whole = whole_numbers(array, file)
     except NonFiniteError as error:
         fault = LabelError(str(error).rpartition("; ")[0] + "; annotate it anew")
         report.caught(fault, file, "label not finite")
-        return open_volume(file)
+        return open_volume(file, read_as=read_as)
     except LabelError as error:
         report.caught(error, file, "fractional label values")
-        return open_volume(file)
+        return open_volume(file, read_as=read_as)
     except CellSegError as error:
         report.caught(error, file)
         return None

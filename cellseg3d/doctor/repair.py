@@ -159,14 +159,17 @@ def _repair_label(case: Case, kinds: set[str], written: Path, done: Repair) -> N
     place: Volume = volume
     order = _one_order(case) if TRANSPOSED in kinds else None
     if order is not None:
-        values, place = values.transpose(order), open_volume(case.image)
+        values, place = values.transpose(order), open_volume(case.image, **case.opening)
         letters = "".join("zyx"[axis] for axis in order)
         done.note(file, written, f"axes read as {letters}, placed as its image", 0)
     write_labels(written, place.with_array(np.ascontiguousarray(values)))
 
 
 def _one_order(case: Case) -> tuple[int, int, int] | None:
-    image, label = open_volume(case.image), open_volume(str(case.label))
+    image, label = (
+        open_volume(case.image, **case.opening),
+        open_volume(str(case.label), read_as=case.read_as),
+    )
     orders = fitting_orders(image.shape, label.shape)
     return orders[0] if len(orders) == 1 else None
 

@@ -1,9 +1,10 @@
 """Read a whole volume once, in bounded memory, and refuse what is broken."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import FormatError, NonFiniteError
 from cellseg3d.core.memory import available_bytes, check_memory
 from cellseg3d.core.roi import Roi, Zyx
-from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.damage import reading
 from cellseg3d.io.finite import message_of, non_finite
 from cellseg3d.io.formats import module_of
-from cellseg3d.io.registry import open_volume, reading, split_inner
+from cellseg3d.io.registry import Opening, open_volume, split_inner
 from cellseg3d.io.writing import slabs
 
+logger = logging.getLogger(__name__)
 # Integers with more distinct values than this are taken for an image.
 LABEL_VALUES = 64
 # Real volumes pack 10 to 100 times, all-zero ones a thousand times.
@@ -50,18 +52,15 @@ class Findings:
 def check_volume(
     path: Path | str,
     *,
-    inner: str | None = None,
-    level: int = 0,
-    spacing: Spacing | Sequence[float] | None = None,
-    channel: int | None = None,
     require_complete: bool = False,
     on_part: Callable[[float], None] | None = None,
+    **opening: Unpack[Opening],
 ) -> Findings:
     """Read every voxel of a volume and return what it holds.
 
     Parameters
     ----------
-    path, inner, level, spacing, channel
+    path, **opening
         As for `registry.open_volume`.
     require_complete : bool
         Refuse a Zarr or HDF5 array of which chunks are absent, instead of a warning.
@@ -79,10 +78,8 @@ def check_volume(
     EnvironmentFault
         If one part of it needs more memory than there is.
     """
-    volume = open_volume(
-        path, inner=inner, level=level, spacing=spacing, channel=channel
-    )
-    file, _ = split_inner(path, inner)
+    volume = open_volume(path, **opening)
+    file, _ = split_inner(path, opening.get("inner"))
     _refuse_bomb(file, volume)
     warnings = list(volume.provenance.get("warnings", ()))
     absent, whole = _missing_chunks(file, volume)
@@ -152,6 +149,31 @@ def _values(part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         return values, counts[values]
     values, counts = np.unique(part, return_counts=True)
     return values, counts
+
+
+def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
+    """Open a volume that is to be worked on, and log all that is odd about it.
+
+    Parameters
+    ----------
+    path, **opening
+        As for `registry.open_volume`.
+
+    Raises
+    ------
+    FormatError
+        If it says that it holds far more than its bytes can.
+    """
+    volume = open_volume(path, **opening)
+    file, _ = split_inner(path, opening.get("inner"))
+    _refuse_bomb(file, volume)
+    warnings = list(volume.provenance.get("warnings", ()))
+    absent, whole = _missing_chunks(file, volume)
+    if absent:
+        warnings.append(f"{absent} of {whole} chunks are absent and read as zeros")
+    for warning in warnings:
+        logger.warning("%s: %s", path, warning)
+    return volume
 
 
 def _refuse_bomb(path: Path, volume: Volume) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import FormatError
-from cellseg3d.io.sniff import SUFFIXES, volume_suffix
+from cellseg3d.io.sniff import SUFFIXES, true_format, volume_suffix
 
 FORMATS = {
     "tiff": "cellseg3d.io.tiff.volume",
@@ -18,13 +18,19 @@ FORMATS = {
 }
 
 
+# Suffixes of other formats: a file of ours under such a name was renamed by mistake.
+_PICTURES = (".jpg", ".jpeg", ".gif", ".bmp", ".webp")
+
+
 def kind_to_read(path: Path) -> str:
     """Return the key in `FORMATS` of a path that exists.
+
+    A file of an unknown suffix is what its first bytes say that it is.
 
     Raises
     ------
     FormatError
-        If the suffix is none of ours.
+        If neither the suffix nor the first bytes are of a format read here.
     """
     suffix = volume_suffix(path.name)
     if path.is_dir():
@@ -33,6 +39,9 @@ def kind_to_read(path: Path) -> str:
         return SUFFIXES[suffix]
     if SUFFIXES.get(suffix) == "zarr":
         raise FormatError(f"{path}: a file; Zarr is a folder")
+    found = true_format(path)
+    if found in FORMATS and path.suffix.lower() not in _PICTURES:
+        return found
     raise FormatError(
         f"{path}: unknown suffix; expected one of {', '.join(sorted(SUFFIXES))}"
     )

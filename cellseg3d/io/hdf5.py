@@ -20,6 +20,7 @@ from cellseg3d.core.memory import check_memory
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.damage import damaged, reading
 from cellseg3d.io.layout import (
     Layout,
     Request,
@@ -29,12 +30,16 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import chunk_note, pick_channel
+from cellseg3d.io.picking import chunk_note, pick_axes
 
 SPACING_KEY = "element_size_um"
 NOTES_ATTRIBUTE = "cellseg3d"
 DEFAULT_CHUNK = (32, 64, 64)
+_MAX_FIXED = 60_000
 INNER = {False: "raw", True: "label"}
+# What programs call the image and its labels in one file.
+IMAGE_NAMES = ("raw", "image", "volume", "data", "exported_data")
+LABEL_NAMES = ("label", "labels", "mask", "masks", "segmentation", "gt")
 
 
 def open_file(path: Path, request: Request) -> Volume:
@@ -52,10 +57,10 @@ def open_file(path: Path, request: Request) -> Volume:
     """
     try:
         with h5py.File(path, "r") as file:
-            name = request.inner or _only_candidate(path, file)
+            name, odd = _wanted(path, file, request)
             dataset = _dataset(path, file, name)
             axes = _axes(path, dataset)
-            picked = pick_channel(path, axes, dataset.shape, request.channel)
+            axes, picked = pick_axes(path, axes, dataset.shape, request)
             lengths = dict(zip(axes, dataset.shape, strict=True))
             shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
             spacing, warnings = _spacing(dataset)
@@ -64,9 +69,7 @@ def open_file(path: Path, request: Request) -> Volume:
             chunk = chunk_note(axes, dataset.chunks)
             check_memory(_chunk_bytes(dataset), f"{path}: a chunk")
     except OSError as error:
-        raise FormatError(
-            f"{path}: incomplete or not HDF5 ({error}); copy it again"
-        ) from error
+        raise damaged(path, error, "an incomplete or damaged HDF5 file") from error
     provenance: dict[str, Any] = {
         "path": str(path),
         "format": "HDF5",
@@ -75,7 +78,7 @@ def open_file(path: Path, request: Request) -> Volume:
         **chunk,
     }
     provenance = {**notes, **provenance}
-    if warnings:
+    if warnings := odd + warnings:
         provenance["warnings"] = warnings
     reader = Hdf5Voxels(path, name, axes, picked)
     return Volume(LazyArray(shape, dtype, reader), spacing, unit, provenance)
@@ -103,8 +106,8 @@ def create(path: Path, layout: Layout) -> Sink:
         )
         if layout.spacing is not None:
             dataset.attrs[SPACING_KEY] = layout.spacing.zyx
-        dataset.attrs[NOTES_ATTRIBUTE] = pack_notes(layout.all_notes)
-        dataset.attrs["intensity_unit"] = layout.intensity_unit
+        dataset.attrs[NOTES_ATTRIBUTE] = _text(pack_notes(layout.all_notes))
+        dataset.attrs["intensity_unit"] = _text(layout.intensity_unit)
         if layout.notes.get("simulated"):
             dataset.attrs["simulated"] = True
     return Hdf5Sink(path, name)
@@ -143,9 +146,8 @@ class Hdf5Voxels:
             with h5py.File(self.path, "r") as file:
                 return to_zyx(np.asarray(file[self.inner][key]), kept)
         except OSError as error:
-            raise FormatError(
-                f"{self.path}: a chunk of {self.inner} in {box} cannot be read "
-                f"({error}); copy the file again"
+            raise damaged(
+                self.path, error, f"a chunk of {self.inner} in {box}"
             ) from error
 
 
@@ -246,32 +248,66 @@ class _KeepsErrors:
         """Do nothing: every write is flushed."""
 
 
-def _only_candidate(path: Path, file: Any) -> str:  # noqa: ANN401
-    found = _candidates(file)
-    if len(found) == 1:
-        return found[0]
+def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  # noqa: ANN401
+    """Return the dataset that is meant, and a sentence where others were left alone."""
+    if request.inner:
+        return request.inner, []
+    found = candidates(file)
     if not found:
         outside = _links_outside(file)
         if outside:
             raise FormatError(f"{path}: {outside[0]}; copy the data into this file")
-        raise FormatError(f"{path}: holds no dataset of two or more axes")
+        raise FormatError(
+            f"{path}: holds no dataset of two or more axes of numbers; write the "
+            "volume into it as one"
+        )
+    if len(found) == 1:
+        return found[0], []
+    names = LABEL_NAMES if request.labels else IMAGE_NAMES
+    named = [each for each in found if each.rpartition("/")[2].lower() in names]
+    if len(named) == 1:
+        rest = ", ".join(each for each in found if each != named[0])
+        return named[0], [f"{named[0]} is read; {path.name} holds {rest} as well"]
     raise FormatError(
         f"{path}: holds {len(found)} datasets ({', '.join(found[:8])}); name one as "
-        f"{path.name}::{found[0]}"
+        f"{path.name}::{(named or found)[0]}"
     )
 
 
-def _candidates(file: Any) -> list[str]:  # noqa: ANN401
-    """Return the datasets that may be volumes."""
-    found: list[str] = []
+def datasets_of(path: Path) -> list[str]:
+    """Return the datasets of a file that may be volumes, by name.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged.
+    EnvironmentFault
+        If another program holds it.
+    """
+    with reading(path), h5py.File(path, "r") as file:
+        return candidates(file)
+
+
+def candidates(file: Any) -> list[str]:  # noqa: ANN401
+    """Return the datasets of an open file that may be volumes.
+
+    Tables are none; nor is a matrix, such as a list of points, beside a dataset of
+    three axes or more.
+    """
+    found: dict[str, int] = {}
 
     def collect(name: str, item: Any) -> None:  # noqa: ANN401
         # Three numbers are a spacing, not an image.
-        if isinstance(item, h5py.Dataset) and item.ndim >= 2:
-            found.append(name)
+        if (
+            isinstance(item, h5py.Dataset)
+            and item.ndim >= 2
+            and item.dtype.kind in "biuf"
+        ):
+            found[name] = item.ndim
 
     file.visititems(collect)
-    return found
+    solid = [name for name, axes in found.items() if axes >= 3]
+    return solid or list(found)
 
 
 def _links_outside(group: Any) -> list[str]:  # noqa: ANN401
@@ -296,7 +332,7 @@ def _dataset(path: Path, file: Any, name: str) -> Any:  # noqa: ANN401
         try:
             group = group[part]
         except (KeyError, TypeError) as error:
-            there = ", ".join(_candidates(file)[:8]) or "none of two or more axes"
+            there = ", ".join(candidates(file)[:8]) or "none of two or more axes"
             raise FormatError(
                 f"{path}: holds no dataset {name!r}; its datasets: {there}"
             ) from error
@@ -345,11 +381,25 @@ def _chunk_bytes(dataset: Any) -> int:  # noqa: ANN401
     return math.prod(dataset.chunks or (0,)) * int(dataset.dtype.itemsize)
 
 
+def _text(text: str) -> Any:  # noqa: ANN401
+    """Return a text of fixed length, as HDF5 keeps it beside the dataset.
+
+    Texts of any length lie on a heap of the file, and the library can loop for ever
+    where a byte of that heap is damaged. Attributes over 64 KiB fit only there.
+    """
+    data = text.encode()
+    return np.bytes_(data) if 0 < len(data) < _MAX_FIXED else text
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
     attributes = dataset.attrs
-    notes = unpack_notes(str(attributes.get(NOTES_ATTRIBUTE, "")))
+    notes = unpack_notes(_plain(attributes.get(NOTES_ATTRIBUTE, "")))
     if "intensity_unit" in attributes:
-        notes.setdefault("intensity_unit", str(attributes["intensity_unit"]))
+        notes.setdefault("intensity_unit", _plain(attributes["intensity_unit"]))
     if bool(attributes.get("simulated", False)):
         notes["simulated"] = True
     return notes

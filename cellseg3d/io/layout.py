@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ _READERS_OWN = (
     "level",
     "axes",
     "warnings",
+    "told",
     "levels",
     "chunk",
 )
@@ -40,11 +41,22 @@ class Request:
         Level of a pyramid; 0 is full size.
     channel : int or None
         Which channel (or colour) of a file that holds several.
+    read_as : str or None
+        What the user says an axis is, against the file: ``"slices"``, ``"channels"``,
+        ``"times"``, or one letter for each axis of the file, such as ``"zyxc"``.
+    labels : bool
+        Whether ids are wanted, where a file holds an image and its labels.
     """
 
     inner: str | None = None
     level: int = 0
     channel: int | None = None
+    read_as: str | None = None
+    labels: bool = False
+
+    def with_channel(self, channel: int | None) -> "Request":
+        """Return the same request for another channel."""
+        return replace(self, channel=channel)
 
 
 @dataclass(frozen=True)

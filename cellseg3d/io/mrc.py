@@ -1,6 +1,7 @@
 """MRC and REC: electron and X-ray tomograms, 1024 bytes of header, then voxels."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import RawVoxels
+from cellseg3d.io.picking import pick_axes
 from cellseg3d.io.raw_sink import RawSink
 
 Order = Literal["<", ">"]
@@ -48,9 +50,12 @@ def open_file(path: Path, request: Request) -> Volume:
     AxisError
         If the file holds a stack of volumes.
     """
-    del request
     header, order = _read_header(path)
     voxels = _voxels(path, header, order)
+    if request.read_as is None:
+        _refuse_stack(path, header, voxels.shape[0])
+    axes, picked = pick_axes(path, voxels.axes, voxels.shape, request)
+    voxels = replace(voxels, axes=axes, picked=picked)
     found = path.stat().st_size
     if found < voxels.end:
         raise FormatError(
@@ -143,16 +148,21 @@ def _voxels(path: Path, header: Any, order: Order) -> RawVoxels:  # noqa: ANN401
     extended = int(header["nsymbt"])
     if extended < 0:
         raise FormatError(f"{path}: MRC field NSYMBT is {extended}; expected 0 or more")
-    spacegroup, sections = int(header["ispg"]), int(header["mz"])
-    if VOLUME_STACK <= spacegroup < 631 and 0 < sections < lengths[0]:
-        raise AxisError(
-            f"{path}: {lengths[0] // sections} volumes in one file (ISPG "
-            f"{spacegroup}); expected one, write each to its own file"
-        )
     kind = "u1" if mode == 0 and _unsigned_bytes(header) else MODES[mode]
     dtype = np.dtype(kind).newbyteorder(order)
     axes = _axes(path, header)
     return RawVoxels(path, HEADER_BYTES + extended, dtype, lengths, axes)
+
+
+def _refuse_stack(path: Path, header: Any, sections: int) -> None:  # noqa: ANN401
+    """Refuse a file whose sections belong to several volumes."""
+    spacegroup, each = int(header["ispg"]), int(header["mz"])
+    if VOLUME_STACK <= spacegroup < 631 and 0 < each < sections:
+        raise AxisError(
+            f"{path}: {sections // each} volumes in one file (ISPG {spacegroup}); "
+            "expected one: write each to its own file, or say `read_as` slices if it "
+            "is one"
+        )
 
 
 def _unsigned_bytes(header: Any) -> bool:  # noqa: ANN401

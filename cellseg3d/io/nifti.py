@@ -28,7 +28,7 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import pick_channel
+from cellseg3d.io.picking import pick_axes
 from cellseg3d.io.raw_sink import RawSink
 
 COMMENT = 6
@@ -54,7 +54,7 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
     image = _load(path)
     shape = image.shape
     axes = "XYZTCUVW"[: len(shape)]
-    picked = pick_channel(path, axes, shape, request.channel)
+    axes, picked = pick_axes(path, axes, shape, request)
     lengths = dict(zip(axes, shape, strict=True))
     volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
     stored = _stored_dtype(path, image)
@@ -65,6 +65,9 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
             f"{path}: incomplete, {path.stat().st_size} of {needed} bytes; "
             "copy it again"
         )
+    odd = []
+    if not _packed(path) and path.stat().st_size > needed:
+        odd = [f"{path.stat().st_size - needed} bytes follow the last voxel"]
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
     dtype = np.dtype("f8") if scaled else stored.newbyteorder("=")
     reader = NiftiVoxels(path, axes, picked, needed)
@@ -74,7 +77,7 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
     unit, notes = split_unit(_notes(image))
     provenance: dict[str, Any] = {"path": str(path), "format": "NIfTI", "axes": axes}
     provenance = {**notes, **provenance}
-    if warnings:
+    if warnings := odd + warnings:
         provenance["warnings"] = warnings
     return Volume(
         LazyArray(volume_shape, dtype, reader), spacing, unit, provenance, affine
@@ -266,13 +269,34 @@ def _affine(
             "expected positive numbers, pass --spacing-um Z Y X"
         )
     if unit == "unknown" and np.allclose(edges, 1.0):
-        return affine, None, []
-    warnings = []
+        return affine, None, _two_affines(header)
+    warnings = _two_affines(header)
     if unit == "unknown":
         warnings.append("NIfTI without a unit: read as mm, as the standard's tools do")
     affine[:3] *= MM_PER.get(unit, 1.0)
     x, y, z = (edges * MM_PER.get(unit, 1.0) * UM_PER_MM).tolist()
     return affine, Spacing(z, y, x), warnings
+
+
+def _two_affines(header: Any) -> list[str]:  # noqa: ANN401
+    """Return a warning where a header holds two places of the volume that differ."""
+    sform, by_sform = header.get_sform(coded=True)
+    qform, by_qform = header.get_qform(coded=True)
+    if not by_sform:
+        return []
+    zooms = np.array(header.get_zooms()[:3], np.float64)
+    edges = np.linalg.norm(sform[:3, :3], axis=0)[: len(zooms)]
+    if by_qform and not np.allclose(sform, qform, rtol=1e-3, atol=1e-3 * edges.min()):
+        return [
+            "its qform and its sform place it differently: the sform is read, as the "
+            "standard's tools do (check axes and voxel edges)"
+        ]
+    if not np.allclose(edges, zooms, rtol=1e-2):
+        return [
+            f"its sform has voxel edges {edges.tolist()} (x, y, z), its pixdim says "
+            f"{zooms.tolist()}: the sform is read"
+        ]
+    return []
 
 
 def _set_affine(header: Any, layout: Layout) -> None:  # noqa: ANN401

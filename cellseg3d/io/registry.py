@@ -1,21 +1,22 @@
 """Open, read and write volumes: the suffix picks the format."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
-from cellseg3d.core.errors import CellSegError, FormatError, SpacingError
+from cellseg3d.core.errors import FormatError, SpacingError
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.damage import reading
 from cellseg3d.io.finite import check_finite
 from cellseg3d.io.formats import kind_to_read, module_of
 from cellseg3d.io.labels import as_labels
 from cellseg3d.io.layout import Request
+from cellseg3d.io.picking import check_read_as
 from cellseg3d.io.region_writer import RegionWriter
 from cellseg3d.io.sniff import (
     SUFFIXES,
@@ -45,8 +46,9 @@ __all__ = [
     "write_volume",
 ]
 
-# A longer edge than this, in um, is no microscope's: a header in the wrong unit.
-IMPLAUSIBLE_UM = 200.0
+# A longer edge than this, in um, is no microscope's: a header in the wrong unit. Nor
+# is one shorter than a fifth of an angstrom.
+IMPLAUSIBLE_UM = (2e-5, 200.0)
 
 
 class Opening(TypedDict, total=False):
@@ -56,6 +58,8 @@ class Opening(TypedDict, total=False):
     level: int
     spacing: Spacing | Sequence[float] | None
     channel: int | None
+    read_as: str | None
+    labels: bool
 
 
 def open_volume(
@@ -65,6 +69,8 @@ def open_volume(
     level: int = 0,
     spacing: Spacing | Sequence[float] | None = None,
     channel: int | None = None,
+    read_as: str | None = None,
+    labels: bool = False,
 ) -> Volume:
     """Open a volume; its voxels are read when they are indexed.
 
@@ -80,17 +86,25 @@ def open_volume(
         Voxel edges (z, y, x) in um, for a file that has none or wrong ones.
     channel : int, optional
         Which channel of a file that holds several.
+    read_as : str, optional
+        What an axis is, where the file does not say or says it wrongly: ``"slices"``,
+        ``"channels"`` or ``"times"``; or a letter for each axis, such as ``"zyxc"``.
+    labels : bool
+        Take the labels of an HDF5 file that holds an image and its labels.
 
     Returns
     -------
     Volume
         Axes (z, y, x); spacing None when unknown; ``provenance["warnings"]`` lists
-        what is odd about the file.
+        what is odd about the file, ``provenance["told"]`` where the caller's word
+        stands against the file's.
 
     Raises
     ------
     FormatError, AxisError, SpacingError
         If the file is not what it says, or not one volume.
+    ConfigError
+        If `read_as` is no word for axes.
     EnvironmentFault
         If it may not be read.
 
@@ -103,6 +117,7 @@ def open_volume(
     >>> bool((volume.array[3:5, :, :] == cell.tomogram.array[3:5]).all())
     True
     """
+    check_read_as(read_as)
     file, inner = split_inner(path, inner)
     check_path(file)
     kind = kind_to_read(file)
@@ -112,7 +127,7 @@ def open_volume(
         raise FormatError(f"{file}: no pyramid, level {level} does not exist")
     if kind not in ("zarr", "folder"):
         check_format(file, kind)
-    request = Request(inner, level, channel)
+    request = Request(inner, level, channel, read_as, labels)
     with reading(file):
         try:
             volume = module_of(kind).open_file(file, request)
@@ -120,6 +135,8 @@ def open_volume(
             if spacing is None or kind != "nifti":
                 raise
             volume = module_of(kind).open_file(file, request, ignore_affine=True)
+    if read_as is not None:
+        volume = _told(volume, f"read as {read_as}, as you say")
     return _with_spacing(volume, spacing)
 
 
@@ -184,6 +201,7 @@ def read_labels(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     >>> bool((labels.array == cell.labels.array).all()), labels.dtype.name
     (True, 'uint8')
     """
+    opening["labels"] = True
     volume = read_volume(path, **opening)
     return volume.with_array(as_labels(volume.read(), volume.name))
 
@@ -215,27 +233,6 @@ def list_volumes(folder: Path | str) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
-@contextmanager
-def reading(name: Path | str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into one line that names it.
-
-    Raises
-    ------
-    FormatError
-        With the library's words.
-    """
-    try:
-        yield
-    except (CellSegError, MemoryError):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise FormatError(
-            f"{name}: damaged, cannot be read ({type(error).__name__}: {said}); copy "
-            "it again"
-        ) from error
-
-
 def split_inner(path: Path | str, inner: str | None) -> tuple[Path, str | None]:
     """Return the file and the path inside it, from ``file.h5::raw`` or apart."""
     if Path(path).exists():
@@ -262,16 +259,28 @@ def _with_spacing(volume: Volume, spacing: Spacing | Sequence[float] | None) -> 
         edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
         affine = affine.copy()
         affine[:3, :3] *= np.divide(chosen.zyx[::-1], 1e3) / edges_mm
-    return replace(volume, spacing=chosen, affine_mm=affine)
+    stated = volume.spacing
+    volume = replace(volume, spacing=chosen, affine_mm=affine)
+    if stated is None or stated.is_close(chosen):
+        return volume
+    return _told(volume, f"spacing {chosen}, as you say; the file says {stated}")
+
+
+def _told(volume: Volume, sentence: str) -> Volume:
+    """Return a volume that says where the caller's word stands against the file's."""
+    told = [*volume.provenance.get("told", ()), sentence]
+    return replace(volume, provenance={**volume.provenance, "told": told})
 
 
 def _doubted(volume: Volume) -> Volume:
     """Return a volume with a warning where its spacing cannot be a microscope's."""
     edges = volume.spacing
-    if edges is None or max(edges.zyx) <= IMPLAUSIBLE_UM:
+    least, most = IMPLAUSIBLE_UM
+    if edges is None or (least <= min(edges.zyx) and max(edges.zyx) <= most):
         return volume
     known = list(volume.provenance.get("warnings", ()))
     known.append(
-        f"spacing {edges} is implausible for microscopy; pass --spacing-um Z Y X"
+        f"spacing {edges} is implausible for microscopy (another unit in the header?); "
+        "give `spacing_um`"
     )
     return replace(volume, provenance={**volume.provenance, "warnings": known})

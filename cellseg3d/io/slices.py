@@ -1,15 +1,12 @@
 """Folders of PNG or TIFF slices, and single PNG images, as volumes."""
 
-import itertools
-import re
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from cellseg3d.core.errors import AxisError, FormatError
 from cellseg3d.core.roi import Roi, zyx
@@ -24,19 +21,18 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import pick_channel
+from cellseg3d.io.names import Series, series_of
+from cellseg3d.io.picking import pick_axes
+from cellseg3d.io.png import open_png, pixels
 from cellseg3d.io.sniff import check_format, check_path, natural_key
 from cellseg3d.io.tiff import volume as tiff
 
 IMAGES = (".png", ".tif", ".tiff")
 NOTES_FILE = "cellseg3d.json"
-_MODES = {"L": "u1", "1": "b1", "I;16": "u2", "I;16B": "u2", "I": "i4", "P": "u1"}
-_COLOURS = {"RGB": 3, "RGBA": 4, "LA": 2}
-_GREY = "its colour channels are equal: read as grey"
 
 
 def slice_files(folder: Path) -> list[Path]:
-    """Return a folder's PNG or TIFF files in natural order; hidden ones do not count.
+    """Return a folder's PNG or TIFF files by name; hidden ones do not count.
 
     Raises
     ------
@@ -70,26 +66,52 @@ def open_file(path: Path, request: Request) -> Volume:
     AxisError
         If the images are in colour and no channel is picked.
     """
-    files = slice_files(path) if path.is_dir() else [path]
-    first = _open_slice(files[0], request.channel)
+    if not path.is_dir():
+        return _open_slice(path, request)
+    series = series_of(slice_files(path), path)
+    files, axes, request = _rows(path, series, request)
+    first = _open_slice(files[0], request)
     if first.shape[0] != 1:
         raise AxisError(
             f"{path}: {files[0].name} alone has {first.shape[0]} slices; this is a "
             "folder of volumes, name one of them"
         )
     shape = zyx([len(files), *first.shape[1:]])
-    notes = _folder_notes(path) if path.is_dir() else dict(first.provenance)
-    unit, notes = split_unit(notes)
+    unit, notes = split_unit(_folder_notes(path))
     edges = notes.pop("spacing_um", None)
     spacing = Spacing.of(edges) if edges else first.spacing
-    kind = "folder of slices" if path.is_dir() else first.provenance["format"]
-    provenance: dict[str, Any] = {**notes, "path": str(path), "format": kind}
-    gap = _gap(files)
-    odd = [*first.provenance.get("warnings", ()), *([gap] if gap else [])]
+    provenance: dict[str, Any] = {
+        **notes,
+        "path": str(path),
+        "format": "folder of slices",
+        "axes": axes,
+    }
+    odd = [*first.provenance.get("warnings", ()), *([series.gap] if series.gap else [])]
     if odd:
         provenance["warnings"] = odd
-    reader = SliceVoxels(tuple(files), shape, first.dtype, request.channel)
+    reader = SliceVoxels(files, shape, first.dtype, request)
     return Volume(LazyArray(shape, first.dtype, reader), spacing, unit, provenance)
+
+
+def _rows(
+    path: Path, series: Series, request: Request
+) -> tuple[tuple[Path, ...], str, Request]:
+    """Return the files of the slices that are meant, their axes, and what to pick."""
+    inside = replace(request, read_as=None)
+    told = request.read_as if request.read_as in ("channels", "times") else None
+    if series.counted is None and told is None:
+        return series.files, "ZYX", inside
+    letter = "C" if series.counted == "channels" else "T"
+    axes = "Z" if series.counted is None else f"{letter}Z"
+    lengths = [len(series.rows), len(series.files)][-len(axes) :]
+    axes, picked = pick_axes(path, axes, lengths, request)
+    grid = np.array(series.rows, dtype=object)
+    grid = grid[0] if series.counted is None else grid
+    for each, index in picked.items():
+        place = axes.index(each)
+        grid, axes = grid.take(index, axis=place), axes.replace(each, "")
+    files = tuple(np.atleast_1d(grid).ravel().tolist())
+    return files, "ZYX", replace(inside, channel=None)
 
 
 def create(path: Path, layout: Layout) -> Sink:
@@ -127,14 +149,14 @@ class SliceVoxels:
         Shape (Z, Y, X).
     dtype : numpy dtype
         Type of a voxel.
-    channel : int or None
+    request : Request
         Which colour, where there are several.
     """
 
     files: tuple[Path, ...]
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
-    channel: int | None
+    request: Request
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in `box`, three slices (z, y, x)."""
@@ -142,7 +164,7 @@ class SliceVoxels:
         sizes = [len(range(*part.indices(10**18))) for part in box]
         out = np.empty(sizes, self.dtype)
         for index, file in enumerate(self.files[depth]):
-            found = _open_slice(file, self.channel)
+            found = _open_slice(file, self.request)
             if found.shape != (1, *self.shape[1:]) or found.dtype != self.dtype:
                 raise FormatError(
                     f"{file}: {found.shape[1:]} {found.dtype}, the first slice is "
@@ -195,7 +217,7 @@ class SliceSink:
             if part.shape != plane:
                 whole = np.zeros(plane, array.dtype)
                 if file.exists():
-                    whole = np.array(_pixels(file))
+                    whole = np.array(pixels(file))
                 whole[rows, columns] = part
             kind = np.uint8 if self.layout.dtype.itemsize == 1 else np.uint16
             about = PngImagePlugin.PngInfo()
@@ -224,91 +246,15 @@ class SliceSink:
         return notes
 
 
-def _open_slice(path: Path, channel: int | None) -> Volume:
+def _open_slice(path: Path, request: Request) -> Volume:
     check_path(path)
     if path.suffix.lower() != ".png":
         check_format(path, "tiff")
-        return tiff.open_file(path, Request(channel=channel))
+        return tiff.open_file(path, request)
     check_format(path, "png")
-    with _image(path) as image:
-        mode, (width, height) = image.mode, image.size
-        notes = unpack_notes(str(image.info.get("Comment", "")))
-    if mode in _COLOURS and channel is None and _is_grey(path):
-        channel, notes = 0, notes | {"warnings": [_GREY]}
-    if mode in _COLOURS:
-        pick_channel(path, "YXS", (height, width, _COLOURS[mode]), channel)
-        dtype = np.dtype("u1")
-    elif mode in _MODES:
-        # A PNG has 16 bits at most, also where Pillow unpacks to 32.
-        dtype = np.dtype({"I": "u2", "1": "u1"}.get(mode, _MODES[mode]))
-    else:
-        raise FormatError(f"{path}: PNG of mode {mode}; expected 8 or 16 bit grey")
-    reader = PngVoxels(path, channel if mode in _COLOURS else None)
-    array = LazyArray((1, height, width), dtype, reader)
-    return Volume(array, provenance={**notes, "path": str(path), "format": "PNG"})
-
-
-def _is_grey(path: Path) -> bool:
-    """Whether all colours of a PNG are equal, and it is nowhere transparent."""
-    pixels = _pixels(path)
-    count = pixels.shape[-1] - (pixels.shape[-1] in (2, 4))  # The last is opacity.
-    colours, opacity = pixels[..., :count], pixels[..., count:]
-    grey = bool((colours == colours[..., :1]).all())
-    return grey and bool((opacity == 255).all())
-
-
-@dataclass(frozen=True)
-class PngVoxels:
-    """Voxels of one PNG; `channel` picks a colour."""
-
-    path: Path
-    channel: int | None
-
-    def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
-        plane = _pixels(self.path)
-        if self.channel is not None:
-            plane = plane[..., self.channel]
-        return plane[np.newaxis][box]
-
-
-def _pixels(path: Path) -> NDArray[Any]:
-    with _image(path) as image:
-        try:
-            return np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise FormatError(
-                f"{path}: incomplete or damaged PNG ({error}); copy it again"
-            ) from error
-
-
-def _image(path: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of images that are merely large.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise FormatError(f"{path}: not a readable PNG ({error})") from error
-    except Image.DecompressionBombError as error:
-        raise FormatError(f"{path}: {error}; save it as TIFF") from error
+    return open_png(path, request)
 
 
 def _folder_notes(folder: Path) -> dict[str, Any]:
     file = folder / NOTES_FILE
     return unpack_notes(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _gap(files: list[Path]) -> str | None:
-    """Return a warning when the last number in the names skips one."""
-    numbers = []
-    for file in files:
-        found = re.findall(r"\d+", file.stem)
-        if not found:
-            return None
-        numbers.append(int(found[-1]))
-    steps = {b - a for a, b in itertools.pairwise(numbers)}
-    if len(steps) < 2:
-        return None
-    absent = next(a + 1 for a, b in itertools.pairwise(numbers) if b - a != min(steps))
-    return f"the numbers of the slices are not even: {absent} is missing"

@@ -113,7 +113,7 @@ def survey(
     cases = [c for c in datalist.cases if c.label is not None and c.split != "test"]
     if not cases:
         raise ConfigError(f"{datalist.where}: holds no labelled case to train on")
-    images = [open_volume(case.image) for case in cases]
+    images = [open_volume(case.image, **case.opening) for case in cases]
     known = [
         found.zyx
         for case, image in zip(cases, images, strict=True)

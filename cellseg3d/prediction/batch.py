@@ -10,10 +10,12 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.datasets.targets import decoder_for
+from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.ownership import one_name
 from cellseg3d.io.registry import list_volumes, open_volume, split_inner, volume_suffix
@@ -28,7 +30,6 @@ from cellseg3d.prediction.output.blockwise import (
     prob_paths,
     sidecar,
 )
-from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import kept_decoder
 
@@ -183,7 +184,7 @@ def segment_task(
     CellSegError
         Whatever is wrong with the volume, the models or the machine.
     """
-    volume = open_volume(task.source, spacing=spacing_um)
+    volume = open_input(task.source, spacing=spacing_um)
     begun = time.perf_counter()
     extra = None
     if find_objects is not None:
@@ -209,7 +210,7 @@ def segment_task(
         "voxels": voxels,
         "elapsed_s": elapsed,
         "voxels_per_s": voxels / max(elapsed, 1e-9),
-        "picked": "{engine} on {device} in {precision}".format(**sources[0]),
+        "picked": "{backend} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
     }
 

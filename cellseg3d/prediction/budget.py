@@ -3,13 +3,7 @@
 import logging
 import math
 from dataclasses import replace
-from typing import Any
 
-import torch
-from torch import Tensor, fx
-
-from cellseg3d.acceleration.prepare import Engine
-from cellseg3d.acceleration.trim import TrimmedNetwork
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.memory import resident_bytes
@@ -18,10 +12,6 @@ from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.sources import Source
 
 _log = logging.getLogger(__name__)
-# Copies that layers make on their way, on top of the features that are alive.
-SLACK = 1.5
-# Bytes a voxel of a window where the network could not be traced.
-UNTRACED = 512
 
 
 def within(pipeline: Pipeline, limit: int) -> Pipeline:
@@ -41,15 +31,12 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
     EnvironmentFault
         If not even the least window fits.
     """
-    on_gpu = pipeline.sources[0].engine.hardware.device.type == "cuda"
+    on_gpu = pipeline.sources[0].network.hardware.device.type == "cuda"
     room = limit - (0 if on_gpu else resident_bytes())
-    rates = {id(source.engine): rate_of(source) for source in pipeline.sources}
 
     def needed(tried: Pipeline) -> int:
-        windows = [
-            window_bytes(source, rates[id(source.engine)]) for source in tried.sources
-        ]
-        return int(max(windows)) + (0 if on_gpu else chunk_bytes(tried))
+        windows = max(window_bytes(source) for source in tried.sources)
+        return int(windows) + (0 if on_gpu else chunk_bytes(tried))
 
     while needed(pipeline) > room:
         smaller = _smaller(pipeline)
@@ -74,66 +61,22 @@ def chunk_bytes(pipeline: Pipeline) -> int:
     return math.prod(pipeline.chunk) * each
 
 
-def window_bytes(source: Source, rate: float) -> float:
-    """Return what a source holds at once, at its `rate_of`."""
-    shape, axis = source.lattice.window, source.lattice.axis
-    voxels = math.prod(shape)
-    if source.streamed:
-        return SLACK * rate * shape[1] * shape[2]
-    if axis is None:
-        return voxels * rate * source.batch
-    # A run of slices is read at once, in its own format and in float32.
-    return voxels / shape[axis_index(axis)] * rate * source.batch + 8 * voxels
-
-
-def rate_of(source: Source) -> float:
-    """Return bytes a pixel of a plane, where windows are streamed; else a voxel."""
-    if source.streamed:
-        return source.engine.bytes_per_pixel
-    return bytes_per_voxel(source.engine)
-
-
-def bytes_per_voxel(engine: Engine) -> float:
-    """Return the peak memory of a window's features, in bytes a voxel of its input.
-
-    Measured on noise: the features that are alive at once, in the engine's format.
-    """
-    network, geometry = engine.network, engine.geometry
-    if not isinstance(network, TrimmedNetwork):
-        return UNTRACED
-    noise = geometry.noise().to(engine.hardware.device, engine.hardware.dtype)
-    meter = _Meter(network.traced)
-    with torch.inference_mode():
-        meter.run(noise)
-    voxels = math.prod(noise.shape[2:])
-    # The input comes in float32 too.
-    return SLACK * meter.peak / voxels + 8 * geometry.channels
-
-
-class _Meter(fx.Interpreter):
-    """Runs a graph and notes the most bytes that were alive at once."""
-
-    def __init__(self, traced: fx.GraphModule) -> None:
-        super().__init__(traced)
-        self.peak = 0
-
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401
-        """Run a node; what it needs and what it makes are alive together."""
-        made = super().run_node(n)
-        alive = [value for value in self.env.values() if isinstance(value, Tensor)]
-        if isinstance(made, Tensor):
-            alive.append(made)
-        sizes = {id(value): value.numel() * value.element_size() for value in alive}
-        self.peak = max(self.peak, sum(sizes.values()))
-        return made
+def window_bytes(source: Source) -> float:
+    """Return what a source holds at once."""
+    window, axis = source.lattice.window, source.lattice.axis
+    across = 0 if axis is None else axis_index(axis)
+    shape = [window[across], *(side for n, side in enumerate(window) if n != across)]
+    return source.network.held_bytes(zyx(shape), source.planes)
 
 
 def _smaller(pipeline: Pipeline) -> Pipeline | None:
     """Return the next smaller pipeline; None when there is none."""
-    batch = max(source.batch for source in pipeline.sources)
-    if batch > 1:
+    together = max(_slices_together(source) for source in pipeline.sources)
+    if together > 1:
         sources = [
-            replace(source, batch=max(1, source.batch // 2))
+            replace(source, most_planes=together // 2)
+            if _slices_together(source) > 1
+            else source
             for source in pipeline.sources
         ]
         return replace(pipeline, sources=tuple(sources))
@@ -159,6 +102,11 @@ def _smaller(pipeline: Pipeline) -> Pipeline | None:
     return replace(pipeline, sources=tuple(sources), chunk=zyx(side))
 
 
+def _slices_together(source: Source) -> int:
+    """Return how many slices run together; 1 in 3D, where planes cost little."""
+    return 1 if source.lattice.axis is None else source.planes
+
+
 def _narrowed(source: Source) -> Source:
     """Return a source with the longest of the sides that cost memory halved."""
     core, costly = list(source.lattice.core), _costly(source)
@@ -168,5 +116,8 @@ def _narrowed(source: Source) -> Source:
 
 
 def _costly(source: Source) -> list[int]:
-    """Return the sides of a source's cores; how long streamed windows are is free."""
-    return list(source.lattice.core)[1 if source.streamed else 0 :]
+    """Return the sides of a source's cores that cost memory.
+
+    The length of windows that run some planes at a time costs nothing.
+    """
+    return list(source.lattice.core)[1 if source.runs_in_planes else 0 :]

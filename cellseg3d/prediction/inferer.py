@@ -1,31 +1,45 @@
 """MONAI's face of prediction: an inferer that calls the same windows and slices."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor, nn
 
-from cellseg3d.acceleration.hardware import choose_hardware, possible_precision
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.fused_networks import LEAST, FusedNetworks, Member
-from cellseg3d.models.geometry import classes_of, geometry_of
-from cellseg3d.prediction.field import ArrayField
-from cellseg3d.prediction.fusion import FUSE_MODES, Fuser, probs_of
-from cellseg3d.prediction.lattice import WindowPlan
-from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.pipeline import fitted
-from cellseg3d.prediction.source_weights import (
-    UsedSource,
-    bundle_weights,
-    fusion_of,
+from cellseg3d.models.geometry import classes_of
+from cellseg3d.models.hardware import (
+    check_acceleration,
+    choose_hardware,
+    possible_precision,
 )
-from cellseg3d.prediction.sources import NetworkUse, Source
-from cellseg3d.prediction.trial import prepare_for
+from cellseg3d.prediction.field import ArrayField
+from cellseg3d.prediction.fusion import FUSE_MODES
+from cellseg3d.prediction.lattice import WindowSettings
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.pipeline import Pipeline
+from cellseg3d.prediction.setup import pipeline_of, sources_of
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A `setup.OneNetwork` without a bundle."""
+
+    name: str
+    network: nn.Module
+    spec: InputSpec
+    window: Mapping[str, Any]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """As many names as the network has classes."""
+        return tuple(map(str, range(classes_of(self.network))))
 
 
 class VolumeInferer(Inferer):
@@ -36,7 +50,7 @@ class VolumeInferer(Inferer):
     spec : InputSpec or dict
         The network's input.
     window : dict, optional
-        Core, halo, axes, batch; see `lattice.WindowPlan`. Members of several fused
+        Core, halo, axes, batch; see `lattice.WindowSettings`. Members of several fused
         networks have windows of their own.
     precision : {"auto", "float32", "bfloat16", "int8"}
         ``"auto"`` is settled for each volume by a trial; see `trial.prepare_for`.
@@ -49,12 +63,14 @@ class VolumeInferer(Inferer):
         the logarithm of the fused probabilities.
     spacing_um : sequence of float, optional
         Voxel edges (z, y, x) of the volumes; None counts as cubes.
+    acceleration : {"auto", "off"}
+        See `options.SegmentOptions`.
     trial : bool
         False takes bfloat16 untried where the processor multiplies it, as validation
         during a training does, whose network is another at the next call.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keys of a config
         self,
         spec: InputSpec | Mapping[str, Any],
         window: Mapping[str, Any] | None = None,
@@ -63,11 +79,13 @@ class VolumeInferer(Inferer):
         output: str = "logits",
         spacing_um: Sequence[float] | None = None,
         *,
+        acceleration: str = "auto",
         trial: bool = True,
     ) -> None:
         super().__init__()
         self.spec = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
-        self.plan = WindowPlan.parse(window or {}, self.spec)
+        self.window = dict(window or {})
+        WindowSettings.parse(self.window, self.spec)
         self.precision = precision
         if fuse not in ("auto", *FUSE_MODES):
             known = ", ".join(("auto", *FUSE_MODES))
@@ -77,6 +95,8 @@ class VolumeInferer(Inferer):
             raise ConfigError(f"output {output!r}; expected 'logits' or 'probs'")
         self.output = output
         self.spacing = None if spacing_um is None else Spacing.of(spacing_um)
+        check_acceleration(acceleration)
+        self.acceleration = acceleration
         self.trial = trial
 
     def __call__(
@@ -117,91 +137,58 @@ class VolumeInferer(Inferer):
             raise ConfigError(
                 f"network is a {type(network).__name__}; expected a Module"
             )
-        inner = getattr(network, "module", network)  # what torch's DDP wraps
+        parts = self._parts(getattr(network, "module", network))  # that DDP wraps
         device = inputs.device
         with torch.autocast(device.type, enabled=False), torch.inference_mode():
             images = inputs.detach().as_subclass(Tensor)
-            fields = [ArrayField(image.float().cpu().numpy()) for image in images]
             answers = []
-            for field in fields:
-                uses = self._uses(inner, str(device), field)
-                found = [(one, use) for use in uses for one in use.sources(field)]
-                answers.append(self._one(found))
+            for image in images:
+                field = ArrayField(image.float().cpu().numpy())
+                answers.append(self._one(field, parts, str(device)))
             return torch.stack(answers).to(device)
 
-    def _uses(
-        self, network: nn.Module, device: str, field: ArrayField
-    ) -> list[NetworkUse]:
-        """Return a network, or the members of one that fuses several, prepared."""
+    def _parts(self, network: nn.Module) -> list[_Part]:
+        """Return a network, or the members of one that fuses several."""
         if not isinstance(network, FusedNetworks):
-            parts = [("network", network, self.spec, self.plan)]
-        else:
-            parts = [
-                (
-                    name,
-                    member.network,
-                    member.spec,
-                    WindowPlan.parse(member.window, member.spec),
-                )
-                for name, member in network.members.items()
-                if isinstance(member, Member)
-            ]
+            return [_Part("network", network, self.spec, self.window)]
+        return [
+            _Part(name, member.network, member.spec, member.window)
+            for name, member in network.members.items()
+            if isinstance(member, Member)
+        ]
+
+    def _one(self, field: ArrayField, parts: Sequence[_Part], device: str) -> Tensor:
+        """Return logits or probabilities (K, Z, Y, X) of one volume."""
         precision = possible_precision(device, self.precision)
         if not self.trial:
             precision = choose_hardware(device, precision).precision
-        uses = []
-        for name, inner, spec, window in parts:
-            geometry = geometry_of(inner)
-            options = SegmentOptions(device=device, precision=precision)
-            # Logits are the network's own; probabilities need no more than it tells.
-            engine = prepare_for(
-                field,
-                inner,
-                spec,
-                window.axes,
-                options,
-                contrasts=self.output == "probs",
+        options = SegmentOptions(
+            fuse=self.fuse,
+            device=device,
+            precision=precision,
+            acceleration=self.acceleration,
+            probs=True,
+        )
+        # Logits are the network's own; probabilities need no more than it tells.
+        sources = [
+            source
+            for part in parts
+            for source in sources_of(
+                part, field, options, difference=self.output == "probs"
             )
-            uses.append(
-                NetworkUse(
-                    name,
-                    engine,
-                    spec,
-                    window,
-                    geometry.stride,
-                    classes_of(inner),
-                    geometry.sees_window,
-                )
-            )
-        return uses
-
-    def _one(self, found: Sequence[UsedSource]) -> Tensor:
-        rows = bundle_weights(found, self.fuse, self.spacing)
-        pairs = [
-            (source, row)
-            for (source, _), row in zip(found, rows, strict=True)
-            if max(row) > 0
         ]
-        chosen, _ = fitted([source for source, _ in pairs])
-        whole = Roi.whole(chosen[0].shape)
-        if len(chosen) == 1 and self.output == "logits":
-            return _gather(chosen[0], whole)
-        fusion = fusion_of(self.fuse, [row for _, row in pairs])
-        fuser = Fuser(fusion, len(chosen), chosen[0].classes, whole.shape)
-        for index, source in enumerate(chosen):
-            for roi, logits in source.logits(whole):
-                fuser.add(index, roi, probs_of(logits))
-        probs = fuser.probs()
+        pipeline = pipeline_of([sources], options, self.spacing)
+        pipeline = replace(pipeline, exact=True)
+        if len(pipeline.sources) == 1 and self.output == "logits":
+            return _gathered(pipeline)
+        probs = torch.from_numpy(pipeline.whole().probs)
         return probs if self.output == "probs" else probs.clamp_min(LEAST).log()
 
 
-def _gather(source: Source, whole: Roi) -> Tensor:
-    """Return one source's logits (K, Z, Y, X)."""
-    gathered: Tensor | None = None
-    for roi, logits in source.logits(whole):
-        if gathered is None:
-            gathered = torch.empty((len(logits), *whole.shape), dtype=torch.float32)
-        gathered[(slice(None), *roi.slices)] = logits
-    if gathered is None:
-        raise AxisError("the volume holds no voxel")
+def _gathered(pipeline: Pipeline) -> Tensor:
+    """Return the logits (K, Z, Y, X) of a pipeline of one source, float32."""
+    gathered = torch.empty((pipeline.classes, *pipeline.shape))
+    for chunk in pipeline.chunks():
+        for _, roi, logits in pipeline.logits(chunk):
+            gathered[(slice(None), *roi.slices)] = logits
     return gathered

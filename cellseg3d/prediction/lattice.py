@@ -10,6 +10,7 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.grid import Tile, tiles
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.models.prepared import PLANES
 
 # Voxels a window writes along an axis, at most. In 3D a window of this core takes
 # about 200 MiB in a narrow U-Net; whole slices of a usual tomogram fit in 2D.
@@ -42,7 +43,7 @@ KEYS = frozenset(
 
 
 @dataclass(frozen=True)
-class WindowPlan:
+class WindowSettings:
     """What a bundle says of its windows; every number may be left out.
 
     Parameters
@@ -55,8 +56,8 @@ class WindowPlan:
     axes : str
         Axes across which slices are cut, such as ``"zyx"``; unused for 3D.
     batch : int or None
-        Windows or slices that run together; when None, one window, or slices of
-        `PIXELS` pixels.
+        Slices that run together; when None, those of `PIXELS` pixels. Windows of a 3D
+        network run one by one.
     halo_error : float or None
         Largest probability difference to the whole-volume pass measured with this
         halo; None when it was not calibrated.
@@ -78,8 +79,8 @@ class WindowPlan:
     fusion_gain: float | None = None
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], spec: InputSpec) -> "WindowPlan":
-        """Return the plan of a bundle's mapping, defaults filled in.
+    def parse(cls, values: Mapping[str, Any], spec: InputSpec) -> "WindowSettings":
+        """Return the settings of a bundle's mapping, defaults filled in.
 
         Raises
         ------
@@ -194,15 +195,15 @@ def lattice_of(
     shape: Sequence[int],
     spec: InputSpec,
     stride: Sequence[int],
-    plan: WindowPlan,
+    window: WindowSettings,
     axis: str | None = None,
     pixels: int | None = None,
 ) -> Lattice:
     """Return the lattice of a network on a volume.
 
-    The largest core of the plan is lowered so that the windows of an axis are alike.
-    Without one, windows that are streamed are long along z, and as wide as `pixels`
-    allow: the fewer windows, the less is computed twice in their halos.
+    The largest core of the settings is lowered so that the windows of an axis are
+    alike. Without one, windows that run some planes at a time are long along z, and as
+    wide as `pixels` allow: the fewer windows, the less is computed twice in halos.
 
     Parameters
     ----------
@@ -211,16 +212,16 @@ def lattice_of(
     spec : InputSpec
     stride : sequence of int
         The net's total stride, one number a spatial dimension.
-    plan : WindowPlan
+    window : WindowSettings
     axis : str, optional
         The axis across which slices are cut; the spec's when None; unused for 3D.
     pixels : int, optional
         The largest plane of a 3D window that is streamed; None where it is not.
     """
-    halo, steps = list(plan.halo), list(map(int, stride))
+    halo, steps = list(window.halo), list(map(int, stride))
     grains = list(steps)
-    if plan.core is not None:
-        core = list(plan.core)
+    if window.core is not None:
+        core = list(window.core)
     elif spec.spatial_dims == 3 and pixels is not None:
         grains = [math.lcm(step, GRAIN) for step in steps]
         halos = [_up(side, step) for side, step in zip(halo, steps, strict=True)]
@@ -245,12 +246,16 @@ def lattice_of(
     return Lattice(zyx(shape), zyx(fitted), zyx(halo), zyx(steps), axis)
 
 
-def batch_of(lattice: Lattice, plan: WindowPlan) -> int:
-    """Return how many windows or slices of a lattice run together."""
-    if plan.batch is not None:
-        return plan.batch
+def planes_of(lattice: Lattice, window: WindowSettings) -> int:
+    """Return how many planes of a window's answer are computed together.
+
+    Those are slices of a 2D or 2.5D network, of which a batch is made; of a 3D window
+    they lie along z.
+    """
     if lattice.axis is None:
-        return 1
+        return PLANES
+    if window.batch is not None:
+        return window.batch
     pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
     most = max(1, min(RUN, PIXELS // pixels))
     # A power of two, so that a run is made of equal batches.

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cellseg3d.acceleration.hardware import PRECISIONS
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.models.hardware import PRECISIONS, check_acceleration
 from cellseg3d.prediction.fusion import FUSE_MODES
 from cellseg3d.prediction.lattice import check_axes
 
@@ -24,14 +24,19 @@ class SegmentOptions:
         learned where bundles hold weights for their own axes, else weighted.
     device : {"auto", "cpu", "cuda"}
     precision : {"auto", "float32", "bfloat16", "int8"}
-    engine : {"auto", "torch", "openvino"}
+    backend : {"auto", "torch", "openvino"}
         What runs the network; ``"auto"`` is torch.
+    acceleration : {"auto", "off"}
+        ``"off"`` runs the network as torch does, layer by layer and in float32 unless
+        bfloat16 is asked for: several times slower, to find out whether something
+        that makes it faster is at fault.
     tta : bool
         Also predict flipped and turned copies, as far as the voxel's shape allows.
     batch : int or None
-        Windows or slices that run together; the bundle's when None.
+        Slices that run together; the bundle's when None.
     max_ram : int or None
-        Bytes of memory that may be taken; None: a small fixed amount.
+        Bytes of memory that the process may take; None: what the bundle's windows
+        need.
     skip_empty : bool
         Leave out windows that hold nothing, by the bundle's threshold.
     probs, uncertainty : bool
@@ -57,7 +62,8 @@ class SegmentOptions:
     fuse: str = "auto"
     device: str = "auto"
     precision: str = "auto"
-    engine: str = "auto"
+    backend: str = "auto"
+    acceleration: str = "auto"
     tta: bool = False
     batch: int | None = None
     max_ram: int | None = None
@@ -81,12 +87,24 @@ class SegmentOptions:
                 f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
             )
             raise ConfigError(message)
-        if self.engine not in ("auto", "torch", "openvino"):
-            message = f"engine {self.engine!r}; expected auto, torch or openvino"
+        if self.backend not in ("auto", "torch", "openvino"):
+            message = f"backend {self.backend!r}; expected auto, torch or openvino"
             raise ConfigError(message)
+        self._check_acceleration()
         if self.probs_dtype not in ("uint8", "float16", "float32"):
             message = f"probs {self.probs_dtype!r}; expected uint8, float16 or float32"
             raise ConfigError(message)
         if self.batch is not None and self.batch < 1:
             message = f"batch is {self.batch}; expected 1 or more"
+            raise ConfigError(message)
+
+    def _check_acceleration(self) -> None:
+        check_acceleration(self.acceleration)
+        needs = self.precision == "int8" or self.backend == "openvino"
+        if self.acceleration == "off" and needs:
+            message = (
+                f"acceleration 'off' with precision {self.precision!r} and backend "
+                f"{self.backend!r}: int8 and OpenVINO are parts of the acceleration; "
+                "leave it at 'auto', or take precision 'float32' and backend 'torch'"
+            )
             raise ConfigError(message)

@@ -1,7 +1,7 @@
 """Chunk after chunk of a volume: sources, fused, decided."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from cellseg3d.prediction.fusion import Fuser, Fusion, labels_of, probs_of
 from cellseg3d.prediction.lattice import fit
 from cellseg3d.prediction.sources import Source
 
+Progress = Callable[[int, int], None]
 # Bytes of the sums of several sources in a chunk, about: that of a whole tomogram of
 # 400^3 voxels and two classes, 2 bytes each.
 FUSED_BYTES = 2**27
@@ -55,6 +56,8 @@ class Pipeline:
         Shape of a chunk (z, y, x): whole windows of every source.
     probs, uncertainty : bool
         Whether these are wanted too.
+    exact : bool
+        Whether sums of several sources are kept in float32, not in 32000ths.
     """
 
     sources: tuple[Source, ...]
@@ -63,6 +66,7 @@ class Pipeline:
     chunk: Zyx
     probs: bool = False
     uncertainty: bool = False
+    exact: bool = False
 
     @property
     def shape(self) -> Zyx:
@@ -73,6 +77,42 @@ class Pipeline:
         """Yield the chunks of the volume, in C order."""
         yield from blocks(self.shape, self.chunk)
 
+    def results(
+        self, chunks: Iterable[Roi], progress: Progress | None = None, done: int = 0
+    ) -> Iterator[tuple[Roi, Chunk]]:
+        """Yield chunks with their answers, one after another.
+
+        Parameters
+        ----------
+        chunks : iterable of Roi
+        progress : callable, optional
+            Called with voxels done and voxels in all, after each chunk.
+        done : int
+            Voxels that were done before.
+        """
+        total = Roi.whole(self.shape).size
+        for chunk in chunks:
+            yield chunk, self.run(chunk)
+            done += chunk.size
+            if progress is not None:
+                progress(done, total)
+
+    def whole(self, progress: Progress | None = None) -> Chunk:
+        """Return the answer for the whole volume, chunk after chunk, in memory."""
+        labels = np.empty(self.shape, np.uint8)
+        probs = uncertainty = None
+        if self.probs:
+            probs = np.empty((self.classes, *self.shape), np.float32)
+        if self.uncertainty:
+            uncertainty = np.empty(self.shape, np.float32)
+        for chunk, answer in self.results(self.chunks(), progress):
+            labels[chunk.slices] = answer.labels
+            if probs is not None and answer.probs is not None:
+                probs[(slice(None), *chunk.slices)] = answer.probs
+            if uncertainty is not None and answer.uncertainty is not None:
+                uncertainty[chunk.slices] = answer.uncertainty
+        return Chunk(labels, probs, uncertainty)
+
     def run(self, chunk: Roi) -> Chunk:
         """Return labels, and what else is wanted, of one chunk.
 
@@ -81,27 +121,26 @@ class Pipeline:
         NonFiniteError
             If a network answers NaN or infinity.
         """
-        if len(self.sources) == 1 and not (self.probs or self.uncertainty):
-            labels = np.empty(chunk.shape, np.uint8)
-            for roi, logits in self._finite(self.sources[0], chunk):
-                labels[roi.within(chunk).slices] = labels_of(logits).cpu().numpy()
-            return Chunk(labels)
-        fuser = Fuser(
-            self.fusion,
-            len(self.sources),
-            self.classes,
-            chunk.shape,
-            compare=self.uncertainty,
-            coarse=len(self.sources) > 1,
-        )
         one = len(self.sources) == 1
         labels = np.empty(chunk.shape if one else (0, 0, 0), np.uint8)
-        for index, source in enumerate(self.sources):
-            for roi, logits in self._finite(source, chunk):
-                place = roi.within(chunk)
+        fuser = None
+        if not one or self.probs or self.uncertainty:
+            fuser = Fuser(
+                self.fusion,
+                len(self.sources),
+                self.classes,
+                chunk.shape,
+                compare=self.uncertainty,
+                coarse=not (one or self.exact),
+            )
+        for index, roi, logits in self.logits(chunk):
+            place = roi.within(chunk)
+            if fuser is not None:
                 fuser.add(index, place, probs_of(logits))
-                if one:
-                    labels[place.slices] = labels_of(logits).cpu().numpy()
+            if one:
+                labels[place.slices] = labels_of(logits).cpu().numpy()
+        if fuser is None:
+            return Chunk(labels)
         if not (self.probs or self.uncertainty):
             return Chunk(fuser.labels().numpy())
         fused = fuser.probs()
@@ -110,8 +149,18 @@ class Pipeline:
             labels = fuser.labels().numpy()
         return Chunk(labels, fused.numpy() if self.probs else None, unsure)
 
-    def _finite(self, source: Source, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
-        with torch.inference_mode():
+    def logits(self, chunk: Roi) -> Iterator[tuple[int, Roi, Tensor]]:
+        """Yield (number of a source, region, its logits) until all tile a chunk.
+
+        Each source's logits, (K, z, y, x) or the difference of two classes, tile the
+        chunk exactly once.
+
+        Raises
+        ------
+        NonFiniteError
+            If a network answers NaN or infinity.
+        """
+        for index, source in enumerate(self.sources):
             for roi, logits in source.logits(chunk):
                 if not bool(torch.isfinite(logits.sum())):
                     message = (
@@ -119,7 +168,13 @@ class Pipeline:
                         f"region {roi}; its weights or this region are broken"
                     )
                     raise NonFiniteError(message)
-                yield roi, logits
+                yield index, roi, logits
+
+
+def alone(source: Source) -> Pipeline:
+    """Return the pipeline of one source, which also gives its probabilities."""
+    chosen, chunk = fitted([source])
+    return Pipeline(chosen, Fusion(), source.classes, chunk, probs=True)
 
 
 def fitted(

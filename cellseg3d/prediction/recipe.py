@@ -1,13 +1,13 @@
-"""What another process needs to plan the same segmentation."""
+"""What another process needs to set up the same segmentation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.volume import Volume
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline
-from cellseg3d.prediction.predictor import TrainedModel
-from cellseg3d.prediction.setup import plan
+from cellseg3d.prediction.setup import set_up
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,5 @@ class Recipe:
     options: SegmentOptions
 
     def pipeline(self) -> Pipeline:
-        """Return the pipeline, planned in the process that asks."""
-        return plan(self.volume, self.models, self.options)
+        """Return the pipeline, set up in the process that asks."""
+        return set_up(self.volume, self.models, self.options)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellseg3d import __version__
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.fingerprint import file_of, fingerprint
 from cellseg3d.prediction.field import VolumeField
 from cellseg3d.prediction.pipeline import Pipeline
-from cellseg3d.prediction.predictor import TrainedModel
 
 
 def provenance(
@@ -32,7 +32,7 @@ def provenance(
                 "name": source.name,
                 "core": list(source.lattice.core),
                 "halo": list(source.lattice.halo),
-                **source.engine.describe(),
+                **source.network.describe(),
             }
             for source in pipeline.sources
         ],

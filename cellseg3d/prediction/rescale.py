@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.errors import SpacingError
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import onto_spacing
-from cellseg3d.prediction.predictor import TrainedModel
 
 
 def onto_training_grid(

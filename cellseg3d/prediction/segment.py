@@ -1,6 +1,6 @@
 """The spine: a volume and trained models in, labels out, step by step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import Resampled, nearest_on
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import Extra, output_of, write_chunks
 from cellseg3d.prediction.output.scale_out import dask_runner
-from cellseg3d.prediction.predictor import TrainedModel
+from cellseg3d.prediction.pipeline import Progress
 from cellseg3d.prediction.recipe import Recipe
 from cellseg3d.prediction.record import notes_of, provenance, task_of
 from cellseg3d.prediction.rescale import onto_training_grid
-from cellseg3d.prediction.setup import plan
-
-Progress = Callable[[int, int], None]
+from cellseg3d.prediction.setup import set_up
 
 
 @dataclass(frozen=True)
@@ -81,32 +80,16 @@ def segment(
     if seen is not volume:
         there = segment(seen, chosen, replace(wanted, rescale=False), progress)
         return _on_grid_of(volume, there)
-    pipeline = plan(volume, chosen, wanted)
-    labels = np.zeros(volume.shape, np.uint8)
-    probs = uncertainty = None
-    if wanted.probs:
-        probs = np.empty((pipeline.classes, *volume.shape), np.float32)
-    if wanted.uncertainty:
-        uncertainty = np.empty(volume.shape, np.float32)
-    done = 0
-    for chunk in pipeline.chunks():
-        answer = pipeline.run(chunk)
-        labels[chunk.slices] = answer.labels
-        if probs is not None and answer.probs is not None:
-            probs[(slice(None), *chunk.slices)] = answer.probs
-        if uncertainty is not None and answer.uncertainty is not None:
-            uncertainty[chunk.slices] = answer.uncertainty
-        done += chunk.size
-        if progress is not None:
-            progress(done, Roi.whole(volume.shape).size)
+    pipeline = set_up(volume, chosen, wanted)
+    answer = pipeline.whole(progress)
     record = provenance(volume, chosen, pipeline)
     found = replace(
         volume,
-        array=labels,
+        array=answer.labels,
         intensity_unit="arbitrary",
         provenance={**notes_of(volume, record), "labels": True},
     )
-    return Segmentation(found, probs, uncertainty, record)
+    return Segmentation(found, answer.probs, answer.uncertainty, record)
 
 
 def segment_to_file(
@@ -153,7 +136,7 @@ def segment_to_file(
     wanted = options or SegmentOptions()
     chosen = [models] if not isinstance(models, Sequence) else list(models)
     seen = onto_training_grid(volume, chosen, rescale=wanted.rescale)
-    pipeline = plan(seen, chosen, wanted)
+    pipeline = set_up(seen, chosen, wanted)
     record = provenance(volume, chosen, pipeline)
     final = None if seen is volume else volume
     output = output_of(
@@ -161,7 +144,7 @@ def segment_to_file(
     )
     runner, cluster = None, wanted.dask
     if cluster is not None:
-        formats = {each.engine.hardware.precision for each in pipeline.sources}
+        formats = {each.network.hardware.precision for each in pipeline.sources}
         # Networks that want different formats find so themselves, on every machine.
         if len(formats) == 1:
             wanted = replace(wanted, precision=formats.pop())

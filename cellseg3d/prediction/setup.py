@@ -1,26 +1,26 @@
-"""From a volume, trained models and options to a pipeline that does the work."""
+"""Set up a prediction: from fields, networks and options to a pipeline that runs."""
 
-import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
-from cellseg3d.acceleration.allocator import give_back, keep_few_primitives
+from torch import nn
+
+from cellseg3d.bundle.model import TrainedModel, networks_of
 from cellseg3d.core.errors import AxisError, ConfigError
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.models.geometry import geometry_of
-from cellseg3d.prediction.budget import chunk_bytes, within
+from cellseg3d.models.prepared import PreparedNetwork
+from cellseg3d.prediction.budget import within
 from cellseg3d.prediction.field import Field, VolumeField
-from cellseg3d.prediction.lattice import WindowPlan
+from cellseg3d.prediction.lattice import WindowSettings
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline, fitted
-from cellseg3d.prediction.predictor import TrainedModel, networks_of
-from cellseg3d.prediction.source_weights import (
-    UsedSource,
-    bundle_weights,
-    fusion_of,
-)
-from cellseg3d.prediction.sources import NetworkUse
+from cellseg3d.prediction.source_weights import bundle_weights, fusion_of
+from cellseg3d.prediction.sources import NetworkUse, Source
 from cellseg3d.prediction.trial import prepare_for
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,31 @@ _log = logging.getLogger(__name__)
 FAR = 1.5
 
 
-def plan(
+class OneNetwork(Protocol):
+    """A network with its input and its windows, as bundles and their members have."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+
+    @property
+    def network(self) -> nn.Module:
+        """Float32, in evaluation mode; (N, C, ...) in, logits (N, K, ...) out."""
+
+    @property
+    def spec(self) -> InputSpec:
+        """The shape of its input."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the K classes, background first."""
+
+    @property
+    def window(self) -> Any:  # noqa: ANN401
+        """The mapping that `WindowSettings.parse` reads: core, halo, axes and more."""
+
+
+def set_up(
     volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
 ) -> Pipeline:
     """Return the pipeline that `options` ask for, on one volume.
@@ -37,6 +61,8 @@ def plan(
     ------
     ConfigError
         If there is no model, or the models' classes differ.
+    AxisError
+        If a network takes other channels than a volume has.
     """
     if not models:
         raise ConfigError("no bundle was given; expected at least one")
@@ -48,116 +74,144 @@ def plan(
                 f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
             )
             raise ConfigError(message)
-    if options.max_ram is None:
-        keep_few_primitives()
-    gc.freeze()  # what is there already need not be searched for what we leave behind
-    try:
-        return _plan(volume, models, options)
-    finally:
-        gc.unfreeze()
+    bundles = [_checked_sources(volume, model, options) for model in models]
+    if options.axes is not None and options.fuse == "auto":
+        # Learned weights are those of the bundle's own axes.
+        options = replace(options, fuse="weighted")
+    return pipeline_of(bundles, options, volume.spacing)
 
 
-def _plan(
-    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
+def pipeline_of(
+    bundles: Sequence[Sequence[Source]],
+    options: SegmentOptions,
+    spacing: Spacing | None,
 ) -> Pipeline:
-    fuse = options.fuse
-    if fuse == "auto" and options.axes is not None:
-        fuse = "weighted"  # learned weights are those of the bundle's own axes
-    bundles = [_sources(volume, model, options) for model in models]
+    """Return the pipeline of the sources of some bundles, on one volume.
+
+    Parameters
+    ----------
+    bundles : sequence of sequence of Source
+        The sources of each bundle; all on the same volume.
+    options : SegmentOptions
+    spacing : Spacing or None
+        Of the volume.
+    """
     pairs = [
         (view, row)
-        for bundle in bundles
-        for (source, use), row in zip(
-            bundle, bundle_weights(bundle, fuse, volume.spacing), strict=True
+        for sources in bundles
+        for source, row in zip(
+            sources, bundle_weights(sources, options.fuse, spacing), strict=True
         )
-        for view in (use.views(source, volume.spacing) if options.tta else [source])
+        for view in (source.views(spacing) if options.tta else [source])
     ]
     used = [pair for pair in pairs if max(pair[1]) > 0]
     for source, weight in pairs:
         if max(weight) <= 0:
             _log.info("%s: left out, it was found not to help", source.name)
-    count = len(models[0].classes)
-    fusion = fusion_of(fuse, [row for _, row in used])
+    count = used[0][0].classes
+    fusion = fusion_of(options.fuse, [row for _, row in used])
     held = fusion.bytes_per_voxel(len(used), count)
     chosen, chunk = fitted([source for source, _ in used], held)
     pipeline = Pipeline(
-        chosen,
-        fusion,
-        count,
-        chunk,
-        options.probs,
-        options.uncertainty,
+        chosen, fusion, count, chunk, options.probs, options.uncertainty
     )
-    limit = options.max_ram
-    if chosen[0].engine.hardware.device.type == "cuda":
-        limit = options.max_vram
-    else:
-        give_back(limit, chunk_bytes(pipeline) if len(used) > 1 else 0)
+    on_gpu = chosen[0].network.hardware.device.type == "cuda"
+    limit = options.max_vram if on_gpu else options.max_ram
     return pipeline if limit is None else within(pipeline, limit)
 
 
-def _sources(
-    volume: Volume, model: TrainedModel, options: SegmentOptions
-) -> list[UsedSource]:
-    """Return the sources of all networks of a bundle."""
-    for warning in model.warnings:
-        _log.warning("%s: %s", model.name, warning)
-    check_spacing(volume, model)
-    field = VolumeField.measured(volume, model.intensity)
-    return [
-        each
-        for network in networks_of(model)
-        for each in sources_of(network, field, options)
-    ]
-
-
 def sources_of(
-    model: TrainedModel, field: Field, options: SegmentOptions
-) -> list[UsedSource]:
+    model: OneNetwork,
+    field: Field,
+    options: SegmentOptions,
+    *,
+    difference: bool = True,
+) -> list[Source]:
     """Return the sources of one network on what it sees of a volume.
 
-    Raises
-    ------
-    AxisError
-        If the network takes other channels than a volume has.
+    Parameters
+    ----------
+    model : OneNetwork
+        The network of a bundle, or one of its members.
+    field : Field
+    options : SegmentOptions
+    difference : bool
+        As for `trial.prepare_for`.
     """
-    window = WindowPlan.parse(model.window, model.spec)
+    axes = options.axes or WindowSettings.parse(model.window, model.spec).axes
+    network = prepare_for(
+        field, model.network, model.spec, axes, options, difference=difference
+    )
+    return use_of(model, network, options).sources(field)
+
+
+def use_of(
+    model: OneNetwork, network: PreparedNetwork, options: SegmentOptions
+) -> NetworkUse:
+    """Return how a network that is prepared is used.
+
+    Parameters
+    ----------
+    model : OneNetwork
+    network : PreparedNetwork
+        The network of `model`, prepared.
+    options : SegmentOptions
+        Of these, axes, batch and skip_empty are looked at.
+    """
+    window = WindowSettings.parse(model.window, model.spec)
     window = replace(
         window, axes=options.axes or window.axes, batch=options.batch or window.batch
     )
-    if options.skip_empty and window.empty_below is None:
-        _log.warning("%s: its bundle has no threshold for --skip-empty", model.name)
     geometry = geometry_of(model.network)
-    if geometry.channels != model.spec.in_channels or model.spec.image_channels != 1:
-        message = (
-            f"{model.name}: its network takes {geometry.channels} channels, of "
-            f"{model.spec.image_channels} images; a volume has one"
-        )
-        raise AxisError(message)
-    use = NetworkUse(
+    return NetworkUse(
         model.name,
-        prepare_for(
-            field,
-            model.network,
-            model.spec,
-            window.axes,
-            options,
-            contrasts=True,
-        ),
+        network,
         model.spec,
         window,
         geometry.stride,
         len(model.classes),
         geometry.sees_window,
+        options.skip_empty,
     )
-    found = use.sources(field, skip_empty=options.skip_empty)
-    if geometry.sees_window and any(source.lattice.tiled for source in found):
-        _log.warning(
-            "%s: its normalisation sees the whole window; windows overlap and are "
-            "blended, and labels depend a little on where they lie",
-            model.name,
-        )
-    return [(source, use) for source in found]
+
+
+def _checked_sources(
+    volume: Volume, model: TrainedModel, options: SegmentOptions
+) -> list[Source]:
+    """Return the sources of all networks of a bundle; tell what the user should know.
+
+    Raises
+    ------
+    AxisError
+        If a network takes other channels than a volume has.
+    """
+    for warning in model.warnings:
+        _log.warning("%s: %s", model.name, warning)
+    check_spacing(volume, model)
+    field = VolumeField.measured(volume, model.intensity)
+    found = []
+    for network in networks_of(model):
+        channels = geometry_of(network.network).channels
+        if channels != network.spec.in_channels or network.spec.image_channels != 1:
+            message = (
+                f"{network.name}: its network takes {channels} channels, of "
+                f"{network.spec.image_channels} images; a volume has one"
+            )
+            raise AxisError(message)
+        sources = sources_of(network, field, options)
+        use = sources[0].use
+        if use.skip_empty and use.window.empty_below is None:
+            _log.warning(
+                "%s: its bundle has no threshold for --skip-empty", network.name
+            )
+        if use.sees_window and any(source.lattice.tiled for source in sources):
+            _log.warning(
+                "%s: its normalisation sees the whole window; windows overlap and "
+                "are blended, and labels depend a little on where they lie",
+                network.name,
+            )
+        found += sources
+    return found
 
 
 def check_spacing(volume: Volume, model: TrainedModel) -> None:

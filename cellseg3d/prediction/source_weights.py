@@ -6,10 +6,9 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.fused_networks import DEEP, learned_rows
 from cellseg3d.prediction.fusion import Fusion, anisotropy_prior
-from cellseg3d.prediction.sources import NetworkUse, Source
+from cellseg3d.prediction.sources import Source
 
 Row = tuple[float, ...]
-UsedSource = tuple[Source, NetworkUse]
 
 
 def source_key(source: Source) -> str:
@@ -18,7 +17,7 @@ def source_key(source: Source) -> str:
 
 
 def bundle_weights(
-    sources: Sequence[UsedSource], fuse: str, spacing: Spacing | None
+    sources: Sequence[Source], fuse: str, spacing: Spacing | None
 ) -> list[Row]:
     """Return the weights of one bundle's sources, one row a source.
 
@@ -27,8 +26,8 @@ def bundle_weights(
 
     Parameters
     ----------
-    sources : sequence of (Source, NetworkUse)
-        All sources of the bundle, each with the use that it comes from.
+    sources : sequence of Source
+        All sources of the bundle.
     fuse : str
         ``"weighted"`` takes the prior of the voxel's shape; ``"learned"`` what the
         windows hold; ``"auto"`` that, or the prior where they hold nothing; else all
@@ -42,12 +41,12 @@ def bundle_weights(
         If learned weights are asked for and there are none, or all are zero.
     """
     if fuse not in ("auto", "learned", "weighted"):
-        return [(1.0,) * source.classes for source, _ in sources]
-    prior = [_prior(source, spacing) for source, _ in sources]
+        return [(1.0,) * source.classes for source in sources]
+    prior = [_prior(source, spacing) for source in sources]
     if fuse == "weighted":
         return prior
-    name, classes = sources[0][0].name, sources[0][0].classes
-    held = [(use.plan.fusion, source_key(source)) for source, use in sources]
+    name, classes = sources[0].name, sources[0].classes
+    held = [(source.use.window.fusion, source_key(source)) for source in sources]
     rows = learned_rows(held, classes)
     if rows is None:
         if fuse == "auto":

@@ -7,22 +7,28 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from cellseg3d.acceleration.folding import fold
-from cellseg3d.acceleration.hardware import choose_hardware
-from cellseg3d.acceleration.prepare import Engine, prepare
+from cellseg3d.acceleration.prepare import prepare
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import choose_hardware
+from cellseg3d.models.prepared import (
+    PLANES,
+    PlainNetwork,
+    PreparedNetwork,
+    stack_slices,
+)
 from cellseg3d.prediction.field import Field
 from cellseg3d.prediction.fusion import labels_of
 from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.slices import stack_slices
 
 _log = logging.getLogger(__name__)
 # The part of the labels that the default may change, against float32.
@@ -49,9 +55,9 @@ def prepare_for(
     axes: str,
     options: SegmentOptions | None = None,
     *,
-    contrasts: bool = False,
-) -> Engine:
-    """Return an engine for a network on one volume.
+    difference: bool = False,
+) -> PreparedNetwork:
+    """Return a network prepared for one volume.
 
     Where the number format is left to us and bfloat16 is fast, a few windows of the
     volume run in both formats; if more labels change than are allowed, it is float32.
@@ -67,45 +73,74 @@ def prepare_for(
     axes : str
         Axes across which slices are cut; unused in 3D.
     options : SegmentOptions, optional
-        Of these, device, precision and engine are looked at.
-    contrasts : bool
-        As for `engine.prepare`.
+        Of these, device, precision, backend and acceleration are looked at.
+    difference : bool
+        As for `acceleration.prepare.prepare`.
     """
     wanted = options or SegmentOptions()
-    device, precision = wanted.device, wanted.precision
-    if precision == "int8":
-        windows = trial_windows(field, network, spec, axes)
-        return prepare(network, device, precision, wanted.engine, windows)
-    fast = choose_hardware(device, precision).precision != "float32"
-    if precision != "auto" or not fast:
-        return prepare(network, device, precision, wanted.engine, contrasts=contrasts)
-    folded = fold(network)
-    twin = copy.deepcopy(folded)
-    engine = prepare(
-        network, device, precision, wanted.engine, contrasts=contrasts, folded=twin
+    if wanted.acceleration == "off":
+        exact = "float32" if wanted.precision == "auto" else wanted.precision
+        return PlainNetwork(network, spec, choose_hardware(wanted.device, exact))
+    hardware = choose_hardware(wanted.device, wanted.precision)
+    made = partial(
+        prepare, network, spec, backend=wanted.backend, difference=difference
     )
-    exact = prepare(network, device, "float32", folded=folded)
-    windows = trial_windows(field, network, spec, axes)
-    changed = changed_labels(engine, exact, windows)
-    kept = changed <= ALLOWED / MARGIN
+    if hardware.precision == "int8":
+        return made(hardware, windows=trial_windows(field, network, spec, axes))
+    if wanted.precision != "auto" or hardware.precision == "float32":
+        return made(hardware)
+    folded = fold(network)
+    fast = made(hardware, folded=copy.deepcopy(folded))
+    slow = choose_hardware(wanted.device, "float32")
+    exact_one = prepare(network, spec, slow, folded=folded)
+    changed = changed_labels(
+        fast, exact_one, trial_windows(field, network, spec, axes), spec
+    )
     told = f"a trial changed {changed:.1e} of the labels"
-    if kept:
-        reason = f"{engine.hardware.reason}; {told}"
+    if changed <= ALLOWED / MARGIN:
+        chosen, reason = fast, f"{hardware.reason}; {told}"
     else:
-        engine = exact
+        chosen = exact_one
         reason = f"with bfloat16 {told}, {ALLOWED / MARGIN:.1e} are allowed"
-    _log.info("%s: %s", engine.hardware.precision, reason)
-    return replace(engine, hardware=replace(engine.hardware, reason=reason))
+    _log.info("%s: %s", chosen.hardware.precision, reason)
+    return replace(chosen, hardware=replace(chosen.hardware, reason=reason))
 
 
-def changed_labels(one: Engine, other: Engine, windows: Sequence[Tensor]) -> float:
-    """Return the part of the labels in which two engines differ."""
+def changed_labels(
+    one: PreparedNetwork,
+    other: PreparedNetwork,
+    windows: Sequence[Tensor],
+    spec: InputSpec,
+) -> float:
+    """Return the part of the labels of some windows in which two networks differ.
+
+    Parameters
+    ----------
+    one, other : PreparedNetwork
+    windows : sequence of tensor
+        What `trial_windows` returns.
+    spec : InputSpec
+    """
     changed = total = 0
     for window in windows:
-        labels = [labels_of(engine(window)[0].float().cpu()) for engine in (one, other)]
+        labels = [_labels(network, window, spec) for network in (one, other)]
         changed += int((labels[0] != labels[1]).sum())
         total += labels[0].numel()
     return changed / max(1, total)
+
+
+def _labels(network: PreparedNetwork, window: Tensor, spec: InputSpec) -> Tensor:
+    """Return the labels (z, y, x) of a window; of one slice, (1, h, w)."""
+    deep = spec.spatial_dims == 3
+    # The channels of a stack are its slices.
+    image_cnhw = window[0] if deep else window
+    count, height, width = image_cnhw.shape[1:]
+    kept = slice(0, count) if deep else slice(spec.context, spec.context + 1)
+    keep = (kept, slice(0, height), slice(0, width))
+    parts = network.logits(
+        lambda low, high: image_cnhw[:, low:high], (count, height, width), keep, PLANES
+    )
+    return torch.cat([labels_of(logits.float().cpu()) for _, logits in parts])
 
 
 def trial_windows(

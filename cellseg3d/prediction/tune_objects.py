@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg3d.bundle.model import load_model
+from cellseg3d.bundle.model import TrainedModel, load_model
 from cellseg3d.bundle.model_facts import MODELS
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError
@@ -19,7 +19,6 @@ from cellseg3d.io.registry import open_volume
 from cellseg3d.objects.options import ObjectOptions
 from cellseg3d.objects.tuning import Tuned, TuningCase, tune_decoder
 from cellseg3d.prediction.options import SegmentOptions
-from cellseg3d.prediction.predictor import TrainedModel
 from cellseg3d.prediction.segment import segment
 
 DECODER = "decoder.json"

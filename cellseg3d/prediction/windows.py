@@ -1,6 +1,6 @@
-"""Predict a volume in 3D windows on the lattice; only the core of each is kept."""
+"""Predict a volume window by window, in slices or in 3D; only each core is kept."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
@@ -8,102 +8,132 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cellseg3d.acceleration.prepare import Engine, run_halving, stream_halving
+from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import CoverageError
 from cellseg3d.core.grid import Tile
 from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.models.prepared import PreparedNetwork
 from cellseg3d.prediction.field import Field
 from cellseg3d.prediction.fusion import probs_of
 from cellseg3d.prediction.lattice import Lattice
-from cellseg3d.prediction.slices import whole_windows
+from cellseg3d.prediction.scarce_memory import logits_in_scarce_memory
 
 
 def sweep_windows(
-    field: Field, engine: Engine, lattice: Lattice, chunk: Roi, batch: int = 1
+    field: Field, network: PreparedNetwork, lattice: Lattice, chunk: Roi, planes: int
 ) -> Iterator[tuple[Roi, Tensor]]:
     """Yield the logits of every window that writes into a chunk.
 
     With frozen normalisation and a halo as wide as the receptive field they equal
-    those of one pass over the whole volume, to float rounding.
+    those of one pass over the whole volume, to float rounding. Slices past the first
+    and the last of the volume repeat these.
 
     Parameters
     ----------
     field : Field
         What the network sees.
-    engine : Engine
+    network : PreparedNetwork
     lattice : Lattice
-        Of a 3D network on this field.
+        Of windows of this network on this field.
     chunk : Roi
         Part of the volume.
-    batch : int
-        Windows of the same shape that run together; those that are streamed, some
-        planes at a time, run one by one.
+    planes : int
+        Planes of the answer that are computed together.
 
     Yields
     ------
     tuple of Roi and tensor of shape (K, *roi.shape)
-        Each voxel of the chunk in exactly one.
+        Each voxel of the chunk in exactly one; some may lie outside the chunk.
     """
-    if engine.stream is not None:
-        for tile in lattice.windows(chunk):
-            yield from _streamed(field, engine, tile, chunk)
-        return
-    for tiles in _alike(lattice.windows(chunk), batch):
-        stacked = np.stack([field.read(tile.read) for tile in tiles])
-        keep = tiles[0].write.within(tiles[0].read).slices
-        logits = run_halving(engine, torch.from_numpy(stacked), keep)
-        for tile, one in zip(tiles, logits, strict=True):
-            yield tile.write, one
+    across = axis_index(lattice.axis or "z")
+    for whole in lattice.windows(chunk):
+        tile = whole if lattice.axis is None else _only(whole, chunk, lattice)
+        for roi, logits in answers_of(field, network, tile, across, planes):
+            if roi.stop[across] > chunk.start[across]:
+                yield roi, logits
+            if roi.stop[across] >= chunk.stop[across]:
+                break
 
 
-def _streamed(
-    field: Field, engine: Engine, tile: Tile, chunk: Roi
+def answers_of(
+    field: Field, network: PreparedNetwork, tile: Tile, across: int, planes: int
 ) -> Iterator[tuple[Roi, Tensor]]:
-    """Yield the logits of one window, plane after plane, until the chunk ends."""
+    """Yield the logits of what a window writes, some planes at a time.
+
+    Parameters
+    ----------
+    field, network, planes
+        As for `sweep_windows`.
+    tile : Tile
+        The boxes that the window reads and writes.
+    across : int
+        The axis along which the window's planes are counted.
+
+    Yields
+    ------
+    tuple of Roi and tensor of shape (K, *roi.shape)
+    """
     box = tile.read
     keep = tile.write.within(box).slices
+    order = (across, *(axis for axis in range(3) if axis != across))
+    window = zyx([box.shape[axis] for axis in order])
+    kept = (keep[order[0]], keep[order[1]], keep[order[2]])
     with ThreadPoolExecutor(1) as reader:
-        ahead = _ReadAhead(field, box, reader)
-        for (low, high), logits in stream_halving(engine, ahead, box.shape, keep):
-            roi = _planes_of(tile.write, box.start[0] + low, box.start[0] + high)
-            if roi.stop[0] > chunk.start[0]:
-                yield roi, logits[0]
-            if roi.stop[0] >= chunk.stop[0]:
-                return
+        read = _ReadAhead(field, box, across, reader)
+        for first, logits in logits_in_scarce_memory(
+            network, read, window, kept, planes
+        ):
+            low = box.start[across] + first
+            roi = _cut(tile.write, across, low, low + logits.shape[1])
+            yield roi, logits.movedim(1, across + 1)
 
 
 class _ReadAhead:
     """Reads planes of a window, and the next ones while a network is at work."""
 
-    def __init__(self, field: Field, box: Roi, reader: Executor) -> None:
-        self.field, self.box, self.reader = field, box, reader
+    def __init__(self, field: Field, box: Roi, across: int, reader: Executor) -> None:
+        self.field, self.box, self.across, self.reader = field, box, across, reader
         self.planes = (0, 0)
         self.coming: Future[NDArray[np.float32]] | None = None
 
     def __call__(self, low: int, high: int) -> Tensor:
-        """Return planes (1, C, z, y, x) of the window."""
+        """Return planes (C, n, h, w) of the window."""
         known = None if self.coming is None else self.coming.result()
         if known is None or self.planes != (low, high):
             known = self._read(low, high)
-        length = self.box.shape[0]
+        length = self.box.shape[self.across]
         self.planes = (high, min(2 * high - low, length))
         self.coming = None
         if high < length:
             self.coming = self.reader.submit(self._read, *self.planes)
-        return torch.from_numpy(known[None])
+        return torch.from_numpy(known).movedim(self.across + 1, 1)
 
     def _read(self, low: int, high: int) -> NDArray[np.float32]:
-        first = self.box.start[0]
-        return self.field.read(_planes_of(self.box, first + low, first + high))
+        first = self.box.start[self.across]
+        return self.field.read(_cut(self.box, self.across, first + low, first + high))
 
 
-def _planes_of(box: Roi, first: int, stop: int) -> Roi:
-    """Return a box between two planes along z."""
-    return Roi(zyx([first, *box.start[1:]]), zyx([stop, *box.stop[1:]]))
+def _only(tile: Tile, chunk: Roi, lattice: Lattice) -> Tile:
+    """Return a run of slices without those that lie outside the chunk."""
+    across = axis_index(lattice.axis or "z")
+    context = lattice.halo[across]
+    first = max(tile.write.start[across], chunk.start[across])
+    last = min(tile.write.stop[across], chunk.stop[across])
+    return Tile(
+        _cut(tile.read, across, first - context, last + context),
+        _cut(tile.write, across, first, last),
+    )
+
+
+def _cut(box: Roi, axis: int, first: int, stop: int) -> Roi:
+    """Return a box from one plane of an axis up to another."""
+    start, end = list(box.start), list(box.stop)
+    start[axis], end[axis] = first, stop
+    return Roi(zyx(start), zyx(end))
 
 
 def blend_windows(
-    field: Field, engine: Engine, lattice: Lattice, chunk: Roi, batch: int = 1
+    field: Field, network: PreparedNetwork, lattice: Lattice, chunk: Roi, planes: int
 ) -> Iterator[tuple[Roi, Tensor]]:
     """Yield the probabilities of a chunk, blended from overlapping windows.
 
@@ -114,9 +144,9 @@ def blend_windows(
 
     Parameters
     ----------
-    field, engine, lattice, batch
-        As for `sweep_windows`, or of slices, which overlap within their planes;
-        windows overlap by their halos.
+    field, network, lattice, planes
+        As for `sweep_windows`; windows overlap by their halos, slices within their
+        planes alone.
     chunk : Roi
         Part of the volume.
 
@@ -132,41 +162,44 @@ def blend_windows(
     """
     total: Tensor | None = None
     weights = torch.zeros(chunk.shape)
-    reach = [
-        0 if letter == lattice.axis else halo
-        for letter, halo in zip("zyx", lattice.halo, strict=True)
-    ]
-    around = chunk.grow(reach).clip(lattice.shape)
-    if lattice.axis is None:
-        windows = _whole_windows(field, engine, lattice, around, batch)
-    else:
-        windows = whole_windows(field, engine, lattice, around, batch)
-    for tile, logits in windows:
-        part = tile.read.intersect(chunk)
-        if part.size == 0:
-            continue
-        inner = part.within(tile.read).slices
-        weight = window_weight(tile, lattice)[inner]
-        probs = probs_of(logits[(slice(None), *inner)])
-        if total is None:
-            total = torch.zeros((len(probs), *chunk.shape))
-        place = part.within(chunk).slices
-        total[(slice(None), *place)] += probs * weight
-        weights[place] += weight
+    for tile in _overlapping(lattice, chunk):
+        weight = window_weight(tile, lattice)
+        across = axis_index(lattice.axis or "z")
+        everything = Tile(tile.read, _all_pixels(tile, lattice))
+        for roi, logits in answers_of(field, network, everything, across, planes):
+            part = roi.intersect(chunk)
+            if part.size == 0:
+                continue
+            probs = probs_of(logits[(slice(None), *part.within(roi).slices)])
+            if total is None:
+                total = torch.zeros((len(probs), *chunk.shape))
+            inner = weight[part.within(tile.read).slices]
+            place = part.within(chunk).slices
+            total[(slice(None), *place)] += probs * inner
+            weights[place] += inner
     if total is None or float(weights.min()) <= 0:
         message = f"region {chunk}: some voxel lies in no window; widen the core"
         raise CoverageError(message)
     yield chunk, (total / weights).clamp_min(1e-7).log()
 
 
-def _whole_windows(
-    field: Field, engine: Engine, lattice: Lattice, around: Roi, batch: int
-) -> Iterator[tuple[Tile, Tensor]]:
-    """Yield 3D windows with the logits of all that they read."""
-    for tiles in _alike(lattice.windows(around), batch):
-        stacked = np.stack([field.read(tile.read) for tile in tiles])
-        logits_nkzyx = run_halving(engine, torch.from_numpy(stacked))
-        yield from zip(tiles, logits_nkzyx, strict=True)
+def _overlapping(lattice: Lattice, chunk: Roi) -> Iterator[Tile]:
+    """Yield the windows that reach into a chunk with their cores or their halos."""
+    reach = [
+        0 if letter == lattice.axis else halo
+        for letter, halo in zip("zyx", lattice.halo, strict=True)
+    ]
+    around = chunk.grow(reach).clip(lattice.shape)
+    for tile in lattice.windows(around):
+        yield tile if lattice.axis is None else _only(tile, around, lattice)
+
+
+def _all_pixels(tile: Tile, lattice: Lattice) -> Roi:
+    """Return what a window reads; of slices, only those that it writes."""
+    if lattice.axis is None:
+        return tile.read
+    across = axis_index(lattice.axis)
+    return _cut(tile.read, across, tile.write.start[across], tile.write.stop[across])
 
 
 def window_weight(tile: Tile, lattice: Lattice) -> Tensor:
@@ -195,20 +228,3 @@ def window_weight(tile: Tile, lattice: Lattice) -> Tensor:
             profile = profile * torch.sin(fall.clamp(0, 1) * torch.pi / 2) ** 2
         weight = weight[..., None] * profile
     return weight.clamp_min(1e-4)
-
-
-def _alike(tiles: Iterable[Tile], batch: int) -> Iterator[list[Tile]]:
-    """Yield runs of tiles whose shapes, and cores within them, are the same."""
-    waiting: list[Tile] = []
-    for tile in tiles:
-        if waiting and (len(waiting) == batch or not _same(waiting[0], tile)):
-            yield waiting
-            waiting = []
-        waiting.append(tile)
-    if waiting:
-        yield waiting
-
-
-def _same(one: Tile, other: Tile) -> bool:
-    same_core = one.write.within(one.read) == other.write.within(other.read)
-    return same_core and one.read.shape == other.read.shape

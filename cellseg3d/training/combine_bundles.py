@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.compose import Config, prune, read_config
-from cellseg3d.bundle.model import TrainedModel, load_model
+from cellseg3d.bundle.model import TrainedModel, load_model, networks_of
 from cellseg3d.bundle.model_facts import ModelFacts, stored_facts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.windows import members_in
@@ -14,7 +14,6 @@ from cellseg3d.calibration.source_fit import KEYS, settle_fusion
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.fused_networks import FusedNetworks, Member
 from cellseg3d.prediction.lattice import check_axes
-from cellseg3d.prediction.predictor import networks_of
 from cellseg3d.runs.folder import configs_of, write_bundle
 from cellseg3d.runs.unseen import trained_on, training_of, unseen_cases
 from cellseg3d.training.model_files import ModelFiles

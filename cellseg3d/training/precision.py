@@ -7,10 +7,14 @@ import torch
 from monai.inferers.inferer import Inferer
 from torch import Tensor
 
-from cellseg3d.acceleration.hardware import has_fast_bfloat16, require_bfloat16
-from cellseg3d.acceleration.prepare import memory_layout
 from cellseg3d.acceleration.training_layers import QuickLayers, relaid
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.models.hardware import (
+    check_acceleration,
+    has_fast_bfloat16,
+    require_bfloat16,
+)
+from cellseg3d.models.layout import memory_layout
 
 _NAMES = ("auto", "float32", "bfloat16")
 
@@ -57,12 +61,17 @@ class AutocastInferer(Inferer):
     ----------
     precision : {"auto", "float32", "bfloat16"}
         What convolutions compute in; logits come back in float32.
+    acceleration : {"auto", "off"}
+        ``"off"`` calls the network as it is, with precision ``"auto"`` in float32.
     """
 
-    def __init__(self, precision: str = "auto") -> None:
+    def __init__(self, precision: str = "auto", acceleration: str = "auto") -> None:
         super().__init__()
         _check_name(precision)
-        self.precision = precision
+        check_acceleration(acceleration)
+        self.accelerated = acceleration != "off"
+        plain = precision == "auto" and not self.accelerated
+        self.precision = "float32" if plain else precision
 
     def __call__(
         self,
@@ -72,12 +81,14 @@ class AutocastInferer(Inferer):
         **kwargs: Any,  # noqa: ANN401
     ) -> Tensor:
         """Return float32 logits (N, K, ...) of a batch (N, C, ...)."""
-        inputs = _channels_last(inputs)
         dtype = training_dtype(self.precision, inputs.device)
         half = dtype != torch.float32
         kind = inputs.device.type
-        with QuickLayers(), torch.autocast(kind, dtype=dtype, enabled=half):
-            logits = network(inputs, *args, **kwargs)
+        with torch.autocast(kind, dtype=dtype, enabled=half):
+            if not self.accelerated:
+                return network(inputs, *args, **kwargs).float()
+            with QuickLayers():
+                logits = network(_channels_last(inputs), *args, **kwargs)
         # A loss runs along the classes: faster when they do not lie innermost.
         return relaid(logits, torch.contiguous_format, torch.float32)
 

@@ -4,8 +4,8 @@ import ignite.distributed as idist
 import torch
 from torch import nn
 
-from cellseg3d.acceleration.prepare import memory_layout
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.models.layout import memory_layout
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -9,7 +9,6 @@ import ignite.distributed as idist
 from monai.engines.trainer import SupervisedTrainer
 from monai.engines.workflow import Workflow
 
-from cellseg3d.acceleration.allocator import keep_memory
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.runs.lock import RunLock
@@ -80,7 +79,6 @@ def run_training(
     KeyboardInterrupt
         If a signal asked it to stop; its state is saved.
     """
-    keep_memory()
     if idist.get_rank() != 0:
         _run(trainer, checkpoints)
         return

@@ -17,10 +17,10 @@ from cellseg3d.models.facts import network_facts
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.prediction.field import ArrayField
 from cellseg3d.prediction.inferer import VolumeInferer
-from cellseg3d.prediction.lattice import WindowPlan, fit, lattice_of
+from cellseg3d.prediction.lattice import WindowSettings, fit, lattice_of
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import CHUNK_VOXELS, ROWS_VOXELS, chunk_of_one
-from cellseg3d.prediction.setup import plan
+from cellseg3d.prediction.setup import set_up
 from cellseg3d.prediction.windows import blend_windows
 
 EXAMPLES = settings(
@@ -81,7 +81,7 @@ def test_the_rows_of_a_tomogram_are_whole():
 )
 def test_every_voxel_is_written_exactly_once(shape, core, halo, block, kind):
     model = MODELS[kind]
-    window = WindowPlan.parse({"core": core, "halo": halo, "batch": 3}, model.spec)
+    window = WindowSettings.parse({"core": core, "halo": halo, "batch": 3}, model.spec)
     stride = geometry_of(model.network).stride
     lattice = lattice_of(shape, model.spec, stride, window, "y")
     written = np.zeros(shape, int)
@@ -102,15 +102,21 @@ def test_every_voxel_is_written_exactly_once(shape, core, halo, block, kind):
 
 
 @EXAMPLES
-@given(shape=shapes, core=st.integers(4, 24), kind=st.sampled_from(sorted(MODELS)))
-def test_windows_with_the_whole_halo_equal_one_pass(shape, core, kind):
+@given(
+    shape=shapes,
+    core=st.integers(4, 24),
+    kind=st.sampled_from(sorted(MODELS)),
+    acceleration=st.sampled_from(["off", "auto"]),
+)
+def test_windows_with_the_whole_halo_equal_one_pass(shape, core, kind, acceleration):
     model = MODELS[kind]
     halo = max(network_facts(model.network).halo)
     volume = noise_volume(shape)
     expected = whole_pass(model, volume)
     offset, factor = model.intensity.measure(volume)
     image = model.intensity.apply(volume.read(), offset, factor)
-    inferer = VolumeInferer(model.spec, {"core": core, "halo": halo}, "float32")
+    window = {"core": core, "halo": halo}
+    inferer = VolumeInferer(model.spec, window, "float32", acceleration=acceleration)
 
     found = inferer(torch.from_numpy(image)[None, None], model.network)[0].numpy()
 
@@ -124,13 +130,15 @@ def test_windows_with_the_whole_halo_equal_one_pass(shape, core, kind):
     block=st.integers(5, 40),
     batch=st.integers(1, 4),
     kind=st.sampled_from(sorted(MODELS)),
-    precision=st.sampled_from(PRECISIONS),
+    how=st.sampled_from(
+        [{"acceleration": "off"}, *({"precision": name} for name in PRECISIONS)]
+    ),
 )
-def test_labels_do_not_depend_on_block_or_batch(shape, block, batch, kind, precision):
+def test_labels_do_not_depend_on_block_or_batch(shape, block, batch, kind, how):
     model = replace(MODELS[kind], window={"core": 12, "halo": 4, "axes": "zx"})
     volume = noise_volume(shape)
-    reference = plan(volume, [model], SegmentOptions(precision=precision))
-    other = plan(volume, [model], SegmentOptions(precision=precision, batch=batch))
+    reference = set_up(volume, [model], SegmentOptions(**how))
+    other = set_up(volume, [model], SegmentOptions(**how, batch=batch))
     other = replace(other, chunk=(block, block, block))
 
     np.testing.assert_array_equal(labels(reference), labels(other))
@@ -148,7 +156,7 @@ def labels(pipeline):
 def test_labels_do_not_depend_on_threads(kind, threads):
     model = replace(MODELS[kind], window={"core": 16, "halo": 8})
     volume = noise_volume((13, 31, 29))
-    pipeline = plan(volume, [model], SegmentOptions(probs=True))
+    pipeline = set_up(volume, [model], SegmentOptions(probs=True))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -172,12 +180,12 @@ def test_labels_do_not_depend_on_threads(kind, threads):
 )
 def test_blending_keeps_a_constant(shape, core, halo, block, level):
     model = MODELS["3D"]
-    window = WindowPlan.parse({"core": core, "halo": halo}, model.spec)
+    window = WindowSettings.parse({"core": core, "halo": halo}, model.spec)
     lattice = lattice_of(shape, model.spec, (2, 2, 2), window)
     field = ArrayField(np.zeros((1, *shape), np.float32))
     chunk = Roi((0, 0, 0), (block, block, block)).clip(shape)
 
-    parts = list(blend_windows(field, Constant(level), lattice, chunk))
+    parts = list(blend_windows(field, Constant(level), lattice, chunk, 16))
 
     ((roi, logits),) = parts
     assert roi == chunk
@@ -185,14 +193,14 @@ def test_blending_keeps_a_constant(shape, core, halo, block, level):
 
 
 class Constant:
-    """An engine that is of one opinion everywhere."""
+    """A network that is of one opinion everywhere."""
 
     def __init__(self, level):
-        self.logits = torch.tensor([math.log(1 - level), math.log(level)])
+        self.opinion = torch.tensor([math.log(1 - level), math.log(level)])
 
-    def __call__(self, batch, keep=None):
-        shape = (len(batch), 2, *batch.shape[2:])
-        return self.logits.view(1, 2, 1, 1, 1).expand(shape)
+    def logits(self, read, window, keep, planes):
+        shape = [part.stop - part.start for part in keep]
+        yield keep[0].start, self.opinion.view(2, 1, 1, 1).expand(2, *shape)
 
 
 @settings(EXAMPLES, max_examples=4)
@@ -200,7 +208,7 @@ class Constant:
 def test_blended_labels_do_not_depend_on_blocks(shape, block):
     model = small_model(norm="instance", core=8, halo=4)
     volume = noise_volume(tuple(max(4, side) for side in shape))
-    pipeline = plan(volume, [model], SegmentOptions(precision="float32"))
+    pipeline = set_up(volume, [model], SegmentOptions(precision="float32"))
     other = replace(pipeline, chunk=(block, block, block))
 
     np.testing.assert_array_equal(labels(pipeline), labels(other))
@@ -211,7 +219,7 @@ def test_blended_labels_do_not_depend_on_blocks(shape, block):
 def test_blended_slices_do_not_depend_on_blocks_and_meet_smoothly(shape, block):
     model = small_model(dims=2, norm="instance", core=8, halo=4)
     volume = noise_volume(tuple(max(6, side) for side in shape))
-    pipeline = plan(volume, [model], SegmentOptions(precision="float32"))
+    pipeline = set_up(volume, [model], SegmentOptions(precision="float32"))
     other = replace(pipeline, chunk=(block, block, block))
 
     np.testing.assert_array_equal(labels(pipeline), labels(other))
@@ -222,11 +230,11 @@ def test_slices_with_instance_norm_are_blended_where_they_are_tiled(caplog):
     volume = noise_volume((3, 40, 40))
     options = SegmentOptions(precision="float32", probs=True)
 
-    blended = plan(volume, [model], options).run(Roi.whole(volume.shape)).probs
+    blended = set_up(volume, [model], options).run(Roi.whole(volume.shape)).probs
     assert "blended" in caplog.text
     caplog.clear()
     fits = replace(model, window={"core": 64, "halo": 8})
-    whole = plan(volume, [fits], options).run(Roi.whole(volume.shape)).probs
+    whole = set_up(volume, [fits], options).run(Roi.whole(volume.shape)).probs
 
     assert "blended" not in caplog.text
     # Across the seam at 16 the blend changes no more than the whole slice does.

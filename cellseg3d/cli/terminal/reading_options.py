@@ -19,3 +19,12 @@ Channel = Annotated[
     int | None,
     typer.Option(help="Which channel, colour or time point, counted from 0."),
 ]
+ReadAs = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="slices|channels|times|AXES",
+        help="What an axis is, where the file does not say it or says it wrongly; or "
+        "a letter for each axis, slowest first, such as zyxc.",
+    ),
+]

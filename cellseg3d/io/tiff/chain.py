@@ -1,5 +1,7 @@
 """Walk a TIFF's chain of pages before a library does: loops, cuts, promises."""
 
+import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import FormatError
+from cellseg3d.core.words import counted
 
 # Bytes of TIFF's types 0 to 18; an unknown type takes none.
 _TYPE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
@@ -73,7 +76,7 @@ def _check_values(tags: NDArray[Any], size: int) -> None:
 
 
 def check_promises(path: Path, tif: tifffile.TiffFile, pages: int) -> None:
-    """Refuse a file whose ImageJ or OME header promises more pages than there are.
+    """Refuse a file that holds fewer or more pages than its header promises.
 
     Parameters
     ----------
@@ -89,21 +92,78 @@ def check_promises(path: Path, tif: tifffile.TiffFile, pages: int) -> None:
     FormatError
         With both numbers; or if an OME header points to other files.
     """
-    if tif.is_ome:
-        promised, samples = _ome_planes(path, tif.ome_metadata or "")
-        promised = promised // max(samples, 1)
-        kind = "OME"
-    elif tif.is_imagej:
-        promised = int((tif.imagej_metadata or {}).get("images", 1))
-        kind = "ImageJ"
-    else:
+    promised, kind = _promise(path, tif)
+    if promised is None or promised == pages:
         return
     # One page may stand for many when the voxels follow it without a gap.
-    if promised > pages and not (pages == 1 and _holds(path, tif.pages[0], promised)):
+    if pages == 1 and promised > 1 and _holds(path, tif.pages[0], promised):
+        return
+    way_out = "copy it again or export it anew"
+    if promised < pages:
+        way_out = "export it anew, so that no page is left out"
+    raise FormatError(
+        f"{path}: its {kind} header promises {counted(promised, 'page')}, the file "
+        f"holds {pages}; {way_out}"
+    )
+
+
+def _promise(path: Path, tif: tifffile.TiffFile) -> tuple[int | None, str]:
+    """Return how many pages a header promises, if it does, and whose header it is."""
+    if tif.is_ome:
+        planes, samples = _ome_planes(path, tif.ome_metadata or "")
+        return planes // max(samples, 1), "OME"
+    if tif.is_imagej:
+        stated = (tif.imagej_metadata or {}).get("images")
+        return (None if stated is None else int(stated)), "ImageJ"
+    return _shaped_promise(tif), "JSON"
+
+
+def _shaped_promise(tif: tifffile.TiffFile) -> int | None:
+    """Return how many pages the shape that tifffile writes promises, if it does."""
+    page: Any = tif.pages.first
+    text = getattr(page, "shaped_description", None)
+    try:
+        shape = json.loads(str(text))["shape"]
+        promised = math.prod(map(int, shape)) // max(1, int(page.size))
+    except (ValueError, KeyError, TypeError):
+        return None
+    later: Any = tif.pages[promised] if promised < len(tif.pages) else None
+    # The next page begins another image, of which its own description speaks.
+    if later is not None and getattr(later, "shaped_description", None):
+        return None
+    return promised
+
+
+def check_every_page(path: Path, series: Any, pages: int) -> None:  # noqa: ANN401
+    """Refuse a file of which a page belongs to no slice, or a slice has no page.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    series : tifffile's series
+        The only one of the file.
+    pages : int
+        The pages in its chain.
+
+    Raises
+    ------
+    FormatError
+        With the numbers.
+    """
+    used = max(1, int(series.size) // max(1, int(series.keyframe.size)))
+    if used < pages:
         raise FormatError(
-            f"{path}: its {kind} header promises {promised} pages, the file holds "
-            f"{pages}; copy it again or export it anew"
+            f"{path}: its header speaks of {counted(used, 'page')}, the file holds "
+            f"{pages}; export it anew, so that no page is left out"
         )
+    if series.dataoffset is None:
+        absent = [number for number in range(used) if series.pages[number] is None]
+        if absent:
+            raise FormatError(
+                f"{path}: its header says of {len(absent)} of {used} planes (the first "
+                f"is {absent[0]}) not where they lie; export it anew"
+            )
 
 
 def _holds(path: Path, page: Any, planes: int) -> bool:  # noqa: ANN401
@@ -118,13 +178,14 @@ def _ome_planes(path: Path, xml: str) -> tuple[int, int]:
         root = ET.fromstring(xml)
     except ET.ParseError as error:
         raise FormatError(f"{path}: its OME-XML is broken ({error})") from error
-    own = path.name
+    own, uuid = path.name, root.get("UUID")
     planes, samples = 0, 1
     for element in root.iter():
         tag = element.tag.rpartition("}")[2]
-        if tag == "UUID":
+        # A file that was renamed still names itself as before: the UUID decides.
+        if tag == "UUID" and (uuid is None or element.text != uuid):
             other = element.get("FileName", own)
-            if other != own and Path(other).name != own:
+            if uuid is not None or Path(other).name != own:
                 raise FormatError(
                     f"{path}: its OME header points to another file ({other}); export "
                     "the volume into one file"

@@ -15,9 +15,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import CellSegError, FormatError
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.errors import AxisError, CellSegError
 from cellseg3d.core.memory import check_memory
+from cellseg3d.io.damage import damaged, is_read_error, reading
 from cellseg3d.io.lazy import Box
+from cellseg3d.io.picking import all_grey
 
 
 @dataclass(frozen=True)
@@ -31,29 +34,39 @@ class PageVoxels:
     path : Path
         The file.
     pages : tuple of int
-        For each slice along z, the index of its page in the first series.
+        For each slice along z, the index of its page in the first series; for pages
+        of volumetric tiles, for each page.
     sample : int or None
-        Which colour of a page that holds several.
+        Which colour of a page that holds several; None reads pages whose colours are
+        equal as grey.
+    inverted : bool
+        Whether the voxels are bits of which 0 is white.
     """
 
     path: Path
     pages: tuple[int, ...]
     sample: int | None = None
+    inverted: bool = False
     _open: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
     _lock: Any = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (PageVoxels, (self.path, self.pages, self.sample))
+        return (PageVoxels, (self.path, self.pages, self.sample, self.inverted))
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in `box`, three slices (z, y, x)."""
         depth, rows, columns = box
-        numbers = self.pages[depth]
         with self._lock, quiet():
             series = self._series()
-            found = [self._page(series, number, rows, columns) for number in numbers]
-            empty = (0, len(range(*_ends(rows))), len(range(*_ends(columns))))
-            return np.stack(found) if found else np.empty(empty, series.dtype)
+            thick = series.keyframe.imagedepth
+            sides = [len(range(*_ends(part))) for part in box]
+            out = np.empty(sides, series.dtype)
+            for place, z in enumerate(range(*_ends(depth))):
+                number, inside = divmod(z, thick)
+                out[place] = self._page(
+                    series, self.pages[number], inside, rows, columns
+                )
+        return ~out if self.inverted else out
 
     def _series(self) -> Any:  # noqa: ANN401
         process = os.getpid()
@@ -68,23 +81,64 @@ class PageVoxels:
         self,
         series: Any,  # noqa: ANN401
         number: int,
+        inside: int,
         rows: slice,
         columns: slice,
     ) -> NDArray[Any]:
         try:
             page = series.pages[number]
             key = page.keyframe
-            if key.samplesperpixel > 1 or key.imagedepth > 1:
-                plane = _sample(page.asarray(), key, self.sample)
-                return plane[rows, columns]
-            return _segments(page, key, rows, columns)
+            if key.samplesperpixel == 1:
+                return _segments(page, key, inside, rows, columns)
+            plane = page.asarray()
         except CellSegError:
             raise
-        except Exception as error:  # codecs raise whatever they like
-            raise FormatError(
-                f"{self.path}: page {number} cannot be read "
-                f"({type(error).__name__}: {error}); copy the file again"
-            ) from error
+        except Exception as error:
+            if not is_read_error(error):
+                raise
+            raise damaged(self.path, error, f"page {number}") from error
+        axis = key.axes.index("S")
+        if self.sample is None and not all_grey(plane, key.samplesperpixel, axis):
+            raise AxisError(
+                f"{self.path}: page {number} is in colour; pick one with `channel` "
+                f"(0..{key.samplesperpixel - 1})"
+            )
+        picked: NDArray[Any] = plane.take(self.sample or 0, axis=axis)
+        return (picked[inside] if picked.ndim == 3 else picked)[rows, columns]
+
+
+@dataclass(frozen=True)
+class SeriesVoxels:
+    """Voxels of a series that is decoded whole: colours that are slices, and the like.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    axes : str
+        Letters of the series' axes without those of one voxel.
+    shape : tuple of int
+        Their lengths.
+    picked : tuple of (str, int)
+        The index to take along each axis that is none of Z, Y and X.
+    """
+
+    path: Path
+    axes: str
+    shape: tuple[int, ...]
+    picked: tuple[tuple[str, int], ...]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """Return the voxels in `box`, three slices (z, y, x)."""
+        with quiet(), reading(self.path), tifffile.TiffFile(self.path) as tif:
+            series = tif.series[0]
+            check_memory(int(series.nbytes), str(self.path))
+            found = series.asarray().reshape(self.shape)
+        kept = self.axes
+        for letter, index in self.picked:
+            found = found.take(index, axis=kept.index(letter))
+            kept = kept.replace(letter, "")
+        return to_zyx(found, kept)[box]
 
 
 @contextlib.contextmanager
@@ -98,24 +152,31 @@ def quiet() -> Iterator[None]:
         logger.disabled = was
 
 
-def _sample(plane: NDArray[Any], key: Any, sample: int | None) -> NDArray[Any]:  # noqa: ANN401
-    place = key.axes.index("S")
-    picked: NDArray[Any] = plane.take(sample or 0, axis=place)
-    return picked
+def _segments(
+    page: Any,  # noqa: ANN401
+    key: Any,  # noqa: ANN401
+    z: int,
+    rows: slice,
+    columns: slice,
+) -> NDArray[Any]:
+    """Return one slice of a page in a region, decoding only what meets it.
 
-
-def _segments(page: Any, key: Any, rows: slice, columns: slice) -> NDArray[Any]:  # noqa: ANN401
-    """Return one page's voxels in a region, decoding only what meets it."""
-    height, width = (
-        (key.tilelength, key.tilewidth)
-        if key.is_tiled
-        else (key.rowsperstrip, key.imagewidth)
+    Parameters
+    ----------
+    page : tifffile's page
+    key : its key frame
+    z : int
+        Which slice, in a page of volumetric tiles; else 0.
+    rows, columns : slice
+        With start, stop and step.
+    """
+    depth, height, width = _segment_shape(key)
+    check_memory(
+        depth * height * width * key.dtype.itemsize, f"{page.parent.filename}: a tile"
     )
-    height = min(height, key.imagelength) if not key.is_tiled else height
-    check_memory(height * width * key.dtype.itemsize, f"{page.parent.filename}: a tile")
-    across = -(-key.imagewidth // width)
+    down, across = -(-key.imagelength // height), -(-key.imagewidth // width)
     wanted = [
-        row * across + column
+        (z // depth * down + row) * across + column
         for row, column in itertools.product(
             _touched(rows, height), _touched(columns, width)
         )
@@ -126,8 +187,7 @@ def _segments(page: Any, key: Any, rows: slice, columns: slice) -> NDArray[Any]:
         return out
     missing = [each for each in wanted if each >= len(page.dataoffsets)]
     if missing:
-        message = f"strip or tile {missing[0]} is not in the file"
-        raise ValueError(message)
+        raise tifffile.TiffFileError(f"strip or tile {missing[0]} is not in the file")
     segments = page.parent.filehandle.read_segments(
         [page.dataoffsets[each] for each in wanted],
         [page.databytecounts[each] for each in wanted],
@@ -136,14 +196,22 @@ def _segments(page: Any, key: Any, rows: slice, columns: slice) -> NDArray[Any]:
     )
     for data, index in segments:
         if data is None or len(data) < page.databytecounts[index]:
-            message = f"strip or tile {index} is cut short"
-            raise ValueError(message)
+            raise tifffile.TiffFileError(f"strip or tile {index} is cut short")
         decoded, place, shape = key.decode(
             data, index, jpegtables=key.jpegtables, jpegheader=key.jpegheader
         )
         y, x = place[2], place[3]
-        _paste(out, decoded[0, : shape[1], : shape[2], 0], y - top, x - left)
+        tile = decoded[z % depth, : shape[1], : shape[2], 0]
+        _paste(out, tile, y - top, x - left)
     return out[:: rows.step, :: columns.step]
+
+
+def _segment_shape(key: Any) -> tuple[int, int, int]:  # noqa: ANN401
+    """Return the shape (z, y, x) of a page's tiles or strips."""
+    if key.is_tiled:
+        return max(1, key.tiledepth), key.tilelength, key.tilewidth
+    # The strips of a thick page hold a slice each, or some of its rows.
+    return 1, min(key.rowsperstrip, key.imagelength), key.imagewidth
 
 
 def _paste(out: NDArray[Any], tile: NDArray[Any], y: int, x: int) -> None:

@@ -13,16 +13,32 @@ CENTIMETRE = 3
 RESOLUTION_LIMIT = 2**32 - 1
 
 
-def spacing_of(tif: tifffile.TiffFile) -> tuple[Spacing | None, list[str]]:
+def spacing_of(
+    tif: tifffile.TiffFile, slices: int = 1
+) -> tuple[Spacing | None, list[str]]:
     """Return the spacing in um that a TIFF states, and what is odd about it.
 
     None when one of the three edges or its unit is missing: dots per inch of a page
-    say nothing about the distance of slices.
+    say nothing about the distance of slices. ImageJ leaves out a depth of 1, and the
+    units of y and z where they are those of x.
+
+    Parameters
+    ----------
+    tif : TiffFile
+    slices : int
+        How many the volume has: a depth that was left out is told where it matters.
     """
+    odd = []
     if tif.is_ome:
         lengths, unit_missing = _ome(tif.ome_metadata or "")
     else:
         lengths, unit_missing = _tags(tif)
+        if tif.is_imagej and lengths[0] is None and None not in lengths[1:]:
+            facts = tif.imagej_metadata or {}
+            unit = str(facts.get("zunit", facts.get("unit")))
+            lengths[0] = _um_per(unit)
+            if slices > 1:
+                odd = [f"no depth of a slice is stated: ImageJ means 1 {unit} by that"]
     if all(length is None for length in lengths):
         if unit_missing:
             return None, ["the spacing has no unit of length: spacing unknown"]
@@ -34,7 +50,7 @@ def spacing_of(tif: tifffile.TiffFile) -> tuple[Spacing | None, list[str]]:
         ]
         return None, [f"no spacing along {', '.join(letters)}: spacing unknown"]
     try:
-        return Spacing(z, y, x), []
+        return Spacing(z, y, x), odd
     except SpacingError as error:
         return None, [f"{error}: spacing unknown"]
 
@@ -83,19 +99,20 @@ def _tags(tif: tifffile.TiffFile) -> tuple[list[float | None], bool]:
     tags = tif.pages.first.tags
     unit = facts.get("unit")
     depth = facts.get("spacing")
-    factor = _um_per(str(unit)) if unit else None
-    if depth is None and factor is None:
+    units = [facts.get(name, unit) for name in ("zunit", "yunit", "unit")]
+    factors = [_um_per(str(each)) if each else None for each in units]
+    if depth is None and factors[2] is None:
         return [None, None, None], False
-    if factor is None:
+    if None in factors:
         return [None, None, None], True
+    along_z, along_y, along_x = factors
     per_x, per_y = (_per_unit(tags, name) for name in ("XResolution", "YResolution"))
-    in_plane = factor
     if not tif.is_imagej and _value(tags, "ResolutionUnit") == CENTIMETRE:
-        in_plane = UM_PER["cm"]
+        along_y = along_x = UM_PER["cm"]
     return [
-        None if depth is None else abs(float(depth)) * factor,
-        in_plane / per_y if per_y else None,
-        in_plane / per_x if per_x else None,
+        abs(float(depth)) * along_z if depth is not None and along_z else None,
+        along_y / per_y if per_y and along_y else None,
+        along_x / per_x if per_x and along_x else None,
     ], False
 
 

@@ -8,14 +8,16 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import tifffile
 
-from cellseg3d.core.errors import AxisError, CellSegError, FormatError
+from cellseg3d.core.errors import AxisError, FormatError
+from cellseg3d.core.memory import check_memory
 from cellseg3d.core.roi import zyx
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.damage import reading
 from cellseg3d.io.layout import Request, split_unit, unpack_notes
 from cellseg3d.io.lazy import LazyArray, RawVoxels
-from cellseg3d.io.picking import pick_channel
-from cellseg3d.io.tiff.chain import check_chain, check_promises
-from cellseg3d.io.tiff.pages import PageVoxels, quiet
+from cellseg3d.io.picking import GREY, PALETTE, all_grey, pick_axes
+from cellseg3d.io.tiff.chain import check_chain, check_every_page, check_promises
+from cellseg3d.io.tiff.pages import PageVoxels, SeriesVoxels, quiet
 from cellseg3d.io.tiff.sink import create
 from cellseg3d.io.tiff.spacing import spacing_of
 
@@ -37,24 +39,23 @@ def open_file(path: Path, request: Request) -> Volume:
         If the file holds several channels or time points and none is picked.
     """
     pages = check_chain(path)
-    try:
-        with quiet(), tifffile.TiffFile(path) as tif:
-            check_promises(path, tif, pages)
-            series = tif.series[0]
-            _check_series(path, tif)
-            array = _lazy(path, series, request.channel)
-            spacing, warnings = spacing_of(tif)
-            unit, notes = split_unit(_notes(tif))
-            provenance: dict[str, Any] = {
-                **notes,
-                "path": str(path),
-                "format": _flavour(tif),
-                "axes": series.axes,
-            }
-    except CellSegError:
-        raise
-    except Exception as error:  # a damaged tag raises whatever it likes
-        raise FormatError(f"{path}: not a readable TIFF ({error})") from error
+    with reading(path), quiet(), tifffile.TiffFile(path) as tif:
+        check_promises(path, tif, pages)
+        if not tif.series:
+            raise FormatError(f"{path}: a TIFF without an image; export it anew")
+        series = tif.series[0]
+        _check_series(path, tif)
+        check_every_page(path, series, pages)
+        array, odd = _lazy(path, series, request)
+        spacing, warnings = spacing_of(tif, array.shape[0])
+        warnings = odd + warnings
+        unit, notes = split_unit(_notes(tif))
+        provenance: dict[str, Any] = {
+            **notes,
+            "path": str(path),
+            "format": _flavour(tif),
+            "axes": series.axes,
+        }
     if warnings:
         provenance["warnings"] = warnings
     return Volume(array, spacing, unit, provenance)
@@ -100,15 +101,26 @@ def _check_series(path: Path, tif: tifffile.TiffFile) -> None:
     )
 
 
-def _lazy(path: Path, series: Any, channel: int | None) -> LazyArray:  # noqa: ANN401
+def _lazy(
+    path: Path,
+    series: Any,  # noqa: ANN401
+    request: Request,
+) -> tuple[LazyArray, list[str]]:
+    """Return a series' voxels, read when they are asked for, and what is odd."""
     axes, shape = _named_axes(path, series)
     if series.dtype is None or np.dtype(series.dtype).kind not in "biuf":
         raise FormatError(
             f"{path}: voxels of type {series.dtype}; expected integers or floats"
         )
-    picked = pick_channel(path, axes, shape, channel)
+    odd = _odd_colours(series)
+    grey = _grey_page(series, axes, request)
+    if grey:
+        odd.append(GREY)
+    # Colours that are equal count as one; every page is checked again when it is read.
+    asked = request.with_channel(0) if grey else request
+    axes, picked = pick_axes(path, axes, shape, asked)
     dtype = np.dtype(series.dtype)
-    if series.dataoffset is not None and dtype.kind != "b":
+    if series.dataoffset is not None and dtype.kind != "b" and not grey:
         order = series.parent.byteorder
         raw = RawVoxels(
             path, series.dataoffset, dtype.newbyteorder(order), shape, axes, picked
@@ -118,17 +130,26 @@ def _lazy(path: Path, series: Any, channel: int | None) -> LazyArray:  # noqa: A
             raise FormatError(
                 f"{path}: incomplete, {size} of {raw.end} bytes; copy it again"
             )
-        return raw.lazy()
-    inside = series.keyframe.axes
-    outside = axes[: len(axes) - len(inside)] if len(axes) > len(inside) else ""
+        return raw.lazy(), odd
+    inside = _page_axes(series, axes)
+    lengths = dict(zip(axes, shape, strict=True))
+    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    plain = "".join(letter for letter in inside if letter not in picked)
+    if plain != ("ZYX" if series.keyframe.imagedepth > 1 else "YX"):
+        whole = SeriesVoxels(path, axes, shape, tuple(picked.items()))
+        return LazyArray(volume_shape, dtype.newbyteorder("="), whole), odd
+    outside = axes[: len(axes) - len(inside)]
     counts = shape[: len(outside)]
     indices = np.arange(math.prod(counts)).reshape(counts)
     indices = indices[tuple(picked.get(letter, slice(None)) for letter in outside)]
     sample = next((picked[each] for each in inside if each in picked), None)
-    lengths = dict(zip(axes, shape, strict=True))
-    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
-    pages = PageVoxels(path, tuple(map(int, indices.ravel())), sample)
-    return LazyArray(volume_shape, dtype.newbyteorder("="), pages)
+    pages = PageVoxels(
+        path,
+        tuple(map(int, indices.ravel())),
+        None if grey else sample,
+        inverted=dtype.kind == "b" and _white_is_zero(series),
+    )
+    return LazyArray(volume_shape, dtype.newbyteorder("="), pages), odd
 
 
 def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN401
@@ -147,3 +168,39 @@ def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa
             f"{path}: axes {series.axes}, shape {tuple(series.shape)}; expected ZYX"
         )
     return axes, tuple(length for _, length in pairs)
+
+
+def _page_axes(series: Any, axes: str) -> str:  # noqa: ANN401
+    """Return the letters of the axes that lie within one page."""
+    page = series.keyframe
+    kept = [
+        letter
+        for letter, length in zip(page.axes, page.shape, strict=True)
+        if length > 1 or letter in "YX"
+    ]
+    return axes[len(axes) - len(kept) :]
+
+
+def _white_is_zero(series: Any) -> bool:  # noqa: ANN401
+    return int(series.keyframe.photometric) == int(tifffile.PHOTOMETRIC.MINISWHITE)
+
+
+def _odd_colours(series: Any) -> list[str]:  # noqa: ANN401
+    """Return what a reader should know of how a file means its numbers."""
+    page = series.keyframe
+    if np.dtype(series.dtype).kind != "b" and _white_is_zero(series):
+        return ["0 is white in this file: its numbers are read as they are stored"]
+    if int(page.photometric) == int(tifffile.PHOTOMETRIC.PALETTE):
+        return [PALETTE]
+    return []
+
+
+def _grey_page(series: Any, axes: str, request: Request) -> bool:  # noqa: ANN401
+    """Whether no colour was asked for and the first page's colours are equal."""
+    page = series.keyframe
+    if "S" not in axes or request.channel is not None or request.read_as is not None:
+        return False
+    if int(page.photometric) != int(tifffile.PHOTOMETRIC.RGB):
+        return False
+    check_memory(page.nbytes, f"{page.parent.filename}: a page")
+    return all_grey(page.asarray(), page.samplesperpixel, page.axes.index("S"))

@@ -2,7 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,10 @@ from cellseg3d.core.memory import check_memory
 from cellseg3d.core.roi import zyx
 from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.damage import damaged, is_read_error
 from cellseg3d.io.layout import Request, split_unit
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import chunk_note, pick_channel
+from cellseg3d.io.picking import chunk_note, pick_axes
 from cellseg3d.io.zarr.sink import create, resume
 
 __all__ = ["ZarrVoxels", "create", "open_file", "resume"]
@@ -27,6 +32,21 @@ __all__ = ["ZarrVoxels", "create", "open_file", "resume"]
 NOTES_ATTRIBUTE = "cellseg3d"
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep zarr's own warnings, of versions and codecs, from the user's terminal."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"zarr\b.*")
+        warnings.filterwarnings("ignore", category=_zarr_warning())
+        yield
+
+
+def _zarr_warning() -> type[Warning]:
+    found = getattr(zarr.errors, "ZarrUserWarning", None)
+    return found if isinstance(found, type) else DeprecationWarning
+
+
+@quiet()
 def open_file(path: Path, request: Request) -> Volume:
     """Open one level of an OME-Zarr image, or a bare array, lazily.
 
@@ -50,11 +70,11 @@ def open_file(path: Path, request: Request) -> Volume:
         array, scale = _level(path, node, image, request.level)
         axes, units = _named_axes(path, image, array)
     check_memory(math.prod(array.chunks) * array.dtype.itemsize, f"{path}: a chunk")
-    picked = pick_channel(path, axes, array.shape, request.channel)
+    axes, picked = pick_axes(path, axes, array.shape, request)
     lengths = dict(zip(axes, array.shape, strict=True))
     if array.dtype.kind not in "biuf":
         raise FormatError(f"{path}: holds {array.dtype}; expected integers or floats")
-    spacing, warnings = _spacing(axes, scale, units)
+    spacing, odd = _spacing(axes, scale, units)
     noted = attributes.get(NOTES_ATTRIBUTE)
     unit, notes = split_unit(noted if isinstance(noted, Mapping) else {})
     provenance: dict[str, Any] = {
@@ -67,8 +87,8 @@ def open_file(path: Path, request: Request) -> Volume:
         "levels": levels,
     }
     provenance = {**notes, **provenance}
-    if warnings:
-        provenance["warnings"] = warnings
+    if odd:
+        provenance["warnings"] = odd
     shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
     reader = ZarrVoxels(path, array.path, axes, picked)
     lazy = LazyArray(shape, array.dtype.newbyteorder("="), reader)
@@ -103,7 +123,9 @@ class ZarrVoxels:
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in `box`, three slices (z, y, x)."""
         if not self._array:
-            self._array.append(zarr.open_array(self.path, path=self.inner, mode="r"))
+            with quiet():
+                array = zarr.open_array(self.path, path=self.inner, mode="r")
+            self._array.append(array)
         place = dict(zip("ZYX", box, strict=True))
         key = tuple(
             self.picked[each] if each in self.picked else place[each]
@@ -112,11 +134,11 @@ class ZarrVoxels:
         kept = "".join(each for each in self.axes if each not in self.picked)
         try:
             return to_zyx(np.asarray(self._array[0][key]), kept)
-        except Exception as error:  # codecs raise whatever they like
-            raise FormatError(
-                f"{self.path}: array {self.inner or '/'}, {self._culprit(key)} cannot "
-                f"be read ({type(error).__name__}: {error}); copy it again"
-            ) from error
+        except Exception as error:
+            if not is_read_error(error):
+                raise
+            part = f"array {self.inner or '/'}, {self._culprit(key)}"
+            raise damaged(self.path, error, part) from error
 
     def _culprit(self, key: tuple[int | slice, ...]) -> str:
         """Return the name of the first file in a region that cannot be read."""
@@ -140,6 +162,7 @@ class ZarrVoxels:
         return "a chunk"
 
 
+@quiet()
 def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
     """Return how many chunk files of an array are absent, and how many belong to it.
 
@@ -150,45 +173,87 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
     whole = math.prod(
         -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
     )
+    counts = [
+        -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
+    ]
+    # The files are looked at, not the places: a header may promise 2^60 chunks.
     present = sum(
-        1
-        for place in itertools.product(
-            *(
-                range(-(-length // unit))
-                for length, unit in zip(array.shape, units, strict=True)
-            )
-        )
-        if (path / inner / array.metadata.encode_chunk_key(place)).is_file()
+        all(index < count for index, count in zip(place, counts, strict=True))
+        for place in _chunk_places(path / inner, len(counts))
     )
     return whole - present, whole
+
+
+def _chunk_places(folder: Path, axes: int) -> Iterator[tuple[int, ...]]:
+    """Yield the indices of the chunks whose files lie in an array's folder."""
+    for place, _, names in os.walk(folder):
+        here = Path(place).relative_to(folder)
+        for name in names:
+            words = re.split(r"[./]", (here / name).as_posix().removeprefix("c/"))
+            if len(words) == axes and all(word.isdecimal() for word in words):
+                yield tuple(map(int, words))
 
 
 def _node(path: Path, inner: str | None) -> tuple[Any, str]:
     """Return the image group or array that is meant, and its path in the store."""
     try:
-        node = zarr.open(path, path=inner or None, mode="r", use_consolidated=False)
+        with quiet():
+            node = zarr.open(path, path=inner or None, mode="r", use_consolidated=False)
     except (FileNotFoundError, KeyError, ValueError, OSError) as error:
         what = f"no {inner!r} in it" if inner else "not a Zarr group or array"
         raise FormatError(f"{path}: {what} ({error})") from error
     if isinstance(node, zarr.Array) or _multiscales(dict(node.attrs)):
         return node, inner or ""
-    found = {
-        name: member
+    images = _images(node)
+    if len(images) == 1:
+        name = images[0]
+        member = node[name]
+        return member, f"{inner}/{name}" if inner else name
+    listed = ", ".join(images[:8]) + (" ..." if len(images) > 8 else "")
+    if not images:
+        raise FormatError(
+            f"{path}: a Zarr group without an image or array; write a volume into it, "
+            "or name another folder"
+        )
+    what = (
+        f"a plate of {len(images)} images" if _plate(node) else f"{len(images)} images"
+    )
+    raise FormatError(
+        f"{path}: {what} ({listed}); name one as {path.name}::{images[0]}"
+    )
+
+
+def _images(node: Any) -> list[str]:  # noqa: ANN401
+    """Return the paths of the images and bare arrays in a group, by name."""
+    if _plate(node):
+        return [
+            f"{well['path']}/{image['path']}"
+            for well in _plate(node)
+            if well["path"] in node
+            for image in _ome(node[well["path"]]).get("well", {}).get("images", [])
+        ]
+    found = [
+        name
         for name, member in node.members(max_depth=1)
         if isinstance(member, zarr.Array) or _multiscales(dict(member.attrs))
-    }
-    images = {
-        name: member
-        for name, member in found.items()
-        if "/" not in name or not any(name.startswith(f"{each}/") for each in found)
-    }
-    if len(images) != 1:
-        listed = ", ".join(sorted(images)[:8]) or "none"
-        raise FormatError(
-            f"{path}: {len(images)} images ({listed}); name one as {path.name}::NAME"
-        )
-    name, member = next(iter(images.items()))
-    return member, f"{inner}/{name}" if inner else name
+    ]
+    return sorted(
+        name for name in found if not any(name.startswith(f"{each}/") for each in found)
+    )
+
+
+def _ome(node: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """Return the OME metadata of a group, of version 0.4 or 0.5."""
+    attributes = dict(node.attrs)
+    found = attributes.get("ome", attributes)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _plate(node: Any) -> list[Any]:  # noqa: ANN401
+    """Return the wells of a plate of high-content screening; none of other groups."""
+    plate = _ome(node).get("plate")
+    wells = plate.get("wells") if isinstance(plate, Mapping) else None
+    return wells if isinstance(wells, list) else []
 
 
 def _multiscales(attributes: Mapping[str, Any]) -> list[Any]:

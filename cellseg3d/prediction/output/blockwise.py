@@ -27,11 +27,10 @@ from cellseg3d.io.registry import volume_suffix
 from cellseg3d.prediction.output.journal import NAME as JOURNAL
 from cellseg3d.prediction.output.journal import Journal, checksum
 from cellseg3d.prediction.output.store import Store, put_in_place
-from cellseg3d.prediction.pipeline import Chunk, Pipeline
+from cellseg3d.prediction.pipeline import Chunk, Pipeline, Progress
 
 _log = logging.getLogger(__name__)
 LOCK = "lock"
-Progress = Callable[[int, int], None]
 # Work on chunks: given those to do, yields each with its arrays when it is done.
 Runner = Callable[[Sequence[Roi]], Iterator[tuple[Roi, "list[NDArray[Any]] | int"]]]
 
@@ -290,8 +289,8 @@ def _clear(output: Output, journal: Journal) -> None:
 
 def _here(pipeline: Pipeline, output: Output) -> Runner:
     def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, list[NDArray[Any]]]]:
-        for chunk in chunks:
-            yield chunk, arrays_of(pipeline.run(chunk), output.stores)
+        for chunk, answer in pipeline.results(chunks):
+            yield chunk, arrays_of(answer, output.stores)
 
     return work
 

@@ -20,13 +20,13 @@ from cellseg3d.prediction.recipe import Recipe
 _log = logging.getLogger(__name__)
 # A task that fails is tried this often again; a worker that dies costs no try.
 RETRIES = 2
-_planned: dict[str, Pipeline] = {}
+_pipelines: dict[str, Pipeline] = {}
 
 
 def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
     """Return a runner that works on chunks on a Dask cluster.
 
-    Each task plans the same pipeline (once a process), reads what it needs, and
+    Each task sets up the same pipeline (once a process), reads what it needs, and
     writes its own chunk, so it may run twice and anywhere that sees the files.
 
     Parameters
@@ -48,7 +48,7 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
 
     def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, int]]:
         distributed = distributed_library()
-        # Workers that outlive this process must not take an earlier plan for this one.
+        # Workers that outlive this process must not take an earlier pipeline for it.
         key = uuid.uuid4().hex
         with open_client(address, one_thread) as client:
             # One copy a worker, however many chunks there are.
@@ -69,14 +69,14 @@ def run_chunk(shared: tuple[str, Recipe, tuple[Store, ...]], chunk: Roi) -> Any:
     Parameters
     ----------
     shared : tuple
-        A name for the plan, the recipe, and where voxels go.
+        A name for the pipeline, the recipe, and where voxels go.
     chunk : Roi
     """
     key, recipe, stores = shared
-    if key not in _planned:
-        _planned.clear()
-        _planned[key] = recipe.pipeline()
-    arrays = arrays_of(_planned[key].run(chunk), stores)
+    if key not in _pipelines:
+        _pipelines.clear()
+        _pipelines[key] = recipe.pipeline()
+    arrays = arrays_of(_pipelines[key].run(chunk), stores)
     for store, array in zip(stores, arrays, strict=True):
         store.write(chunk, array)
     return chunk, checksum(*arrays)

@@ -6,9 +6,11 @@ from monai.networks.nets import BasicUNet, UNet
 from processor import needs_bfloat16
 from torch import fx, nn
 
-from cellseg3d.acceleration.class_difference import contrast
+from cellseg3d.acceleration.class_difference import to_class_difference
 from cellseg3d.acceleration.folding import fold
 from cellseg3d.acceleration.prepare import prepare
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.prediction.fusion import labels_of, probs_of
 
 
@@ -58,7 +60,7 @@ def test_a_graph_answers_the_difference_of_two_logits(name):
 
     with torch.inference_mode():
         logits = network(image)
-        assert contrast(traced)
+        assert to_class_difference(traced)
         found = traced(image)
 
     assert found.shape[1] == 1
@@ -74,7 +76,7 @@ def test_what_a_layer_reads_may_be_added_to_its_answer(times, kernel):
 
     with torch.inference_mode():
         logits = head(image)
-        assert contrast(traced)
+        assert to_class_difference(traced)
         torch.testing.assert_close(traced(image)[:, 0], logits[:, 1] - logits[:, 0])
 
 
@@ -95,7 +97,7 @@ def test_a_graph_that_cannot_be_rewritten_is_left_as_it_was(head):
 
     with torch.inference_mode():
         logits = head(image)
-        done = contrast(traced)
+        done = to_class_difference(traced)
         found = traced(image)
 
     expected = logits[:, 1:] - logits[:, :1] if done else logits
@@ -132,7 +134,7 @@ def test_shared_layers_and_added_numbers_are_left_alone(network):
 
     with torch.inference_mode():
         logits = network(image)
-        assert not contrast(traced)
+        assert not to_class_difference(traced)
         assert torch.equal(traced(image), logits)
 
 
@@ -152,9 +154,11 @@ def test_in_bfloat16_one_answer_is_as_exact_as_two_in_float32(name):
     image = torch.rand(1, 1, *(48,) * (3 if "3D" in name else 2))
     with torch.inference_mode():
         exact = network(image)
-    engines = [prepare(network, "cpu", "bfloat16", contrasts=c) for c in (False, True)]
+    dims = image.ndim - 2
+    spec, hardware = InputSpec(dims, (48,) * dims), choose_hardware("cpu", "bfloat16")
+    both = [prepare(network, spec, hardware, difference=d) for d in (False, True)]
 
-    two, one = (engine(image).float() for engine in engines)
+    two, one = (each.run(image).float() for each in both)
 
     expected = exact[:, 1] - exact[:, 0]
     errors = [

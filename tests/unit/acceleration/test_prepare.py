@@ -9,14 +9,15 @@ from processor import needs_bfloat16
 from small_models import noise_volume, small_model
 
 from cellseg3d.acceleration.folding import fold
-from cellseg3d.acceleration.hardware import choose_hardware
-from cellseg3d.acceleration.merged import FusedConv, SubpixelUp, fuse
-from cellseg3d.acceleration.prepare import memory_layout, prepare
+from cellseg3d.acceleration.merged import MergedConv, SubpixelUp, merge_calls
+from cellseg3d.acceleration.prepare import prepare
 from cellseg3d.acceleration.rounding import shaped
-from cellseg3d.acceleration.trim import TrimmedNetwork, plan_cuts
+from cellseg3d.acceleration.trim import TrimmedNetwork, cuts_for
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import choose_hardware
+from cellseg3d.models.layout import memory_layout
 from cellseg3d.models.unet import build_network
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment
@@ -34,9 +35,15 @@ def network(name, dims, norm="batch"):
     return small_model(dims, name=name, norm=norm).network
 
 
+def ready(original, precision):
+    dims = geometry_of(original).dims
+    spec = InputSpec(dims, (16,) * dims)
+    return prepare(original, spec, choose_hardware("cpu", precision))
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_engine_answers_as_its_network(name, dims):
+def test_an_accelerated_network_answers_as_its_original(name, dims):
     original = network(name, dims)
     before = {key: value.clone() for key, value in original.state_dict().items()}
     image = geometry_of(original).noise(sides=8, batch=2)
@@ -44,12 +51,12 @@ def test_an_engine_answers_as_its_network(name, dims):
     with torch.inference_mode():
         expected = original(image)
 
-    engine = prepare(original, "cpu", "float32")
+    found = ready(original, "float32")
 
     scale = float(expected.abs().max())
-    np.testing.assert_allclose(engine(image), expected, atol=1e-5 * scale)
+    np.testing.assert_allclose(found.run(image), expected, atol=1e-5 * scale)
     np.testing.assert_allclose(
-        engine(image, keep),
+        found.run(image, keep),
         expected[(slice(None), slice(None), *keep)],
         atol=1e-5 * scale,
     )
@@ -58,20 +65,22 @@ def test_an_engine_answers_as_its_network(name, dims):
 
 
 @pytest.mark.parametrize("name", ["unet", "residual_unet", "basic_unet"])
-def test_the_house_networks_are_fused_and_trimmed(name):
-    ready = prepare(network(name, 3), "cpu", "float32").network
+def test_our_networks_are_folded_and_trimmed(name):
+    found = ready(network(name, 3), "float32").network
 
-    assert isinstance(ready, TrimmedNetwork)
-    norms = [m for m in ready.modules() if "BatchNorm" in type(m).__name__]
+    assert isinstance(found, TrimmedNetwork)
+    norms = [m for m in found.modules() if "BatchNorm" in type(m).__name__]
     assert not norms
-    assert plan_cuts(ready.traced, (64, 64, 64), ((24, 40),) * 3) is not None
+    assert cuts_for(found.traced, (64, 64, 64), ((24, 40),) * 3) is not None
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_cut_features_change_nothing(seed):
     rng = np.random.default_rng(seed)
     original = network(NAMES[seed % 3], 3)
-    ready = TrimmedNetwork(fuse(fold(original))).to(memory_format=memory_layout(3))
+    trimmed = TrimmedNetwork(merge_calls(fold(original))).to(
+        memory_format=memory_layout(3)
+    )
     stride = geometry_of(original).stride[0]
     sides = [int(rng.integers(1, 48 // stride + 1)) * stride for _ in range(3)]
     image = torch.randn(1, 1, *sides, generator=torch.Generator().manual_seed(seed))
@@ -83,7 +92,7 @@ def test_cut_features_change_nothing(seed):
     with torch.inference_mode():
         whole = original(image)
 
-    found = ready(image.contiguous(memory_format=memory_layout(3)), keep)
+    found = trimmed(image.contiguous(memory_format=memory_layout(3)), keep)
 
     expected = whole[(slice(None), slice(None), *keep)]
     np.testing.assert_allclose(found.detach(), expected.detach(), atol=2e-5)
@@ -127,12 +136,12 @@ def test_openvino_answers_as_torch(precision):
     pytest.importorskip("nncf")
     model = small_model(core=16, halo=8)
     volume = noise_volume((20, 32, 32))
-    options = SegmentOptions(precision=precision, engine="openvino")
+    options = SegmentOptions(precision=precision, backend="openvino")
 
     expected = segment(volume, model, SegmentOptions(precision="float32"))
     found = segment(volume, model, options)
 
-    assert found.provenance["sources"][0]["engine"] == "openvino"
+    assert found.provenance["sources"][0]["backend"] == "openvino"
     changed = (found.labels.array != expected.labels.array).mean()
     assert changed < {"float32": 1e-4, "int8": 0.1}[precision]
 
@@ -151,12 +160,12 @@ def test_words_for_hardware_are_checked():
 @needs_bfloat16
 def test_bfloat16_keeps_biases_and_the_answer_in_float32():
     original = network("residual_unet", 3)
-    ready = prepare(original, "cpu", "bfloat16").network
-    layers = [m for m in ready.modules() if isinstance(m, FusedConv | SubpixelUp)]
+    found = ready(original, "bfloat16").network
+    layers = [m for m in found.modules() if isinstance(m, MergedConv | SubpixelUp)]
 
     assert {layer.bias.dtype for layer in layers} == {torch.float32}
     assert {layer.weight.dtype for layer in layers[:-1]} == {torch.bfloat16}
-    assert ready(geometry_of(original).noise().bfloat16()).dtype == torch.float32
+    assert found(geometry_of(original).noise().bfloat16()).dtype == torch.float32
 
 
 def test_shaped_rounding_keeps_the_sum_of_every_kernel():
@@ -183,7 +192,7 @@ def test_bfloat16_is_closer_than_plain_rounding(name):
     with torch.inference_mode():
         exact = model.network(image)
         plain = copy.deepcopy(model.network).bfloat16()(image.bfloat16())
-        found = prepare(model.network, "cpu", "bfloat16")(image)
+        found = ready(model.network, "bfloat16").run(image)
 
     off = float((plain.float() - exact).abs().mean())
     assert float((found - exact).abs().mean()) < off / 1.25

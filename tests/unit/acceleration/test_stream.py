@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from monai.networks.nets import BasicUNet, UNet
 from torch import nn
 
-from cellseg3d.acceleration.prepare import prepare, stream_halving
+from cellseg3d.acceleration.prepare import SLACK, prepare
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.prediction.lattice import CORE_3D, WindowPlan, lattice_of
+from cellseg3d.models.hardware import choose_hardware
+from cellseg3d.prediction.lattice import CORE_3D, WindowSettings, lattice_of
+from cellseg3d.prediction.scarce_memory import logits_in_scarce_memory
 
 FACTS = {"norm": "batch"}
 NETS = {
@@ -35,28 +37,30 @@ def network_of(name):
     return network
 
 
-ENGINES = {name: prepare(network_of(name), "cpu", "float32") for name in NETS}
+SPEC = InputSpec(3, (48, 48, 48))
+FLOAT32 = choose_hardware("cpu", "float32")
+READY = {name: prepare(network_of(name), SPEC, FLOAT32) for name in NETS}
 
 
-def streamed(engine, image, keep, depth):
+def streamed(network, image, keep, depth):
     found = []
-    slabs = engine.planes(
-        lambda low, high: image[:, :, low:high], image.shape[2:], keep, depth
-    )
-    for (low, high), logits in slabs:
-        assert logits.shape[2] == high - low
-        found.append((low, high, logits.clone()))
-    assert [f[0] for f in found] == [keep[0].start, *(f[1] for f in found[:-1])]
-    assert found[-1][1] == keep[0].stop
-    return torch.cat([f[2] for f in found], 2)
+    window = tuple(image.shape[2:])
+    slabs = network.logits(lambda low, high: image[0, :, low:high], window, keep, depth)
+    expected = keep[0].start
+    for low, logits in slabs:
+        assert low == expected
+        expected += logits.shape[1]
+        found.append(logits.clone())
+    assert expected == keep[0].stop
+    return torch.cat(found, 1)[None]
 
 
 @pytest.mark.parametrize("name", NETS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_planes_in_turn_equal_one_pass(name, data):
-    engine = ENGINES[name]
-    step = max(engine.geometry.stride)
+    network = READY[name]
+    step = max(network.geometry.stride)
     sides = [step * data.draw(st.integers(1, 48 // step)) for _ in range(3)]
     keep = []
     for side in sides:
@@ -64,44 +68,44 @@ def test_planes_in_turn_equal_one_pass(name, data):
         keep.append(slice(low, data.draw(st.integers(low + 1, side))))
     depth = data.draw(st.integers(1, 50))
     generator = torch.Generator().manual_seed(sum(sides))
-    image = torch.randn(1, engine.geometry.channels, *sides, generator=generator)
+    image = torch.randn(1, network.geometry.channels, *sides, generator=generator)
 
-    whole = engine(image)[(slice(None), slice(None), *keep)]
-    found = streamed(engine, image, tuple(keep), depth)
+    whole = network.run(image)[(slice(None), slice(None), *keep)]
+    found = streamed(network, image, tuple(keep), depth)
 
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_a_longer_window_takes_no_more_memory(name):
-    engine = ENGINES[name]
+    network = READY[name]
     peaks = []
     for length in (192, 384):
         held = []
         sides = (length, 16, 16)
         box = tuple((0, side) for side in sides)
-        image = torch.zeros(1, engine.geometry.channels, *sides)
+        image = torch.zeros(1, network.geometry.channels, *sides)
         read = lambda low, high, image=image: image[:, :, low:high].clone()  # noqa: E731
         with torch.inference_mode():
-            for _ in engine.stream.run(read, sides, box, meter=held.append):
+            for _ in network.stream.run(read, sides, box, 16, meter=held.append):
                 pass
         peaks.append(max(held))
 
     assert peaks[1] == peaks[0]
-    assert peaks[0] / 16**2 <= 1.01 * engine.bytes_per_pixel
+    assert peaks[0] * SLACK <= 1.01 * network.held_bytes((384, 16, 16), 16)
 
 
 def test_every_plane_is_read_once():
-    engine = ENGINES["residual"]
+    network = READY["residual"]
     image = torch.randn(1, 1, 96, 16, 16)
     seen = []
 
     def read(low, high):
         seen.append((low, high))
-        return image[:, :, low:high]
+        return image[0, :, low:high]
 
     keep = (slice(8, 80), slice(0, 16), slice(0, 16))
-    for _ in engine.planes(read, image.shape[2:], keep, 16):
+    for _ in network.logits(read, (96, 16, 16), keep, 16):
         pass
 
     assert [low for low, _ in seen[1:]] == [high for _, high in seen[:-1]]
@@ -112,46 +116,47 @@ def test_every_plane_is_read_once():
 
 
 def test_out_of_memory_takes_fewer_planes_and_goes_on(monkeypatch, caplog):
-    engine = ENGINES["pooled"]
+    network = READY["pooled"]
     image = torch.randn(1, 1, 64, 16, 16)
     keep = (slice(0, 64), slice(0, 16), slice(0, 16))
-    whole = engine(image, keep)
-    planes = type(engine).planes
+    whole = network.run(image, keep)[0]
+    logits_of = type(network).logits
     began = itertools.count()
 
-    def scarce(self, read, sides, rest, depth):
-        for index, slab in enumerate(planes(self, read, sides, rest, depth)):
+    def scarce(self, read, window, rest, depth):
+        for index, slab in enumerate(logits_of(self, read, window, rest, depth)):
             if index == 1 and next(began) == 0:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
             if depth > 4 and index > 1:
                 raise MemoryError
             yield slab
 
-    monkeypatch.setattr(type(engine), "planes", scarce)
+    monkeypatch.setattr(type(network), "logits", scarce)
     answered = np.zeros(64, int)
     found = torch.zeros_like(whole)
-    for (low, high), logits in stream_halving(
-        engine, lambda low, high: image[:, :, low:high], (64, 16, 16), keep
+    for low, logits in logits_in_scarce_memory(
+        network, lambda low, high: image[0, :, low:high], (64, 16, 16), keep, 16
     ):
-        answered[low:high] += 1
-        found[:, :, low:high] = logits
+        place = slice(low, low + logits.shape[1])
+        answered[place] += 1
+        found[:, place] = logits
 
     assert (answered == 1).all()
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
     assert "planes at a time" in caplog.text
 
-    def none(self, read, sides, rest, depth):
+    def none(self, read, window, rest, depth):
         raise MemoryError
         yield
 
-    monkeypatch.setattr(type(engine), "planes", none)
+    monkeypatch.setattr(type(network), "logits", none)
     with pytest.raises(EnvironmentFault, match=r"16, 16.*smaller window"):
-        list(stream_halving(engine, None, (64, 16, 16), keep))
+        list(logits_in_scarce_memory(network, None, (64, 16, 16), keep, 16))
 
 
 def test_networks_that_see_their_window_are_not_streamed():
     network = UNet(3, 1, 2, (4, 8), (2,), norm="instance").eval()
-    assert prepare(network, "cpu", "float32").stream is None
+    assert prepare(network, SPEC, FLOAT32).stream is None
 
 
 @given(
@@ -161,9 +166,9 @@ def test_networks_that_see_their_window_are_not_streamed():
 )
 def test_streamed_windows_are_as_wide_as_they_may(shape, halo, pixels):
     spec = InputSpec(3, (96,) * 3)
-    plan = WindowPlan.parse({"halo": halo}, spec)
+    window = WindowSettings.parse({"halo": halo}, spec)
 
-    lattice = lattice_of(shape, spec, (16,) * 3, plan, None, pixels)
+    lattice = lattice_of(shape, spec, (16,) * 3, window, None, pixels)
 
     _, height, width = lattice.window
     least = 112 + 2 * halo + 16

@@ -15,7 +15,7 @@ from cellseg3d.datasets.emptiness import MARGIN, empty_threshold
 from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.datasets.volumes import LoadedCase
 from cellseg3d.io.registry import open_volume
-from cellseg3d.prediction.lattice import WindowPlan
+from cellseg3d.prediction.lattice import WindowSettings
 from cellseg3d.runs.folder import TrainOptions
 from cellseg3d.training.train import resume, train
 
@@ -60,7 +60,9 @@ def test_a_training_ends_with_a_measured_halo_in_all_configs(run, larger):
     trained, inferred, scored = windows(run)
     assert trained == inferred == scored == dict(model.window)
     assert 0 <= inferred["halo_error"] <= BOUND
-    assert WindowPlan.parse(model.window, model.spec).halo == tuple(inferred["halo"])
+    assert WindowSettings.parse(model.window, model.spec).halo == tuple(
+        inferred["halo"]
+    )
     assert seams[0].difference <= BOUND
 
 

@@ -196,7 +196,7 @@ def test_a_folder_of_images_is_predicted_as_it_was_trained(tmp_path, capsys):
     random = np.random.default_rng(0)
     for part in ("images", "labels"):
         (place / part).mkdir(parents=True)
-    for name in ("a", "b", "c"):
+    for name in ("s1", "s2", "s3"):
         label = np.zeros((1, 24, 32), np.uint8)
         label[0, 6:18, 8:24] = 1
         image = (label * 100 + random.integers(0, 60, label.shape)).astype(np.uint8)
@@ -218,7 +218,8 @@ def test_a_folder_of_images_is_predicted_as_it_was_trained(tmp_path, capsys):
     said = capsys.readouterr().out
     assert codes == [0, 0]
     assert said.count("3 images, a volume each") == 1
-    labels = [read_labels(tmp_path / "one" / f"{n}_labels.png") for n in "abc"]
+    names = ("s1", "s2", "s3")
+    labels = [read_labels(tmp_path / "one" / f"{n}_labels.png") for n in names]
     assert [each.shape for each in labels] == [(1, 24, 32)] * 3
     [stacked] = [p for p in (tmp_path / "all").iterdir() if p.suffix != ".json"]
     assert read_labels(stacked).shape == (3, 24, 32)

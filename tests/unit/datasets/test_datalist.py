@@ -13,9 +13,11 @@ from cellseg3d.datasets.datalist import (
     class_names,
     load_datalist,
     num_classes,
+    parse_datalist,
     resolve_datalist,
     write_datalist,
 )
+from cellseg3d.datasets.volumes import load_cases
 
 IMAGE = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
 LABEL = (IMAGE % 3).astype(np.uint8)
@@ -253,3 +255,31 @@ def test_labels_that_changed_are_read_anew(write_pair, tmp_path):
     write_pair("a", IMAGE, (IMAGE % 5).astype(np.uint16))
 
     assert len(load_datalist(tmp_path).classes) == 5
+
+
+def test_a_case_says_what_the_axes_of_its_files_are(tmp_path):
+    stack = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="rgb", planarconfig=2)
+    tifffile.imwrite(tmp_path / "l.tif", stack % 2, photometric="rgb", planarconfig=2)
+    case = {"image": "a.tif", "label": "l.tif", "read_as": "slices"}
+    values = {"classes": ["background", "cell"], "cases": [case]}
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    datalist = load_datalist(path)
+
+    (loaded,) = load_cases(datalist.cases, datalist)
+
+    np.testing.assert_array_equal(loaded.image, stack)
+    np.testing.assert_array_equal(loaded.label, stack % 2)
+    write_datalist(datalist, path)
+    assert load_datalist(path).cases[0].read_as == "slices"
+
+
+@pytest.mark.parametrize(("key", "value"), [("read_as", "planes"), ("channel", -1)])
+def test_a_word_for_the_axes_that_is_none_is_refused(tmp_path, key, value):
+    (tmp_path / "a.tif").touch()
+    case = {"image": "a.tif", key: value}
+    values = {"classes": ["background", "cell"], "cases": [case]}
+
+    with pytest.raises(ConfigError, match=f"case 0.*{key}.* is {value!r}"):
+        parse_datalist(values, tmp_path / "datalist.json")

@@ -14,7 +14,6 @@ import pytest
 import torch
 from small_models import noise_volume, small_model, whole_pass
 
-from cellseg3d.acceleration.prepare import run_halving
 from cellseg3d.calibration.halo import calibrate_halo, verify_seams
 from cellseg3d.core.errors import (
     AxisError,
@@ -26,11 +25,12 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import open_volume, write_volume
 from cellseg3d.prediction.batch import parse_bytes, tasks_of
-from cellseg3d.prediction.budget import rate_of, window_bytes
+from cellseg3d.prediction.budget import window_bytes
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import sidecar, work_folder
+from cellseg3d.prediction.scarce_memory import logits_in_scarce_memory
 from cellseg3d.prediction.segment import segment, segment_to_file
-from cellseg3d.prediction.setup import plan
+from cellseg3d.prediction.setup import set_up
 
 FLOAT32 = SegmentOptions(precision="float32")
 
@@ -87,6 +87,7 @@ KILLED = """
 import os, sys
 sys.path.insert(0, {tests!r})
 from small_models import noise_volume, small_model
+from cellseg3d.prediction.scarce_memory import logits_in_scarce_memory
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction import pipeline
 pipeline.CHUNK_VOXELS = 1
@@ -155,43 +156,52 @@ def replace_scale(model):
     return replace(model, intensity=scale)
 
 
+class Tight:
+    """A network of slices that has memory for two of them at a time."""
+
+    def __init__(self, most):
+        self.most, self.batches = most, []
+
+    def logits(self, read, window, keep, planes):
+        for first in range(keep[0].start, keep[0].stop, planes):
+            last = min(first + planes, keep[0].stop)
+            self.batches.append(last - first)
+            if last - first > self.most:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            yield first, read(first, last) * 2
+
+
 def test_out_of_memory_halves_the_batch():
-    batches = []
+    image = torch.arange(6.0).reshape(1, 6, 1, 1).expand(1, 6, 2, 3)
+    keep = (slice(1, 6), slice(0, 2), slice(0, 3))
+    read = lambda low, high: image[:, low:high]  # noqa: E731
+    tight = Tight(2)
 
-    def tight(batch, keep=None):
-        batches.append(len(batch))
-        if len(batch) > 2:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return batch * 2
+    found = list(logits_in_scarce_memory(tight, read, (6, 2, 3), keep, 5))
 
-    batch = torch.arange(6.0).reshape(6, 1, 1, 1)
-    found = run_halving(tight, batch)
-
-    np.testing.assert_array_equal(found, batch * 2)
-    assert max(batches[1:]) < 6
-
-    def hopeless(batch, keep=None):
-        raise MemoryError
-
-    with pytest.raises(EnvironmentFault, match="one window"):
-        run_halving(hopeless, batch)
+    assert tight.batches == [5, 2, 2, 1]
+    torch.testing.assert_close(
+        torch.cat([part for _, part in found], 1), image[:, 1:] * 2
+    )
+    with pytest.raises(EnvironmentFault, match="smaller window"):
+        list(logits_in_scarce_memory(Tight(0), read, (6, 2, 3), keep, 4))
 
 
 def test_a_memory_limit_shrinks_chunks_before_windows(monkeypatch):
     monkeypatch.setattr("cellseg3d.prediction.budget.resident_bytes", lambda: 0)
     model = small_model(core=32, halo=8, batch=4)
     volume = noise_volume((64, 64, 64))
-    free = plan(volume, [model], SegmentOptions())
+    free = set_up(volume, [model], SegmentOptions())
 
-    ample = plan(volume, [model], SegmentOptions(max_ram=2**33))
-    window = window_bytes(free.sources[0], rate_of(free.sources[0]))
-    tight = plan(volume, [model], SegmentOptions(max_ram=int(window + 40**3 * 2)))
+    ample = set_up(volume, [model], SegmentOptions(max_ram=2**33))
+    window = window_bytes(free.sources[0])
+    tight = set_up(volume, [model], SegmentOptions(max_ram=int(window + 40**3 * 2)))
 
     assert ample.sources[0].lattice == free.sources[0].lattice
     assert tight.sources[0].lattice == free.sources[0].lattice
     assert np.prod(tight.chunk) < np.prod(free.chunk)
     with pytest.raises(EnvironmentFault, match="allow more"):
-        plan(volume, [model], SegmentOptions(max_ram=2**10))
+        set_up(volume, [model], SegmentOptions(max_ram=2**10))
 
 
 def test_several_models_of_other_classes_are_refused():

@@ -25,19 +25,19 @@ def field_with(share: float) -> ArrayField:
 
 
 def test_float32_is_taken_when_bfloat16_changes_too_many_labels():
-    engine = prepare_for(field_with(1e-2), Threshold(1.0).eval(), SPEC, "z")
+    network = prepare_for(field_with(1e-2), Threshold(1.0).eval(), SPEC, "z")
 
-    assert engine.hardware.precision == "float32"
-    assert "trial changed 1.0e-02" in engine.hardware.reason
-    assert f"{ALLOWED / MARGIN:.1e} are allowed" in engine.hardware.reason
+    assert network.hardware.precision == "float32"
+    assert "trial changed 1.0e-02" in network.hardware.reason
+    assert f"{ALLOWED / MARGIN:.1e} are allowed" in network.hardware.reason
 
 
 def test_bfloat16_is_taken_when_few_labels_change():
-    engine = prepare_for(field_with(2e-5), Threshold(1.0).eval(), SPEC, "z")
+    network = prepare_for(field_with(2e-5), Threshold(1.0).eval(), SPEC, "z")
 
-    assert engine.hardware.precision == "bfloat16"
-    assert "trial changed" in engine.hardware.reason
-    assert "changed 0.0e+00" not in engine.hardware.reason
+    assert network.hardware.precision == "bfloat16"
+    assert "trial changed" in network.hardware.reason
+    assert "changed 0.0e+00" not in network.hardware.reason
 
 
 def test_every_voxel_counts_whatever_its_label():
@@ -46,9 +46,9 @@ def test_every_voxel_counts_whatever_its_label():
     field.array_czyx[:] = 0.25
     field.array_czyx[0, :, :, :2] = 1 + 2.0**-10
 
-    engine = prepare_for(field, Threshold(1.0).eval(), SPEC, "z")
+    network = prepare_for(field, Threshold(1.0).eval(), SPEC, "z")
 
-    assert f"trial changed {2 / 64:.1e}" in engine.hardware.reason
+    assert f"trial changed {2 / 64:.1e}" in network.hardware.reason
 
 
 def test_an_inferer_tries_each_volume_of_a_batch():

@@ -12,6 +12,7 @@ from cellseg3d.core.errors import ConfigError, EnvironmentFault
 _log = logging.getLogger(__name__)
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+ACCELERATIONS = ("auto", "off")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -27,6 +28,27 @@ class Hardware:
     def dtype(self) -> torch.dtype:
         """The type of the network's weights and of its input."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    def describe(self) -> dict[str, str]:
+        """Return the device, the number format and the reason, for the provenance."""
+        return {
+            "device": str(self.device),
+            "precision": self.precision,
+            "precision_reason": self.reason,
+        }
+
+
+def check_acceleration(word: str) -> None:
+    """Refuse a word for the acceleration that is not known.
+
+    Raises
+    ------
+    ConfigError
+        With the words that are known.
+    """
+    if word not in ACCELERATIONS:
+        expected = " or ".join(ACCELERATIONS)
+        raise ConfigError(f"acceleration {word!r}; expected {expected}")
 
 
 def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:

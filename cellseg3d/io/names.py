@@ -1,0 +1,262 @@
+"""What the name of a file says: its role, its specimen, its place in a series.
+
+One table for every verb. Training and scoring pair by `stem_of`, predictions pass
+over what `role_of` calls labels or results, folders of slices are ordered by
+`series_of`.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cellseg3d.core.errors import FormatError
+from cellseg3d.io.sniff import volume_suffix
+
+Role = Literal["image", "label", "objects", "probability", "uncertainty"]
+
+# What programs, this one among them, put behind a volume's stem.
+_ENDINGS: dict[Role, tuple[str, ...]] = {
+    "image": ("image", "img", "raw"),
+    "label": (
+        "label",
+        "labels",
+        "mask",
+        "masks",
+        "seg",
+        "segmentation",
+        "pred",
+        "prediction",
+        "predictions",
+        "truth",
+        "gt",
+        "groundtruth",
+    ),
+    "objects": ("object", "objects", "instance", "instances", "ids"),
+    "probability": ("prob", "probs", "probabilities", "logits"),
+    "uncertainty": ("uncertainty",),
+}
+_ROLES: dict[str, Role] = {
+    ending: role for role, endings in _ENDINGS.items() for ending in endings
+}
+_ENDING = re.compile(rf"[-_. ]({'|'.join(_ROLES)})$", re.IGNORECASE)
+# What `predict` writes beside labels: NAME_prob_CLASS.
+_PROBABILITY = re.compile(r"_prob_.+$")
+# nnU-Net's number of the only channel at the end of an image's name.
+_ONLY_CHANNEL = re.compile(r"_0000$")
+# Letters before a number that say what it counts.
+_CHANNEL_WORDS = ("c", "ch", "chan", "channel", "w", "wavelength")
+_TIME_WORDS = ("t", "time", "timepoint", "tp", "frame")
+
+
+def bare_name(path: Path | str) -> str:
+    """Return a file's name without its folder and its suffix."""
+    name = Path(path).name
+    suffix = volume_suffix(name)
+    return name[: -len(suffix)] if suffix and len(name) > len(suffix) else name
+
+
+def role_of(path: Path | str) -> Role | None:
+    """Return what the ending of a file's name says that it holds.
+
+    ``cell_labels.tif`` holds labels, ``cell_prob_ER.tif`` a probability; a name
+    without an ending that is known here says nothing.
+    """
+    name = bare_name(path)
+    if _PROBABILITY.search(name):
+        return "probability"
+    found = _ENDING.search(name)
+    return _ROLES[found[1].lower()] if found else None
+
+
+def stem_of(path: Path | str) -> str:
+    """Return a volume's stem, the same for its image, its labels and all results.
+
+    ``cell07_image.tif``, ``cell07_label.tif`` and ``cell07_image_labels.tif`` have
+    the stem ``cell07``; so has nnU-Net's ``cell07_0000.nii.gz``.
+    """
+    stem = _PROBABILITY.sub("", bare_name(path))
+    while (shorter := _ENDING.sub("", stem)) != stem and shorter:
+        stem = shorter
+    return _ONLY_CHANNEL.sub("", stem) or stem
+
+
+@dataclass(frozen=True)
+class Series:
+    """Files whose names differ by one number, in its order.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        One a slice, of the first channel and time point.
+    numbers : tuple of int
+        Their numbers, rising.
+    rows : tuple of tuple of Path
+        Every channel's or time point's files in the same order; one row without.
+    counted : {"channels", "time points"} or None
+        What the rows are, where there are several.
+    """
+
+    files: tuple[Path, ...]
+    numbers: tuple[int, ...]
+    rows: tuple[tuple[Path, ...], ...]
+    counted: str | None = None
+
+    @property
+    def gap(self) -> str | None:
+        """A sentence on the first number that is missing, or None."""
+        steps = [b - a for a, b in itertools.pairwise(self.numbers)]
+        if len(set(steps)) < 2:
+            return None
+        least = min(steps)
+        place = next(index for index, step in enumerate(steps) if step != least)
+        missing = self.numbers[place] + least
+        return f"the numbers of the slices are not even: {missing} is missing"
+
+
+def series_of(files: Sequence[Path], folder: Path) -> Series:
+    """Order files by the one number that varies in their names.
+
+    A minus sign counts where some names have it and others do not (``z-1``, ``z0``).
+    A second number that varies is a channel or a time point if its letters say so
+    (``_ch00``, ``_t3``).
+
+    Parameters
+    ----------
+    files : sequence of Path
+        At least one.
+    folder : Path
+        For messages.
+
+    Raises
+    ------
+    FormatError
+        If a name has no number or does not fit the others, or if two numbers vary and
+        the names do not say what they count.
+    """
+    if len(files) == 1:
+        return Series(tuple(files), (0,), (tuple(files),))
+    parsed = {file: _parse(file) for file in files}
+    templates = [texts for texts, _ in parsed.values()]
+    usual = max(templates, key=templates.count)
+    strange = [file for file in files if parsed[file][0] != usual]
+    if strange or len(usual) == 1:
+        parsed, usual = _with_signs(parsed)
+        strange = [file for file in files if parsed[file][0] != usual]
+    if len(usual) == 1:
+        raise FormatError(
+            f"{folder}: {files[0].name} has no number in its name, so the order of the "
+            "slices is not known; number them, or name the images one by one"
+        )
+    if strange:
+        raise FormatError(
+            f"{folder}: {strange[0].name} is not named like the other slices "
+            f"(such as {next(f.name for f in files if f not in strange)}); move it to "
+            "another folder"
+        )
+    return _ordered(parsed, usual, folder)
+
+
+def _ordered(
+    parsed: dict[Path, tuple[tuple[str, ...], tuple[int, ...]]],
+    texts: tuple[str, ...],
+    folder: Path,
+) -> Series:
+    """Return the series of names that have one template."""
+    numbers = {file: found for file, (_, found) in parsed.items()}
+    places = range(len(texts) - 1)
+    varying = [p for p in places if len({found[p] for found in numbers.values()}) > 1]
+    if not varying:  # the names differ by nothing but leading zeros or suffixes
+        file, other = list(parsed)[:2]
+        raise FormatError(
+            f"{folder}: {file.name} and {other.name} have the same number; keep one"
+        )
+    counted = {place: word for place in varying if (word := _counted(texts[place]))}
+    depth = [place for place in varying if place not in counted]
+    if not depth and len(varying) == 1:
+        depth, counted = varying, {}
+    if len(depth) > 1 and _in_step(numbers, depth):
+        depth = depth[:1]
+    if len(depth) > 1 or len(counted) > 1 or not depth:
+        some = sorted(numbers, key=lambda file: numbers[file])[:2]
+        raise FormatError(
+            f"{folder}: {len(varying)} numbers vary in the names of its slices (such "
+            f"as {some[0].name}, {some[1].name}), so their order is not known; keep "
+            "one channel and one time point in a folder"
+        )
+    return _rows(numbers, depth[0], counted, folder)
+
+
+def _rows(
+    numbers: dict[Path, tuple[int, ...]],
+    depth: int,
+    counted: dict[int, str],
+    folder: Path,
+) -> Series:
+    other = next(iter(counted), None)
+    rows: dict[int, dict[int, Path]] = {}
+    for file, found in numbers.items():
+        row = rows.setdefault(0 if other is None else found[other], {})
+        if found[depth] in row:
+            raise FormatError(
+                f"{folder}: {file.name} and {row[found[depth]].name} have the same "
+                "number; keep one"
+            )
+        row[found[depth]] = file
+    ordered = [rows[key] for key in sorted(rows)]
+    first = sorted(ordered[0])
+    for row in ordered[1:]:
+        if sorted(row) != first:
+            odd = sorted(set(row) ^ set(first))[0]
+            raise FormatError(
+                f"{folder}: slice {odd} is there for some {counted[other or 0]} and "
+                "not for others; copy the folder again"
+            )
+    lists = tuple(tuple(row[number] for number in first) for row in ordered)
+    word = None if other is None else counted[other]
+    return Series(lists[0], tuple(first), lists, word)
+
+
+def _parse(file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the words of a name and the numbers between them."""
+    parts = re.split(r"(\d+)", bare_name(file).lower())
+    return tuple(parts[::2]), tuple(int(part) for part in parts[1::2])
+
+
+def _with_signs(
+    parsed: dict[Path, tuple[tuple[str, ...], tuple[int, ...]]],
+) -> tuple[dict[Path, tuple[tuple[str, ...], tuple[int, ...]]], tuple[str, ...]]:
+    """Return the names read again, a hyphen before a number being its sign."""
+    signed = {}
+    for file, (texts, numbers) in parsed.items():
+        bare = tuple(
+            text.removesuffix("-") if index < len(numbers) else text
+            for index, text in enumerate(texts)
+        )
+        values = tuple(
+            -number if text.endswith("-") else number
+            for text, number in zip(texts, numbers, strict=False)
+        )
+        signed[file] = (bare, values)
+    templates = [texts for texts, _ in signed.values()]
+    usual = max(templates, key=templates.count)
+    return signed, usual
+
+
+def _counted(text: str) -> str | None:
+    """Return what the letters before a number say that it counts."""
+    word = re.split(r"[^a-z]", text.rstrip("=-_. "))[-1]
+    if word in _CHANNEL_WORDS:
+        return "channels"
+    return "time points" if word in _TIME_WORDS else None
+
+
+def _in_step(numbers: dict[Path, tuple[int, ...]], places: Sequence[int]) -> bool:
+    """Whether several numbers put the files into the same order, without ties."""
+    rows = sorted(tuple(found[place] for place in places) for found in numbers.values())
+    return all(
+        all(one < two for one, two in zip(row, after, strict=True))
+        for row, after in itertools.pairwise(rows)
+    )

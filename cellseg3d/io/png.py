@@ -1,0 +1,206 @@
+"""PNG images: the exact numbers of every bit depth and colour type."""
+
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.errors import FormatError
+from cellseg3d.core.memory import check_memory
+from cellseg3d.core.roi import zyx
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.layout import Request, unpack_notes
+from cellseg3d.io.lazy import Box, LazyArray
+from cellseg3d.io.picking import GREY, PALETTE, all_grey, pick_axes
+
+_HEADER = struct.Struct(">4xI4sIIBB")
+_PALETTE = 3
+# Samples a pixel by the colour type in the header.
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+@dataclass(frozen=True)
+class PngHeader:
+    """What a PNG's first chunk says.
+
+    Parameters
+    ----------
+    height, width : int
+    bits : int
+        Bits of a sample: 1, 2, 4, 8 or 16.
+    colour : int
+        0 grey, 2 RGB, 3 indices of a palette, 4 grey and opacity, 6 RGB and opacity.
+    """
+
+    height: int
+    width: int
+    bits: int
+    colour: int
+
+    @property
+    def samples(self) -> int:
+        """Samples of a pixel, opacity included."""
+        return _SAMPLES[self.colour]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a sample."""
+        return np.dtype("u2" if self.bits == 16 else "u1")
+
+
+def open_png(path: Path, request: Request) -> Volume:
+    """Open a PNG as a volume of one slice.
+
+    Raises
+    ------
+    FormatError
+        If it is no readable PNG.
+    AxisError
+        If it is in colour, or partly transparent, and no channel is picked.
+    """
+    header = read_header(path)
+    notes, odd = _notes(path), []
+    if header.colour == _PALETTE and not _identity_palette(path):
+        odd.append(PALETTE)
+    axes, shape = "YX", [header.height, header.width]
+    if header.samples > 1:
+        axes, shape = "YXS", [*shape, header.samples]
+    channel = request.channel
+    unasked = channel is None and request.read_as is None
+    if (
+        header.samples > 1
+        and unasked
+        and all_grey(pixels(path, header), header.samples)
+    ):
+        channel = 0
+        odd.append(GREY)
+    axes, picked = pick_axes(path, axes, shape, request.with_channel(channel))
+    lengths = dict(zip(axes, shape, strict=True))
+    reader = PngVoxels(path, axes, tuple(picked.items()))
+    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    array = LazyArray(volume_shape, header.dtype, reader)
+    provenance = {**notes, "path": str(path), "format": "PNG"}
+    if odd:
+        provenance["warnings"] = odd
+    return Volume(array, provenance=provenance)
+
+
+@dataclass(frozen=True)
+class PngVoxels:
+    """Voxels of one PNG.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str
+        Letters of the decoded image's axes, ``"YX"`` or with a third.
+    picked : tuple of (str, int)
+        The index to take along an axis that is none of Z, Y and X.
+    """
+
+    path: Path
+    axes: str
+    picked: tuple[tuple[str, int], ...]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """Return the voxels in `box`, three slices (z, y, x)."""
+        plane = pixels(self.path, read_header(self.path))
+        kept = self.axes
+        for letter, index in self.picked:
+            plane = plane.take(index, axis=kept.index(letter))
+            kept = kept.replace(letter, "")
+        return to_zyx(plane, kept)[box]
+
+
+def read_header(path: Path) -> PngHeader:
+    """Return a PNG's size, bit depth and colour type.
+
+    Raises
+    ------
+    FormatError
+        If the header is cut or holds an unknown colour type.
+    """
+    with path.open("rb") as file:
+        start = file.read(8 + 4 + 4 + 10)
+    if len(start) < 26 or start[12:16] != b"IHDR":
+        raise FormatError(f"{path}: not a readable PNG (no header); copy it again")
+    _, _, width, height, bits, colour = _HEADER.unpack(start[4:26])
+    if colour not in _SAMPLES or bits not in (1, 2, 4, 8, 16) or not width * height:
+        raise FormatError(
+            f"{path}: its PNG header says {width} x {height} pixels of {bits} bits, "
+            f"colour type {colour}; no such PNG exists, copy it again"
+        )
+    return PngHeader(height, width, bits, colour)
+
+
+def pixels(path: Path, header: PngHeader | None = None) -> NDArray[Any]:
+    """Return a PNG's numbers as they are stored: (Y, X) or (Y, X, samples).
+
+    Raises
+    ------
+    FormatError
+        If it is damaged or cut short.
+    EnvironmentFault
+        If it needs more memory than there is.
+    """
+    known = header or read_header(path)
+    size = known.height * known.width * known.samples * known.dtype.itemsize
+    check_memory(size, str(path))
+    found = _stored_indices(path) if known.colour == _PALETTE else _decoded(path)
+    if known.bits < 8 and known.colour != _PALETTE:
+        # Decoders spread the values of 1, 2 and 4 bits over 0 to 255.
+        found = found // (255 // (2**known.bits - 1))
+    if found.shape[:2] != (known.height, known.width):
+        raise FormatError(f"{path}: incomplete or damaged PNG; copy it again")
+    return found.astype(known.dtype, copy=False)
+
+
+def _decoded(path: Path) -> NDArray[Any]:
+    try:
+        decoded: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
+    except (imagecodecs.PngError, ValueError) as error:
+        raise FormatError(
+            f"{path}: incomplete or damaged PNG ({error}); copy it again"
+        ) from error
+    return decoded
+
+
+def _stored_indices(path: Path) -> NDArray[Any]:
+    with _image(path) as image:
+        try:
+            return np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise FormatError(
+                f"{path}: incomplete or damaged PNG ({error}); copy it again"
+            ) from error
+
+
+def _notes(path: Path) -> dict[str, Any]:
+    with _image(path) as image:
+        return unpack_notes(str(image.info.get("Comment", "")))
+
+
+def _identity_palette(path: Path) -> bool:
+    """Whether every index stands for the grey of the same number."""
+    with _image(path) as image:
+        colours = np.array(image.getpalette() or [], np.int64).reshape(-1, 3)
+    return bool((colours == np.arange(len(colours))[:, np.newaxis]).all())
+
+
+def _image(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of images that are merely large.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise FormatError(f"{path}: not a readable PNG ({error})") from error
+    except Image.DecompressionBombError as error:
+        raise FormatError(f"{path}: {error}; save it as TIFF") from error
