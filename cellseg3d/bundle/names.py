@@ -22,7 +22,6 @@ CONFIG_NAMES = MODEL_NAMES | frozenset(
         "cellseg3d.bundle.model_facts.stored_facts",
         "cellseg3d.bundle.root.find_root",
         "cellseg3d.bundle.shipped.require_weights",
-        "cellseg3d.datasets.intensity.IntensityScale",
         "cellseg3d.datasets.simulated.ensure_dataset",
         "cellseg3d.datasets.volumes.load_fold",
         "cellseg3d.models.edge_losses.BoundaryLoss",
