@@ -70,11 +70,13 @@ def command(
 
 
 def _type(*words: str) -> None:
-    """Show a command as a user would type it, and run it."""
+    """Show a command as a user would type it, and run it; end where it fails."""
     from cellseg3d.cli.main import run
 
     print(f"\n$ cellseg3d {' '.join(words)}", flush=True)
-    run(list(words))
+    code = run(list(words))
+    if code:
+        raise typer.Exit(code)
 
 
 def _write_scores(evaluation: Path, scores: Path) -> None:

@@ -77,10 +77,9 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     if data is not None:
         parser["dataset_dir"] = data
     place = str(parser.get_parsed_content("dataset_dir"))
-    if data is None:
-        from cellseg3d.datasets.simulated import ensure_dataset
+    from cellseg3d.samples.inputs import ready_dataset
 
-        ensure_dataset(place)
+    ready_dataset(place)
     dataset = parser.get_parsed_content("train::dataset")
     if not isinstance(dataset, SampleDataset):
         message = (

@@ -218,8 +218,10 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from cellseg3d.core.atomic import atomic_write
     from cellseg3d.doctor.examine import examine_before_training
     from cellseg3d.planning.files import plan_data
+    from cellseg3d.runs.folder import check_free
     from cellseg3d.training.train import train
 
+    check_free(out)  # before minutes of planning
     examine_before_training(data)  # a plan of broken files would hide what is broken
     plan, text = plan_data(data, options.minutes)
     said = ", ".join(

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,16 @@ from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
-from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
-from cellseg3d.runs.folder import TrainOptions, create_run, reopen_run
+from cellseg3d.runs.folder import (
+    TrainOptions,
+    check_free,
+    create_run,
+    reopen_run,
+)
+from cellseg3d.runs.lock import RunLock
 from cellseg3d.training.doctor_notes import keep_notes
 from cellseg3d.training.precision import training_dtype
 from cellseg3d.training.processes import join_processes
@@ -74,15 +80,19 @@ def train(
     folder = Path(out)
     wanted = options or TrainOptions()
     config = folder / "configs" / "train.json"
-    if join_processes() == 1 or idist.get_rank() == 0:
-        chosen = find_bundle(bundle)
-        notes = examine_before_training(data)
-        for note in notes:
-            logger.warning("%s", note)
-        config = create_run(chosen, data, folder, wanted)
-        keep_notes(folder, notes)
-    idist.barrier()  # the others read what the first has written
-    _run_and_calibrate(folder, config, wanted, watch)
+    with ExitStack() as held:
+        if join_processes() == 1 or idist.get_rank() == 0:
+            chosen = find_bundle(bundle)
+            # Before the first write: another run's configs must stay its own.
+            held.enter_context(RunLock(folder))
+            check_free(folder)
+            notes = examine_before_training(data)
+            for note in notes:
+                logger.warning("%s", note)
+            config = create_run(chosen, data, folder, wanted)
+            keep_notes(folder, notes)
+        idist.barrier()  # the others read what the first has written
+        _run_and_calibrate(folder, config, wanted, watch)
     return folder
 
 
@@ -99,10 +109,15 @@ def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
     folder = Path(out)
     wanted = options or TrainOptions()
     config = folder / "configs" / "train.json"
-    if join_processes() == 1 or idist.get_rank() == 0:
-        config = reopen_run(folder, wanted)
-    idist.barrier()
-    _run_and_calibrate(folder, config, wanted)
+    with ExitStack() as held:
+        if join_processes() == 1 or idist.get_rank() == 0:
+            if not config.is_file():
+                message = f"{folder}: holds no configs/train.json, so there is nothing"
+                raise ConfigError(f"{message} to resume")
+            held.enter_context(RunLock(folder))
+            config = reopen_run(folder, wanted)
+        idist.barrier()
+        _run_and_calibrate(folder, config, wanted)
     return folder
 
 
