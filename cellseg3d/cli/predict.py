@@ -45,7 +45,9 @@ def command(
     tta: Annotated[
         bool, typer.Option("--tta", help="Also predict flipped and turned copies.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps (Apple).")
+    ] = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16 or int8.")
     ] = "auto",

@@ -74,7 +74,8 @@ def command(
         typer.Option("--workers", min=0, help="Extra processes that prepare samples."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")
+        str | None,
+        typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (Apple)."),
     ] = None,
     precision: Annotated[
         str | None,

@@ -51,7 +51,9 @@ def command(
         int, typer.Option(min=1, help="Specimens that validate each trial, in turn.")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps (Apple).")
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the result here too.")
     ] = None,
