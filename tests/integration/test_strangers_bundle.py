@@ -199,6 +199,19 @@ def test_trust_lets_exactly_one_name_through_and_is_recorded(stranger, capsys):
     assert main([*again, "--trust", "clever.Loss"]) == 0, capsys.readouterr().err
 
 
+def test_a_loss_that_does_not_know_255_is_refused_before_training(stranger, capsys):
+    path = stranger / "bundle" / "configs" / "train.json"
+    loss = {"_target_": "monai.losses.DiceCELoss", "to_onehot_y": True, "softmax": True}
+    path.write_text(json.dumps({**read_config(path), "loss": loss}), encoding="utf-8")
+    words = ["train", "--bundle", "bundle", "--out", "run", "--data", "data", "--quiet"]
+
+    assert main(words) == 3
+    error = capsys.readouterr().err
+    assert "does not know the label 255" in error
+    assert "use cellseg3d.models.losses.DiceCELoss" in error
+    assert not list((stranger / "run").glob("checkpoints/*"))
+
+
 @pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
 def test_a_device_or_a_pipe_is_no_config(stranger, capsys, path):
     if not hasattr(os, "mkfifo"):
