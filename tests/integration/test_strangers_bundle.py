@@ -178,6 +178,40 @@ def test_plans_and_overrides_are_checked_too(stranger, capsys, word, target):
     assert not (stranger / "marker").exists()
 
 
+def test_trust_lets_exactly_one_name_through_and_is_recorded(stranger, capsys):
+    lines = "from cellseg3d.models.losses import DiceCELoss as Loss\n"
+    (stranger / "clever.py").write_text(lines, encoding="utf-8")
+    words = ["train", "--bundle", "bundle", "--out", "run", "--data", "data"]
+    words += ["--set", "loss::_target_=clever.Loss", "--epochs", "1", "--no-calibrate"]
+    words += ["--set", "train::dataset::samples=2", "--quiet"]
+    again = ["train", "--resume", "--out", "run", "--epochs", "2", "--quiet"]
+    again += ["--no-calibrate"]
+
+    assert main(words) == 3
+    assert "--trust clever.Loss" in capsys.readouterr().err
+    assert main([*words, "--trust", "clever.Other"]) == 3
+    assert main([*words, "--trust", "clever.Loss"]) == 0, capsys.readouterr().err
+    record = json.loads((stranger / "run" / "run.json").read_text(encoding="utf-8"))
+    assert record["trusted"] == ["clever.Loss"]
+    capsys.readouterr()
+    assert main(again) == 3
+    assert "--trust clever.Loss" in capsys.readouterr().err
+    assert main([*again, "--trust", "clever.Loss"]) == 0, capsys.readouterr().err
+
+
+def test_a_loss_that_does_not_know_255_is_refused_before_training(stranger, capsys):
+    path = stranger / "bundle" / "configs" / "train.json"
+    loss = {"_target_": "monai.losses.DiceCELoss", "to_onehot_y": True, "softmax": True}
+    path.write_text(json.dumps({**read_config(path), "loss": loss}), encoding="utf-8")
+    words = ["train", "--bundle", "bundle", "--out", "run", "--data", "data", "--quiet"]
+
+    assert main(words) == 3
+    error = capsys.readouterr().err
+    assert "does not know the label 255" in error
+    assert "use cellseg3d.models.losses.DiceCELoss" in error
+    assert not list((stranger / "run").glob("checkpoints/*"))
+
+
 @pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
 def test_a_device_or_a_pipe_is_no_config(stranger, capsys, path):
     if not hasattr(os, "mkfifo"):
