@@ -44,7 +44,8 @@ def build_network(
         ``"unet31m"``, ``"dynunet"``, ``"segresnet"``, ``"attention_unet"``,
         ``"flexible"``, ``"vgg16_unet"``, ``"googlenet_fcn"``, ``"convlstm_unet"``,
         ``"cascade"`` (two networks of the kind that the option ``stage`` names), or
-        ``"monai.CLASS"`` for any other class of ``monai.networks.nets``.
+        ``"monai.CLASS"`` for another class of ``monai.networks.nets`` that
+        `cellseg3d.models.network_arguments` lists.
     spec : InputSpec or dict
     num_classes : int
         Number of classes, background included; at least 2.

@@ -10,11 +10,13 @@ from typing import Any
 import ignite.distributed as idist
 
 from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
 from cellseg3d.core.errors import CellSegError, ConfigError
+from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
 from cellseg3d.runs.folder import (
@@ -25,6 +27,7 @@ from cellseg3d.runs.folder import (
 )
 from cellseg3d.runs.lock import RunLock
 from cellseg3d.training.doctor_notes import keep_notes
+from cellseg3d.training.loss_check import check_ignores
 from cellseg3d.training.precision import training_dtype
 from cellseg3d.training.processes import join_processes
 
@@ -182,6 +185,7 @@ def run_config(
     with _workflow(config, "run", **overrides) as workflow:
         _check_precision(workflow.parser)
         workflow.initialize()
+        _check_loss(workflow.parser)
         if watch is not None:
             watch(workflow.parser)
         workflow.run()
@@ -220,6 +224,15 @@ def _check_precision(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParse
     if "precision" in parser and "device" in parser:
         device = parser.get_parsed_content("device")
         training_dtype(str(parser["precision"]), device)
+
+
+def _check_loss(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
+    """Refuse a loss that fails on voxels without a label, before the first step."""
+    if all(key in parser for key in ("loss", "facts", "spec")):
+        facts = ModelFacts.parse(parser.get_parsed_content("facts"))
+        spec = InputSpec.parse(parser.get_parsed_content("spec"))
+        loss = parser.get_parsed_content("loss")
+        check_ignores(loss, facts.num_classes, spec.spatial_dims)
 
 
 def _own_error(error: BaseException) -> BaseException:

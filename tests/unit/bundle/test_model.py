@@ -125,8 +125,8 @@ def test_a_network_of_monais_is_welcome(folder):
     change(
         folder,
         "network_def",
-        {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2}
-        | {"kernel_size": 1},
+        {"_target_": "monai.networks.nets.BasicUNet", "spatial_dims": 2}
+        | {"in_channels": 3, "out_channels": 2},
     )
 
     with pytest.raises(InputError, match="belong to another network"):
