@@ -79,11 +79,6 @@ def build_network(
     return PaddedNetwork(network, total_stride, spec.in_channels, num_classes)
 
 
-def network_names() -> list[str]:
-    """Return the names that `build_network` knows, without ``"monai.CLASS"``."""
-    return sorted(set(_builders()) - {"monai"})
-
-
 def _builders() -> dict[str, Callable[..., Built]]:
     return {
         "residual_unet": _residual_unet,
