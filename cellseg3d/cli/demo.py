@@ -45,7 +45,8 @@ def command(
     unseen_seed = str(seed + UNSEEN_SEED)
     _type(*simulate, "1", "--seed", unseen_seed, "--out", str(unseen))
     _type(
-        *("train", "--bundle", "cell_tomo_unet3d", "--data", str(training)),
+        *("train", "--bundle", "cell_tomo_unet3d", "--from-scratch"),
+        *("--data", str(training)),
         *("--fold", "none", "--minutes", str(minutes), "--seed", str(seed)),
         *(word for item in settings.items() for word in ("--set", "=".join(item))),
         *("--out", str(run)),

@@ -31,6 +31,8 @@ _FIRST = (
     "configs/evaluate.json",
     "configs/metadata.json",
 )
+# What is measured on a bundle's own weights, in its window.
+_MEASURED = ("halo", "halo_error", "empty_below")
 # What training, inference and evaluation must agree on.
 SHARED = ("facts", "spec", "window", "intensity", "network_def")
 
@@ -143,6 +145,10 @@ def create_run(
     """
     check_free(out)
     files = configs_of(bundle)
+    window = files["train"].get("window", {})
+    files["train"]["window"] = {
+        key: value for key, value in window.items() if key not in _MEASURED
+    }
     asked = override(files["train"], options.overrides())
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist, _asked_spacing(asked))

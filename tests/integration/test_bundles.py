@@ -258,6 +258,7 @@ def test_monais_inferring_takes_bfloat16_only_where_labels_stay(
         "output_dir": str(tmp_path),
         "output_ext": ".mrc",
         "device": "cpu",
+        "window": {},
     }
     config = BUNDLES / "cell_tomo_unet3d" / "configs" / "inference.json"
 

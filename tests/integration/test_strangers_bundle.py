@@ -50,7 +50,8 @@ PAYLOADS = {
 @pytest.fixture
 def stranger(tmp_path, monkeypatch):
     """A bundle, its data, and a module beside them that leaves a mark if imported."""
-    shutil.copytree(BUNDLE, tmp_path / "bundle")
+    weights = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(BUNDLE, tmp_path / "bundle", ignore=weights)
     write_two_balls(tmp_path / "data")
     text = f"open({str(tmp_path / 'marker')!r}, 'w')"
     (tmp_path / "stranger.py").write_text(text, encoding="utf-8")
@@ -92,7 +93,9 @@ def with_weights(folder):
     """Put random weights into the bundle, so that predict reads its blocks."""
     config = read_config(folder / "bundle" / "configs" / "inference.json")
     facts = config["default_facts"]
-    network = network_for("unet", config["spec"], facts)
+    block = dict(config["network_def"])
+    given = {key: block.pop(key) for key in ("_target_", "name", "spec", "facts")}
+    network = network_for(given["name"], config["spec"], facts, **block)
     path = folder / "bundle" / "models" / "model.safetensors"
     save_weights(path, network.state_dict(), {"facts": facts})
 
