@@ -93,7 +93,9 @@ def with_weights(folder):
     """Put random weights into the bundle, so that predict reads its blocks."""
     config = read_config(folder / "bundle" / "configs" / "inference.json")
     facts = config["default_facts"]
-    block = dict(config["network_def"])
+    # As it was before somebody spoiled it.
+    own = read_config(BUNDLE / "configs" / "inference.json")
+    block = dict(own["network_def"])
     given = {key: block.pop(key) for key in ("_target_", "name", "spec", "facts")}
     network = network_for(given["name"], config["spec"], facts, **block)
     path = folder / "bundle" / "models" / "model.safetensors"
