@@ -2,6 +2,9 @@
 
 import sys
 
-from cellseg3d.cli.main import main
+try:
+    from cellseg3d.cli.main import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 sys.exit(main())

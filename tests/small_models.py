@@ -31,6 +31,7 @@ class SmallModel:
     warnings: tuple[str, ...] = ()
     members: tuple[Any, ...] = ()
     resampled: bool = False
+    likeness: None = None
 
 
 def small_model(

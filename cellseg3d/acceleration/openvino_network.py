@@ -1,6 +1,7 @@
 """Run a network with OpenVINO: a compiled graph, in bfloat16, float32 or int8."""
 
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from cellseg3d.acceleration.folding import fold
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.hardware import Hardware
+
+TELEMETRY = "openvino_telemetry"
 
 _WORDS = {"bfloat16": "bf16", "float32": "f32", "int8": "f32"}
 
@@ -90,6 +93,9 @@ def compile_network(
 
 
 def _import(name: str) -> Any:  # noqa: ANN401
+    # Both look up a host and leave an id in the home folder, unless the package that
+    # does so cannot be imported; then they know how to go without.
+    sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cellseg3d.benchmark import weigh
-from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.errors import CellSegError, EnvironmentFault
+
+# What `weigh` and the end of an interrupted command are made of.
+_UNIX_CALLS = ("killpg", "posix_spawnp", "wait4")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,24 @@ class Cost:
     def as_dict(self) -> dict[str, float]:
         """Return the fields by name, rounded to milliseconds and MiB."""
         return {name: round(value, 3) for name, value in asdict(self).items()}
+
+
+def require_measuring() -> None:
+    """Refuse a system on which the cost of a process cannot be measured.
+
+    Raises
+    ------
+    EnvironmentFault
+        With the calls of Unix that are missing.
+    """
+    missing = [name for name in _UNIX_CALLS if not hasattr(os, name)]
+    if missing:
+        message = (
+            f"benchmark: {sys.platform} lacks os.{', os.'.join(missing)}, which "
+            "measure the time and memory of a process; run it on Linux or macOS, or "
+            "give `tables_only` to make tables of the records that are there"
+        )
+        raise EnvironmentFault(message)
 
 
 def run_verb(words: Sequence[str], log: Path) -> Cost:

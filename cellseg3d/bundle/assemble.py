@@ -1,10 +1,13 @@
 """Write the committed bundles from configs/, or say where they differ."""
 
+import copy
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from cellseg3d.bundle.card import data_license, model_card
 from cellseg3d.bundle.compose import (
     Config,
     compose,
@@ -14,8 +17,11 @@ from cellseg3d.bundle.compose import (
     with_hint,
 )
 from cellseg3d.bundle.metadata import build_metadata
+from cellseg3d.bundle.model_facts import MODELS, WEIGHTS
+from cellseg3d.bundle.shipped_record import eval_metrics, headline, read_record
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.models.checkpoint import load_weights
 
 # Which fragments of common/ each file of a bundle is made of, in order.
 PARTS = {
@@ -23,6 +29,8 @@ PARTS = {
     "inference": ("paths", "network", "infer"),
     "evaluate": ("paths", "network", "validate", "evaluate"),
 }
+# Weights that a user trains in place are nobody else's.
+IGNORE_MODELS = "*\n!.gitignore\n"
 LOGGING = """[loggers]
 keys=root
 
@@ -80,6 +88,7 @@ def bundle_configs(experiment: Path) -> dict[str, Config]:
     configs_dir = experiment.parents[1]
     choice = read_config(experiment)
     names = {key: choice.pop(key, None) for key in ("name", "title")}
+    about = choice.pop("about", {})
     shared = [
         configs_dir / folder / f"{choice.pop(folder, None)}.yaml"
         for folder in ("dataset", "network")
@@ -102,10 +111,51 @@ def bundle_configs(experiment: Path) -> dict[str, Config]:
         raise ConfigError(message + with_hint(never[0], composed["train"]))
     base = read_config(configs_dir / "common" / "metadata.yaml")
     train = composed["train"]
+    record = read_record(configs_dir.parent, experiment.stem)
+    if record is not None:
+        base = {**base, **_measured(record, configs_dir)}
+        for file in PARTS:
+            composed[file] = _with_windows(composed[file], record["window"])
+    base = {**base, **{key: about[key] for key in ("references",) if key in about}}
+    facts = train["default_facts"] if record is None else record["facts"]
     composed["metadata"] = build_metadata(
-        base, train["spec"], train["default_facts"], names["name"], names["title"]
+        base,
+        train["spec"],
+        facts,
+        names["name"],
+        names["title"],
+        modality=about.get("modality", "tomogram"),
     )
     return composed
+
+
+def _measured(record: Mapping[str, Any], configs_dir: Path) -> Config:
+    """Return what metadata says of weights that come along."""
+    data_sets = read_config(configs_dir / "data_sets.yaml")
+    used = [data_sets[row["dataset"]] for row in record["data"] if row["training"]]
+    version = "0.2.0"
+    return {
+        "version": version,
+        "changelog": {
+            version: f"weights of {record['made']} come along",
+            "0.1.0": "first version, trained by its user; carries no weights",
+        },
+        "data_source": "; ".join(str(known["title"]) for known in used),
+        "eval_metrics": eval_metrics(record),
+        "score": headline(record),
+        "weights_sha256": record["weights"]["sha256"],
+    }
+
+
+def _with_windows(config: Config, windows: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Return a config with the windows that were measured after the training."""
+    changed = copy.deepcopy(config)
+    for name, window in windows.items():
+        if not name and "window" in changed:
+            changed["window"] = dict(window)
+        elif name:
+            changed["network_def"]["members"][name]["window"] = dict(window)
+    return changed
 
 
 def bundle_files(experiment: Path) -> Iterator[tuple[str, str]]:
@@ -113,10 +163,34 @@ def bundle_files(experiment: Path) -> Iterator[tuple[str, str]]:
     for name, config in bundle_configs(experiment).items():
         yield f"configs/{name}.json", json.dumps(config, indent=2) + "\n"
     yield "configs/logging.conf", LOGGING
+    yield from _card(experiment)
+
+
+def _card(experiment: Path) -> Iterator[tuple[str, str]]:
+    """Yield the model card and the licence of the data where weights come along."""
+    configs_dir = experiment.parents[1]
+    record = read_record(configs_dir.parent, experiment.stem)
+    if record is None:
+        yield "models/.gitignore", IGNORE_MODELS
+        return
+    choice = read_config(experiment)
+    if "about" not in choice:
+        message = (
+            f"{experiment}: has no 'about' (purpose, not_for, expects), which the card "
+            "of its weights needs"
+        )
+        raise ConfigError(message)
+    data_sets = read_config(configs_dir / "data_sets.yaml")
+    yield "models/.gitignore", f"{IGNORE_MODELS}!{WEIGHTS}\n"
+    card = model_card(
+        str(choice["name"]), str(choice["title"]), choice["about"], record, data_sets
+    )
+    yield "docs/README.md", card
+    yield "docs/data_license.txt", data_license(record, data_sets)
 
 
 def assemble(configs_dir: Path, bundles_dir: Path) -> list[Path]:
-    """Write every bundle; ``docs/README.md`` is a person's and stays.
+    """Write every bundle; its card is a person's and stays where no weights come along.
 
     Returns
     -------
@@ -131,7 +205,6 @@ def assemble(configs_dir: Path, bundles_dir: Path) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, text)
         (folder / "models").mkdir(exist_ok=True)
-        _write(folder / "models" / ".gitignore", "*\n!.gitignore\n")
         licence = configs_dir.parent / "LICENSE"
         if licence.is_file():
             shutil.copyfile(licence, folder / "LICENSE")
@@ -152,7 +225,25 @@ def drift(configs_dir: Path, bundles_dir: Path) -> list[str]:
                 lines.append(f"{path}: differs from configs/")
         others = [folder / name for name in ("docs/README.md", "LICENSE")]
         lines += [f"{path}: is missing" for path in others if not path.is_file()]
+        lines += _weights_drift(configs_dir, folder)
     return lines
+
+
+def _weights_drift(configs_dir: Path, folder: Path) -> list[str]:
+    """Return where weights and record of a bundle are not of one training."""
+    record = read_record(configs_dir.parent, folder.name)
+    path = folder / MODELS / WEIGHTS
+    if record is None:
+        ignored = folder / MODELS / ".gitignore"
+        text = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
+        kept = f"!{WEIGHTS}" in text
+        return [f"{path}: has no record of how it was made"] if kept else []
+    if not path.is_file():
+        return [f"{path}: is missing; its record says it comes along"]
+    found = load_weights(path).sha256
+    if found != record["weights"]["sha256"]:
+        return [f"{path}: sha256 {found}, its record says another training's"]
+    return []
 
 
 def write_config(path: Path, config: Config) -> None:

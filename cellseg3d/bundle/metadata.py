@@ -17,6 +17,7 @@ def build_metadata(
     facts: ModelFacts | Mapping[str, Any],
     name: str,
     title: str,
+    modality: str = "tomogram",
 ) -> Config:
     """Return a bundle's metadata.
 
@@ -30,6 +31,8 @@ def build_metadata(
         Names the classes and the spacing.
     name, title : str
         The bundle's name and one line about it.
+    modality : str
+        What takes the images, such as "electron microscopy".
     """
     shape = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
     known = ModelFacts.parse(facts)
@@ -43,13 +46,13 @@ def build_metadata(
         "pred_classes": f"{known.num_classes} channels of logits: {classes}",
         "spacing_um": list(known.spacing_um) if known.spacing_um else None,
         "network_data_format": {
-            "inputs": {"image": _image(shape)},
+            "inputs": {"image": _image(shape, modality)},
             "outputs": {"pred": _prediction(shape, known, channels)},
         },
     }
 
 
-def _image(spec: InputSpec) -> Config:
+def _image(spec: InputSpec, modality: str) -> Config:
     middle = spec.in_channels // 2
     names = {
         str(index): "image" if index == middle else f"slice {index - middle:+d}"
@@ -58,7 +61,7 @@ def _image(spec: InputSpec) -> Config:
     return {
         "type": "image",
         "format": "magnitude",
-        "modality": "tomogram",
+        "modality": modality,
         "num_channels": spec.in_channels,
         "spatial_shape": [f"{SIDE}*n"] * spec.spatial_dims,
         "dtype": "float32",

@@ -1,36 +1,26 @@
 """Load a trained model from a bundle or run folder without running its code."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pydoc import locate
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
-from cellseg3d.bundle.compose import Config, read_config
+from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
-from cellseg3d.bundle.shipped import find_bundle
-from cellseg3d.bundle.trust import FETCHES
+from cellseg3d.bundle.resolve import build
+from cellseg3d.bundle.shipped import find_bundle, no_weights
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.core.old_names import current_name
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.models.checkpoint import Weights, load_weights
 from cellseg3d.models.fused_networks import FusedNetworks, Member
 
 logger = logging.getLogger(__name__)
-# What a model's own blocks may build; nothing here reads, writes or runs anything.
-ALLOWED = (
-    "cellseg3d.bundle.model_facts.ModelFacts",
-    "cellseg3d.bundle.model_facts.network_for",
-    "cellseg3d.bundle.members.member_for",
-    "cellseg3d.datasets.intensity.IntensityScale",
-    "cellseg3d.models.unet.build_network",
-)
-# And networks themselves: classes of these packages that are torch modules.
-NETWORKS = ("cellseg3d.models.", "monai.networks.", "torch.nn.")
+_T = TypeVar("_T")
 _CANDIDATES = (WEIGHTS, "last.safetensors", "model.pt")
 
 
@@ -65,6 +55,9 @@ class TrainedModel:
         window; empty for one network.
     single_slices : bool
         Whether every volume of the training was one slice.
+    likeness : mapping or None
+        What the training volumes look like (`cellseg3d.datasets.likeness`); None when
+        it was not measured.
     resampled : bool
         Whether the training volumes were brought to `spacing_um`.
     """
@@ -81,6 +74,7 @@ class TrainedModel:
     warnings: tuple[str, ...] = ()
     members: tuple["TrainedModel", ...] = ()
     single_slices: bool = False
+    likeness: Mapping[str, Any] | None = None
     resampled: bool = False
 
 
@@ -113,7 +107,8 @@ def load_model(place: str | Path) -> TrainedModel:
     ('background', 'cytoplasm', 'nucleus', 'mitochondrion')
     """
     path = find_bundle(place)
-    config = read_config(path / "configs" / "inference.json")
+    where = path / "configs" / "inference.json"
+    config = read_config(where)
     metadata = read_config(path / "configs" / "metadata.json")
     weights = _weights(path)
     stored = weights.metadata.get("facts")
@@ -121,12 +116,15 @@ def load_model(place: str | Path) -> TrainedModel:
         config["facts"] = stored
     elif "default_facts" in config:
         config["facts"] = config["default_facts"]
-    facts = ModelFacts.parse(_build(config, "facts", path))
+    facts = _parsed(ModelFacts.parse, build(config, "facts", where), "facts", where)
     config["facts"] = facts.as_dict()
-    network = _build(config, "network_def", path)
-    if not isinstance(network, nn.Module):
-        message = f"{path}: network_def builds a {type(network).__name__}, no network"
-        raise ConfigError(message)
+    spec = _parsed(InputSpec.parse, build(config, "spec", where), "spec", where)
+    intensity = build(config, "intensity", where)
+    window = build(config, "window", where)
+    _expect(intensity, IntensityScale, "intensity", where)
+    _expect(window, Mapping, "window", where)
+    network = build(config, "network_def", where)
+    _expect(network, nn.Module, "network_def", where)
     checked = load_weights(weights.path, network)
     network.load_state_dict(checked.tensors)
     spacing = facts.spacing_um
@@ -134,14 +132,15 @@ def load_model(place: str | Path) -> TrainedModel:
         name=str(metadata.get("name", path.name)),
         path=path,
         network=network.eval(),
-        spec=InputSpec.parse(_build(config, "spec", path)),
+        spec=spec,
         classes=facts.classes,
-        intensity=_build(config, "intensity", path),
+        intensity=intensity,
         spacing_um=None if spacing is None else Spacing.of(spacing),
-        window=_build(config, "window", path),
+        window=window,
         sha256=weights.sha256,
         warnings=weights.warnings,
         single_slices=facts.single_slices,
+        likeness=weights.metadata.get("likeness"),
         resampled=facts.resampled,
     )
     return replace(model, members=_members(model))
@@ -170,75 +169,31 @@ def _weights(path: Path) -> Weights:
         file = path / MODELS / name
         if file.is_file() or file.with_name(f"{name}.prev").is_file():
             return load_weights(file)
-    message = (
-        f"{path / MODELS}: holds no weights; train first: cellseg3d train --bundle "
-        f"{path.name} --data DATALIST --out RUN, then predict with --bundle RUN"
-    )
-    raise InputError(message)
+    raise InputError(no_weights(path))
 
 
-def _build(config: Config, key: str, path: Path) -> Any:  # noqa: ANN401
-    """Return what one id of a config describes."""
-    if key not in config:
-        raise ConfigError(f"{path}: configs/inference.json has no {key!r}")
-    return _value(config[key], config, path, depth=0)
-
-
-def _value(value: Any, config: Config, path: Path, depth: int) -> Any:  # noqa: ANN401
-    if depth > 50:
-        raise ConfigError(f"{path}: configs/inference.json refers to itself")
-    if isinstance(value, str):
-        return _text(value, config, path, depth)
-    if isinstance(value, list):
-        return [_value(item, config, path, depth + 1) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    arguments = {
-        key: _value(item, config, path, depth + 1)
-        for key, item in value.items()
-        if key != "_target_"
-    }
-    if "_target_" not in value:
-        return arguments
-    for key, given in arguments.items():
-        if FETCHES.search(key) and given:
-            message = (
-                f"{path}: {value['_target_']}: the argument {key}={given!r} fetches "
-                "files; leave it out; nothing was run"
-            )
-            raise ConfigError(message)
-    found = _allowed(str(value["_target_"]), path)
-    try:
-        return found(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: {value['_target_']}: {error}") from error
-
-
-def _allowed(target: str, path: Path) -> Any:  # noqa: ANN401
-    target = current_name(target)
-    found = locate(target) if target.startswith((*ALLOWED, *NETWORKS)) else None
-    is_network = isinstance(found, type) and issubclass(found, nn.Module)
-    if found is None or not (target in ALLOWED or is_network):
+def _expect(found: Any, kind: type, key: str, where: Path) -> None:  # noqa: ANN401
+    """Refuse a block that builds something else than what it stands for."""
+    if not isinstance(found, kind):
         message = (
-            f"{path}: _target_ {target!r} is not among what a model may be built of: "
-            f"{', '.join(ALLOWED)}, or a network; nothing was run"
+            f"{where}: {key} builds a {type(found).__name__}; expected a "
+            f"{kind.__name__}; copy the bundle again"
         )
         raise ConfigError(message)
-    return found
 
 
-def _text(value: str, config: Config, path: Path, depth: int) -> Any:  # noqa: ANN401
-    if value.startswith(("$", "%")):
-        message = f"{path}: the expression {value!r} is not run; write out its value"
-        raise ConfigError(message)
-    if not value.startswith("@"):
-        return value
-    node: Any = config
-    for name in value[1:].replace("#", "::").split("::"):
-        if not isinstance(node, Mapping) or name not in node:
-            raise ConfigError(f"{path}: {value!r} refers to nothing")
-        node = node[name]
-    return _value(node, config, path, depth + 1)
+def _parsed(parse: Callable[[Any], _T], values: Any, key: str, where: Path) -> _T:  # noqa: ANN401
+    """Return what `parse` makes of a block; its error is one line with the file."""
+    try:
+        return parse(values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {key}: {error}") from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        message = (
+            f"{where}: {key} is {values!r:.200}, which makes no sense ({error}); copy "
+            "the bundle again or train anew"
+        )
+        raise ConfigError(message) from error
 
 
 def networks_of(model: TrainedModel) -> tuple[TrainedModel, ...]:

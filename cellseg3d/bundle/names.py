@@ -5,20 +5,28 @@ validation, the evaluator, pictures, progress, inputs, MONAI's reader, the infer
 root. A test holds the list against ``configs/`` and ``bundles/``.
 """
 
-CONFIG_NAMES = frozenset(
+from cellseg3d.models.network_arguments import NETWORK_ARGUMENTS
+
+NETWORK_NAMES = frozenset(f"monai.networks.nets.{name}" for name in NETWORK_ARGUMENTS)
+# What describes a model: its network and its input. Prediction builds nothing else.
+MODEL_NAMES = NETWORK_NAMES | {
+    "cellseg3d.bundle.members.member_for",
+    "cellseg3d.bundle.model_facts.ModelFacts",
+    "cellseg3d.bundle.model_facts.network_for",
+    "cellseg3d.datasets.intensity.IntensityScale",
+    "cellseg3d.models.fused_networks.FusedNetworks",
+    "cellseg3d.models.unet.build_network",
+}
+CONFIG_NAMES = MODEL_NAMES | frozenset(
     {
-        "cellseg3d.bundle.members.member_for",
-        "cellseg3d.bundle.model_facts.ModelFacts",
-        "cellseg3d.bundle.model_facts.network_for",
         "cellseg3d.bundle.model_facts.stored_facts",
         "cellseg3d.bundle.root.find_root",
-        "cellseg3d.datasets.intensity.IntensityScale",
+        "cellseg3d.bundle.shipped.require_weights",
         "cellseg3d.datasets.simulated.ensure_dataset",
         "cellseg3d.datasets.volumes.load_fold",
         "cellseg3d.models.edge_losses.BoundaryLoss",
         "cellseg3d.models.edge_losses.EdgeWeightedCELoss",
         "cellseg3d.models.fused_networks.EverySourceLoss",
-        "cellseg3d.models.fused_networks.FusedNetworks",
         "cellseg3d.models.losses.CrossEntropyLoss",
         "cellseg3d.models.losses.DiceCELoss",
         "cellseg3d.models.losses.DiceLoss",
@@ -26,13 +34,14 @@ CONFIG_NAMES = frozenset(
         "cellseg3d.models.losses.LogDiceLoss",
         "cellseg3d.models.losses.TverskyLoss",
         "cellseg3d.models.recipes.cascade.CascadeLoss",
-        "cellseg3d.models.unet.build_network",
         "cellseg3d.prediction.inferer.VolumeInferer",
         "cellseg3d.runs.data_facts.facts_of_data",
         "cellseg3d.samples.augment.RandBlurd",
         "cellseg3d.samples.augment.RandIntensityd",
+        "cellseg3d.samples.augment.RandInvertd",
         "cellseg3d.samples.augment.RandMissingSliced",
         "cellseg3d.samples.augment.RandMissingWedged",
+        "cellseg3d.samples.augment.RandShadingd",
         "cellseg3d.samples.inputs.OnGridOfd",
         "cellseg3d.samples.inputs.ScaleVolumed",
         "cellseg3d.samples.inputs.ToSpacingd",
@@ -74,6 +83,7 @@ CONFIG_NAMES = frozenset(
         "monai.data.Dataset",
         "monai.engines.SupervisedEvaluator",
         "monai.engines.SupervisedTrainer",
+        "monai.losses.DiceCELoss",
         "monai.losses.DiceFocalLoss",
         "monai.losses.DiceLoss",
         "monai.losses.FocalLoss",

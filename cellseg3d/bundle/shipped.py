@@ -72,6 +72,32 @@ def shipped_bundles() -> dict[str, Path]:
     return {}
 
 
+def no_weights(folder: Path) -> str:
+    """Return what to do with a bundle that holds no weights yet, in one line."""
+    return (
+        f"{folder / 'models'}: holds no weights; train first: cellseg3d train --bundle "
+        f"{folder.name} --data DATALIST --out RUN, then predict with --bundle RUN"
+    )
+
+
+def require_weights(path: str | Path) -> None:
+    """End ``python -m monai.bundle`` with one line when a bundle holds no weights.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``models/model.safetensors`` of the bundle, or a file of the user's.
+
+    Raises
+    ------
+    SystemExit
+        If there is no such file; MONAI passes it on, other errors become tracebacks.
+    """
+    file = Path(path)
+    if not (file.is_file() or file.with_name(f"{file.name}.prev").is_file()):
+        raise SystemExit(f"error: {no_weights(file.parent.parent)}")
+
+
 def weights_of(place: str | Path) -> Path:
     """Return the file of weights of a bundle, a run, or a file itself.
 

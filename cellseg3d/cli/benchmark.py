@@ -52,6 +52,7 @@ def command(
     reference and the Pareto picture are made of the records alone.
     """
     from cellseg3d.benchmark.markdown import PICTURE  # noqa: PLC0415
+    from cellseg3d.benchmark.process import require_measuring  # noqa: PLC0415
     from cellseg3d.benchmark.results import (  # noqa: PLC0415
         TABLE,
         VALUES,
@@ -62,6 +63,7 @@ def command(
 
     study = load_study(config)
     if not tables_only:
+        require_measuring()
         out.mkdir(parents=True, exist_ok=True)
         _run(Bench(study, out, nnunet_python), only or [])
     write_results(study, out)

@@ -39,17 +39,25 @@ def list_bundles(
     rows = []
     for name, folder in shipped_bundles().items():
         metadata = read_config(folder / "configs" / "metadata.json")
+        weights = (folder / "models" / "model.safetensors").is_file()
         rows.append(
             {
                 "name": name,
                 "version": metadata["version"],
                 "description": metadata["description"],
+                "spacing_um": metadata.get("spacing_um"),
+                "weights": weights,
+                "score": metadata.get("score", "") if weights else "",
+                "eval_metrics": metadata.get("eval_metrics") or {},
                 "path": str(folder),
             }
         )
-    table = Table("name", "version", "description", box=None)
+    table = Table("name", "for", "spacing (um)", "scores of its weights", box=None)
     for row in rows:
-        table.add_row(row["name"], row["version"], row["description"])
+        edges = row["spacing_um"]
+        spacing = " x ".join(f"{edge:g}" for edge in edges) if edges else "any"
+        score = row["score"] or "no weights: train it first"
+        table.add_row(row["name"], row["description"], spacing, score)
     Console().print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -94,6 +102,63 @@ def fuse(
         print(f"note: {note}")
     print(found.get("sentence", "all sources count alike"))
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
+
+
+@app.command(name="train-weights")
+def train_weights(
+    name: Annotated[
+        str, typer.Argument(help="Bundle whose weights are made (configs/weights/).")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of data and runs, kept to go on; runs/weights/NAME when not "
+            "given."
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Train one part alone: final, or what it leaves out."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after so many minutes; the same command goes on."),
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(help="Minutes of training for every part, in place of its steps."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")
+    ] = None,
+    score_only: Annotated[
+        bool,
+        typer.Option(
+            "--score-only", help="Train nothing: score and ship what was trained."
+        ),
+    ] = False,
+) -> None:
+    """Make a bundle's weights again: train, score on what was left out, write the card.
+
+    Labelled volumes are read from $CELLSEG3D_DATA; tomograms are simulated. Stopped at
+    any moment, the same command goes on.
+    """
+    import os
+
+    from cellseg3d.bundle.assemble import assemble as write
+    from cellseg3d.bundle.shipped import configs_dir, find_bundle
+    from cellseg3d.weights.make import MakeOptions, make_weights
+
+    data = os.environ.get("CELLSEG3D_DATA")
+    options = MakeOptions(only, minutes, within, device, score_only)
+    folder = out or Path("runs") / "weights" / name
+    record = make_weights(name, folder, Path(data) if data else None, options)
+    if record is None:
+        print(f"{folder}: not done yet; the same command goes on")
+        return
+    source = configs_dir()
+    write(source, find_bundle(name).parent)
+    print(f"weights: {find_bundle(name) / 'models'}; record: {record}")
 
 
 @app.command()

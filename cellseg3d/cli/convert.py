@@ -55,6 +55,7 @@ def command(
     """
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
+    from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs, check_replaceable  # noqa: PLC0415
     from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
 
@@ -76,9 +77,10 @@ def command(
             on_part=on_part,
         )
     write = write_labels if labels else write_volume
-    written = write(
-        target, findings.volume, ome_zarr="0.4" if ome_zarr == "0.4" else "0.5"
-    )
+    with unchanged([source]):
+        written = write(
+            target, findings.volume, ome_zarr="0.4" if ome_zarr == "0.4" else "0.5"
+        )
     volume = findings.volume
     spacing = "spacing unknown" if volume.spacing is None else str(volume.spacing)
     print(f"{written}: {' x '.join(map(str, volume.shape))} (z, y, x), {spacing}")

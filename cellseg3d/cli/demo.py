@@ -45,7 +45,8 @@ def command(
     unseen_seed = str(seed + UNSEEN_SEED)
     _type(*simulate, "1", "--seed", unseen_seed, "--out", str(unseen))
     _type(
-        *("train", "--bundle", "cell_tomo_unet3d", "--data", str(training)),
+        *("train", "--bundle", "cell_tomo_unet3d", "--from-scratch"),
+        *("--data", str(training)),
         *("--fold", "none", "--minutes", str(minutes), "--seed", str(seed)),
         *(word for item in settings.items() for word in ("--set", "=".join(item))),
         *("--out", str(run)),
@@ -70,11 +71,13 @@ def command(
 
 
 def _type(*words: str) -> None:
-    """Show a command as a user would type it, and run it."""
+    """Show a command as a user would type it, and run it; end where it fails."""
     from cellseg3d.cli.main import run
 
     print(f"\n$ cellseg3d {' '.join(words)}", flush=True)
-    run(list(words))
+    code = run(list(words))
+    if code:
+        raise typer.Exit(code)
 
 
 def _write_scores(evaluation: Path, scores: Path) -> None:

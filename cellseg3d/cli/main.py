@@ -110,7 +110,8 @@ def run(words: list[str]) -> int:
 def _explain(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    if isinstance(error, typer.Abort):
+    ours = isinstance(error, CellSegError)
+    if isinstance(error, typer.Abort) or (not ours and _was_interrupted(error)):
         return _interrupted()
     if hasattr(error, "format_message"):  # click's own: a wrong option
         print(f"error: {error.format_message()}", file=sys.stderr)
@@ -128,6 +129,18 @@ def _explain(error: Exception, *, debug: bool) -> int:
             file=sys.stderr,
         )
     return 1
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether a library has wrapped a Ctrl-C, as those do that are being imported."""
+    cause: BaseException | None = error
+    seen: list[BaseException] = []  # an error raised from itself is a circle
+    while cause is not None and cause not in seen:
+        if isinstance(cause, KeyboardInterrupt):
+            return True
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _interrupted() -> int:

@@ -83,6 +83,7 @@ def command(
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.datasets.cases import case_stem  # noqa: PLC0415
+    from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.scoring import measure_tables as tables  # noqa: PLC0415
     from cellseg3d.scoring.measure import MeasureOptions, measure_file  # noqa: PLC0415
@@ -101,7 +102,8 @@ def command(
         cells=cells,
         spacing=None if spacing_um is None else Spacing.of(spacing_um),
     )
-    measurement = measure_file(str(labels), options)
+    with unchanged([each for each in given if each]):
+        measurement = measure_file(str(labels), options)
     for path in paths:
         tables.write_table(measurement.objects, path)
     if json is not None:

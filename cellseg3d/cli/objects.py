@@ -98,8 +98,9 @@ def command(
 
     from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.io.check import open_input  # noqa: PLC0415
+    from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
-    from cellseg3d.io.registry import open_volume  # noqa: PLC0415
     from cellseg3d.objects.files import (  # noqa: PLC0415
         block_map,
         in_class_order,
@@ -130,9 +131,9 @@ def command(
     options = ObjectOptions.parse(given)
     if options_file:
         options = ObjectOptions.read(options_file)
-    with ExitStack() as stack:
+    with unchanged(channels), ExitStack() as stack:
         found = label_objects(
-            [open_volume(path) for path in channels],
+            [open_input(path) for path in channels],
             Spacing.of(spacing_um) if spacing_um else None,
             options,
             probs=True if probs is None and named_as_probs(volumes) else probs,

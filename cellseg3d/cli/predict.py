@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
 
@@ -44,7 +45,9 @@ def command(
     tta: Annotated[
         bool, typer.Option("--tta", help="Also predict flipped and turned copies.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps (Apple).")
+    ] = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16 or int8.")
     ] = "auto",
@@ -112,11 +115,13 @@ def command(
     json: Annotated[
         Path | None, typer.Option(help="Write what was done, and how fast.")
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Segment volumes; each becomes NAME_labels on the same grid.
 
     An interrupted run goes on where it was when it is started again.
     """
+    del trust  # acts by itself
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.core.atomic import make_folder  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415

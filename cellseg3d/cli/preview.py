@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellseg3d.cli.trust_option import Trust
+
 if TYPE_CHECKING:
     from cellseg3d.samples.loaders import SampleDataset
 
@@ -30,8 +32,10 @@ def command(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many samples to show.")] = 8,
     epoch: Annotated[int, typer.Option(min=0, help="Of which epoch, from 0.")] = 0,
+    trust: Trust = None,
 ) -> None:
     """Draw training samples before and after augmentation, labels as outlines."""
+    del trust  # acts by itself
     from cellseg3d.io.ownership import check_outputs
     from cellseg3d.samples.pictures import write_preview
 
@@ -77,10 +81,9 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     if data is not None:
         parser["dataset_dir"] = data
     place = str(parser.get_parsed_content("dataset_dir"))
-    if data is None:
-        from cellseg3d.datasets.simulated import ensure_dataset
+    from cellseg3d.samples.inputs import ready_dataset
 
-        ensure_dataset(place)
+    ready_dataset(place)
     dataset = parser.get_parsed_content("train::dataset")
     if not isinstance(dataset, SampleDataset):
         message = (

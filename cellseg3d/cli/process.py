@@ -18,11 +18,15 @@ def tune_process() -> None:
     share; those that sleep at once take a fifth more time to segment a tomogram.
     OpenMP reads its variable when torch loads, which is later.
 
+    What an Apple GPU (``--device mps``, or a config that says so) has no operator for
+    runs on the CPU; this, too, torch reads when it loads, and nowhere but there.
+
     glibc gives each large array memory of its own, which the system clears page by
     page: a third of a prediction's time. Told to take them from its heap, it uses the
     memory of one window for the next. Elsewhere than on glibc nothing happens.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if platform.libc_ver()[0] != "glibc":
         return
     os.environ.setdefault("MALLOC_MMAP_MAX_", "0")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def command(
         typer.Option("--workers", min=0, help="Extra processes that prepare samples."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")
+        str | None,
+        typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (Apple)."),
     ] = None,
     precision: Annotated[
         str | None,
@@ -131,12 +133,14 @@ def command(
     json: Annotated[
         Path | None, typer.Option("--json", help="Write scores and record here too.")
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Train a 2D, 2.5D or 3D network on labelled volumes.
 
     Two labelled volumes are enough to begin with: one trains, one validates. The
     run folder is a bundle of its own: predict with `--bundle RUN`.
     """
+    del trust  # acts by itself
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
     from cellseg3d.io.ownership import check_outputs
@@ -217,8 +221,10 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from cellseg3d.core.atomic import atomic_write
     from cellseg3d.doctor.examine import examine_before_training
     from cellseg3d.planning.files import plan_data
+    from cellseg3d.runs.folder import check_free
     from cellseg3d.training.train import train
 
+    check_free(out)  # before minutes of planning
     examine_before_training(data)  # a plan of broken files would hide what is broken
     plan, text = plan_data(data, options.minutes)
     said = ", ".join(

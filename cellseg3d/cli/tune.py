@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def command(
         int, typer.Option(min=1, help="Specimens that validate each trial, in turn.")
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps (Apple).")
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the result here too.")
     ] = None,
@@ -66,6 +69,7 @@ def command(
         str | None,
         typer.Option(help="Decoder to tune: watershed, components, border-core, ..."),
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Search learning rate, crop, batch, ... with nested validation.
 
@@ -74,6 +78,7 @@ def command(
     search that was stopped goes on when it is started again. The result: a table,
     tune.json, pictures, and best.yaml for `cellseg3d train --plan`.
     """
+    del trust  # acts by itself
     if decoder is not None:
         _tune_decoder(decoder, method, json)
         return

@@ -1,6 +1,5 @@
 """Axis letters, and the conversion of arrays from one axis order to another."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -78,10 +77,3 @@ def to_zyx(array: NDArray[Any], axes: str) -> NDArray[Any]:
     missing = "".join(letter for letter in "ZYX" if letter not in axes)
     expanded = array[(np.newaxis,) * len(missing)]
     return expanded.transpose(order_of(missing + axes, "ZYX"))
-
-
-def move_to_front(shape: Sequence[int], axis: str) -> tuple[int, int, int]:
-    """Return a shape (Z, Y, X) with `axis` moved to the front."""
-    index = axis_index(axis)
-    rest = [size for position, size in enumerate(shape) if position != index]
-    return (shape[index], rest[0], rest[1])

@@ -1,15 +1,11 @@
-"""Which processes of this machine live, how to end them, how many cores there are."""
+"""Which processes of this machine live, and how many cores they may use."""
 
 import os
-import signal
-from collections.abc import Iterable
-from contextlib import suppress
 
 import psutil
 
 # A clock may be corrected by this between the start of a process and its first file.
 _SLACK_S = 2.0
-_GRACE_S = 10.0
 
 
 def is_alive(pid: int, seen_at: float | None = None) -> bool:
@@ -42,40 +38,3 @@ def usable_cores() -> int:
     if hasattr(process, "cpu_affinity"):  # macOS has none
         return len(process.cpu_affinity())
     return os.cpu_count() or 1
-
-
-def end_children(pid: int | None = None) -> None:
-    """End all that a process has started: they are asked first, then made to.
-
-    Parameters
-    ----------
-    pid : int, optional
-        The process, which goes on itself; this one when None.
-    """
-    try:
-        children = psutil.Process(pid or os.getpid()).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    _end(children)
-
-
-def end_with_children(pid: int) -> None:
-    """End a process and all that it has started: asked first, then made to."""
-    try:
-        process = psutil.Process(pid)
-        children = process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    _end([process, *children])
-
-
-def _end(processes: Iterable[psutil.Process]) -> None:
-    waiting = list(processes)
-    for process in waiting:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGTERM)
-    _, left = psutil.wait_procs(waiting, timeout=_GRACE_S)
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=_GRACE_S)

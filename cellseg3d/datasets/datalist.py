@@ -150,6 +150,8 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
 
 def _relative(location: str, folder: Path) -> str:
     file, inner = split_inner(location)
+    # A path relative to the working directory means nothing in another folder.
+    file, folder = file.absolute(), folder.absolute()
     if file.is_relative_to(folder):
         file = file.relative_to(folder)
     return file.as_posix() if inner is None else f"{file.as_posix()}{INNER}{inner}"

@@ -1,5 +1,6 @@
 """Read a whole volume once, in bounded memory, and refuse what is broken."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from cellseg3d.io.formats import module_of
 from cellseg3d.io.registry import Opening, open_volume, split_inner
 from cellseg3d.io.writing import slabs
 
+logger = logging.getLogger(__name__)
 # Integers with more distinct values than this are taken for an image.
 LABEL_VALUES = 64
 # Real volumes pack 10 to 100 times, all-zero ones a thousand times.
@@ -147,6 +149,31 @@ def _values(part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         return values, counts[values]
     values, counts = np.unique(part, return_counts=True)
     return values, counts
+
+
+def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
+    """Open a volume that is to be worked on, and log all that is odd about it.
+
+    Parameters
+    ----------
+    path, **opening
+        As for `registry.open_volume`.
+
+    Raises
+    ------
+    FormatError
+        If it says that it holds far more than its bytes can.
+    """
+    volume = open_volume(path, **opening)
+    file, _ = split_inner(path, opening.get("inner"))
+    _refuse_bomb(file, volume)
+    warnings = list(volume.provenance.get("warnings", ()))
+    absent, whole = _missing_chunks(file, volume)
+    if absent:
+        warnings.append(f"{absent} of {whole} chunks are absent and read as zeros")
+    for warning in warnings:
+        logger.warning("%s: %s", path, warning)
+    return volume
 
 
 def _refuse_bomb(path: Path, volume: Volume) -> None:

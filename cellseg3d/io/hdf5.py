@@ -35,6 +35,7 @@ from cellseg3d.io.picking import chunk_note, pick_axes
 SPACING_KEY = "element_size_um"
 NOTES_ATTRIBUTE = "cellseg3d"
 DEFAULT_CHUNK = (32, 64, 64)
+_MAX_FIXED = 60_000
 INNER = {False: "raw", True: "label"}
 # What programs call the image and its labels in one file.
 IMAGE_NAMES = ("raw", "image", "volume", "data", "exported_data")
@@ -105,8 +106,8 @@ def create(path: Path, layout: Layout) -> Sink:
         )
         if layout.spacing is not None:
             dataset.attrs[SPACING_KEY] = layout.spacing.zyx
-        dataset.attrs[NOTES_ATTRIBUTE] = pack_notes(layout.all_notes)
-        dataset.attrs["intensity_unit"] = layout.intensity_unit
+        dataset.attrs[NOTES_ATTRIBUTE] = _text(pack_notes(layout.all_notes))
+        dataset.attrs["intensity_unit"] = _text(layout.intensity_unit)
         if layout.notes.get("simulated"):
             dataset.attrs["simulated"] = True
     return Hdf5Sink(path, name)
@@ -380,11 +381,25 @@ def _chunk_bytes(dataset: Any) -> int:  # noqa: ANN401
     return math.prod(dataset.chunks or (0,)) * int(dataset.dtype.itemsize)
 
 
+def _text(text: str) -> Any:  # noqa: ANN401
+    """Return a text of fixed length, as HDF5 keeps it beside the dataset.
+
+    Texts of any length lie on a heap of the file, and the library can loop for ever
+    where a byte of that heap is damaged. Attributes over 64 KiB fit only there.
+    """
+    data = text.encode()
+    return np.bytes_(data) if 0 < len(data) < _MAX_FIXED else text
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
     attributes = dataset.attrs
-    notes = unpack_notes(str(attributes.get(NOTES_ATTRIBUTE, "")))
+    notes = unpack_notes(_plain(attributes.get(NOTES_ATTRIBUTE, "")))
     if "intensity_unit" in attributes:
-        notes.setdefault("intensity_unit", str(attributes["intensity_unit"]))
+        notes.setdefault("intensity_unit", _plain(attributes["intensity_unit"]))
     if bool(attributes.get("simulated", False)):
         notes["simulated"] = True
     return notes

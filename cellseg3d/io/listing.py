@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cellseg3d.core.errors import AxisError, FormatError
 from cellseg3d.io.formats import kind_to_read
+from cellseg3d.io.names import role_of
 from cellseg3d.io.registry import list_volumes, open_volume, split_inner
 from cellseg3d.io.sniff import check_path, natural_key
 
@@ -35,13 +36,24 @@ def volumes_at(path: Path | str) -> list[str]:
         if not inside:
             raise
         return inside
+    return [str(file)] if _is_one_volume(file, found) else list(map(str, found))
+
+
+def _is_one_volume(folder: Path, found: list[Path]) -> bool:
+    """Whether a folder's files are the slices of one volume."""
     if any(each.suffix.lower() not in _SLICES for each in found):
-        return [str(each) for each in found]
+        return False
+    if {"image", "label"} <= {role_of(each) for each in found}:
+        return False  # pairs of images and labels
     try:
-        open_volume(file)
+        open_volume(folder)
     except AxisError:  # the first file alone is a stack, or in colour
-        return [str(each) for each in found]
-    return [str(file)]
+        return False
+    except FormatError:
+        if open_volume(found[0]).shape[0] == 1:
+            raise
+        return False  # the names of stacks need no number
+    return True
 
 
 def _folders(place: Path) -> list[Path]:

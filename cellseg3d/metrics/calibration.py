@@ -190,52 +190,6 @@ def negative_log_likelihood(
     return float(-np.log(np.maximum(given, _LEAST)).mean())
 
 
-def class_calibration(
-    probs_kzyx: NDArray[Any], truth: NDArray[Any], bins: int = 10
-) -> dict[str, float]:
-    """Return calibration scores over all classes.
-
-    Parameters
-    ----------
-    probs_kzyx : ndarray of float, shape (K, Z, Y, X), in [0, 1]
-        Probability of each class, background first.
-    truth : ndarray of integers, shape (Z, Y, X)
-        Class labels below K; 255 is not annotated.
-    bins : int
-        Equal-width bins of the highest probability.
-
-    Returns
-    -------
-    dict
-        ``ece`` of the predicted class, ``nll`` in nats, ``brier`` summed over
-        classes (in [0, 2]); NaN when nothing is annotated.
-
-    Raises
-    ------
-    LabelError
-        If the shapes differ or a label has no class.
-    """
-    if probs_kzyx.shape[1:] != truth.shape:
-        message = f"probabilities {probs_kzyx.shape} do not fit labels {truth.shape}"
-        raise LabelError(message)
-    annotated = truth != NOT_ANNOTATED
-    p = probs_kzyx[:, annotated].astype(np.float64)
-    labels = truth[annotated].astype(np.int64)
-    if not len(labels):
-        return dict.fromkeys(("ece", "nll", "brier"), float("nan"))
-    if int(labels.max()) >= len(p):
-        message = f"label {int(labels.max())} has none of {len(p)} probabilities"
-        raise LabelError(message)
-    given = np.take_along_axis(p, labels[None], axis=0)[0]
-    right = p.argmax(axis=0) == labels
-    brier = (p**2).sum(axis=0) - 2 * given + 1
-    return {
-        "ece": _binned(p.max(axis=0), right, bins).ece,
-        "nll": float(-np.log(np.maximum(given, _LEAST)).mean()),
-        "brier": float(brier.mean()),
-    }
-
-
 def _binned(p: Floats, right: NDArray[np.bool_], bins: int) -> Reliability:
     # p = 1 belongs to the last bin.
     index = np.minimum((p * bins).astype(np.int64), bins - 1)

@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.models.apple_gpu import require_right_convolutions
 
 _log = logging.getLogger(__name__)
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 ACCELERATIONS = ("auto", "off")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,27 @@ def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
 
     Parameters
     ----------
-    device : {"auto", "cpu", "cuda"} or a name such as ``"cuda:1"``
-        ``"auto"`` takes a CUDA device when there is one.
+    device : str
+        See `find_device`.
     precision : {"auto", "float32", "bfloat16", "int8"}
-        ``"auto"`` takes bfloat16 where the processor multiplies it in hardware.
+        ``"auto"`` takes bfloat16 where the processor multiplies it in hardware; an
+        Apple GPU computes in float32.
 
     Raises
     ------
     ConfigError
         If a word is unknown.
     EnvironmentFault
-        If CUDA is asked for and there is none, or bfloat16 where the device cannot
-        compute in it.
+        If a GPU is asked for and there is none, or a number format that the device
+        cannot compute in.
     """
     if precision not in PRECISIONS:
         message = f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}"
         raise ConfigError(message)
-    chosen = _device(device)
+    chosen = find_device(device)
+    if precision == "int8" and chosen.type == "mps":
+        message = "precision 'int8' runs on the CPU alone; take device 'cpu'"
+        raise EnvironmentFault(message)
     if precision in ("float32", "int8"):
         name: Literal["float32", "int8"] = (
             "float32" if precision == "float32" else "int8"
@@ -86,6 +91,58 @@ def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
     if fast:
         return Hardware(chosen, "bfloat16", "the processor multiplies bfloat16")
     return Hardware(chosen, "float32", "the processor has no bfloat16 arithmetic")
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """Return the device that a name asks for, which this machine has.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "mps"} or a name such as ``"cuda:1"``
+        ``"auto"`` takes a CUDA device when there is one, else the CPU. ``"mps"`` is the
+        GPU of an Apple computer, which is taken only when it is asked for.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown.
+    EnvironmentFault
+        If this machine has no such device, or one that computes wrongly.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in DEVICES:
+        known = ", ".join(DEVICES)
+        message = f"device {name!r}; expected one of {known}, or one such as cuda:1"
+        raise ConfigError(message)
+    if device.type == "cuda":
+        _require_cuda(name, device)
+    if device.type == "mps":
+        _require_mps(name)
+    return device
+
+
+def _require_cuda(name: str, device: torch.device) -> None:
+    if not torch.cuda.is_available():
+        message = f"device {name!r}: torch finds no CUDA GPU here; take 'auto' or 'cpu'"
+        raise EnvironmentFault(message)
+    last = torch.cuda.device_count() - 1
+    if (device.index or 0) > last:
+        message = f"device {name!r}: the last CUDA GPU here is 'cuda:{last}'"
+        raise EnvironmentFault(message)
+
+
+def _require_mps(name: str) -> None:
+    if not torch.backends.mps.is_available():
+        message = (
+            f"device {name!r}: torch finds no Apple GPU here; take 'auto' or 'cpu'"
+        )
+        raise EnvironmentFault(message)
+    require_right_convolutions(torch.device("mps"))
 
 
 def can_bfloat16(device: torch.device) -> bool:
@@ -141,15 +198,3 @@ def possible_precision(device: str, precision: str) -> str:
         torch.device(device).type,
     )
     return "float32"
-
-
-def _device(name: str) -> torch.device:
-    if name.partition(":")[0] not in DEVICES:
-        message = f"device {name!r}; expected one of {', '.join(DEVICES)}"
-        raise ConfigError(message)
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        message = "device 'cuda': no CUDA device is here; leave --device at auto"
-        raise EnvironmentFault(message)
-    return torch.device(name)

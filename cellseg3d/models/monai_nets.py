@@ -1,6 +1,5 @@
 """Build MONAI's U-Nets from one description, with adapted norms and strides."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from torch import nn
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.ladder import Ladder, build_ladder
+from cellseg3d.models.network_arguments import NETWORK_ARGUMENTS
 from cellseg3d.models.order import Built, Order, norm_name, unknown
 
 
@@ -162,21 +162,20 @@ def any_monai(
     total_stride: int | Sequence[int] = 32,
     **rest: Any,  # noqa: ANN401
 ) -> Built:
-    """Build any network class of MONAI that takes dimensions and channels."""
+    """Build a listed network class of MONAI that takes dimensions and channels."""
     from monai.networks import nets  # noqa: PLC0415
 
-    target = getattr(nets, class_name, None)
-    if not (isinstance(target, type) and issubclass(target, nn.Module)):
-        message = f"network monai.{class_name}: monai.networks.nets has no such class"
-        raise ConfigError(message)
+    if class_name not in NETWORK_ARGUMENTS:
+        raise ConfigError(unknown("network of MONAI", class_name, [*NETWORK_ARGUMENTS]))
+    target = getattr(nets, class_name)
     _check(target, f"monai.{class_name}", rest)
     network = target(**{**order.common(), **rest})
     return network, _per_axis(total_stride, order.spec.spatial_dims)
 
 
 def _check(target: type[nn.Module], name: str, options: Mapping[str, Any]) -> None:
-    """Raise an error if the MONAI class does not have one of the options."""
-    known = list(inspect.signature(target).parameters)
+    """Raise an error if a config may not give the MONAI class one of the options."""
+    known = sorted(NETWORK_ARGUMENTS[target.__name__])
     for option in options:
         if option not in known:
             raise ConfigError(unknown(f"{name}: option", option, known))

@@ -44,7 +44,8 @@ def build_network(
         ``"unet31m"``, ``"dynunet"``, ``"segresnet"``, ``"attention_unet"``,
         ``"flexible"``, ``"vgg16_unet"``, ``"googlenet_fcn"``, ``"convlstm_unet"``,
         ``"cascade"`` (two networks of the kind that the option ``stage`` names), or
-        ``"monai.CLASS"`` for any other class of ``monai.networks.nets``.
+        ``"monai.CLASS"`` for another class of ``monai.networks.nets`` that
+        `cellseg3d.models.network_arguments` lists.
     spec : InputSpec or dict
     num_classes : int
         Number of classes, background included; at least 2.
@@ -76,11 +77,6 @@ def build_network(
     order = Order(spec, int(num_classes), spacing_um, dict(options))
     network, total_stride = _call(builders[name], name, order)
     return PaddedNetwork(network, total_stride, spec.in_channels, num_classes)
-
-
-def network_names() -> list[str]:
-    """Return the names that `build_network` knows, without ``"monai.CLASS"``."""
-    return sorted(set(_builders()) - {"monai"})
 
 
 def _builders() -> dict[str, Callable[..., Built]]:

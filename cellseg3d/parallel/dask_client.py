@@ -52,7 +52,9 @@ def open_client(address: str, prepare: Callable[[], None] | None = None) -> Any:
             n_workers=int(count),
             threads_per_worker=1,
             processes=True,
-            dashboard_address=":0",  # any free port: several may run
+            host="127.0.0.1",
+            # Any free port, as several may run, that no other machine can reach.
+            dashboard_address="127.0.0.1:0",
         )
         if prepare is not None:
             client.run(prepare)

@@ -15,6 +15,7 @@ from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.datasets.targets import decoder_for
+from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.ownership import one_name
 from cellseg3d.io.registry import list_volumes, open_volume, split_inner, volume_suffix
@@ -183,7 +184,7 @@ def segment_task(
     CellSegError
         Whatever is wrong with the volume, the models or the machine.
     """
-    volume = open_volume(task.source, spacing=spacing_um)
+    volume = open_input(task.source, spacing=spacing_um)
     begun = time.perf_counter()
     extra = None
     if find_objects is not None:

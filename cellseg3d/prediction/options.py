@@ -22,7 +22,7 @@ class SegmentOptions:
         ``"weighted"`` (by the voxel's shape), ``"product"``, ``"vote"``,
         ``"maximum"`` or ``"learned"`` (weights that a bundle holds). ``"auto"`` is
         learned where bundles hold weights for their own axes, else weighted.
-    device : {"auto", "cpu", "cuda"}
+    device : {"auto", "cpu", "cuda", "mps"}
     precision : {"auto", "float32", "bfloat16", "int8"}
     backend : {"auto", "torch", "openvino"}
         What runs the network; ``"auto"`` is torch.

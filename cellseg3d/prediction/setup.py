@@ -12,6 +12,7 @@ from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.likeness import unlike, volume_features
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.prepared import PreparedNetwork
 from cellseg3d.prediction.budget import within
@@ -188,6 +189,7 @@ def _checked_sources(
     for warning in model.warnings:
         _log.warning("%s: %s", model.name, warning)
     check_spacing(volume, model)
+    check_likeness(volume, model)
     field = VolumeField.measured(volume, model.intensity)
     found = []
     for network in networks_of(model):
@@ -214,14 +216,41 @@ def _checked_sources(
     return found
 
 
+def check_likeness(volume: Volume, model: TrainedModel) -> None:
+    """Tell the user when a volume looks unlike those of the training, and how."""
+    if model.likeness is None:
+        return
+    features = volume_features(volume, model.intensity)
+    differences = unlike(features, model.likeness)
+    if differences:
+        _log.warning(
+            "%s: does not look like what %s was trained on: %s; do not trust the "
+            "labels unchecked: see the card in %s, bring the voxels to another size "
+            "with --spacing-um, or train on a few labelled slices of yours",
+            volume.name,
+            model.name,
+            " and ".join(differences),
+            model.path / "docs" / "README.md",
+        )
+
+
 def check_spacing(volume: Volume, model: TrainedModel) -> None:
     """Tell the user when a volume's voxels are far from those of the training."""
-    if volume.spacing is None or model.spacing_um is None:
+    if model.spacing_um is None:
+        return
+    if volume.spacing is None:
+        _log.warning(
+            "%s: its voxel edges are unknown, so it is predicted as it is; %s was "
+            "trained on %s: pass --spacing-um Z Y X",
+            volume.name,
+            model.name,
+            model.spacing_um,
+        )
         return
     pairs = zip(volume.spacing.zyx, model.spacing_um.zyx, strict=True)
     if any(not 1 / FAR <= here / there <= FAR for here, there in pairs):
         _log.warning(
-            "%s: voxels of %s, but %s was trained on %s; pass --rescale to resample",
+            "%s: voxels of %s, but %s was trained on %s; pass --rescale",
             volume.name,
             volume.spacing,
             model.name,

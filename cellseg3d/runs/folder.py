@@ -10,6 +10,7 @@ from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.compose import Config, check_read, override, prune, read_config
 from cellseg3d.bundle.metadata import build_metadata
 from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.core.atomic import MARK
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
@@ -23,6 +24,15 @@ from cellseg3d.runs.patch import choose_axis, choose_patch
 
 # With a time budget the clock ends the training, not the epochs.
 _ENDLESS = 100_000
+# What a run folder holds before its training config, which is written last.
+_FIRST = (
+    ".lock",
+    "configs/inference.json",
+    "configs/evaluate.json",
+    "configs/metadata.json",
+)
+# What is measured on a bundle's own weights, in its window.
+_MEASURED = ("halo", "halo_error", "empty_below")
 # What training, inference and evaluation must agree on.
 SHARED = ("facts", "spec", "window", "intensity", "network_def")
 
@@ -133,10 +143,12 @@ def create_run(
     InputError
         If the data set cannot be read.
     """
-    if out.exists() and not _free(out):
-        message = f"{out}: is not empty; go on with --resume, or choose another folder"
-        raise EnvironmentFault(message)
+    check_free(out)
     files = configs_of(bundle)
+    window = files["train"].get("window", {})
+    files["train"]["window"] = {
+        key: value for key, value in window.items() if key not in _MEASURED
+    }
     asked = override(files["train"], options.overrides())
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist, _asked_spacing(asked))
@@ -173,6 +185,19 @@ def reopen_run(out: Path, options: TrainOptions) -> Path:
     return path
 
 
+def check_free(out: Path) -> None:
+    """Refuse a folder that holds more than a run that never took a step.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it does.
+    """
+    if out.exists() and not _free(out):
+        message = f"{out}: is not empty; go on with --resume, or choose another folder"
+        raise EnvironmentFault(message)
+
+
 def _asked_spacing(config: Config) -> Any:  # noqa: ANN401
     """Return what a training config resamples its volumes to; None when as they are."""
     data = config.get("data")
@@ -183,10 +208,13 @@ def _free(out: Path) -> bool:
     """Whether a folder is empty, or holds a run that never took a step."""
     if not out.is_dir():
         return False
-    names = {path.name for path in out.iterdir()}
     begun = any(out.glob("checkpoints/*")) or any(out.glob("models/*"))
-    ours = (out / "configs" / "train.json").is_file()
-    return not names or (ours and not begun)
+    if (out / "configs" / "train.json").is_file():
+        return not begun
+    # Killed before its training config was there: all files are of names of ours.
+    files = [path for path in out.rglob("*") if not path.is_dir()]
+    inside = {path.relative_to(out).as_posix() for path in files}
+    return all(name in _FIRST or f"/.{MARK}" in f"/{name}" for name in inside)
 
 
 def configs_of(bundle: Path) -> dict[str, Config]:
@@ -254,7 +282,6 @@ def write_bundle(
     name = str(metadata["name"])
     shared = {key: train[key] for key in SHARED}
     written = {
-        "train": train,
         "inference": prune({**files["inference"], **shared}),
         "evaluate": prune(
             {
@@ -266,6 +293,7 @@ def write_bundle(
             }
         ),
         "metadata": build_metadata(metadata, train["spec"], facts, name, title),
+        "train": train,
     }
     (out / "configs").mkdir(parents=True, exist_ok=True)
     for file, config in written.items():

@@ -4,20 +4,25 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from cellseg3d.core.atomic import make_folder, temporary_name
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.processes import is_alive
 
 NAME = ".lock"
+# Folders that this process holds, and how often.
+_held: dict[Path, int] = {}
 
 
 class RunLock:
     """Hold a run folder; a second run that is started there is refused.
 
-    The lock names its owner. One whose process on this host has died is taken over;
-    one of another host is named and left alone.
+    The lock names its owner. One whose process on this host has died is taken over,
+    and one that names nobody, as a full disk leaves it; one of another host is named
+    and left alone. A process may hold a folder several times.
 
     Parameters
     ----------
@@ -29,6 +34,7 @@ class RunLock:
         self.folder = folder
         self.path = folder / NAME
         self._held = False
+        self._made = False
 
     def acquire(self) -> None:
         """Take the folder.
@@ -40,7 +46,15 @@ class RunLock:
         """
         if self._held:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        key = self.folder.resolve()
+        if key not in _held:
+            self._take()
+        _held[key] = _held.get(key, 0) + 1
+        self._held = True
+
+    def _take(self) -> None:
+        self._made = not self.folder.exists()
+        make_folder(self.folder)
         owner = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -48,21 +62,42 @@ class RunLock:
         }
         for _attempt in range(2):
             try:
-                with self.path.open("x", encoding="utf-8") as file:
-                    json.dump(owner, file)
+                self._write(json.dumps(owner))
             except FileExistsError:
                 self._refuse_or_clear()
                 continue
-            self._held = True
             return
         message = f"{self.folder}: another run has just started here; choose another"
         raise EnvironmentFault(message)
 
+    def _write(self, text: str) -> None:
+        """Make the lock with its text at once: none is ever seen half written."""
+        new = temporary_name(self.path)
+        try:
+            new.write_text(text, encoding="utf-8")
+            try:
+                os.link(new, self.path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without links
+                with self.path.open("x", encoding="utf-8") as file:
+                    file.write(text)
+        finally:
+            new.unlink(missing_ok=True)
+
     def release(self) -> None:
         """Give the folder back; nothing happens when it is not held."""
-        if self._held:
+        if not self._held:
+            return
+        self._held = False
+        key = self.folder.resolve()
+        _held[key] -= 1
+        if not _held[key]:
+            del _held[key]
             self.path.unlink(missing_ok=True)
-            self._held = False
+            if self._made:  # a run that was refused leaves no folder behind
+                with suppress(OSError):
+                    self.folder.rmdir()
 
     def __enter__(self) -> "RunLock":
         self.acquire()
@@ -81,8 +116,11 @@ class RunLock:
             owner = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             owner = {}
+        owner = owner if isinstance(owner, dict) else {}
         host, pid = owner.get("host"), owner.get("pid")
-        if host == socket.gethostname() and isinstance(pid, int) and not is_alive(pid):
+        here = host == socket.gethostname()
+        dead = isinstance(pid, int) and not is_alive(pid, self._made_at())
+        if not owner or (here and dead):
             self.path.unlink(missing_ok=True)
             return
         message = (
@@ -91,3 +129,9 @@ class RunLock:
             f"{self.path} when that run is gone"
         )
         raise EnvironmentFault(message)
+
+    def _made_at(self) -> float | None:
+        try:
+            return self.path.stat().st_mtime
+        except OSError:
+            return None

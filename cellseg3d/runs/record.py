@@ -41,6 +41,8 @@ class RunRecord:
             **(facts or {}),
         }
         self._started_s = time.monotonic()
+        # What the run had cost before it was stopped and resumed.
+        self._before = _cost_of(self.path)
 
     def start(self, **facts: Any) -> None:  # noqa: ANN401
         """Record that the training has begun."""
@@ -51,11 +53,11 @@ class RunRecord:
 
     def end(self, state: str, **facts: Any) -> None:  # noqa: ANN401
         """Record how the training ended, and what it cost."""
-        previous = self.values.get("cost", {}).get("wall_s", 0.0)
+        wall_s = self._before["wall_s"] + time.monotonic() - self._started_s
         self.values |= {"state": state, **facts}
         self.values["cost"] = {
-            "wall_s": round(previous + time.monotonic() - self._started_s, 3),
-            "cpu_s": round(time.process_time(), 3),
+            "wall_s": round(wall_s, 3),
+            "cpu_s": round(self._before["cpu_s"] + time.process_time(), 3),
             "peak_gib": round(peak_bytes() / 2**30, 3),
         }
         self.write()
@@ -65,6 +67,17 @@ class RunRecord:
         text = json.dumps(_finite(self.values), indent=1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.path, lambda new: _write(new, text))
+
+
+def _cost_of(path: Path) -> dict[str, float]:
+    """Return the seconds that an earlier part of a run took; zeros without one."""
+    cost: Mapping[str, Any] = {}
+    if path.is_file():
+        try:
+            cost = json.loads(path.read_text(encoding="utf-8")).get("cost", {})
+        except ValueError:
+            cost = {}
+    return {key: float(cost.get(key, 0.0)) for key in ("wall_s", "cpu_s")}
 
 
 def versions() -> dict[str, str]:

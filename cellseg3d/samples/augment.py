@@ -86,6 +86,85 @@ class RandIntensityd(SampleTransform):
         return fresh
 
 
+class RandInvertd(SampleTransform):
+    """Turn dark into bright and bright into dark, where a modality has both.
+
+    Electron micrographs come either way: stained parts are dark in transmission and
+    bright in back-scattered electrons.
+
+    Parameters
+    ----------
+    keys : sequence of str
+    prob : float
+    """
+
+    def __init__(self, keys: Sequence[str] = ("image",), prob: float = 0.2) -> None:
+        super().__init__(keys, prob)
+
+    def __call__(self, data: Item) -> Item:
+        """Return the item with scaled intensities (about -1 to 1) negated."""
+        if not self.fires():
+            return data
+        item = dict(data)
+        for key in self.parts(item):
+            item[key] = item[key].neg()
+        return item
+
+
+class RandShadingd(SampleTransform):
+    """Slow changes of brightness and contrast over the field, as uneven light makes.
+
+    Both are drawn on a grid of four points a side and interpolated between them.
+
+    Parameters
+    ----------
+    keys : sequence of str
+    prob : float
+    brightness : float
+        Largest value added or taken away at a point of the grid.
+    contrast : float
+        Largest change of the factor there, such as 0.2 for 0.8 to 1.2.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str] = ("image",),
+        prob: float = 0.2,
+        brightness: float = 0.3,
+        contrast: float = 0.2,
+    ) -> None:
+        super().__init__(keys, prob)
+        if brightness < 0 or not 0 <= contrast < 1:
+            message = (
+                f"RandShadingd: brightness is {brightness}, contrast is {contrast}; "
+                "expected 0 or more, and 0 to 1"
+            )
+            raise ConfigError(message)
+        self.brightness = float(brightness)
+        self.contrast = float(contrast)
+
+    def __call__(self, data: Item) -> Item:
+        """Return the item under other light; every slice of a stack alike."""
+        if not self.fires():
+            return data
+        item = dict(data)
+        for key in self.parts(item):
+            shape = tuple(item[key].shape[1:])
+            factor = 1 + self.contrast * self._field(shape)
+            item[key] = item[key] * factor + self.brightness * self._field(shape)
+        return item
+
+    def _field(self, shape: Sequence[int]) -> Tensor:
+        """Return a slow field of values within -1 to 1, shape (1, ...)."""
+        dims = len(shape)
+        points = torch.from_numpy(self.R.uniform(-1, 1, (4,) * dims)).float()
+        mode = "bilinear" if dims == 2 else "trilinear"
+        field: Tensor = torch.nn.functional.interpolate(
+            points[None, None], size=tuple(shape), mode=mode, align_corners=True
+        )
+        return field[0]
+
+
 class RandBlurd(SampleTransform):
     """Gaussian-like blur by short passes of three weights, borders repeated.
 

@@ -1,5 +1,6 @@
 """What a bundle's inference config reads, scaled as training scaled it."""
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from monai.transforms.transform import MapTransform
 from monai.utils.enums import MetaKeys
 from torch import Tensor
 
-from cellseg3d.core.errors import InputError
+from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -20,29 +21,50 @@ from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
 from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.simulated import LOCK, ensure_dataset
+from cellseg3d.io.ownership import one_name
 from cellseg3d.io.registry import list_volumes
 from cellseg3d.samples.monai_io import volume_of
 
+logger = logging.getLogger(__name__)
+
 
 def ready_dataset(dataset_dir: str | Path) -> str:
-    """Return a data set's place; simulate cells into it if it is empty or not there.
+    """Return a data set's place, or refuse one that is missing or empty.
 
-    A folder that holds anything of the user's is left alone. Several processes may
-    call this at once.
+    Cells are simulated only into the folder ``data`` of a bundle that nobody has put
+    anything in, so that a bundle can be tried; a warning says so. Several processes
+    may call this at once.
 
     Parameters
     ----------
     dataset_dir : str or Path
         A datalist, a volume, or a folder.
+
+    Raises
+    ------
+    InputError
+        If nothing is there.
     """
     place = Path(dataset_dir)
     if place.is_file() or INNER in str(place):
         return str(place)
     names = [path.name for path in place.iterdir()] if place.is_dir() else []
     # While another process simulates, its lock stands there with half the volumes.
-    if LOCK in names or all(name.startswith(".") for name in names):
-        ensure_dataset(place)
+    if LOCK not in names and not all(name.startswith(".") for name in names):
+        return str(place)
+    if not _is_bundles_own(place):
+        found = "an empty folder" if place.is_dir() else "no such file or folder"
+        message = f"{place}: {found}; name the folder or datalist of your volumes"
+        raise InputError(message)
+    logger.warning("%s: empty, so cells are simulated into it", place)
+    ensure_dataset(place)
     return str(place)
+
+
+def _is_bundles_own(place: Path) -> bool:
+    """Whether a folder is the one that a bundle's configs name by default."""
+    bundle = place.absolute().parent
+    return place.name == "data" and (bundle / "configs" / "metadata.json").is_file()
 
 
 def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
@@ -58,8 +80,26 @@ def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
     ------
     InputError
         If nothing is there.
+    ConfigError
+        If two volumes would get one name: MONAI cuts names at their first dot.
     """
-    place = Path(dataset_dir)
+    items = _list_inputs(Path(dataset_dir))
+    seen: dict[str, str] = {}
+    for item in items:
+        file = split_inner(item["image"])[0]
+        name = one_name(file.name.partition(".")[0])
+        if name in seen:
+            message = (
+                f"{item['image']} and {seen[name]} would get one name for their "
+                "results; predict with `cellseg3d predict` into two folders, or rename "
+                "one"
+            )
+            raise ConfigError(message)
+        seen[name] = item["image"]
+    return items
+
+
+def _list_inputs(place: Path) -> list[dict[str, str]]:
     if place.is_dir() and not resolve_datalist(place).is_file():
         return [{"image": str(path)} for path in list_volumes(place)]
     if place.suffix in (".json", ".yaml", ".yml") or place.is_dir():

@@ -10,7 +10,8 @@ from cellseg3d.datasets.cases import Case, Datalist, case_stem, split_inner
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.labels import class_labels
 from cellseg3d.datasets.volumes import read_case_label
-from cellseg3d.io.registry import open_volume, read_labels
+from cellseg3d.io.check import open_input
+from cellseg3d.io.registry import read_labels
 from cellseg3d.scoring.one_volume import (
     FOREGROUND,
     ScoredVolume,
@@ -101,7 +102,7 @@ def open_labels(location: str) -> Volume:
         If the file is broken or its values are no whole numbers.
     """
     file, inner = split_inner(location)
-    volume = open_volume(file, inner=inner)
+    volume = open_input(file, inner=inner)
     return volume if volume.dtype.kind in "iub" else read_labels(file, inner=inner)
 
 
@@ -167,7 +168,7 @@ def _with_probs(
 def open_values(location: str) -> Volume:
     """Open intensities or probabilities lazily; ``::inner`` names a dataset."""
     file, inner = split_inner(location)
-    return open_volume(file, inner=inner)
+    return open_input(file, inner=inner)
 
 
 def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:

@@ -10,7 +10,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import split_inner
 from cellseg3d.datasets.labels import IGNORE
-from cellseg3d.io.registry import open_volume
+from cellseg3d.io.check import open_input
 from cellseg3d.metrics.components import label_components, label_pieces
 from cellseg3d.metrics.morphometry import Table, measure_objects, summarise_objects
 from cellseg3d.metrics.parents import boundary_distance, most_common
@@ -132,7 +132,7 @@ def _companion(
     if path is None:
         return None
     file, inner = split_inner(path)
-    other = open_volume(file, inner=inner) if intensities else open_labels(path)
+    other = open_input(file, inner=inner) if intensities else open_labels(path)
     common_spacing(other, source)
     return other
 

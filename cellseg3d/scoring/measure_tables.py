@@ -10,7 +10,7 @@ from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.metrics.morphometry import Table
 from cellseg3d.scoring.measure import Measurement
-from cellseg3d.scoring.report import plain_numbers
+from cellseg3d.scoring.report import as_cell, plain_numbers
 
 SUFFIXES = (".csv", ".parquet")
 _ROWS_AT_ONCE = 100_000
@@ -78,7 +78,7 @@ def _cells(values: list[Any]) -> list[Any]:
     """Return values as CSV has them: nine digits, undefined numbers left out."""
     if values and isinstance(values[0], float):
         return ["" if math.isnan(value) else f"{value:.9g}" for value in values]
-    return values
+    return [as_cell(value) for value in values]
 
 
 def _write_parquet(table: Table, path: Path) -> None:

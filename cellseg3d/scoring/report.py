@@ -118,7 +118,7 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """Write `rows` to a file, undefined scores as empty cells."""
     table = [
-        {key: "" if _is_nan(value) else value for key, value in row.items()}
+        {as_cell(key): as_cell(value) for key, value in row.items()}
         for row in rows(evaluation)
     ]
     columns = list(dict.fromkeys(key for row in table for key in row))
@@ -143,8 +143,16 @@ def plain_numbers(values: Any) -> Any:  # noqa: ANN401 - JSON is anything
     return values
 
 
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def as_cell(value: Any) -> Any:  # noqa: ANN401 - a cell is anything
+    """Return a value as a CSV cell: NaN as nothing, a text never as a formula.
+
+    A spreadsheet computes cells that begin with ``=``, ``+``, ``-`` or ``@``; an
+    apostrophe before them keeps names of files and classes what they are.
+    """
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t"))
+    return f"'{value}" if formula else value
 
 
 def _scores_of(tables: list[dict[str, dict[str, Any]]], name: str) -> list[str]:

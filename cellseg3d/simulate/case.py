@@ -53,6 +53,7 @@ def simulate_case(
     mount: Mount = "capillary",
     scan: Scan | None = None,
     workers: int | None = None,
+    glass: bool = True,
 ) -> SimulatedCase:
     """Simulate a cell and its tomogram; equal seeds give equal results.
 
@@ -70,6 +71,8 @@ def simulate_case(
         The tilt series; `scan_for(mount)` when None.
     workers : int, optional
         Number of threads, one per core when None; it does not change the result.
+    glass : bool
+        Whether a capillary's wall is in view.
 
     Raises
     ------
@@ -90,7 +93,8 @@ def simulate_case(
     _check_scan(chosen, mount)
     check_memory(BYTES_PER_VOXEL * int(np.prod(size)), f"simulating {list(size)}")
     for_cell, for_scan = np.random.SeedSequence(seed).spawn(2)
-    cell = build_cell(size, spacing_um, mount, np.random.default_rng(for_cell))
+    rng = np.random.default_rng(for_cell)
+    cell = build_cell(size, spacing_um, mount, rng, glass=glass)
     rays = absorbance(cell.lac, cell.layers_per_um, spacing_um, chosen, workers)
     rays = record(rays, chosen, for_scan)
     lac = reconstruct(rays, size[0], spacing_um, chosen, workers)

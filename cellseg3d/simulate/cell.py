@@ -64,7 +64,12 @@ class Cell:
 
 
 def build_cell(
-    shape: Zyx, spacing_um: float, mount: Mount, rng: np.random.Generator
+    shape: Zyx,
+    spacing_um: float,
+    mount: Mount,
+    rng: np.random.Generator,
+    *,
+    glass: bool = True,
 ) -> Cell:
     """Build a random cell: membrane, cytoplasm, nucleus, organelles, mount.
 
@@ -78,12 +83,15 @@ def build_cell(
         Glass tube along y, or film across z.
     rng : numpy Generator
         Random generator; the same state gives the same cell.
+    glass : bool
+        Whether a capillary's wall is in view; without it ice fills its place, as where
+        the tube is wider than the field.
     """
     palette = draw_palette(rng)
     room = make_room(shape, spacing_um, mount)
     body = draw_cell(room, rng)
     nucleus = draw_nucleus(body, mount, rng)
-    lac, layers = _surroundings(shape, spacing_um, room, palette)
+    lac, layers = _surroundings(shape, spacing_um, room, palette, glass=glass)
     canvas = Canvas(np.zeros(shape, np.uint8), lac, spacing_um)
     deep = depth_um(body, shape, spacing_um, float(rng.uniform(*WARP)), rng)
     np.minimum(deep, clearance_um(room, shape, spacing_um), out=deep)
@@ -106,7 +114,7 @@ def volumes_um3(labels: NDArray[np.uint8], spacing_um: float) -> dict[str, float
 
 
 def _surroundings(
-    shape: Zyx, spacing_um: float, room: Room, palette: Palette
+    shape: Zyx, spacing_um: float, room: Room, palette: Palette, *, glass: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Return the empty mount (Z, Y, X) and what continues beyond the volume (Z,)."""
     z, _, x = coordinates_um(shape, spacing_um)
@@ -116,7 +124,8 @@ def _surroundings(
         radius = np.sqrt(z * z + x * x)
         tube = np.where(radius < room.top_um, palette["ice"], 0.0)
         wall = (radius >= room.top_um) & (radius < room.top_um + room.wall_um)
-        lac += np.where(wall, palette["glass"], tube).astype(np.float32)
+        outside = palette["glass" if glass else "ice"]
+        lac += np.where(wall, outside, tube).astype(np.float32)
         return lac, layers
     height = z.ravel()
     ice = (height > room.floor_um) & (height < room.top_um)

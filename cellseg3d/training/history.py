@@ -127,10 +127,10 @@ class History:
 
 def _of_all(loss: Tensor) -> float:
     """Return the mean loss of all processes: that of one with all their samples."""
-    value = loss.detach().double()
-    if idist.get_world_size() > 1:
-        value = torch.as_tensor(idist.all_reduce(value)) / idist.get_world_size()
-    return float(value)
+    if idist.get_world_size() == 1:  # also on a GPU that has no float64
+        return float(loss.detach())
+    total = torch.as_tensor(idist.all_reduce(loss.detach().double()))
+    return float(total) / idist.get_world_size()
 
 
 def _number(value: float) -> float | None:

@@ -4,35 +4,21 @@ import ignite.distributed as idist
 import torch
 from torch import nn
 
-from cellseg3d.core.errors import ConfigError
+from cellseg3d.models.hardware import find_device
 from cellseg3d.models.layout import memory_layout
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device that a name asks for.
+    """Return the device that a name asks for, as prediction finds it.
 
     Parameters
     ----------
     name : str
-        ``"auto"`` takes this process' GPU where there is one; else as torch names it.
-
-    Raises
-    ------
-    ConfigError
-        If torch knows no such device, or this machine has none.
+        See `hardware.find_device`; of several GPUs ``"auto"`` takes this process' own.
     """
-    if name == "auto":
-        local = idist.get_local_rank() if torch.cuda.is_available() else 0
-        name = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        message = f"device {name!r} is unknown; expected auto, cpu or cuda:0"
-        raise ConfigError(message) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        message = f"device {name!r}: this machine has no CUDA GPU; use --device cpu"
-        raise ConfigError(message)
-    return device
+    if name == "auto" and torch.cuda.is_available():
+        name = f"cuda:{idist.get_local_rank()}"
+    return find_device(name)
 
 
 def join_processes() -> int:

@@ -9,6 +9,7 @@ import ignite.distributed as idist
 from monai.engines.trainer import SupervisedTrainer
 from monai.engines.workflow import Workflow
 
+from cellseg3d.bundle.trust import trusted_names
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.runs.lock import RunLock
@@ -83,7 +84,8 @@ def run_training(
         _run(trainer, checkpoints)
         return
     with RunLock(Path(run_dir)):
-        record = RunRecord(run_dir, {"seed": seed, **_data_facts(data, run_dir)})
+        facts = {"seed": seed, "trusted": trusted_names()}
+        record = RunRecord(run_dir, {**facts, **_data_facts(data, run_dir)})
         record.start()
         state, step = "failed", _step_of(trainer)
         try:

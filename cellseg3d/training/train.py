@@ -3,22 +3,31 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 
 from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
-from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.errors import CellSegError, ConfigError
+from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
-from cellseg3d.runs.folder import TrainOptions, create_run, reopen_run
+from cellseg3d.runs.folder import (
+    TrainOptions,
+    check_free,
+    create_run,
+    reopen_run,
+)
+from cellseg3d.runs.lock import RunLock
 from cellseg3d.training.doctor_notes import keep_notes
+from cellseg3d.training.loss_check import check_ignores
 from cellseg3d.training.precision import training_dtype
 from cellseg3d.training.processes import join_processes
 
@@ -74,15 +83,19 @@ def train(
     folder = Path(out)
     wanted = options or TrainOptions()
     config = folder / "configs" / "train.json"
-    if join_processes() == 1 or idist.get_rank() == 0:
-        chosen = find_bundle(bundle)
-        notes = examine_before_training(data)
-        for note in notes:
-            logger.warning("%s", note)
-        config = create_run(chosen, data, folder, wanted)
-        keep_notes(folder, notes)
-    idist.barrier()  # the others read what the first has written
-    _run_and_calibrate(folder, config, wanted, watch)
+    with ExitStack() as held:
+        if join_processes() == 1 or idist.get_rank() == 0:
+            chosen = find_bundle(bundle)
+            # Before the first write: another run's configs must stay its own.
+            held.enter_context(RunLock(folder))
+            check_free(folder)
+            notes = examine_before_training(data)
+            for note in notes:
+                logger.warning("%s", note)
+            config = create_run(chosen, data, folder, wanted)
+            keep_notes(folder, notes)
+        idist.barrier()  # the others read what the first has written
+        _run_and_calibrate(folder, config, wanted, watch)
     return folder
 
 
@@ -99,10 +112,15 @@ def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
     folder = Path(out)
     wanted = options or TrainOptions()
     config = folder / "configs" / "train.json"
-    if join_processes() == 1 or idist.get_rank() == 0:
-        config = reopen_run(folder, wanted)
-    idist.barrier()
-    _run_and_calibrate(folder, config, wanted)
+    with ExitStack() as held:
+        if join_processes() == 1 or idist.get_rank() == 0:
+            if not config.is_file():
+                message = f"{folder}: holds no configs/train.json, so there is nothing"
+                raise ConfigError(f"{message} to resume")
+            held.enter_context(RunLock(folder))
+            config = reopen_run(folder, wanted)
+        idist.barrier()
+        _run_and_calibrate(folder, config, wanted)
     return folder
 
 
@@ -167,6 +185,7 @@ def run_config(
     with _workflow(config, "run", **overrides) as workflow:
         _check_precision(workflow.parser)
         workflow.initialize()
+        _check_loss(workflow.parser)
         if watch is not None:
             watch(workflow.parser)
         workflow.run()
@@ -205,6 +224,15 @@ def _check_precision(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParse
     if "precision" in parser and "device" in parser:
         device = parser.get_parsed_content("device")
         training_dtype(str(parser["precision"]), device)
+
+
+def _check_loss(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
+    """Refuse a loss that fails on voxels without a label, before the first step."""
+    if all(key in parser for key in ("loss", "facts", "spec")):
+        facts = ModelFacts.parse(parser.get_parsed_content("facts"))
+        spec = InputSpec.parse(parser.get_parsed_content("spec"))
+        loss = parser.get_parsed_content("loss")
+        check_ignores(loss, facts.num_classes, spec.spatial_dims)
 
 
 def _own_error(error: BaseException) -> BaseException:

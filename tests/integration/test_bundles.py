@@ -243,6 +243,11 @@ def test_monais_inferring_takes_bfloat16_only_where_labels_stay(
         write_volume(tmp_path / "images" / f"{name}.mrc", Volume(values, SPACING))
     settings = {
         "network": {"_target_": "threshold_network.Threshold"},
+        # The bundle's own weights would have volumes brought to their spacing.
+        "facts": {
+            "_target_": "cellseg3d.bundle.model_facts.ModelFacts",
+            "classes": ["background", "cell"],
+        },
         "intensity": {
             "_target_": "cellseg3d.datasets.intensity.IntensityScale",
             "mode": "range",
@@ -253,6 +258,7 @@ def test_monais_inferring_takes_bfloat16_only_where_labels_stay(
         "output_dir": str(tmp_path),
         "output_ext": ".mrc",
         "device": "cpu",
+        "window": {},
     }
     config = BUNDLES / "cell_tomo_unet3d" / "configs" / "inference.json"
 

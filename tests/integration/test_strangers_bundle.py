@@ -10,10 +10,15 @@ import pytest
 from two_balls import write_two_balls
 
 from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.model import load_model
+from cellseg3d.bundle.model_facts import network_for
 from cellseg3d.bundle.names import CONFIG_NAMES
 from cellseg3d.bundle.trust import plain_expression
 from cellseg3d.cli.main import main
+from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.old_names import current_name
+from cellseg3d.models.checkpoint import save_weights
+from cellseg3d.training.train import score_run
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "cell_tomo_unet3d"
@@ -45,7 +50,8 @@ PAYLOADS = {
 @pytest.fixture
 def stranger(tmp_path, monkeypatch):
     """A bundle, its data, and a module beside them that leaves a mark if imported."""
-    shutil.copytree(BUNDLE, tmp_path / "bundle")
+    weights = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(BUNDLE, tmp_path / "bundle", ignore=weights)
     write_two_balls(tmp_path / "data")
     text = f"open({str(tmp_path / 'marker')!r}, 'w')"
     (tmp_path / "stranger.py").write_text(text, encoding="utf-8")
@@ -54,11 +60,13 @@ def stranger(tmp_path, monkeypatch):
     return tmp_path
 
 
-def spoil(folder, payload, file):
+def spoil(folder, payload, file, block=None):
     key, value = PAYLOADS[payload]
     value = json.loads(json.dumps(value).replace("{marker}", str(folder / "marker")))
     path = folder / "bundle" / "configs" / file
-    path.write_text(json.dumps({**read_config(path), key: value}), encoding="utf-8")
+    path.write_text(
+        json.dumps({**read_config(path), block or key: value}), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -81,6 +89,86 @@ def test_no_verb_runs_it(stranger, capsys, payload, verb):
     assert not (stranger / "marker").exists()
 
 
+def with_weights(folder):
+    """Put random weights into the bundle, so that predict reads its blocks."""
+    config = read_config(folder / "bundle" / "configs" / "inference.json")
+    facts = config["default_facts"]
+    # As it was before somebody spoiled it.
+    own = read_config(BUNDLE / "configs" / "inference.json")
+    block = dict(own["network_def"])
+    given = {key: block.pop(key) for key in ("_target_", "name", "spec", "facts")}
+    network = network_for(given["name"], config["spec"], facts, **block)
+    path = folder / "bundle" / "models" / "model.safetensors"
+    save_weights(path, network.state_dict(), {"facts": facts})
+
+
+@pytest.mark.parametrize("block", ["network_def", "spec", "intensity", "window"])
+@pytest.mark.parametrize("payload", [name for name in PAYLOADS if name != "split"])
+def test_predict_runs_no_block_of_a_model(stranger, capsys, payload, block):
+    with_weights(stranger)
+    spoil(stranger, payload, "inference.json", block)
+
+    code = main(["predict", "data", "--bundle", "bundle", "--out", "out"])
+
+    assert code == 3
+    assert re.search("nothing was run|is not run", capsys.readouterr().err)
+    assert not (stranger / "marker").exists()
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_predict_ignores_what_it_does_not_build(stranger, payload):
+    spoil(stranger, payload, "inference.json")
+    with_weights(stranger)
+
+    assert load_model("bundle").classes[0] == "background"
+    assert not (stranger / "marker").exists()
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_scoring_a_run_and_checking_bundles_run_nothing(stranger, capsys, payload):
+    spoil(stranger, payload, "evaluate.json")
+    (stranger / "bundles").mkdir()
+    (stranger / "bundle").rename(stranger / "bundles" / "cell_tomo_unet3d")
+
+    code = main(["bundle", "check", "--bundles", "bundles"])
+
+    assert code == 3
+    assert "evaluate.json: differs" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="nothing was run"):
+        score_run(stranger / "bundles" / "cell_tomo_unet3d")
+    assert not (stranger / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"_target_": "monai.networks.nets.HoVerNet"},
+        {"_target_": "cellseg3d.bundle.model_facts.network_for", "spec": "@spec"}
+        | {"name": "monai.HoVerNet", "facts": "@facts"},
+        {"_target_": "cellseg3d.models.unet.build_network", "spec": "@spec"}
+        | {"name": "monai.HoVerNet", "num_classes": 2},
+    ],
+)
+@pytest.mark.parametrize("argument", ["pretrained_url", "pretrained_state_dict_key"])
+def test_a_network_gets_only_arguments_that_fetch_nothing(
+    stranger, monkeypatch, block, argument
+):
+    """The constructor would download what the address holds."""
+    asked = []
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda *given, **_: asked.append(given)
+    )
+    given = {**block, argument: "http://localhost:1/weights"}
+    path = stranger / "bundle" / "configs" / "inference.json"
+    config = {**read_config(path), "network_def": given}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with_weights(stranger)
+
+    with pytest.raises(ConfigError, match=argument):
+        load_model("bundle")
+    assert not asked
+
+
 @pytest.mark.parametrize("word", ["--plan", "--set"])
 @pytest.mark.parametrize("target", ["os.system", "stranger.Loss", "torch.save"])
 def test_plans_and_overrides_are_checked_too(stranger, capsys, word, target):
@@ -93,6 +181,40 @@ def test_plans_and_overrides_are_checked_too(stranger, capsys, word, target):
     assert code == 3
     assert "nothing was run" in capsys.readouterr().err
     assert not (stranger / "marker").exists()
+
+
+def test_trust_lets_exactly_one_name_through_and_is_recorded(stranger, capsys):
+    lines = "from cellseg3d.models.losses import DiceCELoss as Loss\n"
+    (stranger / "clever.py").write_text(lines, encoding="utf-8")
+    words = ["train", "--bundle", "bundle", "--out", "run", "--data", "data"]
+    words += ["--set", "loss::_target_=clever.Loss", "--epochs", "1", "--no-calibrate"]
+    words += ["--set", "train::dataset::samples=2", "--quiet"]
+    again = ["train", "--resume", "--out", "run", "--epochs", "2", "--quiet"]
+    again += ["--no-calibrate"]
+
+    assert main(words) == 3
+    assert "--trust clever.Loss" in capsys.readouterr().err
+    assert main([*words, "--trust", "clever.Other"]) == 3
+    assert main([*words, "--trust", "clever.Loss"]) == 0, capsys.readouterr().err
+    record = json.loads((stranger / "run" / "run.json").read_text(encoding="utf-8"))
+    assert record["trusted"] == ["clever.Loss"]
+    capsys.readouterr()
+    assert main(again) == 3
+    assert "--trust clever.Loss" in capsys.readouterr().err
+    assert main([*again, "--trust", "clever.Loss"]) == 0, capsys.readouterr().err
+
+
+def test_a_loss_that_does_not_know_255_is_refused_before_training(stranger, capsys):
+    path = stranger / "bundle" / "configs" / "train.json"
+    loss = {"_target_": "monai.losses.DiceCELoss", "to_onehot_y": True, "softmax": True}
+    path.write_text(json.dumps({**read_config(path), "loss": loss}), encoding="utf-8")
+    words = ["train", "--bundle", "bundle", "--out", "run", "--data", "data", "--quiet"]
+
+    assert main(words) == 3
+    error = capsys.readouterr().err
+    assert "does not know the label 255" in error
+    assert "use cellseg3d.models.losses.DiceCELoss" in error
+    assert not list((stranger / "run").glob("checkpoints/*"))
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "pipe"])

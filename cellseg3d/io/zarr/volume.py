@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -171,17 +173,25 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
     whole = math.prod(
         -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
     )
+    counts = [
+        -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
+    ]
+    # The files are looked at, not the places: a header may promise 2^60 chunks.
     present = sum(
-        1
-        for place in itertools.product(
-            *(
-                range(-(-length // unit))
-                for length, unit in zip(array.shape, units, strict=True)
-            )
-        )
-        if (path / inner / array.metadata.encode_chunk_key(place)).is_file()
+        all(index < count for index, count in zip(place, counts, strict=True))
+        for place in _chunk_places(path / inner, len(counts))
     )
     return whole - present, whole
+
+
+def _chunk_places(folder: Path, axes: int) -> Iterator[tuple[int, ...]]:
+    """Yield the indices of the chunks whose files lie in an array's folder."""
+    for place, _, names in os.walk(folder):
+        here = Path(place).relative_to(folder)
+        for name in names:
+            words = re.split(r"[./]", (here / name).as_posix().removeprefix("c/"))
+            if len(words) == axes and all(word.isdecimal() for word in words):
+                yield tuple(map(int, words))
 
 
 def _node(path: Path, inner: str | None) -> tuple[Any, str]:

@@ -12,7 +12,7 @@ from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.model_facts import ModelFacts, network_for, stored_facts
 from cellseg3d.bundle.shipped import RENAMED, find_bundle, shipped_bundles
 from cellseg3d.bundle.trust import plain_expression, refuse_foreign_code
-from cellseg3d.core.errors import ConfigError, FormatError, InputError
+from cellseg3d.core.errors import CellSegError, ConfigError, FormatError, InputError
 from cellseg3d.models.checkpoint import save_weights
 
 FACTS = {"classes": ["background", "cell"], "spacing_um": [0.1, 0.05, 0.05]}
@@ -125,8 +125,8 @@ def test_a_network_of_monais_is_welcome(folder):
     change(
         folder,
         "network_def",
-        {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2}
-        | {"kernel_size": 1},
+        {"_target_": "monai.networks.nets.BasicUNet", "spatial_dims": 2}
+        | {"in_channels": 3, "out_channels": 2},
     )
 
     with pytest.raises(InputError, match="belong to another network"):
@@ -191,3 +191,42 @@ def test_a_folder_that_is_no_bundle_is_named(tmp_path):
 def test_facts_that_make_no_sense_are_refused(values):
     with pytest.raises(ConfigError):
         ModelFacts.parse(values)
+
+
+BLOCKS = {
+    "spec_list": ("spec", [1, 2]),
+    "spec_text": ("spec", "2D"),
+    "spec_nan": ("spec", {**SPEC, "patch_shape": [float("nan"), 16]}),
+    "spec_keys": ("spec", {"spatial_dims": 2}),
+    "spec_none": ("spec", {**SPEC, "context": None}),
+    "cycle": ("spec", {"spatial_dims": "@spec"}),
+    "window_list": ("window", [1]),
+    "intensity_list": ("intensity", ["percentile"]),
+    "network_number": ("network_def", 3),
+    "network_keys": (
+        "network_def",
+        {"_target_": "cellseg3d.bundle.model_facts.network_for"},
+    ),
+}
+FILES = {
+    "empty": ("configs/inference.json", b""),
+    "list": ("configs/inference.json", b"[]"),
+    "no_keys": ("configs/inference.json", b"{}"),
+    "metadata_list": ("configs/metadata.json", b"[1]"),
+    "weights_empty": ("models/model.safetensors", b""),
+    "weights_text": ("models/model.safetensors", b'{"a": 1}'),
+}
+
+
+@pytest.mark.parametrize("case", [*BLOCKS, *FILES])
+def test_a_malformed_bundle_ends_in_one_line(folder, case):
+    if case in BLOCKS:
+        change(folder, *BLOCKS[case])
+    else:
+        name, content = FILES[case]
+        (folder / name).write_bytes(content)
+
+    with pytest.raises(CellSegError) as caught:
+        load_model(folder)
+    assert caught.value.exit_code in (2, 3)
+    assert len(str(caught.value).splitlines()) == 1

@@ -95,3 +95,16 @@ def test_a_missing_tool_is_skipped_and_said(study, tmp_path, capsys):
     assert "1 cells to run, 0 have a record" in shown.err
     assert "skipped: --nnunet-python" in shown.err
     assert "No cell has finished yet." in shown.out
+
+
+def test_a_system_that_cannot_measure_is_refused(study, tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr("os.wait4")
+
+    code = main(["benchmark", str(study), "--out", str(tmp_path / "out")])
+
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 4
+    assert len(lines) == 1
+    assert "lacks os.wait4" in lines[0]
+    assert "--tables-only" in lines[0]
+    assert not (tmp_path / "out").exists()

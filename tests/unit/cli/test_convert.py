@@ -6,6 +6,7 @@ import pytest
 from cellseg3d.cli.main import main
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io import registry
 from cellseg3d.io.registry import open_volume, read_labels, read_volume, write_volume
 
 
@@ -87,3 +88,18 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path, capsys):
     assert main(["convert", str(source), str(tmp_path / "cell.mrc")]) == 2
 
     assert "MRC holds no float64" in capsys.readouterr().err
+
+
+def test_a_source_that_changes_meanwhile_is_told(tmp_path, capsys, monkeypatch):
+    source = write_volume(tmp_path / "a.mrc", Volume(np.zeros((2, 3, 4), np.uint16)))
+    real = registry.write_volume
+
+    def slow(*args, **options):
+        with source.open("ab") as file:
+            file.write(b"more")
+        return real(*args, **options)
+
+    monkeypatch.setattr(registry, "write_volume", slow)
+
+    assert main(["convert", str(source), str(tmp_path / "b.tif")]) == 2
+    assert "a.mrc: was changed while it was read" in capsys.readouterr().err

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import typer
 
@@ -64,3 +68,22 @@ def test_no_word_at_all_shows_the_help(capsys):
     assert cli.main([]) == 0
 
     assert "Commands:" in capsys.readouterr().out
+
+
+def test_operators_that_an_apple_gpu_lacks_run_on_the_cpu():
+    code = (
+        "import os, sys\n"
+        "from cellseg3d.cli import main as cli\n"
+        "def told(words):\n"
+        "    loaded = 'torch' in sys.modules\n"
+        "    print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], loaded)\n"
+        "cli.run = told\n"
+        "cli.main(['predict', 'a.tif', '--device', 'mps'])\n"
+    )
+    found = dict(os.environ)
+    found.pop("PYTORCH_ENABLE_MPS_FALLBACK", None)
+    words = [sys.executable, "-c", code]
+
+    done = subprocess.run(words, env=found, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "1 False"

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellseg3d.core.axes import axis_index, move_to_front, order_of, to_zyx
+from cellseg3d.core.axes import axis_index, order_of, to_zyx
 from cellseg3d.core.errors import AxisError
 
 
@@ -45,8 +45,3 @@ def test_an_axis_that_is_none_is_refused():
     assert [axis_index(letter) for letter in "zyx"] == [0, 1, 2]
     with pytest.raises(AxisError, match="'t'"):
         axis_index("t")
-
-
-def test_moving_an_axis_to_the_front_keeps_the_others_in_order():
-    assert move_to_front((2, 3, 4), "y") == (3, 2, 4)
-    assert move_to_front((2, 3, 4), "x") == (4, 2, 3)

@@ -9,7 +9,6 @@ from scipy import stats
 from cellseg3d.core.errors import LabelError
 from cellseg3d.metrics.calibration import (
     brier_score,
-    class_calibration,
     negative_log_likelihood,
     reliability,
     roc_curve,
@@ -83,19 +82,6 @@ def test_a_sure_and_wrong_voxel_costs_much_but_not_everything():
     assert cost == pytest.approx(24 * math.log(2))
 
 
-def test_several_classes_are_calibrated_together():
-    probs = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.2], [0.1, 0.1, 0.7]])
-    truth = np.array([0, 1, 0])
-
-    found = class_calibration(probs.reshape(3, 1, 1, 3), truth.reshape(1, 1, 3), 5)
-
-    assert found["ece"] == pytest.approx(0.7 - 2 / 3)
-    assert found["nll"] == pytest.approx(-(2 * math.log(0.7) + math.log(0.1)) / 3)
-    assert found["brier"] == pytest.approx((2 * 0.14 + (0.81 + 0.04 + 0.49)) / 3)
-
-
 def test_shapes_that_differ_are_refused():
     with pytest.raises(LabelError, match="do not fit"):
         roc_curve(np.zeros((2, 3)), np.zeros((3, 2), int))
-    with pytest.raises(LabelError, match="label 3"):
-        class_calibration(np.zeros((2, 1, 1, 1)), np.full((1, 1, 1), 3))

@@ -134,7 +134,7 @@ def test_deep_supervision_adds_outputs_while_training_only():
     [
         (("residul_unet", spec_2d(), 2), "did you mean 'residual_unet'"),
         (("unet", spec_2d(), 1), "num_classes is 1"),
-        (("monai.NoSuchNet", spec_2d(), 2), "no such class"),
+        (("monai.NoSuchNet", spec_2d(), 2), "'NoSuchNet' is unknown"),
     ],
 )
 def test_wrong_names_and_numbers_are_named(call, message):

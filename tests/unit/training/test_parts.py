@@ -5,6 +5,7 @@ import math
 import os
 import random
 import signal
+import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,8 +127,21 @@ def test_nan_is_never_the_best_and_a_worse_score_never_replaces_it(tmp_path):
 
 
 def test_a_folder_belongs_to_one_run(tmp_path):
-    with RunLock(tmp_path), pytest.raises(EnvironmentFault, match=str(os.getpid())):
+    parent = os.getppid()
+    owner = {"host": socket.gethostname(), "pid": parent, "started": "then"}
+    (tmp_path / ".lock").write_text(json.dumps(owner), encoding="utf-8")
+
+    with pytest.raises(EnvironmentFault, match=f"in use by process {parent}"):
         RunLock(tmp_path).acquire()
+
+    assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8")) == owner
+
+
+def test_a_process_may_hold_its_folder_twice(tmp_path):
+    with RunLock(tmp_path):
+        with RunLock(tmp_path):
+            pass
+        assert (tmp_path / ".lock").exists()
 
     assert not (tmp_path / ".lock").exists()
 

@@ -1,6 +1,8 @@
 """A search finds the better value, goes on after a stop, and never sees its test."""
 
 import json
+import os
+import socket
 
 import pytest
 import yaml
@@ -10,7 +12,6 @@ from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.runs.folder import TrainOptions, create_run
-from cellseg3d.runs.lock import RunLock
 from cellseg3d.tuning.search import TuneOptions, tune
 from cellseg3d.tuning.space import read_space
 
@@ -97,10 +98,10 @@ def test_too_few_specimens_and_a_folder_in_use_are_named(balls, tmp_path):
         tune(space, balls, tmp_path / "a", TuneOptions(outer=4))
     with pytest.raises(ConfigError, match="inner folds of 2 specimens"):
         tune(space, balls, tmp_path / "a", TuneOptions(outer=3, inner=3))
-    with (
-        RunLock(tmp_path / "b"),
-        pytest.raises(EnvironmentFault, match="in use by process"),
-    ):
+    (tmp_path / "b").mkdir()
+    owner = {"host": socket.gethostname(), "pid": os.getppid(), "started": "then"}
+    (tmp_path / "b" / ".lock").write_text(json.dumps(owner), encoding="utf-8")
+    with pytest.raises(EnvironmentFault, match="in use by process"):
         tune(space, balls, tmp_path / "b", TuneOptions(outer=0))
 
 

@@ -1,0 +1,259 @@
+"""Turn labelled volumes, or simulated ones, into the data set that weights train on."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellseg3d.core.axes import axis_index
+from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import Case, Datalist, Split
+from cellseg3d.datasets.datalist import write_datalist
+from cellseg3d.datasets.resampling import nearest_on, onto_spacing
+from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
+from cellseg3d.simulate.components import CLASSES, LABEL_MAP
+from cellseg3d.simulate.conditions import NAMED, draw_condition, simulate_under
+from cellseg3d.weights.recipe import Source, WeightsRecipe
+
+logger = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+DATALIST = "datalist.json"
+# Seeds of simulated cells: those that train, choose and test have none in common. The
+# demo's unseen cells (1000 and on) are among none of them.
+TRAINING_SEED, TEST_SEED = 100_000, 500_000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One labelled volume of a source, before it is brought into one form.
+
+    Parameters
+    ----------
+    name : str
+        Unique among all sources.
+    dataset, specimen : str
+        Where it came from.
+    image, label : str
+        Paths.
+    spacing_um : Spacing or None
+    source : Source
+    """
+
+    name: str
+    dataset: str
+    specimen: str
+    image: str
+    label: str
+    spacing_um: Spacing | None
+    source: Source
+
+    def unit(self, leave_out: str) -> str:
+        """Return what is left out together with this volume."""
+        units = {
+            "dataset": self.dataset,
+            "specimen": self.specimen,
+            "volume": self.name,
+        }
+        return units.get(leave_out, self.name)
+
+
+def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
+    """Write the data set of a recipe and return its datalist; once is enough.
+
+    Volumes lie in `out` as TIFF, on the recipe's spacing, with their labels as the
+    recipe maps them. Cases that only test are marked so.
+
+    Parameters
+    ----------
+    recipe : WeightsRecipe
+    data : Path or None
+        The folder with ``manifest.json``; simulated data needs none.
+    out : Path
+        Folder to write into.
+
+    Raises
+    ------
+    ConfigError
+        If there is no data folder and the recipe needs one.
+    """
+    path = out / DATALIST
+    if path.is_file():
+        return path
+    out.mkdir(parents=True, exist_ok=True)
+    if recipe.simulated:
+        cases = list(_simulated(recipe, out))
+    elif data is None:
+        message = (
+            f"{recipe.name}: its weights are made from labelled volumes; set "
+            "CELLSEG3D_DATA to the folder that holds their manifest.json"
+        )
+        raise ConfigError(message)
+    else:
+        cases = list(_measured(recipe, data, out))
+    names = CLASSES if recipe.simulated else recipe.classes
+    datalist = Datalist(
+        name=recipe.name,
+        classes=names,
+        label_map=dict(LABEL_MAP) if recipe.simulated else None,
+        cases=tuple(cases),
+        labels=recipe.labels,
+        intensity_unit="1/um" if recipe.simulated else "arbitrary",
+        path=path,
+    )
+    write_datalist(datalist, path)
+    return path
+
+
+def labelled_volumes(recipe: WeightsRecipe, data: Path) -> Iterator[Labelled]:
+    """Yield the labelled volumes that a recipe names, source by source.
+
+    Raises
+    ------
+    InputError
+        If a source is not in the manifest.
+    """
+    rows = json.loads((data / MANIFEST).read_text(encoding="utf-8"))
+    for source in recipe.sources:
+        found = [row for row in rows if row["dataset"] == source.dataset]
+        if not found:
+            known = ", ".join(sorted({row["dataset"] for row in rows}))
+            message = f"{data / MANIFEST}: holds no {source.dataset!r}; it has {known}"
+            raise InputError(message)
+        for row in found:
+            yield from _of_row(row, source, data)
+
+
+def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
+    """Yield condition and case of simulated tomograms that never train.
+
+    Each is written when it is asked for, under ``out``, on the grid it was taken on.
+    """
+    for number, (condition, taken) in enumerate(NAMED.items()):
+        for index in range(recipe.simulated["test"]):
+            seed = TEST_SEED + 1000 * number + index
+            name = f"{condition.replace(' ', '_')}_{index}"
+            image, label = out / f"{name}.mrc", out / f"{name}_labels.mrc"
+            if not label.is_file():
+                out.mkdir(parents=True, exist_ok=True)
+                simulated = simulate_under(taken, seed)
+                write_volume(image, simulated.tomogram)
+                write_labels(label, simulated.labels)
+            yield condition, Case(name, str(image), str(label), name, "test")
+
+
+def _simulated(recipe: WeightsRecipe, out: Path) -> Iterator[Case]:
+    training = recipe.simulated["cells"]
+    for number in range(training + recipe.simulated["validation"]):
+        seed = TRAINING_SEED + number
+        condition = draw_condition(np.random.default_rng([seed, 1]))
+        simulated = simulate_under(condition, seed)
+        name = f"cell_{number:03d}"
+        image, label = _on_grid(simulated.tomogram, simulated.labels, recipe.spacing_um)
+        split: Split = "training" if number < training else "validation"
+        yield _write(out, name, image, label, group=name, split=split)
+        logger.info("simulated %s", name)
+
+
+def _measured(recipe: WeightsRecipe, data: Path, out: Path) -> Iterator[Case]:
+    for found in labelled_volumes(recipe, data):
+        image, label = read_volume(found.image), read_labels(found.label)
+        part = _part(image.shape, found.source)
+        values = label.read(part)
+        if found.source.label_map is not None:
+            values = _mapped(values, found.source.label_map)
+        image = replace(image, array=image.read(part), spacing=found.spacing_um)
+        label = replace(label, array=values, spacing=found.spacing_um)
+        image, label = _on_grid(image, label, recipe.spacing_um)
+        tests = found.source.tests(found.name)
+        unit = found.unit(recipe.leave_out)
+        yield _write(
+            out, found.name, image, label, group=unit, split="test" if tests else None
+        )
+
+
+def _of_row(row: Mapping[str, Any], source: Source, data: Path) -> Iterator[Labelled]:
+    """Yield the volumes of one row of the manifest: one, or a folder of images."""
+    edges = row.get("spacing_nm")
+    spacing = None
+    if edges and source.spacing_known:
+        lengths = [edge / 1000 for edge in edges]
+        spacing = Spacing.of(lengths if len(lengths) == 3 else [lengths[0], *lengths])
+    image, label = str(row["image"]), str(row["label"])
+    dataset = source.name
+    if "*" not in image:
+        specimen = str(row.get("group") or row["volume"])
+        name = f"{dataset}_{row['volume']}"
+        yield Labelled(
+            name,
+            dataset,
+            f"{dataset}_{specimen}",
+            str(data / image),
+            str(data / label),
+            spacing,
+            source,
+        )
+        return
+    folder = data / Path(label).parent
+    for path in sorted(data.glob(image)):
+        name = path.stem
+        yield Labelled(
+            name, dataset, name, str(path), str(folder / path.name), spacing, source
+        )
+
+
+def _part(shape: Zyx, source: Source) -> Roi:
+    start, stop = [0, 0, 0], list(shape)
+    if source.part is not None:
+        axis, low, high = source.part
+        length = shape[axis_index(axis)]
+        start[axis_index(axis)] = round(low * length)
+        stop[axis_index(axis)] = round(high * length)
+    return Roi(zyx(start), zyx(stop))
+
+
+def _mapped(values: Any, label_map: Mapping[int, int]) -> Any:  # noqa: ANN401
+    mapped = np.zeros(values.shape, np.uint8)
+    for source, target in label_map.items():
+        mapped[values == int(source)] = target
+    return mapped
+
+
+def _on_grid(
+    image: Volume, label: Volume, spacing_um: Sequence[float] | None
+) -> tuple[Volume, Volume]:
+    """Return both as prediction resamples them to a spacing; as they are without."""
+    if spacing_um is None or image.spacing is None:
+        return image, label
+    seen = onto_spacing(image, Spacing.of(spacing_um))
+    return (
+        replace(seen, array=seen.read()),
+        replace(
+            label,
+            array=nearest_on(label.array, seen.shape)[Roi.whole(seen.shape).slices],
+            spacing=seen.spacing,
+        ),
+    )
+
+
+def _write(
+    out: Path,
+    name: str,
+    image: Volume,
+    label: Volume,
+    *,
+    group: str,
+    split: Split | None,
+) -> Case:
+    suffix = ".mrc" if image.intensity_unit == "1/um" else ".tif"
+    one, two = out / f"{name}{suffix}", out / f"{name}_labels{suffix}"
+    plain = {"path": str(one), "format": suffix}
+    write_volume(one, replace(image, provenance=plain, affine_mm=None))
+    write_labels(two, replace(label, provenance=plain, affine_mm=None))
+    return Case(name, str(one), str(two), group, split, image.spacing)

@@ -1,0 +1,312 @@
+"""Ship the weights of a training: half precision, record, pictures, card."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.model import TrainedModel
+from cellseg3d.bundle.shipped_record import record_path
+from cellseg3d.bundle.windows import read_windows
+from cellseg3d.calibration.window import settle_window
+from cellseg3d.core.atomic import atomic_write
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.likeness import profile_of, volume_features
+from cellseg3d.datasets.volumes import load_fold
+from cellseg3d.io.registry import read_volume
+from cellseg3d.models.checkpoint import load_weights, save_weights
+from cellseg3d.runs.record import git_commit, machine, versions
+from cellseg3d.weights.pictures import best_and_worst, draw_triple
+from cellseg3d.weights.recipe import WeightsRecipe
+from cellseg3d.weights.scores import (
+    Score,
+    Shown,
+    model_of,
+    predicted,
+    score_parts,
+    summaries,
+)
+from cellseg3d.weights.training import Part
+
+logger = logging.getLogger(__name__)
+# Half precision may change so many labels, as a share of the voxels.
+MOST_CHANGED = 1e-4
+# Volumes that the weights in half precision are compared on.
+COMPARED = 2
+
+
+def ship(
+    recipe: WeightsRecipe,
+    parts: Sequence[Part],
+    datalist: Path,
+    bundle: Path,
+    checkout: Path,
+) -> Path:
+    """Score what has been trained, put the final weights into the bundle, write it up.
+
+    Parameters
+    ----------
+    recipe : WeightsRecipe
+    parts : sequence of Part
+        The first is the one on all volumes, and has weights.
+    datalist : Path
+        The prepared data set.
+    bundle : Path
+        The bundle's folder.
+    checkout : Path
+        Where ``benchmarks/records`` lies.
+
+    Returns
+    -------
+    Path
+        The record.
+    """
+    final = parts[0]
+    cases = load_datalist(datalist)
+    _calibrate(final, datalist)
+    scores, shown = score_parts(recipe, parts, datalist, datalist.parent)
+    model = model_of(final, recipe)
+    profile = _profile(model, cases)
+    weights = _put_weights(model, final, recipe, cases, bundle, profile)
+    data_sets = read_config(checkout / "configs" / "data_sets.yaml")
+    pictures = _pictures(recipe, scores, shown, data_sets, bundle / "docs")
+    values = {
+        "name": recipe.name,
+        "made": time.strftime("%Y-%m-%d"),
+        "commit": git_commit(),
+        "versions": versions(),
+        "machine": machine(),
+        "data": _data(recipe, cases, final),
+        "protocol": _protocol(recipe),
+        "trainings": [_training(part) for part in parts],
+        "facts": load_weights(weights_file(bundle)).metadata["facts"],
+        "settings": _settings(final),
+        "scores": summaries(scores),
+        "weights": weights,
+        "likeness_limit": profile["limit"],
+        "window": read_windows(final.run),
+        "pictures": pictures,
+    }
+    path = record_path(checkout, recipe.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(values, indent=1) + "\n"
+    atomic_write(path, lambda new: _write_text(new, text))
+    return path
+
+
+def weights_file(bundle: Path) -> Path:
+    """Return where a bundle's weights lie."""
+    return bundle / "models" / "model.safetensors"
+
+
+def _calibrate(final: Part, datalist: Path) -> None:
+    """Measure the windows of the final training, once."""
+    if "calibration" in final.record:
+        return
+    config = read_config(final.run / "configs" / "train.json")
+    data = load_fold(
+        datalist,
+        config["fold"],
+        intensity=_plain(config["intensity"]),
+        target=config.get("target"),
+    )
+    settle_window(final.run, data)
+
+
+def _profile(model: TrainedModel, cases: Datalist) -> dict[str, Any]:
+    features = [
+        volume_features(read_volume(case.image), model.intensity)
+        for case in cases.cases
+        if case.split != "test"
+    ]
+    return profile_of(features)
+
+
+def _put_weights(
+    model: TrainedModel,
+    final: Part,
+    recipe: WeightsRecipe,
+    cases: Datalist,
+    bundle: Path,
+    profile: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the weights into the bundle and return what the record says of them."""
+    weights = load_weights(final.run / "models" / "model.safetensors")
+    halves = {
+        name: tensor.half() if tensor.dtype == torch.float32 else tensor
+        for name, tensor in weights.tensors.items()
+    }
+    changed = _changed(model, halves, cases)
+    is_half = changed <= MOST_CHANGED
+    facts = dict(weights.metadata["facts"])
+    # What the volumes were brought to, not what the first of their files says.
+    facts["spacing_um"] = None if recipe.spacing_um is None else [*recipe.spacing_um]
+    if recipe.spacing_um is not None:
+        facts["resampled"] = True
+    metadata = {
+        "facts": facts,
+        "iteration": weights.metadata["iteration"],
+        "score": weights.metadata["score"],
+        "likeness": dict(profile),
+    }
+    path = weights_file(bundle)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = halves if is_half else weights.tensors
+    digest = save_weights(path, tensors, metadata)
+    path.with_name(f"{path.name}.prev").unlink(missing_ok=True)
+    numbers = sum(p.numel() for p in model.network.parameters())
+    return {
+        "sha256": digest,
+        "bytes": path.stat().st_size,
+        "parameters": numbers,
+        "precision": "float16" if is_half else "float32",
+        "labels_changed_by_half": changed,
+        "iteration": metadata["iteration"],
+    }
+
+
+def _changed(
+    model: TrainedModel, halves: Mapping[str, torch.Tensor], cases: Datalist
+) -> float:
+    """Return the share of voxels whose label half precision changes."""
+    differ = voxels = 0
+    chosen = [case for case in cases.cases if case.split != "training"][:COMPARED]
+    for case in chosen or cases.cases[:COMPARED]:
+        image = read_volume(case.image)
+        before, _ = predicted(model, image, precision="float32")
+        original = {k: v.clone() for k, v in model.network.state_dict().items()}
+        model.network.load_state_dict(dict(halves))
+        after, _ = predicted(model, image, precision="float32")
+        model.network.load_state_dict(original)
+        differ += int(np.count_nonzero(before != after))
+        voxels += before.size
+    return differ / max(1, voxels)
+
+
+def _data(recipe: WeightsRecipe, cases: Datalist, final: Part) -> list[dict[str, Any]]:
+    """Return each data set with its cases, their sides and hashes."""
+    hashes = (final.record.get("data") or {}).get("content", {})
+    names = [source.name for source in recipe.sources] or ["simulated"]
+    table: dict[str, dict[str, Any]] = {
+        name: {"name": name, "dataset": name, "training": [], "test": [], "hashes": {}}
+        for name in names
+    }
+    for source in recipe.sources:
+        table[source.name]["dataset"] = source.dataset
+    for case in cases.cases:
+        row = table[_source_of(case, names)]
+        row["test" if case.split == "test" else "training"].append(case.name)
+        if case.name in hashes:
+            row["hashes"][case.name] = hashes[case.name]
+    return list(table.values())
+
+
+def _source_of(case: Case, names: Sequence[str]) -> str:
+    return next((n for n in names if case.name.startswith(n)), names[0])
+
+
+def _pictures(
+    recipe: WeightsRecipe,
+    scores: Sequence[Score],
+    shown: Mapping[str, Shown],
+    data_sets: Mapping[str, Mapping[str, Any]],
+    docs: Path,
+) -> dict[str, dict[str, Any]]:
+    """Draw the best and the worst case; return what the card says of each."""
+    metric = "dice" if any(score.metric == "dice" for score in scores) else "object_f1"
+    named = [score for score in scores if score.metric == metric]
+    chosen = named[0].class_name if named else ""
+    # The last class is the finest, where there are several.
+    for score in named:
+        if score.class_name != "foreground":
+            chosen = score.class_name
+    values = {s.case: s.value for s in named if s.class_name == chosen}
+    names = [source.name for source in recipe.sources] or ["simulated"]
+    kept = {}
+    for kind, case in best_and_worst(values).items():
+        picture = shown[case]
+        draw_triple(picture.image, picture.truth, picture.found, docs / f"{kind}.png")
+        source = next((n for n in names if case.startswith(n)), names[0])
+        dataset = next((s.dataset for s in recipe.sources if s.name == source), source)
+        kept[kind] = {
+            "case": case,
+            "class": chosen,
+            "metric": metric,
+            "value": round(values[case], 4),
+            "credit": f"{data_sets[dataset]['citation']}",
+        }
+    return kept
+
+
+def _protocol(recipe: WeightsRecipe) -> str:
+    """Return in a sentence what the scores were measured on."""
+    if recipe.simulated:
+        return (
+            f"{recipe.simulated['test']} simulated cells for each condition, of seeds "
+            "that train no network, predicted on the grid they were taken on"
+        )
+    tested = [source.name for source in recipe.sources if source.test]
+    parts = []
+    if recipe.leave_out != "none":
+        parts.append(
+            f"each {recipe.leave_out} is left out of a training of its own, which is "
+            "scored on it; the shipped weights are trained on all"
+        )
+    if tested:
+        parts.append(f"volumes of {', '.join(tested)} that no training sees")
+    return "; ".join(parts)
+
+
+def _training(part: Part) -> dict[str, Any]:
+    """Return what a training took and how its loss ended."""
+    record = part.record
+    if not record:
+        return {"part": part.name, "state": "not begun", "steps_planned": part.steps}
+    losses = [row["loss"] for row in record.get("history", []) if "loss" in row]
+    last = max(1, len(losses) // 5)
+    fell = None
+    if len(losses) >= 2 * last:
+        before = float(np.mean(losses[-2 * last : -last]))
+        fell = round(1 - float(np.mean(losses[-last:])) / before, 4)
+    return {
+        "part": part.name,
+        "state": record.get("state"),
+        "steps": record.get("iteration"),
+        "steps_planned": part.steps,
+        "cost": record.get("cost"),
+        "machine": record.get("machine"),
+        "commit": record.get("git_commit"),
+        "loss": round(losses[-1], 4) if losses else None,
+        "loss_fell_in_last_fifth": fell,
+        "best_validation": record.get("best_score"),
+    }
+
+
+def _settings(final: Part) -> dict[str, Any]:
+    """Return the parts of the training config that a reader wants to see."""
+    config = read_config(final.run / "configs" / "train.json")
+    train = config["train"]
+    return {
+        "network": config["network_def"],
+        "patch": config["spec"]["patch_shape"],
+        "batch": train["dataloader"].get("batch_size"),
+        "loss": config["loss"],
+        "optimizer": config["optimizer"],
+        "average": config["average"].get("decay"),
+        "augmentation": train["random_transforms"],
+    }
+
+
+def _plain(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in block.items() if key != "_target_"}
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,233 @@
+"""Score weights on volumes that they never saw, volume by volume."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.bundle.model import TrainedModel, load_model
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.labels import class_labels
+from cellseg3d.datasets.targets import decoder_for
+from cellseg3d.io.registry import read_labels, read_volume
+from cellseg3d.metrics.object_scores import match_objects, object_scores
+from cellseg3d.metrics.overlap import dice
+from cellseg3d.metrics.statistics import summarise
+from cellseg3d.objects.label import label_objects
+from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.segment import segment
+from cellseg3d.weights.pictures import fullest_slice
+from cellseg3d.weights.prepare import test_cases
+from cellseg3d.weights.recipe import FINAL, WeightsRecipe
+from cellseg3d.weights.training import Part
+
+logger = logging.getLogger(__name__)
+FOREGROUND = "foreground"
+# Of the objects' scores, those that the record keeps.
+OBJECT_SCORES = ("object_f1", "object_precision", "object_recall", "ap_mean")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One slice of a scored volume, for a picture.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (y, x)
+        Scaled as the network sees it.
+    truth, found : ndarray of integers, shape (y, x)
+        Class indices, or object ids.
+    """
+
+    image: NDArray[np.float32]
+    truth: NDArray[Any]
+    found: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about one volume.
+
+    Parameters
+    ----------
+    part : str
+        The training whose weights were scored.
+    condition : str
+        What the volume stands for: a condition of simulated tomograms, or what the
+        training left out.
+    case, class_name, metric : str
+    value : float
+        In [0, 1]; NaN where the class occurs in neither labels.
+    """
+
+    part: str
+    condition: str
+    case: str
+    class_name: str
+    metric: str
+    value: float
+
+
+def score_parts(
+    recipe: WeightsRecipe, parts: Sequence[Part], datalist: Path, out: Path
+) -> tuple[list[Score], dict[str, Shown]]:
+    """Score every part that has weights on what it never saw.
+
+    Parameters
+    ----------
+    recipe : WeightsRecipe
+    parts : sequence of Part
+    datalist : Path
+        What they trained on.
+    out : Path
+        Simulated test cases are written below it.
+
+    Returns
+    -------
+    (list of Score, dict of str to Shown)
+        The second holds a slice of every case, by its name.
+    """
+    cases = load_datalist(datalist)
+    found: list[Score] = []
+    shown: dict[str, Shown] = {}
+    for part in parts:
+        if not part.has_weights:
+            continue
+        model = model_of(part, recipe)
+        for condition, case in _unseen(recipe, part, cases, out):
+            scores, shown[case.name] = _scores_of(model, case, cases, recipe)
+            logger.info("%s, %s: %s", part.name, case.name, scores)
+            found += [
+                Score(part.name, condition, case.name, class_name, metric, value)
+                for (class_name, metric), value in scores.items()
+            ]
+    return found, shown
+
+
+def summaries(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Return mean, interval and n for each part, condition, class and metric.
+
+    Returns
+    -------
+    list of dict
+        ``part``, ``condition``, ``class``, ``metric``, ``mean``, ``low``, ``high``
+        (None where the volumes are too few), ``n`` and ``values``.
+    """
+    rows: dict[tuple[str, str, str, str], list[float]] = {}
+    for score in scores:
+        key = (score.part, score.condition, score.class_name, score.metric)
+        rows.setdefault(key, []).append(score.value)
+    table = []
+    for (part, condition, class_name, metric), values in rows.items():
+        found = summarise(values)
+        table.append(
+            {
+                "part": part,
+                "condition": condition,
+                "class": class_name,
+                "metric": metric,
+                "mean": _number(found.mean),
+                "low": _number(found.low),
+                "high": _number(found.high),
+                "n": found.n,
+                "values": [_number(value) for value in values],
+            }
+        )
+    return table
+
+
+def predicted(
+    model: TrainedModel,
+    image: Volume,
+    *,
+    probs: bool = False,
+    precision: str = "auto",
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return labels, and probabilities where asked for, as ``predict`` gives them.
+
+    Returns
+    -------
+    (ndarray of uint8, ndarray of float32)
+        Shapes (Z, Y, X) and (K, Z, Y, X); the second is empty when not asked for.
+    """
+    answer = segment(image, model, SegmentOptions(probs=probs, precision=precision))
+    nothing = np.empty((0, 0, 0, 0), np.float32)
+    found = nothing if answer.probs is None else answer.probs
+    return np.asarray(answer.labels.array), found
+
+
+def model_of(part: Part, recipe: WeightsRecipe) -> TrainedModel:
+    """Return a part's model, which expects voxels as its volumes were brought to."""
+    model = load_model(part.run)
+    edges = None if recipe.spacing_um is None else Spacing.of(recipe.spacing_um)
+    return replace(model, spacing_um=edges, resampled=edges is not None)
+
+
+def _unseen(
+    recipe: WeightsRecipe, part: Part, cases: Datalist, out: Path
+) -> Iterator[tuple[str, Case]]:
+    if recipe.simulated:
+        yield from test_cases(recipe, out / "test")
+        return
+    for case in cases.cases:
+        if part.left_out is not None and case.group == part.left_out:
+            yield part.left_out, case
+        elif part.name == FINAL and case.split == "test":
+            yield _test_set(recipe, case), case
+
+
+def _test_set(recipe: WeightsRecipe, case: Case) -> str:
+    """Return the data set that a test case belongs to, by its name."""
+    named = [each.name for each in recipe.sources if case.name.startswith(each.name)]
+    return named[0] if named else recipe.sources[0].name
+
+
+def _scores_of(
+    model: TrainedModel, case: Case, cases: Datalist, recipe: WeightsRecipe
+) -> tuple[dict[tuple[str, str], float], Shown]:
+    """Return the scores of one case, and a slice of it."""
+    image, label = read_volume(case.image), read_labels(case.label or "")
+    if recipe.target == "classes":
+        found, _ = predicted(model, image)
+        truth = class_labels(label.read(), cases, label.name)
+        scores = _class_scores(found, truth, cases.classes)
+    else:
+        found, probs = predicted(model, image, probs=True)
+        truth = label.read()
+        decoder = ObjectOptions(method=decoder_for(model.classes))
+        objects = label_objects(probs, image.spacing, decoder, probs=True)
+        scores = {}
+        if recipe.target == "border-core":
+            scores[FOREGROUND, "dice"] = dice(found > 0, (truth > 0).astype(np.uint8))
+        found = np.asarray(objects.volume.array)
+        measured = object_scores(match_objects(found, truth))
+        scores |= {("object", key): float(measured[key]) for key in OBJECT_SCORES}
+    place = fullest_slice(truth)
+    offset, factor = model.intensity.measure(image)
+    plane = model.intensity.apply(image.read()[place], offset, factor)
+    return scores, Shown(plane, truth[place], found[place])
+
+
+def _class_scores(
+    found: NDArray[np.uint8], truth: NDArray[np.uint8], classes: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    scores = {
+        (name, "dice"): dice(found, truth, value)
+        for value, name in enumerate(classes)
+        if value
+    }
+    if len(classes) > 2:
+        scores[FOREGROUND, "dice"] = dice(found, truth)
+    return scores
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if np.isfinite(value) else None

@@ -1,0 +1,99 @@
+import re
+
+import pytest
+import torch
+
+from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.models import apple_gpu, hardware
+from cellseg3d.models.hardware import choose_hardware, find_device
+from cellseg3d.training.processes import choose_device
+
+CHOICES = (find_device, choose_device)
+
+
+@pytest.fixture
+def apple(monkeypatch):
+    """Be a computer with an Apple GPU, whose convolutions are right."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    checked = []
+    monkeypatch.setattr(hardware, "require_right_convolutions", checked.append)
+    return checked
+
+
+def test_words_for_hardware_are_checked():
+    assert choose_hardware("cpu", "float32").dtype is torch.float32
+    with pytest.raises(ConfigError, match="precision 'half'"):
+        choose_hardware("cpu", "half")
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+@pytest.mark.parametrize("name", ["tpu", "cpu:x", "auto:1", "meta", ""])
+def test_an_unknown_device_is_refused_with_those_that_are_known(choose, name):
+    known = re.escape(f"device {name!r}; expected one of auto, cpu, cuda, mps")
+
+    with pytest.raises(ConfigError, match=known):
+        choose(name)
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_a_gpu_that_is_not_there_is_refused(choose, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert choose("auto") == torch.device("cpu")
+    with pytest.raises(EnvironmentFault, match="'mps': torch finds no Apple GPU"):
+        choose("mps")
+    with pytest.raises(EnvironmentFault, match="'cuda:1': torch finds no CUDA GPU"):
+        choose("cuda:1")
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_the_number_of_a_gpu_must_exist(choose, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    assert choose("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(EnvironmentFault, match=r"'cuda:2'.* is 'cuda:1'"):
+        choose("cuda:2")
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_an_apple_gpu_is_taken_when_asked_for_and_checked(choose, apple):
+    assert choose("auto") == torch.device("cpu")
+    assert apple == []
+
+    assert choose("mps") == torch.device("mps")
+    assert choose("mps:0") == torch.device("mps:0")
+    assert apple == [torch.device("mps")] * 2
+
+
+@pytest.mark.usefixtures("apple")
+def test_an_apple_gpu_computes_in_float32():
+    assert choose_hardware("mps").precision == "float32"
+    assert choose_hardware("mps", "float32").device == torch.device("mps")
+    with pytest.raises(EnvironmentFault, match="mps cannot compute in it"):
+        choose_hardware("mps", "bfloat16")
+    with pytest.raises(EnvironmentFault, match="'int8' runs on the CPU"):
+        choose_hardware("mps", "int8")
+
+
+def test_right_convolutions_pass():
+    found = dict(apple_gpu.convolution_differences(torch.device("cpu")))
+
+    assert len(found) == 6
+    assert max(found.values()) < 1e-5
+
+
+@pytest.mark.parametrize("wrong", [0.99, float("nan")])
+def test_wrong_convolutions_are_refused_and_named(wrong, monkeypatch):
+    real = torch.conv3d
+
+    def conv3d(image, weight, **options):
+        last = image.shape[1] == 8 and not image.is_contiguous()
+        return real(image, weight, **options) * (wrong if last else 1.0)
+
+    monkeypatch.setattr(torch, "conv3d", conv3d)
+    apple_gpu.require_right_convolutions.cache_clear()
+    with pytest.raises(EnvironmentFault, match="'cpu': its 3D convolution of 8 to 16"):
+        apple_gpu.require_right_convolutions(torch.device("cpu"))
