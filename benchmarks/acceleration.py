@@ -24,7 +24,6 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
@@ -111,24 +110,6 @@ def earlier_rows() -> list[dict]:
     return json.loads(RECORD.read_text(encoding="utf-8"))["rows"]
 
 
-@dataclass
-class Model:
-    """A `bundle.model.TrainedModel` without a bundle."""
-
-    network: object
-    spec: object
-    window: dict
-    intensity: object
-    name: str = "benchmark"
-    path: Path = Path()
-    classes: tuple[str, ...] = ("background", "cell")
-    spacing_um: None = None
-    resampled: bool = False
-    sha256: str = ""
-    warnings: tuple[str, ...] = ()
-    members: tuple = field(default=())
-
-
 def measure(arguments: argparse.Namespace) -> None:
     """Print one JSON line for each network and part."""
     import torch
@@ -182,6 +163,7 @@ def model_of(net):
     """Return a network with settled statistics, two classes, as a model."""
     import torch
 
+    from cellseg3d.bundle.model import TrainedModel
     from cellseg3d.core.input_spec import InputSpec
     from cellseg3d.datasets.intensity import IntensityScale
     from cellseg3d.models.unet import build_network
@@ -195,7 +177,17 @@ def model_of(net):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
     window = {"halo": 32 if "basic" in net else 16, "axes": "zyx"}
-    return Model(network.eval(), spec, window, IntensityScale("range", -3, 3))
+    return TrainedModel(
+        "benchmark",
+        Path(),
+        network.eval(),
+        spec,
+        ("background", "cell"),
+        IntensityScale("range", -3, 3),
+        None,
+        window,
+        "",
+    )
 
 
 def volume_of(net):

@@ -5,7 +5,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -132,6 +132,7 @@ def ours(
     **chosen,
 ):
     """Ours, from a lazily read volume into a label file, as the command does it."""
+    from cellseg3d.bundle.model import TrainedModel
     from cellseg3d.core.input_spec import InputSpec
     from cellseg3d.datasets.intensity import IntensityScale
     from cellseg3d.io.registry import open_volume
@@ -139,28 +140,20 @@ def ours(
     from cellseg3d.prediction.output.blockwise import sidecar
     from cellseg3d.prediction.segment import segment_to_file
 
-    @dataclass
-    class Model:
-        network: torch.nn.Module
-        spec: InputSpec
-        window: dict
-        name: str = "benchmark"
-        path: Path = Path()
-        classes: tuple[str, ...] = ("background", "cell")
-        # What the stock inferers get: the intensities as they are.
-        intensity: IntensityScale = field(
-            default_factory=lambda: IntensityScale("range", -1, 1)
-        )
-        spacing_um: None = None
-        sha256: str = ""
-        warnings: tuple[str, ...] = ()
-        members: tuple = ()
-        resampled: bool = False
-
     dims = facts["spatial_dims"]
     spec = InputSpec(dims, (SIDE,) * dims, context=facts["context"])
     halo = 32 if facts["name"] == "basic_unet" else 16
-    model = Model(network, spec, {"core": core, "halo": halo, "axes": axes})
+    model = TrainedModel(
+        "benchmark",
+        Path(),
+        network,
+        spec,
+        ("background", "cell"),
+        IntensityScale("range", -1, 1),  # the intensities as they are
+        None,
+        {"core": core, "halo": halo, "axes": axes},
+        "",
+    )
     options = SegmentOptions(**chosen)
 
     def task():
