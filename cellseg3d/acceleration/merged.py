@@ -39,12 +39,7 @@ class MergedConv(nn.Module):
         super().__init__()
         self.weight = conv.weight
         self.bias = conv.bias
-        self.geometry = (
-            list(conv.padding),
-            list(conv.stride),
-            list(conv.dilation),
-            conv.groups,
-        )
+        self.geometry = _geometry(conv)
         self.kernel_size = tuple(conv.kernel_size)
         self.transposed = False
         self.unary = unary
@@ -114,6 +109,11 @@ class MergedConv(nn.Module):
         return made
 
 
+def _geometry(conv: Any) -> tuple[list[int], list[int], list[int], int]:  # noqa: ANN401
+    """Return padding, stride, dilation and groups as oneDNN's calls take them."""
+    return list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+
+
 def _activated(features: Tensor, unary: Unary) -> Tensor:
     """Return features, overwritten by their activation."""
     name, numbers = unary
@@ -136,12 +136,7 @@ class MergedUp(nn.Module):
         super().__init__()
         self.weight = conv.weight
         self.bias = conv.bias
-        self.geometry = (
-            list(conv.padding),
-            list(conv.stride),
-            list(conv.dilation),
-            conv.groups,
-        )
+        self.geometry = _geometry(conv)
         self.kernel_size = tuple(conv.kernel_size)
         self.more = list(conv.output_padding)
         self.transposed = True

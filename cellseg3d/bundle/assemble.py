@@ -17,7 +17,7 @@ from cellseg3d.bundle.compose import (
     with_hint,
 )
 from cellseg3d.bundle.metadata import build_metadata
-from cellseg3d.bundle.model_facts import MODELS, WEIGHTS
+from cellseg3d.bundle.shipped import MODELS, WEIGHTS, weights_file
 from cellseg3d.bundle.shipped_record import eval_metrics, headline, read_record
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError
@@ -232,7 +232,7 @@ def drift(configs_dir: Path, bundles_dir: Path) -> list[str]:
 def _weights_drift(configs_dir: Path, folder: Path) -> list[str]:
     """Return where weights and record of a bundle are not of one training."""
     record = read_record(configs_dir.parent, folder.name)
-    path = folder / MODELS / WEIGHTS
+    path = weights_file(folder)
     if record is None:
         ignored = folder / MODELS / ".gitignore"
         text = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cellseg3d.bundle.compose import read_config
-from cellseg3d.bundle.model_facts import MODELS, WEIGHTS, ModelFacts
+from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import build
-from cellseg3d.bundle.shipped import find_bundle, no_weights
+from cellseg3d.bundle.shipped import MODELS, WEIGHTS, find_bundle, no_weights
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.intensity import IntensityScale
-from cellseg3d.models.checkpoint import Weights, load_weights
+from cellseg3d.models.checkpoint import Weights, check_names, load_weights
 from cellseg3d.models.fused_networks import FusedNetworks, Member
 
 logger = logging.getLogger(__name__)
@@ -125,8 +125,8 @@ def load_model(place: str | Path) -> TrainedModel:
     _expect(window, Mapping, "window", where)
     network = build(config, "network_def", where)
     _expect(network, nn.Module, "network_def", where)
-    checked = load_weights(weights.path, network)
-    network.load_state_dict(checked.tensors)
+    check_names(weights.path, weights.tensors, network)
+    network.load_state_dict(weights.tensors)
     spacing = facts.spacing_um
     model = TrainedModel(
         name=str(metadata.get("name", path.name)),

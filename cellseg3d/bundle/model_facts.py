@@ -7,14 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.checkpoint import load_weights
 from cellseg3d.models.unet import build_network
-
-MODELS = "models"
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def stored_facts(
     default : ModelFacts or mapping
         What the bundle is trained on when nobody says otherwise.
     """
-    path = Path(bundle_root) / MODELS / WEIGHTS
+    path = weights_file(bundle_root)
     if not path.is_file():
         return ModelFacts.parse(default)
     return ModelFacts.parse(load_weights(path).metadata.get("facts", default))

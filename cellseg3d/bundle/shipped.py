@@ -9,7 +9,9 @@ from cellseg3d.core.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
 _MARK = ("configs", "metadata.json")
-_WEIGHTS = Path("models", "model.safetensors")
+# Where the weights of a bundle or run lie in its folder.
+MODELS = "models"
+WEIGHTS = "model.safetensors"
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 # Old name of a bundle to its name today; the old one still finds it.
 RENAMED = {
@@ -72,10 +74,15 @@ def shipped_bundles() -> dict[str, Path]:
     return {}
 
 
+def weights_file(folder: str | Path) -> Path:
+    """Return where the weights of a bundle or run lie, or will lie."""
+    return Path(folder) / MODELS / WEIGHTS
+
+
 def no_weights(folder: Path) -> str:
     """Return what to do with a bundle that holds no weights yet, in one line."""
     return (
-        f"{folder / 'models'}: holds no weights; train first: cellseg3d train --bundle "
+        f"{folder / MODELS}: holds no weights; train first: cellseg3d train --bundle "
         f"{folder.name} --data DATALIST --out RUN, then predict with --bundle RUN"
     )
 
@@ -120,7 +127,7 @@ def weights_of(place: str | Path) -> Path:
         message = f"{path}: no such file; expected weights ({', '.join(_SUFFIXES)})"
         raise InputError(message)
     bundle = find_bundle(place)
-    file = bundle / _WEIGHTS
+    file = weights_file(bundle)
     if not file.is_file():
         message = (
             f"{place}: has no weights yet ({file.name} is not in its models folder); "

@@ -34,12 +34,12 @@ def list_bundles(
     from rich.table import Table
 
     from cellseg3d.bundle.compose import read_config
-    from cellseg3d.bundle.shipped import shipped_bundles
+    from cellseg3d.bundle.shipped import shipped_bundles, weights_file
 
     rows = []
     for name, folder in shipped_bundles().items():
         metadata = read_config(folder / "configs" / "metadata.json")
-        weights = (folder / "models" / "model.safetensors").is_file()
+        weights = weights_file(folder).is_file()
         rows.append(
             {
                 "name": name,

@@ -191,7 +191,7 @@ def _first_weights(
     bundle: Path | str | None, pretrained: str | None, none: bool, *, own_network: bool
 ) -> Path | None:
     """Return the file of weights that a training begins with; None for random ones."""
-    from cellseg3d.bundle.shipped import find_bundle, weights_of
+    from cellseg3d.bundle.shipped import find_bundle, weights_file, weights_of
     from cellseg3d.cli.main import leads
 
     if pretrained is not None:
@@ -201,7 +201,7 @@ def _first_weights(
         return weights_of(pretrained)
     if bundle is None or none:
         return None
-    file = find_bundle(bundle) / "models" / "model.safetensors"
+    file = weights_file(find_bundle(bundle))
     if not file.is_file():
         return None
     if own_network:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cellseg3d.bundle.model import TrainedModel, load_model
-from cellseg3d.bundle.model_facts import MODELS
+from cellseg3d.bundle.shipped import MODELS
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Roi

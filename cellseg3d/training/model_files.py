@@ -11,7 +11,8 @@ from ignite.engine import Events
 from monai.engines.workflow import Workflow
 from torch import Tensor, nn
 
-from cellseg3d.bundle.model_facts import WEIGHTS, ModelFacts
+from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.shipped import WEIGHTS
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.models.checkpoint import (
     ArchitectureError,

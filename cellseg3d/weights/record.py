@@ -12,6 +12,7 @@ import torch
 
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import TrainedModel
+from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.bundle.shipped_record import record_path
 from cellseg3d.bundle.windows import read_windows
 from cellseg3d.calibration.window import settle_window
@@ -101,11 +102,6 @@ def ship(
     return path
 
 
-def weights_file(bundle: Path) -> Path:
-    """Return where a bundle's weights lie."""
-    return bundle / "models" / "model.safetensors"
-
-
 def _calibrate(final: Part, datalist: Path) -> None:
     """Measure the windows of the final training, once."""
     if "calibration" in final.record:
@@ -138,7 +134,7 @@ def _put_weights(
     profile: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the weights into the bundle and return what the record says of them."""
-    weights = load_weights(final.run / "models" / "model.safetensors")
+    weights = load_weights(weights_file(final.run))
     halves = {
         name: tensor.half() if tensor.dtype == torch.float32 else tensor
         for name, tensor in weights.tensors.items()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.runs.folder import TrainOptions
@@ -57,7 +58,7 @@ class Part:
     @property
     def has_weights(self) -> bool:
         """Whether it has weights that can be scored."""
-        return (self.run / "models" / "model.safetensors").is_file()
+        return weights_file(self.run).is_file()
 
 
 def parts_of(recipe: WeightsRecipe, datalist: Path, out: Path) -> list[Part]:
