@@ -10,6 +10,7 @@ import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
 from cellseg3d.cli.trust_option import Trust
+from cellseg3d.cli.wording import line_of
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
 
@@ -181,7 +182,7 @@ def command(
         except InputError as error:
             # One bad volume does not stop the others.
             failed.append(error)
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {line_of(error)}", file=sys.stderr)
     if json is not None:
         write_report(json, reports)
     if failed:

@@ -1,4 +1,4 @@
-"""Tune the decoder of a trained run on its own training volumes, and keep it there."""
+"""Tune the decoder of a run on its training volumes and store it in the run."""
 
 import json
 from collections.abc import Sequence
@@ -29,32 +29,36 @@ def tune_run(
 ) -> Tuned:
     """Tune a decoder on the training volumes of a run and write it into the run.
 
-    ``RUN/models/decoder.json`` is what `predict --objects` then decodes with. The net
-    has seen these volumes, so its answers are better there than elsewhere; volumes
-    that validated or test the run are never looked at.
+    The decoder is written to ``RUN/models/decoder.json``, and ``cellseg3d predict
+    --objects`` uses it from then on. The network answers better on these volumes, on
+    which it was trained, than on others. Volumes for validation or test are not used.
 
     Parameters
     ----------
     run : Path
-        A folder of `cellseg3d train`, of a data set of object ids.
+        A folder that `cellseg3d train` wrote, for a data set of object ids.
     method : str, optional
-        The decoder; what fits the classes of the net when None.
+        The decoder. When None, the one that fits the network's classes is taken.
     most : int
-        Training volumes to look at, the first ones.
+        The number of training volumes to use, counted from the first.
     side : int
-        Of volumes of more than its cube in voxels the middle is looked at, so many
-        along each axis.
+        Side of a cube, in voxels. Of larger volumes only the middle is used, this many
+        voxels along each axis.
+
+    Returns
+    -------
+    Tuned
 
     Raises
     ------
     ConfigError
-        If the folder is no run, or its labels hold no object ids.
+        If the folder is not a run, or its labels are not object ids.
     """
     model = load_model(run)
     datalist, training, held_out = _cases_of(run)
     options = ObjectOptions(method=method or decoder_for(model.classes))
     seen = [_predicted(case, datalist, model, side) for case in training[:most]]
-    # Without a true object there is nothing to choose numbers by.
+    # A case without objects cannot tell good numbers from bad ones.
     cases = [case for case in seen if np.any(case.truth[:])] or seen
     tuned = tune_decoder(cases, options, held_out=held_out)
     kept = {
@@ -70,7 +74,7 @@ def tune_run(
 
 
 def kept_decoder(model: TrainedModel) -> ObjectOptions | None:
-    """Return the decoder that was tuned for a model; None when none was."""
+    """Return the decoder that was tuned for a model, or None."""
     path = model.path / MODELS / DECODER
     return ObjectOptions.read(path) if path.is_file() else None
 
@@ -81,13 +85,16 @@ def _cases_of(run: Path) -> tuple[Datalist, Sequence[Case], list[str]]:
         data = json.loads((run / "run.json").read_text(encoding="utf-8"))["data"]
         place, names = str(data["datalist"]), list(data["training"])
     except (OSError, ValueError, KeyError) as error:
-        message = f"{run}: has no run.json that names its training volumes"
+        message = (
+            f"{run}: has no run.json that names its training volumes; give a folder "
+            "that `cellseg3d train` wrote"
+        )
         raise ConfigError(message) from error
     datalist = load_datalist(place)
     if datalist.labels == "classes":
         message = (
-            f"{place}: its labels are classes; a decoder is tuned on object ids "
-            '("labels": "instances")'
+            f"{place}: its labels are classes, but a decoder is tuned on object ids; "
+            'train on a data set with "labels": "instances"'
         )
         raise ConfigError(message)
     training = [case for case in datalist.cases if case.name in names]
@@ -101,7 +108,7 @@ def _predicted(
     file, inner = split_inner(case.image)
     volume = open_volume(file, inner=inner, spacing=case.spacing)
     found = segment(volume, model, SegmentOptions(probs=True))
-    # As files hold them, so that a decoder meets the same numbers later.
+    # Probabilities are rounded as in files, because the decoder will read those.
     probs = np.rint(np.asarray(found.probs) * 255).astype(np.float32) / 255
     truth = read_case_label(case, datalist).read()
     middle: tuple[slice, ...] = Roi.whole(volume.shape).slices
