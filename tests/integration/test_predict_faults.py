@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from small_bundle import small_bundle
 from small_models import noise_volume
 
@@ -47,6 +48,18 @@ def error_of(capsys):
 
 def journal(labels):
     return (work_folder(labels) / "journal.jsonl").read_text().count('"crc"')
+
+
+def test_a_file_of_channels_is_refused_with_an_option_that_exists(
+    bundle, tmp_path, capsys
+):
+    path = tmp_path / "two.tif"
+    voxels = np.zeros((4, 2, 16, 16), np.uint8)
+    tifffile.imwrite(path, voxels, imagej=True, metadata={"axes": "ZCYX"})
+
+    assert predict(path, bundle, tmp_path / "out") == 2
+
+    assert "`cellseg3d convert --channel`" in error_of(capsys)
 
 
 def test_a_corrupt_chunk_is_named_and_its_repair_is_another_input(
