@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +63,11 @@ class TrainedModel:
     decoder : mapping or None
         How objects are found in its probabilities, with the numbers of its training
         objects, as ``models/decoder.json`` of a run holds it.
+    spacing_told : bool
+        Whether volumes without a spacing have `spacing_um`: those of the training said
+        none, and the user did.
+    label_meaning : mapping
+        Kind and label map of the training labels, where there was one.
     """
 
     name: str
@@ -80,6 +85,8 @@ class TrainedModel:
     likeness: Mapping[str, Any] | None = None
     resampled: bool = False
     decoder: Mapping[str, Any] | None = None
+    spacing_told: bool = False
+    label_meaning: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -147,6 +154,8 @@ def load_model(place: str | Path) -> TrainedModel:
         likeness=weights.metadata.get("likeness"),
         resampled=facts.resampled,
         decoder=weights.metadata.get("decoder"),
+        spacing_told=facts.spacing_told,
+        label_meaning=facts.meaning,
     )
     return replace(model, members=_members(model))
 

@@ -32,6 +32,13 @@ class ModelFacts:
     resampled : bool
         Whether the training volumes were brought to `spacing_um`; every volume that
         the network sees is, then.
+    spacing_told : bool
+        Whether the user gave the spacing, since the files did not say it; volumes
+        without one are then taken to have it, too.
+    labels : {"classes", "instances", "masks"}
+        What the values of the training labels were.
+    label_map : mapping of int to int or None
+        Which value of the training labels became which class; None without a map.
 
     Raises
     ------
@@ -44,9 +51,15 @@ class ModelFacts:
     intensity_unit: str = "arbitrary"
     single_slices: bool = False
     resampled: bool = False
+    spacing_told: bool = False
+    labels: str = "classes"
+    label_map: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        if self.label_map is not None:
+            renaming = {int(key): int(to) for key, to in self.label_map.items()}
+            object.__setattr__(self, "label_map", renaming)
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             message = (
                 f"classes are {list(self.classes)}; expected two or more different "
@@ -69,11 +82,23 @@ class ModelFacts:
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         values = asdict(self)
+        if self.label_map is None:
+            del values["label_map"]
+        else:  # keys of JSON are texts
+            values["label_map"] = {str(key): to for key, to in self.label_map.items()}
+        if self.labels == "classes":
+            del values["labels"]
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
             if value is not False
         }
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the values of the training labels meant, as JSON holds it."""
+        known = self.as_dict()
+        return {key: known[key] for key in ("labels", "label_map") if key in known}
 
     @classmethod
     def parse(cls, values: "ModelFacts | Mapping[str, Any]") -> "ModelFacts":

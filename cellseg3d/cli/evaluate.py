@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,10 +63,7 @@ def command(
         float | None,
         typer.Option(help="Tolerance of NSD in um; the longest voxel edge if unset."),
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
-    ] = None,
+    spacing_um: SpacingUm = None,
     csv: Annotated[
         Path | None, typer.Option(help="Write one row for each volume and class.")
     ] = None,
@@ -136,6 +134,9 @@ def _show(evaluation: "Evaluation") -> None:
     for table in score_tables(evaluation):
         console.print(table)
     console.print(caption(evaluation), markup=False, highlight=False)
+    notes = dict.fromkeys(note for each in evaluation.scored for note in each.notes)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for role in ("predictions", "truths"):
         for path in getattr(evaluation, f"unmatched_{role}"):
             console.print(f"no partner for {path}", markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
@@ -71,10 +72,7 @@ def command(
         bool,
         typer.Option("--cells", help="Parents are the connected pieces of labels > 0."),
     ] = False,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
-    ] = None,
+    spacing_um: SpacingUm = None,
 ) -> None:
     """Measure every object: volume, surface, shape, place, intensity, parent.
 

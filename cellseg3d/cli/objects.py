@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
 
@@ -74,10 +75,7 @@ def command(
             help="What whole numbers are; unset, labels (but in NAME_prob_CLASS).",
         ),
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
-    ] = None,
+    spacing_um: SpacingUm = None,
     block: Annotated[int, typer.Option(help="Voxels along a block's side.")] = 192,
     workers: Annotated[
         int, typer.Option(help="Processes that work on blocks at the same time.")
@@ -98,7 +96,6 @@ def command(
     from contextlib import ExitStack  # noqa: PLC0415
 
     from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
-    from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.io.check import open_input  # noqa: PLC0415
     from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
@@ -135,8 +132,8 @@ def command(
         options = ObjectOptions.read(options_file)
     with unchanged(channels), ExitStack() as stack:
         found = label_objects(
-            [open_input(path) for path in channels],
-            Spacing.of(spacing_um) if spacing_um else None,
+            [open_input(path, spacing=spacing_um) for path in channels],
+            None,
             options,
             probs=True if probs is None and named_as_probs(volumes) else probs,
             out=out,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
@@ -95,10 +96,7 @@ def command(
             "done where the training volumes were resampled, too.",
         ),
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
-    ] = None,
+    spacing_um: SpacingUm = None,
     suffix: Annotated[
         str | None,
         typer.Option("--format", help="Suffix of the results, such as .ome.zarr."),

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
+
 
 def command(
     run: Annotated[
@@ -55,9 +57,11 @@ def command(
             help="Take class names and label map from it; the run's if unset."
         ),
     ] = None,
+    spacing_um: SpacingUm = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "",
 ) -> None:
     """Write one HTML file that opens without a server or a network."""
+    from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.datasets.datalist import load_datalist  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.report.benchmark_folder import (  # noqa: PLC0415
@@ -89,7 +93,10 @@ def command(
         run=record,
         benchmark=benchmark,
         volumes=open_volumes(
-            located, datalist=None if objects else cases, classes=shown
+            located,
+            datalist=None if objects else cases,
+            classes=shown,
+            spacing=None if spacing_um is None else Spacing.of(spacing_um),
         ),
         ids=objects,
         classes=names if objects else shown,
