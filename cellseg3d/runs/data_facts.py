@@ -61,6 +61,7 @@ def facts_of_datalist(
         spacing is that of the first case whose spacing is known.
     """
     spacing: Spacing | None = None
+    told = False
     depths = set()
     for case in datalist.cases:
         if case.label is None:
@@ -68,13 +69,18 @@ def facts_of_datalist(
         file, inner = split_inner(case.image)
         volume = open_volume(file, inner=inner)
         depths.add(volume.shape[0])
-        spacing = spacing or case.spacing or volume.spacing
+        if spacing is None:
+            spacing = case.spacing or volume.spacing
+            told = spacing is not None and volume.spacing is None
     facts = ModelFacts(
         datalist.classes,
         None,
         datalist.intensity_unit,
         single_slices=depths == {1},
         resampled=spacing_um is not None,
+        spacing_told=told and spacing_um is None,
+        labels=datalist.labels,
+        label_map=datalist.label_map,
     )
     spacing = spacing if spacing_um is None else Spacing.of(spacing_um)
     return facts if spacing is None else replace(facts, spacing_um=spacing.zyx)
