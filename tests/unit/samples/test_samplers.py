@@ -109,7 +109,8 @@ def test_nothing_annotated_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [((1.5,), "probability"), ((0.5, {1: -1.0}), "class_weights is .*expected 0 or more")]
+    ("values", "said"),
+    [((1.5,), "probability"), ((0.5, {1: -1.0}), "class_weights is .*expected 0")],
 )
 def test_impossible_balance_is_refused(values, said):
     with pytest.raises(ConfigError, match=said):
