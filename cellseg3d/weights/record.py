@@ -147,6 +147,9 @@ def _put_weights(
     facts["spacing_um"] = None if recipe.spacing_um is None else [*recipe.spacing_um]
     if recipe.spacing_um is not None:
         facts["resampled"] = True
+    # These are of the prepared data set, and say nothing of a user's files.
+    for key in ("spacing_told", "label_map"):
+        facts.pop(key, None)
     metadata = {
         "facts": facts,
         "iteration": weights.metadata["iteration"],
