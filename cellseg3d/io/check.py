@@ -152,7 +152,7 @@ def _values(part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
-    """Open a volume that is to be worked on, and log all that is odd about it.
+    """Open a volume that is to be worked on; log what is odd and what was told.
 
     Parameters
     ----------
@@ -171,8 +171,8 @@ def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     absent, whole = _missing_chunks(file, volume)
     if absent:
         warnings.append(f"{absent} of {whole} chunks are absent and read as zeros")
-    for warning in warnings:
-        logger.warning("%s: %s", path, warning)
+    for sentence in (*warnings, *volume.provenance.get("told", ())):
+        logger.warning("%s: %s", path, sentence)
     return volume
 
 
