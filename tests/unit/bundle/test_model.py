@@ -78,7 +78,7 @@ def test_a_model_has_what_its_training_fixed(folder):
 def test_a_bundle_without_weights_says_how_to_train(folder):
     (folder / "models" / "model.safetensors").unlink()
 
-    with pytest.raises(InputError, match="train first"):
+    with pytest.raises(InputError, match="train the bundle first"):
         load_model(folder)
     assert stored_facts(folder, FACTS).num_classes == 2
 
