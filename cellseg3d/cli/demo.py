@@ -93,10 +93,12 @@ def _write_scores(evaluation: Path, scores: Path) -> None:
     """Write the scores again, with the foreground under the name ``cell``."""
     import json
 
+    from cellseg3d.core.atomic import write_text
+
     values = json.loads(evaluation.read_text(encoding="utf-8"))
     for classes in (*values["volumes"].values(), values["mean"]):
         classes["cell"] = classes.pop("foreground")
-    scores.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_text(scores, json.dumps(values, indent=2) + "\n")
 
 
 def _case(folder: Path) -> tuple[Path, Path]:
