@@ -73,7 +73,7 @@ def ship(
     final = parts[0]
     cases = load_datalist(datalist)
     _calibrate(final, datalist)
-    scores, shown = score_parts(recipe, parts, datalist, datalist.parent)
+    scores, shown = score_parts(recipe, parts, datalist)
     model = model_of(final, recipe)
     profile = _profile(model, cases)
     weights = _put_weights(model, final, recipe, cases, bundle, profile)
