@@ -171,5 +171,4 @@ def _write(scores: "Mapping[str, Mapping[str, float]]", path: Path) -> None:
 
     from cellseg3d.core.atomic import write_text
 
-    write_text(path, json.dumps({"dice": scores}, indent=2) + "
-")
+    write_text(path, json.dumps({"dice": scores}, indent=2) + "\n")
