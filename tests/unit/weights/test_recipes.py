@@ -28,11 +28,13 @@ def write_recipes(folder, **recipes):
 
 def network_made_by(name):
     recipe = read_recipe(configs_dir(), name)
-    file = find_bundle(name) / "configs" / "train.json"
-    default = read_config(file)["default_facts"]["classes"]
-    facts = ModelFacts(LabelTarget(recipe.target).classes or recipe.classes or default)
-    blocks = resolve_config(file, {"facts": facts.as_dict()}, only=["network_def"])
-    return build(blocks["network_def"], file)
+    path = find_bundle(name) / "configs" / "train.json"
+    config = read_config(path)
+    classes = LabelTarget(recipe.target).classes or recipe.classes
+    facts = ModelFacts(classes or tuple(config["default_facts"]["classes"]))
+    settings = {"facts": facts.as_dict()}
+    blocks = resolve_config(path, settings, only=["network_def"])
+    return build(blocks["network_def"], path)
 
 
 def test_data_of_another_bundle_are_taken_over_and_settings_are_not(tmp_path):
