@@ -12,6 +12,7 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.checkpoint import load_weights
+from cellseg3d.models.fused_networks import Member
 from cellseg3d.models.unet import build_network
 
 
@@ -32,6 +33,13 @@ class ModelFacts:
     resampled : bool
         Whether the training volumes were brought to `spacing_um`; every volume that
         the network sees is, then.
+    spacing_told : bool
+        Whether the user gave the spacing, since the files did not say it; volumes
+        without one are then taken to have it, too.
+    labels : {"classes", "instances", "masks"}
+        What the values of the training labels were.
+    label_map : mapping of int to int or None
+        Which value of the training labels became which class; None without a map.
 
     Raises
     ------
@@ -44,9 +52,15 @@ class ModelFacts:
     intensity_unit: str = "arbitrary"
     single_slices: bool = False
     resampled: bool = False
+    spacing_told: bool = False
+    labels: str = "classes"
+    label_map: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        if self.label_map is not None:
+            renaming = {int(key): int(to) for key, to in self.label_map.items()}
+            object.__setattr__(self, "label_map", renaming)
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             message = (
                 f"classes are {list(self.classes)}; expected two or more different "
@@ -69,11 +83,23 @@ class ModelFacts:
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         values = asdict(self)
+        if self.label_map is None:
+            del values["label_map"]
+        else:  # keys of JSON are texts
+            values["label_map"] = {str(key): to for key, to in self.label_map.items()}
+        if self.labels == "classes":
+            del values["labels"]
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
             if value is not False
         }
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the values of the training labels meant, as JSON holds it."""
+        known = self.as_dict()
+        return {key: known[key] for key in ("labels", "label_map") if key in known}
 
     @classmethod
     def parse(cls, values: "ModelFacts | Mapping[str, Any]") -> "ModelFacts":
@@ -130,3 +156,23 @@ def network_for(
     known = ModelFacts.parse(facts)
     spacing: Sequence[float] | None = known.spacing_um
     return build_network(name, spec, known.num_classes, spacing_um=spacing, **options)
+
+
+def member_for(
+    name: str,
+    spec: InputSpec | dict[str, Any],
+    facts: ModelFacts | Mapping[str, Any],
+    window: Mapping[str, Any] | None = None,
+    **options: Any,  # noqa: ANN401 - each network has its own
+) -> Member:
+    """Return a member of `cellseg3d.models.fused_networks.FusedNetworks`.
+
+    Parameters
+    ----------
+    name, spec, facts, **options
+        As for `network_for`.
+    window : mapping, optional
+        Core, halo, axes and weights of this member; see
+        `cellseg3d.prediction.lattice.WindowSettings`.
+    """
+    return Member(network_for(name, spec, facts, **options), spec, window)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.cli.wording import line_of
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
@@ -129,13 +130,7 @@ def command(
             "were.",
         ),
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X",
-            help="Use these voxel edges in um for files that state none.",
-        ),
-    ] = None,
+    spacing_um: SpacingUm = None,
     suffix: Annotated[
         str | None,
         typer.Option(

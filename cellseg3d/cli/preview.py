@@ -75,18 +75,13 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     """Return the training samples that a bundle's config describes."""
     from monai.bundle.config_parser import ConfigParser
 
-    from cellseg3d.bundle.compose import read_config
-    from cellseg3d.bundle.trust import refuse_foreign_code
+    from cellseg3d.bundle.resolve import resolve_in_place
     from cellseg3d.core.errors import ConfigError
     from cellseg3d.datasets.datalist import class_names
     from cellseg3d.samples.loaders import SampleDataset
 
-    refuse_foreign_code(read_config(config), config)
-    parser = ConfigParser()
-    parser.read_config(str(config))
-    parser["bundle_root"] = str(config.resolve().parent.parent)
-    if data is not None:
-        parser["dataset_dir"] = data
+    settings = {} if data is None else {"dataset_dir": data}
+    parser = ConfigParser(resolve_in_place(config, settings))
     place = str(parser.get_parsed_content("dataset_dir"))
     from cellseg3d.samples.inputs import ready_dataset
 

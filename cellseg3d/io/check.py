@@ -154,7 +154,9 @@ def _values(part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
-    """Open a volume as the input of some work, and log the warnings about it.
+    """Open a volume as the input of some work, and log what is unusual about it.
+
+    The log also says where the caller contradicts the file.
 
     Parameters
     ----------
@@ -173,8 +175,8 @@ def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     absent, whole = _missing_chunks(file, volume)
     if absent:
         warnings.append(f"{absent} of {whole} chunks are missing and read as zeros")
-    for warning in warnings:
-        logger.warning("%s: %s", path, warning)
+    for sentence in (*warnings, *volume.provenance.get("told", ())):
+        logger.warning("%s: %s", path, sentence)
     return volume
 
 

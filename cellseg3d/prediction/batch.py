@@ -1,6 +1,11 @@
-"""Many volumes, one after another: names of the results, files opened, figures kept."""
+"""Segment many volumes, one after another, each into files of its own.
+
+This module lists the volumes that the user named, picks the names of the results,
+tells which results are complete, and segments one volume at a time.
+"""
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +19,7 @@ from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
+from cellseg3d.core.volume import Volume
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.ownership import one_name
@@ -32,6 +38,7 @@ from cellseg3d.prediction.output.blockwise import (
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import decoder_of
 
+logger = logging.getLogger(__name__)
 FOLDERS = ("auto", "images", "slices")
 IMAGES = (".png", ".tif", ".tiff")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -39,14 +46,14 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True)
 class Task:
-    """One volume to segment, as the user named it, and the name of its labels."""
+    """One volume to segment, as the user named it, and the file of its labels."""
 
     source: str
     labels: Path
 
     @property
     def objects(self) -> Path:
-        """The name of its object ids."""
+        """The file of its object ids."""
         return beside(self.labels, "objects")
 
 
@@ -56,32 +63,38 @@ def tasks_of(
     suffix: str | None = None,
     folders: str = "auto",
 ) -> list[Task]:
-    """Return what is to be done, volume by volume.
+    """Return one task for each volume that the user named.
 
     Parameters
     ----------
     sources : sequence of str
-        Files, folders of slices, or folders of volumes; ``file.h5::raw`` names a
-        dataset.
+        Files, folders of slices, or folders of volumes. ``file.h5::raw`` names a
+        dataset inside a file.
     out : Path
         Folder of the results.
     suffix : str, optional
-        Of the results; that of each volume when None.
+        Suffix of the results' files, which picks their format. When None, each result
+        has the suffix of its volume.
     folders : {"auto", "images", "slices"}
-        What a folder of images is: each a volume of one slice, or all the slices of
-        one volume. ``"auto"`` stacks PNG files alone and takes others one by one.
+        How a folder of images is read: ``"images"`` makes each image a volume of one
+        slice, ``"slices"`` stacks all of them into one volume. ``"auto"`` stacks PNG
+        files and takes files of any other format one by one.
 
     Raises
     ------
     ConfigError
         If two results would have the same name, or the suffix is unknown.
     FormatError
-        If a source is not there.
+        If a source does not exist.
     """
     if suffix is not None:
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
         if not volume_suffix(f"x{suffix}"):
-            raise ConfigError(f"format {suffix!r} is unknown; try .ome.zarr or .tif")
+            message = (
+                f"`suffix` {suffix!r} is not a suffix that can be written; try "
+                ".ome.zarr or .tif"
+            )
+            raise ConfigError(message)
     tasks = [
         Task(source, out / f"{_stem(source)}_labels{_suffix(source, suffix)}")
         for given in sources
@@ -92,8 +105,8 @@ def tasks_of(
         name = one_name(str(sidecar(task.labels)))
         if name in seen:
             message = (
-                f"{task.source} and {seen[name]} would both become {task.labels}; "
-                "rename one, or give them other folders"
+                f"{task.source} and {seen[name]} would both be written to "
+                f"{task.labels}; rename one of them, or predict them into two folders"
             )
             raise ConfigError(message)
         seen[name] = task.source
@@ -103,7 +116,7 @@ def tasks_of(
 def files_of(
     task: Task, classes: Sequence[str], options: SegmentOptions, *, objects: bool
 ) -> list[Path]:
-    """Return all files that a task writes, the labels first."""
+    """Return all files that a task writes; the labels come first."""
     files = [task.labels, sidecar(task.labels)]
     if options.probs:
         files += prob_paths(task.labels, classes)
@@ -115,42 +128,51 @@ def files_of(
 def is_complete(
     task: Task, files: Sequence[Path], models: Sequence[TrainedModel]
 ) -> bool:
-    """Return whether a task was done before, of the same input, by the same models.
+    """Return whether a task was finished before, for the same input and models.
 
     Parameters
     ----------
     task : Task
     files : sequence of Path
-        All that it writes but objects, which can be made of the others.
+        All files that the task writes, except the objects, which can be made from the
+        others.
     models : sequence of TrainedModel
 
     Raises
     ------
     InputError
-        If some of the files are missing, or were made of another input or model: they
-        may be a user's, and are not replaced without a word.
+        If some of the files are missing, or were made from another input or by other
+        models. They may be the user's own, so they are never replaced silently.
     """
     if is_unfinished(task.labels) or not task.labels.exists():
         return False
     missing = [path.name for path in files if not path.exists()]
-    way_out = "pass --overwrite, without --resume, to make them again"
+    way_out = "pass `overwrite` without `resume` to segment the volume again"
     if missing:
-        message = f"{task.labels}: is there, but not {', '.join(missing)}; {way_out}"
+        message = (
+            f"{task.labels}: exists, but {', '.join(missing)} is missing beside it; "
+            f"{way_out}"
+        )
         raise InputError(message)
     known = read_record(task.labels).get("segmentation", {})
     if known.get("input") not in (None, fingerprint(task.source)):
         message = (
-            f"{task.source}: was changed since {task.labels} was made of it; {way_out}"
+            f"{task.source}: was changed after {task.labels} was made from it; "
+            f"{way_out}"
         )
         raise InputError(message)
     hashes = [model.get("sha256") for model in known.get("models", [])]
     if hashes and hashes != [model.sha256 for model in models]:
-        raise InputError(f"{task.labels}: was made with other weights; {way_out}")
+        message = (
+            f"{task.labels}: was made with other weights than those of "
+            f"{', '.join(model.name for model in models)}; {way_out}"
+        )
+        raise InputError(message)
     return True
 
 
 def read_record(labels: Path) -> dict[str, Any]:
-    """Return what lies beside labels about how they came about; nothing if damaged."""
+    """Return the record beside a label file; an empty one if it cannot be read."""
     try:
         found = json.loads(sidecar(labels).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -168,22 +190,29 @@ def segment_task(
     progress: Callable[[int, int], None] | None = None,
     find_objects: Callable[[Task], None] | None = None,
 ) -> dict[str, Any]:
-    """Segment one volume into its file; return what was done and how fast.
+    """Segment one volume into its file; return what was done and how long it took.
 
     Parameters
     ----------
     task, models, options, spacing_um, overwrite, progress
         As for `segment.segment_to_file`.
     find_objects : callable, optional
-        Given a task whose labels and probabilities are finished but have no names
-        yet, writes its objects; all files then get their names together.
+        Writes the objects of a task whose labels and probabilities are finished but
+        still lie in the work folder. All files are moved to their names afterwards,
+        together.
+
+    Returns
+    -------
+    dict
+        Volume, labels, shape and spacing (um), voxels, seconds, voxels per second and
+        how each network ran.
 
     Raises
     ------
     CellSegError
-        Whatever is wrong with the volume, the models or the machine.
+        If something is wrong with the volume, the models or the machine.
     """
-    volume = open_input(task.source, spacing=spacing_um)
+    volume = with_told_spacing(open_input(task.source, spacing=spacing_um), models)
     begun = time.perf_counter()
     extra = None
     if find_objects is not None:
@@ -214,6 +243,25 @@ def segment_task(
     }
 
 
+def with_told_spacing(volume: Volume, models: Sequence[TrainedModel]) -> Volume:
+    """Return a volume with the voxel edges that the user gave for the training.
+
+    This is done where neither its own file nor those of the training volumes say any;
+    the log tells it.
+    """
+    told = [model for model in models if model.spacing_told and model.spacing_um]
+    if volume.spacing is not None or not told:
+        return volume
+    spacing = told[0].spacing_um
+    logger.warning(
+        "%s: does not say how large its voxels are, so they are taken as those of the "
+        "training, %s; give `spacing_um` if they are not",
+        volume.name,
+        spacing,
+    )
+    return replace(volume, spacing=spacing)
+
+
 def objects_task(
     task: Task,
     model: TrainedModel,
@@ -222,19 +270,19 @@ def objects_task(
     *,
     least: float | None = None,
 ) -> LabelledObjects:
-    """Find the objects in a task's probabilities; write them as NAME_objects.
+    """Find the objects in a task's probabilities and write them as NAME_objects.
 
     Parameters
     ----------
     task : Task
-        Segmented, with probabilities beside its labels.
+        A task that is segmented and has its probabilities beside its labels.
     model : TrainedModel
-        The bundle it was segmented with.
+        The model that segmented it.
     options : ObjectOptions, optional
-        When None, as for `tune_objects.decoder_of`.
+        How objects are found. When None, `tune_objects.decoder_of` decides.
     least : float, optional
-        Smallest volume of an object, in um^3 (in voxels without a spacing); that of
-        the decoder when None.
+        Smallest volume of an object, in um^3 (in voxels if the spacing is unknown).
+        When None, that of the decoder is taken.
     dask : str, optional
         As for `dask_client.open_client`.
 
@@ -260,12 +308,18 @@ def objects_task(
 
 
 def parse_bytes(text: str, option: str) -> int:
-    """Return bytes from words such as ``4G``, ``512M`` or ``1.5 GiB``.
+    """Return the number of bytes that a text such as ``4G`` or ``1.5 GiB`` means.
+
+    Parameters
+    ----------
+    text : str
+    option : str
+        What the text was given for; an error names it.
 
     Raises
     ------
     ConfigError
-        If they are not understood.
+        If the text is not a size above 0.
     """
     match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     try:
@@ -273,12 +327,12 @@ def parse_bytes(text: str, option: str) -> int:
     except ValueError:
         number = 0.0
     if match is None or number <= 0:
-        raise ConfigError(f"{option} {text!r}; expected a size such as 4G or 512M")
+        raise ConfigError(f"{option} is {text!r}; expected a size such as 4G or 512M")
     return int(number * _UNITS[match[2].upper()])
 
 
 def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
-    """Write what was done as JSON."""
+    """Write the reports of `segment_task` to one JSON file."""
     text = json.dumps({"volumes": list(reports)}, indent=2) + "\n"
 
     def write(place: Path) -> None:
@@ -288,7 +342,7 @@ def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
 
 
 def folder_of_images(given: str) -> int:
-    """Return how many PNG or TIFF images a folder holds; 0 if anything else too."""
+    """Return how many PNG or TIFF images a folder holds; 0 if it holds other files."""
     path, inner = split_inner(given, None)
     if inner is not None or not path.is_dir() or volume_suffix(path.name):
         return 0
@@ -304,7 +358,7 @@ def _volumes(given: str, folders: str) -> list[str]:
     """Return the volumes of a folder, or the one volume that is named."""
     if folders not in FOLDERS:
         expected = ", ".join(FOLDERS)
-        raise ConfigError(f"--folders {folders!r}; expected one of {expected}")
+        raise ConfigError(f"`folders` is {folders!r}; expected one of {expected}")
     if folders == "slices" and folder_of_images(given):
         return [given]
     path, inner = split_inner(given, None)
@@ -322,7 +376,7 @@ def _volumes(given: str, folders: str) -> list[str]:
 
 
 def _own_results(folder: Path) -> set[Path]:
-    """Return the volumes in a folder that earlier predictions have put there."""
+    """Return the volumes in a folder that earlier predictions wrote."""
     found: set[Path] = set()
     for record in folder.glob("*_labels.json"):
         name = record.stem.removesuffix("_labels")

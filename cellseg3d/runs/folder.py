@@ -1,4 +1,4 @@
-"""Make a run folder: a bundle whose configs are resolved for one data set."""
+"""Make a run folder: a copy of a bundle, with the configs adapted to a data set."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.assemble import write_config
-from cellseg3d.bundle.compose import Config, check_read, override, prune, read_config
+from cellseg3d.bundle.compose import Config, check_read, prune, read_config
 from cellseg3d.bundle.metadata import build_metadata
 from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.core.atomic import MARK
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
@@ -22,48 +23,56 @@ from cellseg3d.prediction.lattice import check_axes
 from cellseg3d.runs.data_facts import facts_of_datalist
 from cellseg3d.runs.patch import choose_axis, choose_patch
 
-# With a time budget the clock ends the training, not the epochs.
+# With a time budget, the training ends by time and not after a number of epochs.
 _ENDLESS = 100_000
-# What a run folder holds before its training config, which is written last.
+# Files that are written before the training config, which is the last one.
 _FIRST = (
     ".lock",
     "configs/inference.json",
     "configs/evaluate.json",
     "configs/metadata.json",
 )
-# What is measured on a bundle's own weights, in its window.
+# Keys of `window` that were measured with the bundle's weights; new weights need new
+# values.
 _MEASURED = ("halo", "halo_error", "empty_below")
-# What training, inference and evaluation must agree on.
+# Keys whose values are the same in training, inference and evaluation.
 SHARED = ("facts", "spec", "window", "intensity", "network_def")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user says about a training; None leaves the bundle's word.
+    """Options of a training; with None the value in the bundle's config applies.
 
     Parameters
     ----------
     fold : int or str, optional
-        Number of the fold, or the group that validates.
+        Number of the fold, or name of the group to validate on; "none" trains on all.
     epochs : int, optional
+        Number of epochs.
     minutes : float, optional
-        Time budget, validation included.
-    seed, workers : int, optional
+        Time budget in minutes, validation included.
+    seed : int, optional
+        Seed of every random number.
+    workers : int, optional
+        Number of processes that prepare samples.
     device, precision, acceleration : str, optional
+        Keys of the same name in the config.
     target : str, optional
-        What is made of the labels: classes, border-core or affinity.
+        What the network learns from the labels: classes, border-core or affinity.
     pretrained : Path, optional
-        Weights to begin with.
+        File of weights to start from.
     progress : bool
+        Whether to show progress on the screen.
     plan : mapping of str to object
-        Keys that `cellseg3d plan` has chosen; the options above win over them.
+        Config keys that `cellseg3d plan` has chosen. The options above override them.
     settings : mapping of str to object
-        Any other key of the config; wins over all.
+        Any other config keys. They override everything else.
     calibrate : bool
-        Measure halo and threshold of emptiness after the training.
+        Whether to measure, after the training, the halo and the intensity below which
+        windows are empty.
     fit_axes : str, optional
-        Axes for 2D and 2.5D networks to sweep, whose weights are fitted on the
-        validation volumes after the training.
+        Axes along which a 2D or 2.5D network predicts. The weight of each axis is
+        fitted on the validation volumes after the training.
 
     Examples
     --------
@@ -131,54 +140,57 @@ def create_run(
     data : str or Path
         A datalist, or a folder of volumes and labels.
     out : Path
-        The run folder; empty, or not there yet.
+        The run folder; it must be empty or not exist yet.
     options : TrainOptions
+        What to change in the bundle's configs.
 
     Raises
     ------
     EnvironmentFault
-        If the folder holds something.
+        If the folder is not empty.
     ConfigError
         If an option names a key that nothing reads.
     InputError
         If the data set cannot be read.
     """
     check_free(out)
-    files = configs_of(bundle)
-    window = files["train"].get("window", {})
-    files["train"]["window"] = {
-        key: value for key, value in window.items() if key not in _MEASURED
-    }
-    asked = override(files["train"], options.overrides())
+    files, path = configs_of(bundle), bundle / "configs" / "train.json"
+    overrides = options.overrides()
+    # Which classes and which spacing the data have depends on what is asked of them.
+    asked = resolve_config(path, overrides)
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist, _asked_spacing(asked))
-    base = override(files["train"], _for_data(datalist, facts, files["train"], options))
-    train = override(base, options.overrides())
-    check_read(prune(train), str(bundle / "configs" / "train.json"))
-    write_bundle(out, bundle, files, prune(train), facts)
+    chosen = _for_data(datalist, facts, files["train"], overrides)
+    train = prune(resolve_config(path, {**chosen, **overrides}))
+    check_read(train, str(path))
+    write_bundle(out, bundle, files, train, facts)
     return out / "configs" / "train.json"
 
 
 def reopen_run(out: Path, options: TrainOptions) -> Path:
-    """Return the training config of a run folder, set to go on.
+    """Set the training config of a run folder to resume, and return its path.
 
-    Options given anew replace those of the run.
+    Options that are given replace those of the run.
 
     Raises
     ------
     ConfigError
-        If the folder is no run.
+        If the folder is not a run folder, or if the options change the spacing that
+        volumes are resampled to.
     """
     path = out / "configs" / "train.json"
     if not path.is_file():
-        message = f"{out}: holds no configs/train.json, so there is nothing to resume"
+        message = (
+            f"{out}: holds no configs/train.json, so there is nothing to resume; "
+            "start a new training"
+        )
         raise ConfigError(message)
     before = read_config(path)
-    config = override(before, {**options.overrides(), "resume": True})
+    config = resolve_config(path, {**options.overrides(), "resume": True})
     if _asked_spacing(config) != _asked_spacing(before):
         message = (
-            f"{path}: data::spacing_um is {_asked_spacing(before)}, and cannot become "
-            f"{_asked_spacing(config)} in the middle of a training; begin another run"
+            f"{path}: data::spacing_um is {_asked_spacing(before)} and cannot become "
+            f"{_asked_spacing(config)} in the middle of a training; start a new one"
         )
         raise ConfigError(message)
     write_config(path, config)
@@ -186,12 +198,12 @@ def reopen_run(out: Path, options: TrainOptions) -> Path:
 
 
 def check_free(out: Path) -> None:
-    """Refuse a folder that holds more than a run that never took a step.
+    """Refuse a folder that is in use; an empty one and an unstarted run are allowed.
 
     Raises
     ------
     EnvironmentFault
-        If it does.
+        If the folder holds other files, or a run with a checkpoint or weights.
     """
     if out.exists() and not _free(out):
         message = f"{out}: is not empty; go on with --resume, or choose another folder"
@@ -199,42 +211,45 @@ def check_free(out: Path) -> None:
 
 
 def _asked_spacing(config: Config) -> Any:  # noqa: ANN401
-    """Return what a training config resamples its volumes to; None when as they are."""
+    """Return the spacing that a training config resamples its volumes to, or None."""
     data = config.get("data")
     return data.get("spacing_um") if isinstance(data, Mapping) else None
 
 
 def _free(out: Path) -> bool:
-    """Whether a folder is empty, or holds a run that never took a step."""
+    """Return whether a folder is empty or a run without checkpoint and weights."""
     if not out.is_dir():
         return False
     begun = any(out.glob("checkpoints/*")) or any(out.glob("models/*"))
     if (out / "configs" / "train.json").is_file():
         return not begun
-    # Killed before its training config was there: all files are of names of ours.
+    # A run that was killed before its training config was written holds only these.
     files = [path for path in out.rglob("*") if not path.is_dir()]
     inside = {path.relative_to(out).as_posix() for path in files}
     return all(name in _FIRST or f"/.{MARK}" in f"/{name}" for name in inside)
 
 
 def configs_of(bundle: Path) -> dict[str, Config]:
-    """Return the configs of a bundle by file name: train, inference, and so on."""
+    """Return the four configs of a bundle by name: train, inference, and so on."""
     names = ("train", "inference", "evaluate", "metadata")
     return {name: read_config(bundle / "configs" / f"{name}.json") for name in names}
 
 
 def _for_data(
-    datalist: Datalist, facts: ModelFacts, train: Config, options: TrainOptions
+    datalist: Datalist, facts: ModelFacts, train: Config, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Return the keys of a training config that follow from the data."""
     spec, shapes = InputSpec.parse(train["spec"]), _shapes(datalist, facts)
     cut: dict[str, Any] = {}
     if spec.spatial_dims == 2 and "axis" in train["spec"]:
         best, _ = choose_axis(shapes, facts.spacing_um)
-        cut = {"spec::axis": options.overrides().get("spec::axis", best)}
+        cut = {"spec::axis": overrides.get("spec::axis", best)}
         spec = replace(spec, axis=cut["spec::axis"])
     patch = choose_patch(spec, shapes, facts.spacing_um)
+    window = train.get("window", {})
     return {
         **cut,
+        "window": {k: v for k, v in window.items() if k not in _MEASURED},
         "dataset_dir": str(Path(datalist.path or ".").resolve()),
         "facts": {
             "_target_": "cellseg3d.bundle.model_facts.ModelFacts",
@@ -245,7 +260,7 @@ def _for_data(
 
 
 def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
-    """Return the shapes of the labelled training volumes, as training sees them."""
+    """Return the shapes of the labelled training volumes, after resampling if asked."""
     target = None if facts.resampled_um is None else Spacing.of(facts.resampled_um)
     shapes: list[Sequence[int]] = []
     for case in datalist.cases:
@@ -255,7 +270,7 @@ def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
             seen = volume if target is None else onto_spacing(volume, target)
             shapes.append(seen.shape)
     if not shapes:
-        message = f"{datalist.where}: holds no labelled case to train on"
+        message = f"{datalist.where}: has no labelled case to train on; add labels"
         raise ConfigError(message)
     return shapes
 
@@ -268,14 +283,15 @@ def write_bundle(
     Parameters
     ----------
     out : Path
-        The new bundle or run.
+        The folder of the new bundle or run.
     bundle : Path
-        Whose licence and logging it takes over.
+        The bundle whose licence, README and logging config are copied.
     files : dict of str to dict
-        The configs of `bundle`, by file name.
+        The configs of `bundle`, by name.
     train : dict
-        The new training config; inference and evaluation share its blocks.
+        The new training config; its shared keys go to inference and evaluation too.
     facts : ModelFacts
+        Classes, spacing and unit of the data.
     """
     metadata = files["metadata"]
     title = str(metadata["description"]).split(";")[0]

@@ -1,4 +1,4 @@
-"""One JSON per run: what was trained, on what, with what, at what cost."""
+"""Write ``run.json``: what was trained on which data, with which versions and cost."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "safetensors", "scipy")
 
 
 class RunRecord:
-    """What ``run.json`` says, written at the start and again at every end.
+    """The content of ``run.json``, written when a training starts and when it ends.
 
     Parameters
     ----------
     folder : str or Path
         The run folder.
     facts : mapping
-        Anything JSON can hold that is known at the start: command, seed, data.
+        What is known at the start, such as command, seed and data, as values for JSON.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RunRecord:
             **(facts or {}),
         }
         self._started_s = time.monotonic()
-        # What the run had cost before it was stopped and resumed.
+        # The cost of the run before it was interrupted and resumed.
         self._before = _cost_of(self.path)
 
     def start(self, **facts: Any) -> None:  # noqa: ANN401
@@ -52,7 +52,7 @@ class RunRecord:
         self.write()
 
     def end(self, state: str, **facts: Any) -> None:  # noqa: ANN401
-        """Record how the training ended, and what it cost."""
+        """Record how the training ended, with its time (s) and peak memory (GiB)."""
         wall_s = self._before["wall_s"] + time.monotonic() - self._started_s
         self.values |= {"state": state, **facts}
         self.values["cost"] = {
@@ -63,14 +63,14 @@ class RunRecord:
         self.write()
 
     def write(self) -> None:
-        """Write the file; the one before stands until the new one is complete."""
+        """Write the file; it replaces the previous one only when it is complete."""
         text = json.dumps(_finite(self.values), indent=1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.path, lambda new: _write(new, text))
 
 
 def _cost_of(path: Path) -> dict[str, float]:
-    """Return the seconds that an earlier part of a run took; zeros without one."""
+    """Return the seconds that earlier parts of a run took; zeros if there are none."""
     cost: Mapping[str, Any] = {}
     if path.is_file():
         try:
@@ -81,7 +81,7 @@ def _cost_of(path: Path) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of this package, of Python and of the packages in use."""
     found = {"cellseg3d": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -92,9 +92,9 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, if it does.
+    """Return the git commit that this package runs from; None outside of a checkout.
 
-    A ``+`` follows when files differ from it.
+    A ``+`` is appended if files differ from the commit.
     """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
@@ -108,7 +108,7 @@ def git_commit() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the run is computed on."""
+    """Return the operating system, the number of threads and the GPU."""
     import torch  # noqa: PLC0415
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -120,7 +120,7 @@ def machine() -> dict[str, Any]:
 
 
 def file_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
-    """Return the SHA-256 of files; of a folder, that of its files' names and hashes."""
+    """Return the SHA-256 of each path; a folder's covers its files' names and bytes."""
     return {str(path): _sha256(Path(path)) for path in paths}
 
 

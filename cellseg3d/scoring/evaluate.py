@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cellseg3d.core.errors import InputError
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, case_stem, split_inner
 from cellseg3d.datasets.datalist import load_datalist
@@ -12,6 +13,7 @@ from cellseg3d.datasets.labels import class_labels
 from cellseg3d.datasets.volumes import read_case_label
 from cellseg3d.io.check import open_input
 from cellseg3d.io.registry import read_labels
+from cellseg3d.scoring.meaning import meaning_of
 from cellseg3d.scoring.one_volume import (
     FOREGROUND,
     ScoredVolume,
@@ -71,6 +73,9 @@ def evaluate_files(
         A datalist that gives class names, and the truth when `truth` is None.
     options : ScoreOptions, optional
 
+    Where `datalist` is None, class names and label map come from the record that
+    `predict` wrote beside a prediction.
+
     Raises
     ------
     InputError
@@ -93,8 +98,15 @@ def evaluate_files(
     return _score_pairs(pairing, chosen, source)
 
 
-def open_labels(location: str) -> Volume:
+def open_labels(location: str, spacing: Spacing | None = None) -> Volume:
     """Open a label file lazily; one that stores whole numbers as float is read.
+
+    Parameters
+    ----------
+    location : str
+        The file; ``::inner`` names a dataset.
+    spacing : Spacing, optional
+        Voxel edges that win over those of the file.
 
     Raises
     ------
@@ -102,8 +114,10 @@ def open_labels(location: str) -> Volume:
         If the file is broken or its values are no whole numbers.
     """
     file, inner = split_inner(location)
-    volume = open_input(file, inner=inner)
-    return volume if volume.dtype.kind in "iub" else read_labels(file, inner=inner)
+    volume = open_input(file, inner=inner, spacing=spacing, labels=True)
+    if volume.dtype.kind in "iub":
+        return volume
+    return read_labels(file, inner=inner, spacing=spacing)
 
 
 def _score_pairs(
@@ -131,14 +145,19 @@ def _score_pairs(
 def _score_pair(
     pair: ScorePair, options: ScoreOptions, cases: Datalist | None
 ) -> ScoredVolume:
-    prediction = open_labels(pair.prediction)
+    case = _case_of(pair, cases)
+    if case is not None:
+        options = replace(options, spacing=options.spacing or case.spacing)
+    prediction = open_labels(pair.prediction, options.spacing)
     only: tuple[str, ...] | None = None
-    if cases is None:
-        truth = open_labels(pair.truth)
+    if cases is None or case is None:
+        truth = open_labels(pair.truth, options.spacing)
+        known = None if options.ids else meaning_of(pair.prediction)
+        if known is not None:
+            names = options.classes or known.classes
+            options = replace(options, meaning=known, classes=names)
     else:
-        case = next(case for case in cases.cases if case.name == pair.name)
         truth = _case_truth(case, cases, options)
-        options = replace(options, spacing=case.spacing or options.spacing)
         only = case.annotated
     scored = score_volume(prediction, truth, options, only)
     return (
@@ -146,11 +165,18 @@ def _score_pair(
     )
 
 
+def _case_of(pair: ScorePair, cases: Datalist | None) -> Case | None:
+    """Return the case of a datalist that a pair belongs to."""
+    if cases is None:
+        return None
+    return next(case for case in cases.cases if case.name == pair.name)
+
+
 def _with_probs(
     pair: ScorePair, scored: ScoredVolume, truth: Volume, options: ScoreOptions
 ) -> ScoredVolume:
     """Return the scores with those of the probabilities, class by class."""
-    labels = renamed(truth, options.truth_map)
+    labels = renamed(truth, scored.truth_map)
     if options.ids:
         labels = (labels > 0).astype(np.uint8)
     classes, curves = dict(scored.classes), {}
@@ -165,10 +191,10 @@ def _with_probs(
     return replace(scored, classes=classes, curves=curves)
 
 
-def open_values(location: str) -> Volume:
-    """Open intensities or probabilities lazily; ``::inner`` names a dataset."""
+def open_values(location: str, spacing: Spacing | None = None) -> Volume:
+    """Open intensities or probabilities lazily; see `open_labels`."""
     file, inner = split_inner(location)
-    return open_input(file, inner=inner)
+    return open_input(file, inner=inner, spacing=spacing)
 
 
 def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:

@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.cases import split_inner
 from cellseg3d.datasets.labels import IGNORE
-from cellseg3d.io.check import open_input
 from cellseg3d.metrics.components import label_components, label_pieces
 from cellseg3d.metrics.morphometry import Table, measure_objects, summarise_objects
 from cellseg3d.metrics.parents import boundary_distance, most_common
-from cellseg3d.scoring.evaluate import open_labels
+from cellseg3d.scoring.evaluate import open_labels, open_values
 from cellseg3d.scoring.one_volume import class_name
 from cellseg3d.scoring.same_grid import common_spacing
 
@@ -40,7 +38,7 @@ class MeasureOptions:
     cells : bool
         Parents are the connected pieces of all that is above 0.
     spacing : Spacing or None
-        Used where no file says.
+        Voxel edges; what the files say counts when None.
     """
 
     image: str | None = None
@@ -92,12 +90,12 @@ def measure_file(labels: str, options: MeasureOptions | None = None) -> Measurem
         If a file is broken, or shapes or spacings differ.
     """
     chosen = options or MeasureOptions()
-    source = open_labels(labels)
-    image = _companion(source, chosen.image, intensities=True)
+    source = open_labels(labels, chosen.spacing)
+    image = _companion(source, chosen.image, chosen, intensities=True)
     parents = _parents(source, chosen)
-    spacing = chosen.spacing
-    for other in (parents, image, source):
-        spacing = (other.spacing if other else None) or spacing
+    spacing = chosen.spacing or source.spacing
+    for other in (image, parents):
+        spacing = spacing or (other.spacing if other else None)
     ids = source
     if chosen.components:
         ids = source.with_array(label_pieces(_annotated(source)))
@@ -126,14 +124,18 @@ def _annotated(source: Volume) -> NDArray[Any]:
 
 
 def _companion(
-    source: Volume, path: str | None, *, intensities: bool = False
+    source: Volume,
+    path: str | None,
+    options: MeasureOptions,
+    *,
+    intensities: bool = False,
 ) -> Volume | None:
     """Open what lies on the grid of the labels, or say that it does not."""
     if path is None:
         return None
-    file, inner = split_inner(path)
-    other = open_input(file, inner=inner) if intensities else open_labels(path)
-    common_spacing(other, source)
+    opened = open_values if intensities else open_labels
+    other = opened(path, options.spacing)
+    common_spacing(other, source, options.spacing)
     return other
 
 
@@ -141,7 +143,7 @@ def _parents(source: Volume, options: MeasureOptions) -> Volume | None:
     """Return the volume of parent ids, in memory."""
     if options.cells:
         return source.with_array(label_components(_annotated(source) > 0))
-    parents = _companion(source, options.parents)
+    parents = _companion(source, options.parents, options)
     return None if parents is None else parents.with_array(parents.read())
 
 
@@ -151,7 +153,7 @@ def _class_names(
     """Return the class of each object by name; ``"object"`` when nothing says it."""
     classes = source if options.components else None
     if options.class_labels is not None:
-        classes = _companion(source, options.class_labels)
+        classes = _companion(source, options.class_labels, options)
     if classes is None:
         return np.full(len(objects), OBJECT)
     values, _ = most_common(ids.array, classes.array, objects, ignore=(0, IGNORE))

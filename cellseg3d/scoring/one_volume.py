@@ -1,7 +1,7 @@
 """Score one label volume against its truth, class by class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from cellseg3d.metrics.object_scores import (
 from cellseg3d.metrics.overlap import class_scores, voxel_accuracy
 from cellseg3d.metrics.partition import partition_scores
 from cellseg3d.metrics.surface import surface_distances
+from cellseg3d.scoring.meaning import Meaning, check_shared
 from cellseg3d.scoring.same_grid import common_spacing
 
 FOREGROUND = "foreground"
@@ -57,7 +58,10 @@ class ScoreOptions:
     tolerance_um : float or None
         Of NSD; the longest edge of a voxel when None.
     spacing : Spacing or None
-        Used where the files do not say.
+        Voxel edges; what the files say counts when None.
+    meaning : Meaning or None
+        What the prediction's model learned; says what the truth's values are where
+        `truth_map` is None.
 
     Examples
     --------
@@ -75,6 +79,7 @@ class ScoreOptions:
     probs: str | None = None
     tolerance_um: float | None = None
     spacing: Spacing | None = None
+    meaning: Meaning | None = None
 
     @property
     def ignored(self) -> int | None:
@@ -98,6 +103,10 @@ class ScoredVolume:
         Class name to its object scores; empty unless asked for.
     curves : dict
         Class name to its ROC and reliability; empty without probabilities.
+    notes : tuple of str
+        What was taken for granted, in sentences.
+    truth_map : mapping of int to int or None
+        How the truth's values were read.
     """
 
     accuracy: float
@@ -105,6 +114,8 @@ class ScoredVolume:
     classes: dict[str, Scores]
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    truth_map: Mapping[int, int] | None = None
 
 
 def score_volume(
@@ -137,8 +148,13 @@ def score_volume(
         message = f"{prediction.name}: has no spacing; pass --spacing-um Z Y X"
         raise SpacingError(message)
     raw = count_slices(prediction.array, truth.array)
+    notes: tuple[str, ...] = ()
     if not options.ids:
-        check_values(total(raw), prediction, truth, options)
+        if options.meaning is None:
+            check_values(total(raw), prediction, truth, options)
+        options, notes = _understood(total(raw), prediction, truth, options)
+        if options.meaning is not None:
+            check_values(total(raw), prediction, truth, options)
     tables = [each.renamed(options.prediction_map, options.truth_map) for each in raw]
     whole = total(tables)
     members = scored_classes(whole, options, only)
@@ -164,7 +180,31 @@ def score_volume(
         whole.without_truth(options.ignored).voxels,
         classes,
         objects,
+        notes=notes,
+        truth_map=options.truth_map,
     )
+
+
+def _understood(
+    raw: Contingency, prediction: Volume, truth: Volume, options: ScoreOptions
+) -> tuple[ScoreOptions, tuple[str, ...]]:
+    """Return the options with the truth's map, and what is said of it.
+
+    Raises
+    ------
+    LabelError
+        If the values of the two mean different things.
+    """
+    if options.truth_map is not None or options.prediction_map is not None:
+        return options, ()
+    true = raw.true_sizes()[0].tolist()
+    if options.meaning is None:
+        if not options.classes:
+            predicted = raw.predicted_sizes()[0].tolist()
+            check_shared(predicted, true, prediction.name, truth.name)
+        return options, ()
+    renaming, note = options.meaning.truth_map(true, truth.name)
+    return replace(options, truth_map=renaming), (note,) if note else ()
 
 
 def check_values(

@@ -55,6 +55,9 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "truths": list(evaluation.unmatched_truths),
         },
     }
+    notes = {pair.name: list(scored.notes) for pair, scored in named if scored.notes}
+    if notes:
+        values["notes"] = notes
     if any(scored.objects for _, scored in named):
         values["objects"] = {pair.name: scored.objects for pair, scored in named}
         objects = summaries(evaluation, objects=True)

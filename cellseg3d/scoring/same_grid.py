@@ -6,16 +6,16 @@ from cellseg3d.core.volume import Volume
 
 
 def common_spacing(
-    one: Volume, other: Volume, fallback: Spacing | None = None
+    one: Volume, other: Volume, given: Spacing | None = None
 ) -> Spacing | None:
-    """Return the spacing of two volumes on one grid; `fallback` when neither has one.
+    """Return the spacing of two volumes on one grid; `given` wins over the files'.
 
     Raises
     ------
     LabelError
         If their shapes differ.
     SpacingError
-        If both state a spacing and they differ.
+        If both state a spacing, they differ, and none is given.
     """
     if one.shape != other.shape:
         transposed = sorted(one.shape) == sorted(other.shape)
@@ -25,10 +25,12 @@ def common_spacing(
             f"{other.shape}; {guess}"
         )
         raise LabelError(message)
+    if given is not None:
+        return given
     if one.spacing and other.spacing and not one.spacing.is_close(other.spacing):
         message = (
             f"{one.name}: has spacing {one.spacing}, but {other.name} has "
-            f"{other.spacing}; correct the wrong one with `cellseg3d convert`"
+            f"{other.spacing}; give the right one with `spacing_um`"
         )
         raise SpacingError(message)
-    return one.spacing or other.spacing or fallback
+    return one.spacing or other.spacing

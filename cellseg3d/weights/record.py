@@ -73,7 +73,7 @@ def ship(
     final = parts[0]
     cases = load_datalist(datalist)
     _calibrate(final, datalist)
-    scores, shown = score_parts(recipe, parts, datalist, datalist.parent)
+    scores, shown = score_parts(recipe, parts, datalist)
     model = model_of(final, recipe)
     profile = _profile(model, cases)
     weights = _put_weights(model, final, recipe, cases, bundle, profile)
@@ -147,6 +147,9 @@ def _put_weights(
     facts["spacing_um"] = None if recipe.spacing_um is None else [*recipe.spacing_um]
     if recipe.spacing_um is not None:
         facts["resampled"] = True
+    # These are of the prepared data set, and say nothing of a user's files.
+    for key in ("spacing_told", "label_map"):
+        facts.pop(key, None)
     metadata = {
         "facts": facts,
         "iteration": weights.metadata["iteration"],
