@@ -1,4 +1,4 @@
-"""Draw the three mid slices of volumes side by side, in their true proportions."""
+"""Draw the three middle slices of volumes side by side, in true proportions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,22 +14,24 @@ from cellseg3d.core.volume import Volume
 PANEL = 320
 GAP = 8
 TITLE = 18
-# Values outside these percentiles are clipped, so that one bright grain hides nothing.
+# Values outside these percentiles are clipped, so that one bright grain does not
+# darken the rest.
 CLIPPED = (0.5, 99.5)
 
 
 def contact_sheet(volumes: Sequence[tuple[str, Volume, bool]]) -> Image.Image:
-    """Return one picture with a row for each volume: its z, y and x mid slice.
+    """Return a picture with a row for each volume: its middle slices.
 
     Parameters
     ----------
-    volumes : sequence of (title, Volume, bool)
-        The flag says that the values are labels, drawn in colours.
+    volumes : sequence of (str, Volume, bool)
+        For each volume its title, the volume, and whether its values are labels, which
+        are drawn in colours.
 
     Returns
     -------
     PIL.Image.Image
-        RGB; a voxel has its physical proportions when the spacing is known.
+        An RGB picture. Voxels have their true proportions if the spacing is known.
     """
     rows = [_row(title, volume, labels=labels) for title, volume, labels in volumes]
     width = max(row.width for row in rows)
@@ -42,7 +44,7 @@ def contact_sheet(volumes: Sequence[tuple[str, Volume, bool]]) -> Image.Image:
 
 
 def mid_slices(volume: Volume) -> dict[str, NDArray[Any]]:
-    """Return the middle slice across each axis, read alone.
+    """Return the middle slice across each axis, without reading the whole volume.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def _row(title: str, volume: Volume, *, labels: bool) -> Image.Image:
     for letter, plane in slices.items():
         height, width = (max(1, round(side * scale)) for side in sides[letter])
         colours = coloured(plane) if labels else grey(plane, lower, upper)
-        # Nearest: a picture of the data as they are, and labels cannot be mixed.
+        # Nearest neighbour shows the voxels as they are and does not mix labels.
         panels.append(
             Image.fromarray(colours).resize((width, height), Image.Resampling.NEAREST)
         )
@@ -102,7 +104,7 @@ def grey(plane: NDArray[Any], lower: float, upper: float) -> NDArray[np.uint8]:
 
 
 def coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return label colours; 0 is black, ids beyond the palette begin it again."""
+    """Return the colours of labels: 0 is black, and large ids repeat the palette."""
     palette = np.asarray(LABEL_COLOURS, np.uint8)
     ids = plane.astype(np.int64)
     index = np.where(ids == 0, 0, (ids - 1) % (len(palette) - 1) + 1)
@@ -110,5 +112,5 @@ def coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _drawable(title: str) -> str:
-    """Return a title without what Pillow's built-in font lacks."""
+    """Return a title without the letters that Pillow's built-in font lacks."""
     return title.encode("latin-1", "replace").decode("latin-1").replace("\n", " ")
