@@ -46,8 +46,8 @@ def command(
         str | None,
         typer.Option(
             "--target",
-            help="Learn this from labels that are object ids: classes, border-core or "
-            "affinity. The last two separate objects that touch.",
+            help="Learn this from labels that are object ids: classes, border-core, "
+            "affinity or long-affinity. All but the first separate objects that touch.",
         ),
     ] = None,
     fold: Annotated[

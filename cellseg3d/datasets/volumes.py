@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class LoadedCase:
     objects : ndarray of unsigned integers, shape (Z, Y, X), or None
         Object ids without 255, for a target of links: links have a direction, so they
         are computed again after each augmentation. None for other targets.
+    target : LabelTarget
+        What `label` was made of, and is made of again from `objects`.
     """
 
     name: str
@@ -73,6 +75,7 @@ class LoadedCase:
     warnings: tuple[str, ...] = ()
     annotated: tuple[bool, ...] | None = None
     objects: NDArray[Any] | None = None
+    target: LabelTarget = field(default_factory=LabelTarget)
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,7 @@ def _load(
         warnings=tuple(facts["warnings"]),
         annotated=_annotated(case, datalist),
         objects=objects,
+        target=datalist.target,
     )
 
 
@@ -297,7 +301,7 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
     label, objects = values, None
     if values is not None and datalist.target.of_objects:
         label = datalist.target.label_of(values, spacing)
-        objects = values if datalist.target.kind == "affinity" else None
+        objects = values if datalist.target.has_direction else None
     facts: dict[str, Any] = {
         "content": content,
         "warnings": _oddities(case, image, label),

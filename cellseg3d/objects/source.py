@@ -11,7 +11,14 @@ from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
-from cellseg3d.datasets.targets import BORDER, CORE, IGNORE, LINKS, link_probs
+from cellseg3d.datasets.targets import (
+    BORDER,
+    CORE,
+    IGNORE,
+    LINKS,
+    LONG_LINKS,
+    link_probs,
+)
 from cellseg3d.objects.options import Lattice, ObjectOptions
 
 TRUNCATE = 3.0  # A Gaussian's tails beyond three standard deviations are cut.
@@ -75,13 +82,13 @@ class ObjectSource:
             the order of blocks.
         """
         values = self._read(roi)
-        if len(values) == len(LINKS):
+        if len(values) in (len(LINKS), len(LONG_LINKS)):
             values = link_probs(values)
         if len(values) != 3:
             message = (
                 f"{self.name}: method 'affinity' needs three channels (links along "
-                f"z, y and x), or the {len(LINKS)} classes of a net trained for "
-                f"affinities; found {len(values)}"
+                f"z, y and x), or the {len(LINKS)} or {len(LONG_LINKS)} classes of a "
+                "network trained for affinities; found {len(values)}"
             )
             raise AxisError(message)
         scaled: NDArray[np.uint16] = np.rint(np.clip(values, 0, 1) * 65535).astype("u2")
