@@ -19,7 +19,7 @@ from cellseg3d.bundle.compose import (
 from cellseg3d.bundle.metadata import build_metadata
 from cellseg3d.bundle.shipped import MODELS, WEIGHTS, weights_file
 from cellseg3d.bundle.shipped_record import eval_metrics, headline, read_record
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.checkpoint import load_weights
 
@@ -252,8 +252,4 @@ def write_config(path: Path, config: Config) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    atomic_write(path, lambda new: _write_text(new, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -10,7 +10,7 @@ from typing import Any
 from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.windows import OWN, read_windows, store_windows
 from cellseg3d.calibration.halo import BOUND, calibrate_halo
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.emptiness import empty_threshold
@@ -123,8 +123,4 @@ def record_in_run(folder: Path, key: str, found: Mapping[str, Any]) -> None:
     path = folder / NAME
     record = json.loads(path.read_text(encoding="utf-8"))
     text = json.dumps({**record, key: found}, indent=1) + "\n"
-    atomic_write(path, lambda new: _write(new, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -48,6 +48,7 @@ def list_bundles(
 
     from cellseg3d.bundle.compose import read_config
     from cellseg3d.bundle.shipped import shipped_bundles, weights_file
+    from cellseg3d.core.atomic import write_text
 
     rows = []
     for name, folder in shipped_bundles().items():
@@ -73,7 +74,7 @@ def list_bundles(
         table.add_row(row["name"], row["description"], spacing, score)
     Console().print(table)
     if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps(rows, indent=1) + "\n")
 
 
 @app.command()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import AxisError, FormatError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
@@ -203,9 +204,7 @@ class SliceSink:
         if self.single:
             return
         self.path.mkdir()
-        (self.path / NOTES_FILE).write_text(
-            pack_notes(self._notes()) + "\n", encoding="utf-8"
-        )
+        write_text(self.path / NOTES_FILE, pack_notes(self._notes()) + "\n")
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Put voxels (z, y, x) where `roi` says."""

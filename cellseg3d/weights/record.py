@@ -16,7 +16,7 @@ from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.bundle.shipped_record import record_path
 from cellseg3d.bundle.windows import read_windows
 from cellseg3d.calibration.window import settle_window
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.likeness import profile_of, volume_features
@@ -73,7 +73,7 @@ def ship(
     final = parts[0]
     cases = load_datalist(datalist)
     _calibrate(final, datalist)
-    scores, shown = score_parts(recipe, parts, datalist, datalist.parent)
+    scores, shown = score_parts(recipe, parts, datalist)
     model = model_of(final, recipe)
     profile = _profile(model, cases)
     weights = _put_weights(model, final, recipe, cases, bundle, profile)
@@ -99,7 +99,7 @@ def ship(
     path = record_path(checkout, recipe.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=1) + "\n"
-    atomic_write(path, lambda new: _write_text(new, text))
+    write_text(path, text)
     return path
 
 
@@ -307,7 +307,3 @@ def _settings(final: Part) -> dict[str, Any]:
 
 def _plain(block: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "_target_"}
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

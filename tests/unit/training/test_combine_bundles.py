@@ -147,7 +147,7 @@ def test_without_a_fit_all_sources_count_alike(flat, deep, balls, tmp_path):
 
 
 def test_a_volume_that_a_member_has_trained_on_weighs_nothing(flat, deep, tmp_path):
-    with pytest.raises(ConfigError, match="none is new to every member"):
+    with pytest.raises(ConfigError, match="was used to train some member"):
         fuse_bundles([flat, deep], tmp_path / "out", FuseOptions(fold="1"))
     assert not (tmp_path / "out").exists()
 
