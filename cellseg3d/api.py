@@ -167,7 +167,7 @@ def evaluate(
     AxisError
         If an array does not have three axes.
     LabelError
-        If shapes differ, or values are no classes.
+        If shapes differ, or values are not classes.
     SpacingError
         If two volumes state different spacings, or distances between surfaces are
         asked for and no spacing is known.
