@@ -41,7 +41,7 @@ def model_card(
         _use(name),
         "## Data",
         _data(record, data_sets),
-        "## Scores on volumes that were left out",
+        "## Validation: scores on volumes that were left out",
         _protocol(record),
         _scores(record),
         _pictures(record),

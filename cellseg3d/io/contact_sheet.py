@@ -71,7 +71,7 @@ def _row(title: str, volume: Volume, *, labels: bool) -> Image.Image:
     panels = []
     for letter, plane in slices.items():
         height, width = (max(1, round(side * scale)) for side in sides[letter])
-        colours = _coloured(plane) if labels else _grey(plane, lower, upper)
+        colours = coloured(plane) if labels else grey(plane, lower, upper)
         # Nearest neighbour shows the voxels as they are and does not mix labels.
         panels.append(
             Image.fromarray(colours).resize((width, height), Image.Resampling.NEAREST)
@@ -95,14 +95,15 @@ def _range(slices: dict[str, NDArray[Any]]) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _grey(plane: NDArray[Any], lower: float, upper: float) -> NDArray[np.uint8]:
+def grey(plane: NDArray[Any], lower: float, upper: float) -> NDArray[np.uint8]:
+    """Return a plane as RGB, `lower` in black and `upper` in white."""
     span = upper - lower if upper > lower else 1.0
     scaled = np.clip((plane.astype(np.float64) - lower) / span, 0.0, 1.0)
     grey = np.rint(scaled * 255).astype(np.uint8)
     return np.repeat(grey[..., np.newaxis], 3, axis=2)
 
 
-def _coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
+def coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the colours of labels: 0 is black, and large ids repeat the palette."""
     palette = np.asarray(LABEL_COLOURS, np.uint8)
     ids = plane.astype(np.int64)
