@@ -42,7 +42,7 @@ def main() -> None:
         recipe = read_recipe(configs_dir(), name)
         folder = options.out / name
         datalist = prepare(recipe, Path(data) if data else None, folder / "data")
-        size = sum(file.stat().st_size for file in (folder / "data").iterdir())
+        size = sum(file.stat().st_size for file in datalist.parent.iterdir())
         print(f"{name}: {size / 2**20:.1f} MiB of data", flush=True)
         trainings += [(recipe, datalist, p) for p in parts_of(recipe, datalist, folder)]
     if options.step == "prepare":

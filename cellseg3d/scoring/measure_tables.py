@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.metrics.morphometry import Table
 from cellseg3d.scoring.measure import Measurement
@@ -61,7 +61,7 @@ def write_measurement_json(measurement: Measurement, path: Path) -> None:
         ],
     }
     text = json.dumps(plain_numbers(values), indent=1, allow_nan=False) + "\n"
-    atomic_write(path, lambda new: _write_text(new, text))
+    write_text(path, text)
 
 
 def _write_csv(table: Table, path: Path) -> None:
@@ -92,7 +92,3 @@ def _write_parquet(table: Table, path: Path) -> None:
         )
         raise EnvironmentFault(message) from error
     parquet.write_table(pa.table(dict(table)), path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

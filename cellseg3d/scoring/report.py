@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.metrics.overlap import SCORES
 from cellseg3d.metrics.statistics import Summary, summarise
 from cellseg3d.scoring.evaluate import Evaluation
@@ -114,7 +114,7 @@ def rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def write_json(evaluation: Evaluation, path: Path) -> None:
     """Write the result of `as_json` to a file."""
     text = json.dumps(as_json(evaluation), indent=2, allow_nan=False) + "\n"
-    atomic_write(path, lambda new: _write(new, text))
+    write_text(path, text)
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
@@ -173,7 +173,3 @@ def _means(found: Mapping[str, Summary]) -> dict[str, Any]:
         "n": max((summary.n for summary in found.values()), default=0),
         "n_undefined": {score: summary.n_undefined for score, summary in found.items()},
     }
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from cellseg3d.bundle.model_facts import ModelFacts, stored_facts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.windows import members_in
 from cellseg3d.calibration.source_fit import KEYS, settle_fusion
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.fused_networks import FusedNetworks, Member
 from cellseg3d.prediction.lattice import check_axes
@@ -224,4 +225,4 @@ def _write_readme(
     ]
     path = out / "docs" / "README.md"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 
 NAME = "doctor.json"
 
@@ -18,7 +18,7 @@ def keep_notes(folder: Path, lines: Sequence[str]) -> None:
         If the folder cannot be written.
     """
     text = json.dumps({"warnings": list(lines)}, indent=1) + "\n"
-    atomic_write(folder / NAME, lambda new: _write(new, text))
+    write_text(folder / NAME, text)
 
 
 def kept_notes(folder: Path) -> list[str]:
@@ -29,7 +29,3 @@ def kept_notes(folder: Path) -> list[str]:
     return [
         str(line) for line in json.loads(path.read_text(encoding="utf-8"))["warnings"]
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

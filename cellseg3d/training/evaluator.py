@@ -9,7 +9,7 @@ from typing import Any
 import ignite.distributed as idist
 from monai.engines.evaluator import Evaluator
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.intensity import IntensityScale
@@ -99,14 +99,10 @@ def run_evaluation(
         text = json.dumps(scores, indent=1) + "\n"
         path = Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, lambda new: _write(new, text))
+        write_text(path, text)
         logger.info("wrote the scores of %d volumes to %s", len(volumes), path)
     return scores
 
 
 def _number(score: float) -> float | None:
     return None if score != score else float(score)  # noqa: PLR0124
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

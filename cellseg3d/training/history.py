@@ -13,7 +13,7 @@ from monai.engines.trainer import SupervisedTrainer
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.training.scores import RECALL
 
 
@@ -89,7 +89,7 @@ class History:
             return
         text = json.dumps(self.rows, indent=1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path, lambda new: _write(new, text))
+        write_text(self.path, text + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole history as plain values."""
@@ -152,7 +152,3 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return _number(value) if isinstance(value, float) else value
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")

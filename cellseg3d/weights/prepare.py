@@ -1,48 +1,54 @@
-"""Turn labelled volumes, or simulated ones, into the data set that weights train on."""
+"""Prepare the data set of a bundle's weights from labelled or simulated volumes."""
 
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cellseg3d.bundle.shipped import configs_dir
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.processes import usable_cores
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, Split
-from cellseg3d.datasets.datalist import write_datalist
+from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
 from cellseg3d.simulate.components import CLASSES, LABEL_MAP
 from cellseg3d.simulate.conditions import NAMED, draw_condition, simulate_under
-from cellseg3d.weights.recipe import Source, WeightsRecipe
+from cellseg3d.weights.recipe import Source, WeightsRecipe, read_recipe
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 DATALIST = "datalist.json"
-# Seeds of simulated cells: those that train, choose and test have none in common. The
-# demo's unseen cells (1000 and on) are among none of them.
+# First seeds of simulated cells. Training, validation and test share none, and the
+# demo's unseen cells (from 1000 on) are in none of them.
 TRAINING_SEED, TEST_SEED = 100_000, 500_000
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One labelled volume of a source, before it is brought into one form.
+    """One labelled volume of a source, before it is resampled and written.
 
     Parameters
     ----------
     name : str
-        Unique among all sources.
+        A name that is unique among all sources.
     dataset, specimen : str
-        Where it came from.
+        The data set and the specimen that it belongs to.
     image, label : str
-        Paths.
+        Paths of the files.
     spacing_um : Spacing or None
+        Voxel edges; None if they are unknown.
     source : Source
     """
 
@@ -55,7 +61,7 @@ class Labelled:
     source: Source
 
     def unit(self, leave_out: str) -> str:
-        """Return what is left out together with this volume."""
+        """Return the name of the group that is left out together with this volume."""
         units = {
             "dataset": self.dataset,
             "specimen": self.specimen,
@@ -68,7 +74,8 @@ def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
     """Write the data set of a recipe and return its datalist; once is enough.
 
     Volumes lie in `out` as TIFF, on the recipe's spacing, with their labels as the
-    recipe maps them. Cases that only test are marked so.
+    recipe maps them; those of another bundle (``data_of``), and the datalist, lie in
+    that bundle's folder, ``../../OTHER/data``. Cases that only test are marked so.
 
     Parameters
     ----------
@@ -84,11 +91,17 @@ def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
         If there is no data folder and the recipe needs one.
     """
     path = out / DATALIST
+    out.mkdir(parents=True, exist_ok=True)
+    if recipe.data_of:
+        other = read_recipe(configs_dir(), recipe.data_of)
+        shared = prepare(other, data, out.absolute().parents[1] / other.name / out.name)
+        path = shared.with_name(f"{recipe.name}.json")
     if path.is_file():
         return path
-    out.mkdir(parents=True, exist_ok=True)
-    if recipe.simulated:
-        cases = list(_simulated(recipe, out))
+    if recipe.data_of:
+        cases = list(load_datalist(shared).cases)
+    elif recipe.simulated:
+        cases = _simulated(recipe, out)
     elif data is None:
         message = (
             f"{recipe.name}: its weights are made from labelled volumes; set "
@@ -97,11 +110,11 @@ def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
         raise ConfigError(message)
     else:
         cases = list(_measured(recipe, data, out))
-    names = CLASSES if recipe.simulated else recipe.classes
+    label_map = recipe.label_map or (LABEL_MAP if recipe.simulated else None)
     datalist = Datalist(
         name=recipe.name,
-        classes=names,
-        label_map=dict(LABEL_MAP) if recipe.simulated else None,
+        classes=recipe.classes or CLASSES,
+        label_map=dict(label_map) if label_map else None,
         cases=tuple(cases),
         labels=recipe.labels,
         intensity_unit="1/um" if recipe.simulated else "arbitrary",
@@ -124,16 +137,20 @@ def labelled_volumes(recipe: WeightsRecipe, data: Path) -> Iterator[Labelled]:
         found = [row for row in rows if row["dataset"] == source.dataset]
         if not found:
             known = ", ".join(sorted({row["dataset"] for row in rows}))
-            message = f"{data / MANIFEST}: holds no {source.dataset!r}; it has {known}"
+            message = (
+                f"{data / MANIFEST}: holds no data set {source.dataset!r}; expected "
+                f"one of {known}"
+            )
             raise InputError(message)
         for row in found:
             yield from _of_row(row, source, data)
 
 
 def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
-    """Yield condition and case of simulated tomograms that never train.
+    """Yield the condition and case of simulated tomograms for testing.
 
-    Each is written when it is asked for, under ``out``, on the grid it was taken on.
+    Each is simulated and written to ``out`` when it is asked for, on the grid of its
+    condition.
     """
     for number, (condition, taken) in enumerate(NAMED.items()):
         for index in range(recipe.simulated["test"]):
@@ -148,17 +165,25 @@ def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
             yield condition, Case(name, str(image), str(label), name, "test")
 
 
-def _simulated(recipe: WeightsRecipe, out: Path) -> Iterator[Case]:
-    training = recipe.simulated["cells"]
-    for number in range(training + recipe.simulated["validation"]):
-        seed = TRAINING_SEED + number
-        condition = draw_condition(np.random.default_rng([seed, 1]))
-        simulated = simulate_under(condition, seed)
-        name = f"cell_{number:03d}"
-        image, label = _on_grid(simulated.tomogram, simulated.labels, recipe.spacing_um)
-        split: Split = "training" if number < training else "validation"
-        yield _write(out, name, image, label, group=name, split=split)
-        logger.info("simulated %s", name)
+def _simulated(recipe: WeightsRecipe, out: Path) -> list[Case]:
+    """Simulate the cells that train and validate, one on each core at a time."""
+    count = recipe.simulated["cells"] + recipe.simulated["validation"]
+    workers = min(count, usable_cores())
+    simulate = partial(_simulated_cell, recipe, out)
+    # Fresh processes: those that a fork makes can hang on the threads of libraries.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        return list(pool.map(simulate, range(count)))
+
+
+def _simulated_cell(recipe: WeightsRecipe, out: Path, number: int) -> Case:
+    seed = TRAINING_SEED + number
+    condition = draw_condition(np.random.default_rng([seed, 1]))
+    simulated = simulate_under(condition, seed, workers=1)
+    name = f"cell_{number:03d}"
+    image, label = _on_grid(simulated.tomogram, simulated.labels, recipe.spacing_um)
+    trains = number < recipe.simulated["cells"]
+    split: Split = "training" if trains else "validation"
+    return _write(out, name, image, label, group=name, split=split)
 
 
 def _measured(recipe: WeightsRecipe, data: Path, out: Path) -> Iterator[Case]:
@@ -228,7 +253,10 @@ def _mapped(values: Any, label_map: Mapping[int, int]) -> Any:  # noqa: ANN401
 def _on_grid(
     image: Volume, label: Volume, spacing_um: Sequence[float] | None
 ) -> tuple[Volume, Volume]:
-    """Return both as prediction resamples them to a spacing; as they are without."""
+    """Return image and labels resampled to a spacing, as prediction does it.
+
+    Without a spacing they are returned as they are.
+    """
     if spacing_um is None or image.spacing is None:
         return image, label
     seen = onto_spacing(image, Spacing.of(spacing_um))
