@@ -137,6 +137,39 @@ def fuse(
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
 
 
+@app.command()
+def export(
+    name: Annotated[
+        Path, typer.Argument(help="Bundle or run with weights, or a shipped name.")
+    ],
+    bioimageio: Annotated[
+        Path,
+        typer.Option(
+            metavar="OUT",
+            help="Write a package of bioimage.io: a new folder, or a file ending in "
+            ".zip.",
+        ),
+    ],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="Volume whose middle becomes the test input; a simulated tomogram "
+            "when not given."
+        ),
+    ] = None,
+) -> None:
+    """Write a bundle for other programs, such as those that read bioimage.io.
+
+    The folder stays a MONAI bundle; TorchScript weights, a description, a test input
+    with its output and a picture are added.
+    """
+    from cellseg3d.bundle.bioimageio.export import export_bioimageio
+    from cellseg3d.io.registry import open_volume
+
+    volume = None if image is None else open_volume(image)
+    print(export_bioimageio(name, bioimageio, volume))
+
+
 @app.command(name="train-weights")
 def train_weights(
     name: Annotated[
