@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import build, resolve_config
 from cellseg3d.bundle.shipped import configs_dir, find_bundle
 from cellseg3d.core.errors import ConfigError
@@ -28,11 +29,12 @@ def write_recipes(folder, **recipes):
 def network_made_by(name):
     recipe = read_recipe(configs_dir(), name)
     path = find_bundle(name) / "configs" / "train.json"
-    default = read_config(path)["default_facts"]
+    config = read_config(path)
     classes = LabelTarget(recipe.target).classes or recipe.classes
-    facts = {**default, "classes": list(classes or default["classes"])}
-    config = resolve_config(path, {"facts": facts}, only=("network_def",))
-    return build(config["network_def"], path)
+    facts = ModelFacts(classes or tuple(config["default_facts"]["classes"]))
+    settings = {"facts": facts.as_dict()}
+    blocks = resolve_config(path, settings, only=["network_def"])
+    return build(blocks["network_def"], path)
 
 
 def test_data_of_another_bundle_are_taken_over_and_settings_are_not(tmp_path):
