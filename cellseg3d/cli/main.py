@@ -15,6 +15,7 @@ from cellseg3d import __version__
 from cellseg3d.cli.process import restart_in_utf8, tune_process
 from cellseg3d.cli.wording import running, worded
 from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.steps import logger as steps
 
 # The verbs in the groups and in the order of the main help. Each verb has a module of
 # its name, which holds a function `command`, or a typer app `app` where the verb has
@@ -171,7 +172,10 @@ class _Worded(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as a line, with options in place of parameters."""
-        return worded(super().format(record))
+        line = super().format(record)
+        if record.name == steps.name:
+            line = line.removeprefix(f"{record.levelname}: ")
+        return worded(line)
 
 
 def _show_version(value: bool) -> None:
@@ -197,6 +201,7 @@ def _options(
     if not leads():
         level = logging.ERROR  # the first process logs the rest
     logging.basicConfig(level=level)
+    steps.setLevel(logging.INFO if leads() else logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Worded("%(levelname)s: %(message)s"))
     del version
