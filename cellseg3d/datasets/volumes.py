@@ -377,7 +377,7 @@ def _target_label(
     would else lie all over the annotated slices beside them.
     """
     unseen = (ids == IGNORE).all(axis=(1, 2))
-    if target.kind == "affinity" or not unseen.any() or unseen.all():
+    if target.has_direction or not unseen.any() or unseen.all():
         return target.label_of(ids, spacing)
     seen = np.flatnonzero(~unseen)
     nearest = [int(seen[np.abs(seen - z).argmin()]) for z in range(len(ids))]

@@ -94,8 +94,8 @@ class ObjectSource:
             message = (
                 f"{self.name}: has {len(values)} channels; method 'affinity' needs "
                 f"three (links along z, y and x), or the {len(LINKS)} or "
-                f"{len(LONG_LINKS)} classes of a network trained with target 'affinity' or "
-                "'long-affinity'"
+                f"{len(LONG_LINKS)} classes of a network trained with target "
+                "'affinity' or 'long-affinity'"
             )
             raise AxisError(message)
         scaled: NDArray[np.uint16] = np.rint(np.clip(values, 0, 1) * 65535).astype("u2")
