@@ -52,7 +52,7 @@ def worded(text: str) -> str:
     Parameters
     ----------
     text : str
-        A message, such as ``"pick it with `channel` (0..2)"``. A name that is not
+        A message, such as ``"choose it with `channel` (0..2)"``. A name that is not
         known as a parameter stays as it is.
     """
     verb = _running.get()
