@@ -22,7 +22,7 @@ from cellseg3d.core.errors import CellSegError
 GROUPS = {
     "Try it": ("demo",),
     "Prepare": ("simulate", "inspect", "convert", "doctor", "plan", "preview"),
-    "Train": ("train", "tune", "bundle"),
+    "Train": ("train", "review", "tune", "bundle"),
     "Use": ("predict", "objects", "measure"),
     "Check": ("evaluate", "verify-seams", "benchmark", "report"),
 }
