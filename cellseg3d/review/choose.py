@@ -120,8 +120,11 @@ def choose(volumes: Sequence[TileMeans], n: int) -> list[tuple[int, Roi, float]]
             for each, far, room in zip(means, apart, left, strict=True)
         ]
         number = int(np.argmax(best))
-        if best[number] <= 0:
+        if best[number] <= 0 and min(left) > 0:
             break
+        if best[number] <= 0:  # the others have no more: shares no longer count
+            left = [n] * len(volumes)
+            continue
         scores = (means[number] + LEAST) * apart[number]
         index = np.unravel_index(int(scores.argmax()), scores.shape)
         place = [int(each) for each in index]
