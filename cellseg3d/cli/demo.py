@@ -169,11 +169,6 @@ def _type(*words: str) -> None:
 def _write(scores: "Mapping[str, Mapping[str, float]]", path: Path) -> None:
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
 
-    text = json.dumps({"dice": scores}, indent=2) + "\n"
-    atomic_write(path, lambda new: _put(new, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, json.dumps({"dice": scores}, indent=2) + "\n")

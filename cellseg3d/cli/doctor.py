@@ -126,14 +126,10 @@ def _table(findings: "Sequence[Finding]") -> object:
 def _write_json(diagnosis: "Diagnosis", path: Path) -> None:
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
 
     text = json.dumps([each.as_dict() for each in diagnosis.findings], indent=2) + "\n"
-    atomic_write(path, lambda target: _put(target, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _tell(done: "Repair") -> None:

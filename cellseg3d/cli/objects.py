@@ -146,7 +146,7 @@ def command(
     """
     from contextlib import ExitStack  # noqa: PLC0415
 
-    from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
+    from cellseg3d.core.atomic import write_text  # noqa: PLC0415
     from cellseg3d.io.check import open_input  # noqa: PLC0415
     from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
@@ -202,11 +202,7 @@ def command(
         )
     if json_file:
         text = json.dumps(summary, indent=1) + "\n"
-        atomic_write(json_file, lambda new: _put(new, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_text(json_file, text)
 
 
 def _summary(found: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401

@@ -264,7 +264,7 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from dataclasses import replace
 
     from cellseg3d.cli.main import leads
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
     from cellseg3d.doctor.examine import examine_before_training
     from cellseg3d.planning.files import plan_data
     from cellseg3d.runs.folder import check_free
@@ -281,7 +281,7 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
         print(f"plan: {plan.kind}, {plan.bundle}: {said}; reasons: {out / PLAN}")
 
     def keep(_parser: object) -> None:
-        atomic_write(out / PLAN, lambda new: _put(new, text))
+        write_text(out / PLAN, text)
 
     train(plan.bundle, data, out, replace(options, plan=plan.settings), watch=keep)
 
@@ -290,7 +290,7 @@ def _tell(out: Path, target: Path | None) -> None:
     """Print the scores of a training and what to do next."""
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
     from cellseg3d.runs.record import NAME
 
     record = json.loads((out / NAME).read_text(encoding="utf-8"))
@@ -313,7 +313,7 @@ def _tell(out: Path, target: Path | None) -> None:
     if target is not None:
         facts = {"run": str(out), **record, "validation": best}
         text = json.dumps(facts, indent=1) + "\n"
-        atomic_write(target, lambda new: _put(new, text))
+        write_text(target, text)
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
 
 
@@ -352,7 +352,3 @@ def _show(row: "Mapping[str, Any]") -> None:
 
 def _size(found: "Mapping[str, Any]") -> str:
     return f"{found['size']} {round(found['recall'] * found['n'])}/{found['n']}"
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d import __version__
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist, split_inner
 
@@ -66,7 +66,7 @@ class ArrayCache:
             if array is not None:
                 _save(path, array)
         text = json.dumps(arrays[2])
-        atomic_write(facts, lambda new: _write(new, text))
+        write_text(facts, text)
         found = self.find(case, datalist, target)
         return arrays if found is None else found
 
@@ -101,7 +101,3 @@ def _fingerprint(location: str) -> list[Any]:
 
 def _save(path: Path, array: NDArray[Any]) -> None:
     atomic_write(path, lambda new: np.save(new, array))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

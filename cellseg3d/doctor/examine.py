@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cellseg3d import __version__
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.datasets.cases import Case, Datalist, split_inner
 from cellseg3d.doctor.findings import (
@@ -217,10 +217,6 @@ def _keep(path: Path, report: CaseReport) -> None:
     text = json.dumps(asdict(report))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, lambda new: _write(new, text))
+        write_text(path, text)
     except (OSError, CellSegError) as error:
         logger.info("the report is not kept: %s", error)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

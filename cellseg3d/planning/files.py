@@ -1,11 +1,10 @@
 """Write a plan as YAML for `cellseg3d train --plan`, with a reason for each value."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.planning.machine import Machine, this_machine
 from cellseg3d.planning.plan import Plan, best_kind, make_plans
@@ -40,7 +39,7 @@ def write_plans(
     for plan in plans:
         path = out / _NAMES[plan.kind]
         text = plan_text(plan, data, machine, f"--data {source} --plan {path}")
-        atomic_write(path, partial(_write, text=text))
+        write_text(path, text)
         paths.append(path)
     return paths
 
@@ -136,7 +135,3 @@ def plan_facts(plans: list[Plan], data: Survey, machine: Machine) -> dict[str, A
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

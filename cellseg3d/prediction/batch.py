@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.model import TrainedModel
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
@@ -334,11 +334,7 @@ def parse_bytes(text: str, option: str) -> int:
 def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
     """Write the reports of `segment_task` to one JSON file."""
     text = json.dumps({"volumes": list(reports)}, indent=2) + "\n"
-
-    def write(place: Path) -> None:
-        place.write_text(text, encoding="utf-8")
-
-    atomic_write(path, write)
+    write_text(path, text)
 
 
 def folder_of_images(given: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d import __version__
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.memory import peak_bytes
 
 NAME = "run.json"
@@ -66,7 +66,7 @@ class RunRecord:
         """Write the file; it replaces the previous one only when it is complete."""
         text = json.dumps(_finite(self.values), indent=1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path, lambda new: _write(new, text))
+        write_text(self.path, text + "\n")
 
 
 def _cost_of(path: Path) -> dict[str, float]:
@@ -156,7 +156,3 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return None
     return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")

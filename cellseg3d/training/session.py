@@ -1,4 +1,4 @@
-"""A training from start to end: lock, resume, run, record."""
+"""Run a training from start to end: lock its folder, resume, train and record it."""
 
 import logging
 from collections.abc import Sequence
@@ -24,27 +24,27 @@ logger = logging.getLogger(__name__)
 
 
 class Part(Protocol):
-    """What follows an engine."""
+    """An object that can be attached to an engine."""
 
     def attach(self, engine: Any, /) -> None: ...  # noqa: ANN401, D102
 
 
 class AttachInOrder:
-    """A handler that attaches parts, each of which is an id of its own in the config.
+    """A handler that attaches other handlers in a given order.
 
-    The order is the order in which they act at each event.
+    At each event they act in this order. Each of them has its own key in the config.
 
     Parameters
     ----------
     parts : sequence of object
-        Each with ``attach(engine)``.
+        Objects with ``attach(engine)``.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
 
     def attach(self, engine: Workflow) -> None:
-        """Attach all."""
+        """Attach all parts to an engine."""
         for part in self.parts:
             part.attach(engine)
 
@@ -58,27 +58,29 @@ def run_training(
     data: LoadedFold | None = None,
     seed: int | None = None,
 ) -> None:
-    """Train, in a folder that belongs to this run, and record what it was and cost.
+    """Lock a run folder, train, and write a record of the training and its cost.
 
     Parameters
     ----------
     trainer : SupervisedTrainer
+        The trainer, ready to run.
     checkpoints : Checkpoints
-        Resumes when it was told to and a checkpoint is there.
+        The checkpoints; the training is resumed if they say so and one exists.
     history : History
+        Losses and scores of the training.
     run_dir : str
-        Where lock, checkpoints and ``run.json`` lie.
+        The folder of lock, checkpoints and ``run.json``.
     data : LoadedFold, optional
-        Whose cases, content hashes and warnings the record repeats.
+        The data, whose cases, content hashes and warnings are recorded.
     seed : int, optional
-        For the record.
+        The seed, which is recorded.
 
     Raises
     ------
     EnvironmentFault
-        If another run holds the folder.
+        If another process has locked the folder.
     KeyboardInterrupt
-        If a signal asked it to stop; its state is saved.
+        If a signal asked the training to stop; its state is saved.
     """
     if idist.get_rank() != 0:
         _run(trainer, checkpoints)
@@ -127,9 +129,9 @@ def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
 def _run(trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:
     resumed = checkpoints.resume and checkpoints.load(trainer)
     steps = trainer.state.max_epochs * trainer.state.epoch_length
-    # Ignite would begin a finished training anew.
+    # Ignite would start a finished training again.
     if resumed and trainer.state.iteration >= steps:
-        logger.info("all %d steps were done before", steps)
+        logger.info("nothing is left to train: all %d steps are done", steps)
         return
     try:
         trainer.run()

@@ -1,4 +1,4 @@
-"""Turn labelled volumes, or simulated ones, into the data set that weights train on."""
+"""Prepare the data set of a bundle's weights from labelled or simulated volumes."""
 
 import json
 import logging
@@ -30,24 +30,25 @@ from cellseg3d.weights.recipe import Source, WeightsRecipe, read_recipe
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 DATALIST = "datalist.json"
-# Seeds of simulated cells: those that train, choose and test have none in common. The
-# demo's unseen cells (1000 and on) are among none of them.
+# First seeds of simulated cells. Training, validation and test share none, and the
+# demo's unseen cells (from 1000 on) are in none of them.
 TRAINING_SEED, TEST_SEED = 100_000, 500_000
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One labelled volume of a source, before it is brought into one form.
+    """One labelled volume of a source, before it is resampled and written.
 
     Parameters
     ----------
     name : str
-        Unique among all sources.
+        A name that is unique among all sources.
     dataset, specimen : str
-        Where it came from.
+        The data set and the specimen that it belongs to.
     image, label : str
-        Paths.
+        Paths of the files.
     spacing_um : Spacing or None
+        Voxel edges; None if they are unknown.
     source : Source
     """
 
@@ -60,7 +61,7 @@ class Labelled:
     source: Source
 
     def unit(self, leave_out: str) -> str:
-        """Return what is left out together with this volume."""
+        """Return the name of the group that is left out together with this volume."""
         units = {
             "dataset": self.dataset,
             "specimen": self.specimen,
@@ -136,16 +137,20 @@ def labelled_volumes(recipe: WeightsRecipe, data: Path) -> Iterator[Labelled]:
         found = [row for row in rows if row["dataset"] == source.dataset]
         if not found:
             known = ", ".join(sorted({row["dataset"] for row in rows}))
-            message = f"{data / MANIFEST}: holds no {source.dataset!r}; it has {known}"
+            message = (
+                f"{data / MANIFEST}: holds no data set {source.dataset!r}; expected "
+                f"one of {known}"
+            )
             raise InputError(message)
         for row in found:
             yield from _of_row(row, source, data)
 
 
 def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
-    """Yield condition and case of simulated tomograms that never train.
+    """Yield the condition and case of simulated tomograms for testing.
 
-    Each is written when it is asked for, under ``out``, on the grid it was taken on.
+    Each is simulated and written to ``out`` when it is asked for, on the grid of its
+    condition.
     """
     for number, (condition, taken) in enumerate(NAMED.items()):
         for index in range(recipe.simulated["test"]):
@@ -248,7 +253,10 @@ def _mapped(values: Any, label_map: Mapping[int, int]) -> Any:  # noqa: ANN401
 def _on_grid(
     image: Volume, label: Volume, spacing_um: Sequence[float] | None
 ) -> tuple[Volume, Volume]:
-    """Return both as prediction resamples them to a spacing; as they are without."""
+    """Return image and labels resampled to a spacing, as prediction does it.
+
+    Without a spacing they are returned as they are.
+    """
     if spacing_um is None or image.spacing is None:
         return image, label
     seen = onto_spacing(image, Spacing.of(spacing_um))

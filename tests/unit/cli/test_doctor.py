@@ -73,6 +73,6 @@ def test_a_training_asks_the_doctor_first(folder, tmp_path, capsys):
     assert main(["train", "--data", str(folder), "--out", str(out)]) == 2
 
     error = capsys.readouterr().err
-    assert "_image.tif: 1 voxels are NaN" in error
+    assert "_image.tif: 1 voxel is NaN" in error
     assert "2 more above" in error
     assert not out.exists()

@@ -153,4 +153,4 @@ def test_the_users_spacing_wins_and_is_said(tmp_path, capsys, caplog, verb):
         assert found["volumes"]["one"]["1"]["tolerance_um"] == pytest.approx(0.2)
     else:
         assert found["objects"][0]["volume_um3"] == pytest.approx(32 * 0.002)
-    assert "as you say; the file says" in caplog.text
+    assert "as you say, but the file states" in caplog.text

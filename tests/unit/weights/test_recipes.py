@@ -6,11 +6,10 @@ import pytest
 import yaml
 
 from cellseg3d.bundle.compose import read_config
-from cellseg3d.bundle.members import network_of
 from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.resolve import build, resolve_config
 from cellseg3d.bundle.shipped import configs_dir, find_bundle
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.weights.recipe import WeightsRecipe, read_recipe, recipe_names
 from cellseg3d.weights.training import parts_of
@@ -29,10 +28,13 @@ def write_recipes(folder, **recipes):
 
 def network_made_by(name):
     recipe = read_recipe(configs_dir(), name)
-    config = read_config(find_bundle(name) / "configs" / "train.json")
+    path = find_bundle(name) / "configs" / "train.json"
+    config = read_config(path)
     classes = LabelTarget(recipe.target).classes or recipe.classes
     facts = ModelFacts(classes or tuple(config["default_facts"]["classes"]))
-    return network_of(config["network_def"], InputSpec.parse(config["spec"]), facts)
+    settings = {"facts": facts.as_dict()}
+    blocks = resolve_config(path, settings, only=["network_def"])
+    return build(blocks["network_def"], path)
 
 
 def test_data_of_another_bundle_are_taken_over_and_settings_are_not(tmp_path):

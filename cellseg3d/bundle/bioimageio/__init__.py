@@ -1,0 +1,1 @@
+"""Packages of bioimage.io: write one of a bundle, make a bundle of one."""
