@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.labels import class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import open_volume
 from cellseg3d.metrics.components import label_components
 from cellseg3d.objects.label import LabelledObjects
@@ -154,7 +153,7 @@ def _sizes(case: Case, datalist: Datalist) -> dict[str, NDArray[np.int64]]:
     """Return the number of voxels of each object in one label, by class."""
     raw = read_case_label(case, datalist)
     values = raw.read()
-    classes = class_labels(values, datalist, raw.name)
+    classes = case_classes(values, datalist, case, raw.name)
     found = {}
     for index, name in enumerate(datalist.classes[1:], start=1):
         mask = classes == index

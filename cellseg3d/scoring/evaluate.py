@@ -9,8 +9,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, case_stem, split_inner
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.labels import class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.check import open_input
 from cellseg3d.io.registry import read_labels
 from cellseg3d.scoring.meaning import meaning_of
@@ -207,4 +206,4 @@ def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:
     raw = read_case_label(case, cases)
     if options.ids:
         return raw
-    return raw.with_array(class_labels(raw.read(), cases, raw.name))
+    return raw.with_array(case_classes(raw.read(), cases, case, raw.name))

@@ -10,10 +10,10 @@ from monai.engines.trainer import SupervisedTrainer
 from monai.engines.workflow import Workflow
 
 from cellseg3d.bundle.trust import trusted_names
-from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.errors import CellSegError, InputError
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.runs.lock import RunLock
-from cellseg3d.runs.record import RunRecord
+from cellseg3d.runs.record import RunRecord, changed_data
 from cellseg3d.training.checkpoints import Checkpoints
 from cellseg3d.training.doctor_notes import kept_notes
 from cellseg3d.training.epochs import InWorkers
@@ -86,6 +86,8 @@ def run_training(
         _run(trainer, checkpoints)
         return
     with RunLock(Path(run_dir)):
+        if checkpoints.resume and data is not None:
+            _refuse_changed(Path(run_dir), data)
         facts = {"seed": seed, "trusted": trusted_names()}
         record = RunRecord(run_dir, {**facts, **_data_facts(data, run_dir)})
         record.start()
@@ -111,6 +113,25 @@ def run_training(
             )
 
 
+def _refuse_changed(folder: Path, data: LoadedFold) -> None:
+    """Refuse to go on with images or labels that have changed since the start.
+
+    Raises
+    ------
+    InputError
+        If some have.
+    """
+    now = {"content": data.hashes, "label_content": data.label_hashes}
+    changed = changed_data(folder, now)
+    if changed:
+        listed = ", ".join(changed[:8]) + ", ..." * (len(changed) > 8)
+        message = (
+            f"{data.datalist.where}: changed since the training began: {listed}; give "
+            f"`data` {data.datalist.where} to go on with it, or begin another run"
+        )
+        raise InputError(message)
+
+
 def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
     if data is None:
         return {}
@@ -121,6 +142,7 @@ def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
             "classes": list(data.datalist.classes),
             **{side: [case.name for case in cases] for side, cases in sides.items()},
             "content": data.hashes,
+            "label_content": data.label_hashes,
         },
         "warnings": [*data.warnings, *kept_notes(Path(run_dir))],
     }

@@ -17,6 +17,8 @@ from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.steps import say
+from cellseg3d.datasets.told import told_datalist
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
 from cellseg3d.runs.folder import (
@@ -91,17 +93,23 @@ def train(
             # Lock before the first write, so that another run's configs are kept.
             held.enter_context(RunLock(folder))
             check_free(folder)
-            notes = examine_before_training(data)
+            told = told_datalist(data, wanted.spacing_um, wanted.annotated_slices)
+            notes = examine_before_training(told)
             for note in notes:
                 logger.warning("%s", note)
-            config = create_run(chosen, data, folder, wanted)
+            config = create_run(chosen, told, folder, wanted)
             keep_notes(folder, notes)
         idist.barrier()  # The other processes read what the first one has written.
         _run_and_calibrate(folder, config, wanted, watch)
     return folder
 
 
-def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
+def resume(
+    out: str | Path,
+    options: TrainOptions | None = None,
+    *,
+    data: str | Path | None = None,
+) -> Path:
     """Continue the training in a run folder; the weights are as without interruption.
 
     Parameters
@@ -110,6 +118,9 @@ def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
         The run folder.
     options : TrainOptions, optional
         What to change, such as more epochs.
+    data : str or Path, optional
+        The data set to go on with; that of the run, unchanged, when None.
+
 
     Raises
     ------
@@ -125,7 +136,7 @@ def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
                 message = f"{folder}: holds no configs/train.json, so there is nothing"
                 raise ConfigError(f"{message} to resume")
             held.enter_context(RunLock(folder))
-            config = reopen_run(folder, wanted)
+            config = reopen_run(folder, wanted, data)
         idist.barrier()
         _run_and_calibrate(folder, config, wanted)
     return folder
@@ -158,8 +169,10 @@ def _run_and_calibrate(
         settle_decoder(folder, data)
     if data is not None and options.fit_axes:
         # The axes come first, because the halo is measured along them.
+        say("fitting how much each axis counts, on the validation volumes")
         settle_fusion(folder, data.validation, options.fit_axes)
     if data is not None and options.calibrate:
+        say("measuring the halo that prediction needs, up to a minute")
         settle_window(folder, data)
 
 
