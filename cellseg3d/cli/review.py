@@ -210,7 +210,7 @@ def tell_gains(
     """Print, and perhaps write, the Dice on reviewed pieces before and after."""
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
     from cellseg3d.review.gain import gains
 
     found = gains(reviewed, models)
@@ -227,7 +227,7 @@ def tell_gains(
         )
     if json_file is not None:
         text = json.dumps(found, indent=2) + "\n"
-        atomic_write(json_file, lambda new: _put(new, text))
+        write_text(json_file, text)
 
 
 def tell_gains_of(data: Path, run: Path) -> None:
@@ -259,7 +259,3 @@ def _table(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
     for words, scores in rows.items():
         table.add_row(words, *(f"{value:.4f}" for value in scores.values()))
     console.print(table)
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.atomic import atomic_write, make_folder
+from cellseg3d.core.atomic import make_folder, write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
@@ -317,8 +317,4 @@ def _save(found: Sequence[Reviewed], path: Path) -> None:
         for each in found
     ]
     text = json.dumps({"pieces": rows}, indent=1) + "\n"
-    atomic_write(path, lambda new: _put(new, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.colours import LABEL_COLOURS
 from cellseg3d.review.pieces import MARKS, Piece, Review
 
@@ -84,7 +84,7 @@ annotated".</li>
 {sections}
 </body></html>
 """
-    atomic_write(path, lambda new: _put(new, text))
+    write_text(path, text)
 
 
 def _section(piece: Piece, shown: Shown) -> str:
@@ -144,7 +144,3 @@ def _address(pixels: NDArray[np.uint8]) -> str:
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

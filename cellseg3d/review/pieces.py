@@ -1,6 +1,7 @@
 """Pieces of slices that a person corrects, and the folder that holds them."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, zyx
@@ -120,17 +121,18 @@ class Review:
             ],
         }
         text = json.dumps(values, indent=1) + "\n"
-        atomic_write(self.folder / MARKS, self._write_marks)
-        atomic_write(self.folder / FACTS, lambda new: _put(new, text))
+        write_text(self.folder / MARKS, self._marks())
+        write_text(self.folder / FACTS, text)
 
-    def _write_marks(self, path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            rows = csv.writer(stream)
-            rows.writerow(COLUMNS)
-            for piece in self.pieces:
-                files = (piece.labels_file(Path()), piece.image_file(Path()))
-                place = (piece.volume, piece.axis, piece.slice_number)
-                rows.writerow((*files, *place, f"{piece.uncertainty:.4f}", ""))
+    def _marks(self) -> str:
+        stream = io.StringIO(newline="")
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for piece in self.pieces:
+            files = (piece.labels_file(Path()), piece.image_file(Path()))
+            place = (piece.volume, piece.axis, piece.slice_number)
+            rows.writerow((*files, *place, f"{piece.uncertainty:.4f}", ""))
+        return stream.getvalue()
 
     def seen(self) -> set[str]:
         """Return the names of the pieces that are marked as seen.
@@ -211,7 +213,3 @@ def load_review(folder: Path) -> Review:
             "VOLUME... --out FOLDER` wrote"
         )
         raise ConfigError(message) from error
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
