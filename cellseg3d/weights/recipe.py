@@ -88,11 +88,11 @@ class WeightsRecipe:
     members : mapping of str to str
         For a bundle that fuses others: its member to the bundle whose weights it takes.
     data_of : str
-        The bundle whose data this one trains on, too; what this recipe does not say of
-        them is as in that bundle's.
+        The bundle whose data this one is trained on as well. What this recipe does not
+        say about the data is taken from that bundle's recipe.
     label_map : mapping of int to int, optional
-        What the values in the labels of simulated tomograms mean here; the simulation's
-        own classes when None.
+        The class of each label value of simulated tomograms. When None, the classes are
+        those of the simulation.
     """
 
     name: str
@@ -111,7 +111,7 @@ class WeightsRecipe:
     label_map: Mapping[int, int] | None = None
 
 
-# What a recipe says of its data, and takes over from the bundle of `data_of`.
+# The keys of a recipe about its data, which are taken from the recipe of `data_of`.
 _OF_DATA = ("classes", "simulated", "labels", "target", "spacing_um", "leave_out")
 
 
@@ -146,7 +146,10 @@ def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
         message = f"{path}: leave_out is {values['leave_out']!r}; expected {expected}"
         raise ConfigError(message)
     if values.get("label_map") is not None and not values.get("simulated"):
-        message = f"{path}: label_map is for simulated tomograms; give it to a source"
+        message = (
+            f"{path}: label_map is for simulated tomograms, and the recipe has none; "
+            "give it to each source instead"
+        )
         raise ConfigError(message)
     for key in ("classes", "spacing_um"):
         if values.get(key) is not None:
