@@ -140,28 +140,33 @@ def fuse(
 @app.command()
 def export(
     name: Annotated[
-        Path, typer.Argument(help="Bundle or run with weights, or a shipped name.")
+        Path,
+        typer.Argument(
+            metavar="NAME",
+            help="The bundle to export, which must have weights: its name or folder, "
+            "or a run of `cellseg3d train`.",
+        ),
     ],
     bioimageio: Annotated[
         Path,
         typer.Option(
             metavar="OUT",
-            help="Write a package of bioimage.io: a new folder, or a file ending in "
-            ".zip.",
+            help="Write a package of bioimage.io to this new folder, or to this file "
+            "if its name ends in .zip.",
         ),
     ],
     image: Annotated[
         Path | None,
         typer.Option(
-            help="Volume whose middle becomes the test input; a simulated tomogram "
-            "when not given."
+            help="Take the test input from the middle of this volume; by default, a "
+            "tomogram is simulated."
         ),
     ] = None,
 ) -> None:
     """Write a bundle for other programs, such as those that read bioimage.io.
 
-    The folder stays a MONAI bundle; TorchScript weights, a description, a test input
-    with its output and a picture are added.
+    The package is still a MONAI bundle. It gets TorchScript weights, a description, a
+    test input with its output, and a picture as well.
     """
     from cellseg3d.bundle.bioimageio.export import export_bioimageio
     from cellseg3d.io.registry import open_volume

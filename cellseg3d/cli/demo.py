@@ -1,4 +1,4 @@
-"""`cellseg3d demo`: shipped weights, then fine-tuned to another kind of tomogram."""
+"""``cellseg3d demo``: use shipped weights, then fine-tune them to other tomograms."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -12,36 +12,39 @@ if TYPE_CHECKING:
 
 BUNDLE = "cell_tomo_unet3d"
 UNSEEN_SEED = 1000
-# The other microscope takes a quarter of the tilts, each with a fiftieth of the
-# photons: noisier than every tomogram that the shipped weights were trained on.
+# The other microscope takes a quarter of the tilts, with a fiftieth of the photons. Its
+# tomograms are noisier than all that the shipped weights were trained on.
 OTHER_SEED = 2000
 OTHER = ("--photons", "100", "--tilt-step", "4")
-# The slices of the first such cell that are labelled, as shares of its depth.
+# The labelled slices of the first noisier cell, as shares of its depth.
 LABELLED = (0.3, 0.42, 0.5, 0.58, 0.7)
 SHOWN = ("cell", "nucleus", "mitochondrion")
 
 
 def command(
     out: Annotated[
-        Path, typer.Option(help="Folder for everything that the demo makes.")
+        Path, typer.Option(help="Write everything into this new folder.")
     ] = Path("demo"),
     n: Annotated[
-        int, typer.Option("--n", min=1, help="Number of unseen cells to label.")
+        int, typer.Option("--n", min=1, help="Label this many unseen cells.")
     ] = 6,
     steps: Annotated[
-        int, typer.Option(min=1, help="Number of steps of the fine-tuning.")
+        int, typer.Option(min=1, help="Fine-tune for this many steps.")
     ] = 80,
     shape: Annotated[
-        int, typer.Option(min=16, help="Number of voxels along a tomogram's side.")
+        int, typer.Option(min=16, help="Make tomograms of this many voxels a side.")
     ] = 80,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the simulation and of the training.")
+        int,
+        typer.Option(min=0, help="Draw all random numbers from this seed."),
     ] = 0,
 ) -> None:
-    """Label cells with shipped weights, fine-tune these to noisier ones, score both.
+    """Label simulated cells, then fine-tune to noisier ones.
 
-    The demo simulates its tomograms, so the true labels are known. It shows each
-    command before running it; you can type every one of them yourself.
+    The cells are labelled with shipped weights. Then a few labelled slices of a noisier
+    cell fine-tune the network, and it is scored before and after on another such cell.
+    The true labels are known, since the tomograms are simulated. Each step is a command
+    that you can type yourself, and it is shown before it runs.
     """
     from cellseg3d.core.errors import InputError
     from cellseg3d.datasets.datalist import load_datalist
@@ -89,7 +92,7 @@ def command(
 def _label_and_score(
     cells: list[str], bundle: str, data: Path, labels: Path
 ) -> "Mapping[str, float]":
-    """Label cells, score them and write their page; return mean Dice."""
+    """Label cells, score them and write a page about them; return the mean Dice."""
     import json
 
     _type("predict", *cells, "--bundle", bundle, "--out", str(labels))
@@ -110,17 +113,17 @@ def _label_and_score(
 
 
 def _label_slices(data: Path, out: Path) -> Path:
-    """Return a datalist of a data set's first cell, of which few slices are labelled.
+    """Write a datalist of the first cell of a data set with a few labelled slices.
 
-    A person would draw these labels; here the true ones are taken. Everywhere else
-    the label is 255, "not annotated".
+    A person would draw these labels; here they are the true ones. In all other slices
+    the label is 255, which means "not annotated".
     """
     from dataclasses import replace
 
     import numpy as np
 
+    from cellseg3d.core.ignore import IGNORE
     from cellseg3d.datasets.datalist import load_datalist, write_datalist
-    from cellseg3d.datasets.labels import IGNORE
     from cellseg3d.io.registry import read_labels, write_labels
 
     whole = load_datalist(data)
@@ -139,7 +142,7 @@ def _label_slices(data: Path, out: Path) -> Path:
 
 
 def _tell(scores: "Mapping[str, Mapping[str, float]]", n: int) -> None:
-    """Print the scores of all three, one row each."""
+    """Print one row of scores for each of the three labellings."""
     rows = {
         "unseen": f"{n} unseen cells, mean",
         "before": "noisier cell, before",
@@ -155,7 +158,7 @@ def _say(what: str) -> None:
 
 
 def _type(*words: str) -> None:
-    """Show a command as a user would type it, and run it; end where it fails."""
+    """Show a command as a user would type it, run it, and stop the demo if it fails."""
     import shlex
 
     from cellseg3d.cli.main import run

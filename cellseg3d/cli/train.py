@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.terminal.reading_options import AnnotatedSlices, SpacingUm
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
@@ -42,12 +43,14 @@ def command(
             "volumes and labels pair by name.",
         ),
     ] = None,
+    spacing_um: SpacingUm = None,
+    annotated_slices: AnnotatedSlices = None,
     target: Annotated[
         str | None,
         typer.Option(
             "--target",
-            help="Learn this from labels that are object ids: classes, border-core or "
-            "affinity. The last two separate objects that touch.",
+            help="Learn this from labels that are object ids: classes, border-core, "
+            "affinity or long-affinity. All but the first separate objects that touch.",
         ),
     ] = None,
     fold: Annotated[
@@ -175,6 +178,7 @@ def command(
     del trust  # its callback has acted
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
+    from cellseg3d.cli.review import tell_gains_of
     from cellseg3d.io.ownership import check_outputs
     from cellseg3d.runs.folder import TrainOptions
     from cellseg3d.training.train import resume as go_on
@@ -204,9 +208,11 @@ def command(
         settings=dict(parse_setting(text) for text in settings or []),
         calibrate=calibrate,
         fit_axes=fit_axes,
+        spacing_um=spacing_um,
+        annotated_slices=annotated_slices,
     )
     if resume:
-        go_on(out, options)
+        go_on(out, options, data=data)
     elif data is None:
         raise ConfigError("--data is missing; give a datalist or a folder of volumes")
     elif bundle is not None:
@@ -219,6 +225,8 @@ def command(
         _train_as_planned(data, out, options)
     if leads():
         _tell(out, json)
+        if data is not None:
+            tell_gains_of(data, out)
 
 
 def _first_weights(
@@ -262,14 +270,20 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
 
     from cellseg3d.cli.main import leads
     from cellseg3d.core.atomic import write_text
+    from cellseg3d.core.steps import say
+    from cellseg3d.datasets.cases import Datalist
+    from cellseg3d.datasets.told import told_datalist
     from cellseg3d.doctor.examine import examine_before_training
     from cellseg3d.planning.files import plan_data
     from cellseg3d.runs.folder import check_free
     from cellseg3d.training.train import train
 
     check_free(out)  # planning takes minutes
-    examine_before_training(data)  # a plan for broken files would hide the fault
-    plan, text = plan_data(data, options.minutes)
+    told = told_datalist(data, options.spacing_um, options.annotated_slices)
+    say("examining the data, then timing a training step to choose a plan")
+    examine_before_training(told)  # a plan for broken files would hide the fault
+    source = told if isinstance(told, Datalist) else data
+    plan, text = plan_data(source, options.minutes)
     said = ", ".join(
         f"{key.rsplit('::', maxsplit=1)[-1]} {value}"
         for key, value in plan.settings.items()

@@ -18,7 +18,7 @@ from cellseg3d.core.errors import CellSegError
 
 # The verbs that take a datalist, and the keys of its cases that say how to read a file.
 DATA_VERBS = ("doctor", "plan", "preview", "train", "tune", "benchmark")
-CASE_KEYS = ("spacing_um", "channel", "read_as")
+CASE_KEYS = ("spacing_um", "channel", "read_as", "annotated_slices")
 _PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 
@@ -42,6 +42,7 @@ def running(words: Sequence[str], app: Typer) -> None:
     convert = getattr(command, "commands", {}).get("convert")
     for word in words:
         command = getattr(command, "commands", {}).get(word, command)
+    command = getattr(command, "default", command)
     mending = {} if convert is None else flags_of(convert)
     _running.set((str(command.name), flags_of(command), mending))
 
@@ -52,7 +53,7 @@ def worded(text: str) -> str:
     Parameters
     ----------
     text : str
-        A message, such as ``"pick it with `channel` (0..2)"``. A name that is not
+        A message, such as ``"choose it with `channel` (0..2)"``. A name that is not
         known as a parameter stays as it is.
     """
     verb = _running.get()

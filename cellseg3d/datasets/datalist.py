@@ -10,6 +10,7 @@ from cellseg3d.core.errors import InputError
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.datasets.cases import (
     INNER,
+    LABELLED,
     Case,
     Datalist,
     LabelKind,
@@ -122,6 +123,9 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
         values["channel"] = case.channel
     if case.read_as is not None:
         values["read_as"] = case.read_as
+    if case.annotated_slices is not None:
+        slices = case.annotated_slices
+        values["annotated_slices"] = slices if slices == LABELLED else list(slices)
     return values
 
 

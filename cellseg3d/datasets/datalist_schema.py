@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.core.words import refuse_unknown, suggestion
 from cellseg3d.datasets.cases import (
     INNER,
+    LABELLED,
     Case,
     Datalist,
     LabelKind,
     Split,
     case_stem,
     split_inner,
-    suggestion,
 )
 from cellseg3d.io.picking import check_read_as
 
@@ -35,6 +37,7 @@ _KEYS = (
     "label_map",
     "labels",
     "spacing_um",
+    "annotated_slices",
     "intensity_unit",
     "allow_shared_groups",
     "cases",
@@ -49,6 +52,7 @@ _CASE_KEYS = (
     "annotated",
     "channel",
     "read_as",
+    "annotated_slices",
 )
 
 
@@ -63,14 +67,15 @@ def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
         As in `load_datalist`.
     """
     where = str(path)
-    _refuse_unknown(values, _KEYS, where)
+    refuse_unknown(values, _KEYS, where)
     classes = _class_names(values.get("classes"), where)
     spacing = _spacing(values.get("spacing_um"), where)
+    slices = values.get("annotated_slices")
     entries = values.get("cases")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{where}: 'cases' is {entries!r}; expected a list of cases")
     cases = tuple(
-        _case(entry, f"{where}: case {number}", path.parent, (classes, spacing))
+        _case(entry, f"{where}: case {number}", path.parent, (classes, spacing, slices))
         for number, entry in enumerate(entries)
     )
     _refuse_doubles(cases, where)
@@ -97,12 +102,12 @@ def _case(
     entry: object,
     where: str,
     folder: Path,
-    common: tuple[tuple[str, ...], Spacing | None],
+    common: tuple[tuple[str, ...], Spacing | None, object],
 ) -> Case:
-    classes, spacing = common
+    classes, spacing, slices = common
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is {entry!r}; expected a mapping with 'image'")
-    _refuse_unknown(entry, _CASE_KEYS, where)
+    refuse_unknown(entry, _CASE_KEYS, where)
     if "image" not in entry:
         raise ConfigError(f"{where}: 'image' is missing")
     image = _location(entry["image"], "image", where, folder)
@@ -121,6 +126,9 @@ def _case(
         annotated=_annotated(entry.get("annotated"), classes, where),
         channel=_channel(entry.get("channel"), where),
         read_as=_read_as(entry.get("read_as"), where),
+        annotated_slices=_slices(
+            entry.get("annotated_slices", slices), f"{where}: 'annotated_slices'"
+        ),
     )
 
 
@@ -130,6 +138,22 @@ def _channel(value: object, where: str) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigError(f"{where}: 'channel' is {value!r}; expected 0, 1, 2, ...")
     return value
+
+
+def _slices(value: object, where: str) -> str | tuple[int, ...] | None:
+    if value is None or value == LABELLED:
+        return None if value is None else LABELLED
+    numbers = isinstance(value, list) and all(
+        isinstance(each, int) and not isinstance(each, bool) and each >= 0
+        for each in value
+    )
+    if not isinstance(value, list) or not numbers or not value:
+        message = (
+            f"{where} is {value!r}; expected slice numbers counted from 0, such as "
+            f'[3, 10], or "{LABELLED}"'
+        )
+        raise ConfigError(message)
+    return tuple(sorted(set(value)))
 
 
 def _read_as(value: object, where: str) -> str | None:
@@ -195,7 +219,7 @@ def _label_map(value: object, classes: int, where: str) -> dict[int, int] | None
             message = f"{where}: 'label_map' key {source!r} is not a label value"
             raise ConfigError(message) from error
         whole = isinstance(target, int) and not isinstance(target, bool)
-        if not whole or not (0 <= target < classes or target == 255):
+        if not whole or not (0 <= target < classes or target == IGNORE):
             message = (
                 f"{where}: 'label_map' sends {number} to {target!r}; expected a class "
                 f"index 0 to {classes - 1}, or 255 for 'not annotated'"
@@ -236,15 +260,6 @@ def _flag(values: Mapping[str, Any], key: str, where: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{where}: {key!r} is {value!r}; expected true or false")
     return value
-
-
-def _refuse_unknown(
-    values: Mapping[Any, Any], known: Sequence[str], where: str
-) -> None:
-    for key in values:
-        if key not in known:
-            message = f"{where}: unknown key {key!r}" + suggestion(str(key), known)
-            raise ConfigError(message)
 
 
 def _refuse_doubles(cases: Sequence[Case], where: str) -> None:

@@ -108,7 +108,7 @@ def examine(
 
 
 def examine_before_training(
-    data: str | Path, *, cache_dir: Path | None = None
+    data: str | Path | Datalist, *, cache_dir: Path | None = None
 ) -> list[str]:
     """Return the warnings about a data set; refuse the data set if it has errors.
 
@@ -135,9 +135,10 @@ def examine_before_training(
         for finding in stopping[1:]:
             logger.error("%s", finding.line)
         more = len(stopping) - 1
+        place = data.where if isinstance(data, Datalist) else data
         hint = f" ({more} more above)" if more else ""
         fault = ConfigError if stopping[0].kind == DATALIST else InputError
-        raise fault(f"{stopping[0].line}{hint}; `cellseg3d doctor {data}` shows all")
+        raise fault(f"{stopping[0].line}{hint}; `cellseg3d doctor {place}` shows all")
     return [finding.line for finding in findings]
 
 

@@ -1,5 +1,6 @@
 """Make a run folder: a copy of a bundle, with the configs adapted to a data set."""
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,19 +16,22 @@ from cellseg3d.core.atomic import MARK
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.datasets.cases import Datalist, split_inner
-from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.cases import INNER, Datalist, split_inner
+from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.resampling import onto_spacing
 from cellseg3d.io.registry import open_volume
 from cellseg3d.prediction.lattice import check_axes
 from cellseg3d.runs.data_facts import facts_of_datalist
 from cellseg3d.runs.patch import choose_axis, choose_patch
+from cellseg3d.runs.record import accept_data
 
+logger = logging.getLogger(__name__)
 # With a time budget, the training ends by time and not after a number of epochs.
 _ENDLESS = 100_000
 # Files that are written before the training config, which is the last one.
 _FIRST = (
     ".lock",
+    "datalist.json",
     "configs/inference.json",
     "configs/evaluate.json",
     "configs/metadata.json",
@@ -58,7 +62,8 @@ class TrainOptions:
     device, precision, acceleration : str, optional
         Keys of the same name in the config.
     target : str, optional
-        What the network learns from the labels: classes, border-core or affinity.
+        What the network learns from the labels: classes, border-core, affinity
+        or long-affinity.
     pretrained : Path, optional
         File of weights to start from.
     progress : bool
@@ -73,6 +78,10 @@ class TrainOptions:
     fit_axes : str, optional
         Axes along which a 2D or 2.5D network predicts. The weight of each axis is
         fitted on the validation volumes after the training.
+    spacing_um : three floats (z, y, x), optional
+        Voxel edges of all images in um, whatever files and datalist say.
+    annotated_slices : str, optional
+        Slices that the labels annotate; as for `cellseg3d.datasets.told`.
 
     Examples
     --------
@@ -96,6 +105,8 @@ class TrainOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     calibrate: bool = True
     fit_axes: str | None = None
+    spacing_um: Sequence[float] | None = None
+    annotated_slices: str | None = None
 
     def __post_init__(self) -> None:
         if self.fit_axes is not None:
@@ -129,15 +140,17 @@ class TrainOptions:
 
 
 def create_run(
-    bundle: Path, data: str | Path, out: Path, options: TrainOptions
+    bundle: Path, data: str | Path | Datalist, out: Path, options: TrainOptions
 ) -> Path:
     """Write a run folder and return its training config.
+
+    A data set that is given as an object is written into it as ``datalist.json``.
 
     Parameters
     ----------
     bundle : Path
         The bundle to train.
-    data : str or Path
+    data : str, Path or Datalist
         A datalist, or a folder of volumes and labels.
     out : Path
         The run folder; it must be empty or not exist yet.
@@ -158,6 +171,9 @@ def create_run(
     overrides = options.overrides()
     # Which classes and which spacing the data have depends on what is asked of them.
     asked = resolve_config(path, overrides)
+    if isinstance(data, Datalist):
+        out.mkdir(parents=True, exist_ok=True)
+        data = write_told(data, out)
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist, _asked_spacing(asked))
     chosen = _for_data(datalist, facts, files["train"], overrides)
@@ -167,10 +183,41 @@ def create_run(
     return out / "configs" / "train.json"
 
 
-def reopen_run(out: Path, options: TrainOptions) -> Path:
+def write_told(datalist: Datalist, out: Path) -> Path:
+    """Write a data set into a run folder, with absolute paths, and return its place."""
+    cases = tuple(
+        replace(case, image=_absolute(case.image), label=_absolute(case.label))
+        for case in datalist.cases
+    )
+    path = out / "datalist.json"
+    write_datalist(replace(datalist, cases=cases), path)
+    return path
+
+
+def _absolute(location: Any) -> Any:  # noqa: ANN401 - a str, or None
+    """Return an absolute path, with what follows ``::``; None stays."""
+    if location is None:
+        return None
+    file, inner = split_inner(location)
+    whole = str(file.absolute())
+    return whole if inner is None else f"{whole}{INNER}{inner}"
+
+
+def reopen_run(
+    out: Path, options: TrainOptions, data: str | Path | None = None
+) -> Path:
     """Set the training config of a run folder to resume, and return its path.
 
     Options that are given replace those of the run.
+
+    Parameters
+    ----------
+    out : Path
+        The run folder.
+    options : TrainOptions
+    data : str or Path, optional
+        The data set to go on with, though it may differ from that of the run. Without
+        it, the training refuses images and labels that have changed.
 
     Raises
     ------
@@ -185,8 +232,18 @@ def reopen_run(out: Path, options: TrainOptions) -> Path:
             "start a new training"
         )
         raise ConfigError(message)
+    if options.spacing_um is not None or options.annotated_slices is not None:
+        message = (
+            f"{path}: spacing and annotated slices are those of the run and cannot "
+            "change in the middle of a training; begin another run"
+        )
+        raise ConfigError(message)
     before = read_config(path)
-    config = resolve_config(path, {**options.overrides(), "resume": True})
+    chosen = {**options.overrides(), "resume": True}
+    if data is not None:
+        chosen["dataset_dir"] = _same_classes(data, before, path)
+        accept_data(out)
+    config = resolve_config(path, chosen)
     if _asked_spacing(config) != _asked_spacing(before):
         message = (
             f"{path}: data::spacing_um is {_asked_spacing(before)} and cannot become "
@@ -195,6 +252,26 @@ def reopen_run(out: Path, options: TrainOptions) -> Path:
         raise ConfigError(message)
     write_config(path, config)
     return path
+
+
+def _same_classes(data: str | Path, before: Config, path: Path) -> str:
+    """Return the place of a data set that a training can go on with.
+
+    Raises
+    ------
+    ConfigError
+        If its classes are not those that the network learns.
+    """
+    datalist = load_datalist(data).aimed_at(before.get("target"))
+    learned = list(before.get("facts", {}).get("classes", datalist.classes))
+    if list(datalist.classes) != learned:
+        message = (
+            f"{datalist.where}: has the classes {list(datalist.classes)}, and the run "
+            f"{path.parent.parent} learns {learned}; begin another run"
+        )
+        raise ConfigError(message)
+    logger.warning("the training goes on with %s, as you say", datalist.where)
+    return str(Path(datalist.path or data).resolve())
 
 
 def check_free(out: Path) -> None:

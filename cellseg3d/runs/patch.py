@@ -31,7 +31,9 @@ def choose_axis(
     """
     if min(shape[0] for shape in shapes) == 1:
         return "z", "some volumes are single slices"
-    edges = list(spacing_um or (1.0, 1.0, 1.0))
+    if spacing_um is None:
+        return "z", "voxel edges are unknown, so slices are cut as they were recorded"
+    edges = list(spacing_um)
     if max(edges) >= ANISOTROPIC * min(edges):
         lengths = " x ".join(f"{edge:.4g}" for edge in edges)
         return AXES[edges.index(max(edges))], (

@@ -1,17 +1,18 @@
 """Write ``run.json``: what was trained on which data, with which versions and cost."""
 
-import hashlib
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from cellseg3d import __version__
 from cellseg3d.core.atomic import write_text
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.memory import peak_bytes
 
 NAME = "run.json"
@@ -40,6 +41,8 @@ class RunRecord:
             "machine": machine(),
             **(facts or {}),
         }
+        if earlier := _read(self.path).get("earlier_data"):
+            self.values["earlier_data"] = earlier
         self._started_s = time.monotonic()
         # The cost of the run before it was interrupted and resumed.
         self._before = _cost_of(self.path)
@@ -69,14 +72,55 @@ class RunRecord:
         write_text(self.path, text + "\n")
 
 
+def changed_data(folder: Path, content: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the names of images and labels that differ from those of a run's start.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    content : mapping of str to mapping of str to str
+        ``"content"`` and ``"label_content"``: hashes by case name. Cases that the
+        run did not have count as changed.
+    """
+    known = _data_of(folder / NAME)
+    return [
+        f"{name} ({'image' if key == 'content' else 'label'})"
+        for key, hashes in content.items()
+        if key in known
+        for name, digest in hashes.items()
+        if known[key].get(name) != digest
+    ]
+
+
+def accept_data(folder: Path) -> None:
+    """Forget the hashes of a run's data, so that it goes on with other data."""
+    path = folder / NAME
+    if not path.is_file():
+        return
+    values = read_mapping(path)
+    values["earlier_data"] = [*values.get("earlier_data", []), values.pop("data", {})]
+    text = json.dumps(values, indent=1)
+    write_text(path, text + "\n")
+
+
+def _data_of(path: Path) -> dict[str, Any]:
+    """Return what a record says of its data; nothing if it is damaged or absent."""
+    data = _read(path).get("data", {})
+    return data if isinstance(data, dict) else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a record; an empty one if it is damaged or absent."""
+    try:
+        return read_mapping(path) if path.is_file() else {}
+    except ConfigError:
+        return {}
+
+
 def _cost_of(path: Path) -> dict[str, float]:
     """Return the seconds that earlier parts of a run took; zeros if there are none."""
-    cost: Mapping[str, Any] = {}
-    if path.is_file():
-        try:
-            cost = json.loads(path.read_text(encoding="utf-8")).get("cost", {})
-        except ValueError:
-            cost = {}
+    cost = _read(path).get("cost") or {}
     return {key: float(cost.get(key, 0.0)) for key in ("wall_s", "cpu_s")}
 
 
@@ -117,23 +161,6 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": gpu,
     }
-
-
-def file_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
-    """Return the SHA-256 of each path; a folder's covers its files' names and bytes."""
-    return {str(path): _sha256(Path(path)) for path in paths}
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                line = f"{file.relative_to(path).as_posix()} {_sha256(file)}\n"
-                hasher.update(line.encode())
-        return hasher.hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git(folder: Path, *words: str) -> str:

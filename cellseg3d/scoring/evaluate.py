@@ -1,4 +1,4 @@
-"""Score label files against label files; the numbers come from `cellseg3d.metrics`."""
+"""Score label files against the truth, with the scores of `cellseg3d.metrics`."""
 
 from dataclasses import dataclass, replace
 
@@ -9,8 +9,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, case_stem, split_inner
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.labels import class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.check import open_input
 from cellseg3d.io.registry import read_labels
 from cellseg3d.scoring.meaning import meaning_of
@@ -36,16 +35,16 @@ __all__ = ["Evaluation", "ScoreOptions", "ScoredVolume", "evaluate_files"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of every volume, and the files that found no partner.
+    """The scores of every volume, and the files without a partner.
 
     Parameters
     ----------
     pairs : tuple of ScorePair
-        What was scored: names, files and specimens.
+        Names, files and specimens of the volumes.
     scored : tuple of ScoredVolume
-        In the same order.
+        The scores of each volume, in the same order.
     unmatched_predictions, unmatched_truths : tuple of str
-        Files without a partner.
+        Files without a partner, which were not scored.
     """
 
     pairs: tuple[ScorePair, ...]
@@ -72,15 +71,18 @@ def evaluate_files(
     datalist : str, optional
         A datalist that gives class names, and the truth when `truth` is None.
     options : ScoreOptions, optional
-
-    Where `datalist` is None, class names and label map come from the record that
-    `predict` wrote beside a prediction.
+        What to score, and what the values mean.
 
     Raises
     ------
     InputError
-        If files are missing, unmatched, or cannot be scored; one message names every
-        faulty volume.
+        If files are missing, have no partner, or cannot be scored; one message names
+        every faulty volume.
+
+    Notes
+    -----
+    If `datalist` is None, class names and label map come from the record that `predict`
+    wrote beside a prediction.
     """
     chosen = options or ScoreOptions()
     if truth is not None and is_datalist(truth):
@@ -91,7 +93,7 @@ def evaluate_files(
     elif cases is not None:
         pairing, source = pair_datalist(prediction, cases, ids=chosen.ids), cases
     else:
-        message = f"{prediction}: nothing to score it against; give TRUTH or --datalist"
+        message = f"{prediction}: has no truth to compare; give TRUTH or --datalist"
         raise InputError(message)
     if cases is not None and not chosen.classes:
         chosen = replace(chosen, classes=cases.classes)
@@ -99,19 +101,21 @@ def evaluate_files(
 
 
 def open_labels(location: str, spacing: Spacing | None = None) -> Volume:
-    """Open a label file lazily; one that stores whole numbers as float is read.
+    """Open a label file, whose voxels are read on demand.
+
+    A file that stores whole numbers as floats is read at once and checked.
 
     Parameters
     ----------
     location : str
-        The file; ``::inner`` names a dataset.
+        The file; ``::inner`` names a dataset in it.
     spacing : Spacing, optional
-        Voxel edges that win over those of the file.
+        Voxel edges, instead of those in the file.
 
     Raises
     ------
     InputError
-        If the file is broken or its values are no whole numbers.
+        If the file is damaged, or its values are not whole numbers.
     """
     file, inner = split_inner(location)
     volume = open_input(file, inner=inner, spacing=spacing, labels=True)
@@ -166,7 +170,7 @@ def _score_pair(
 
 
 def _case_of(pair: ScorePair, cases: Datalist | None) -> Case | None:
-    """Return the case of a datalist that a pair belongs to."""
+    """Return the case of a datalist that a pair belongs to; None without a datalist."""
     if cases is None:
         return None
     return next(case for case in cases.cases if case.name == pair.name)
@@ -175,7 +179,7 @@ def _case_of(pair: ScorePair, cases: Datalist | None) -> Case | None:
 def _with_probs(
     pair: ScorePair, scored: ScoredVolume, truth: Volume, options: ScoreOptions
 ) -> ScoredVolume:
-    """Return the scores with those of the probabilities, class by class."""
+    """Return the scores and those of the probabilities, class by class."""
     labels = renamed(truth, scored.truth_map)
     if options.ids:
         labels = (labels > 0).astype(np.uint8)
@@ -192,14 +196,14 @@ def _with_probs(
 
 
 def open_values(location: str, spacing: Spacing | None = None) -> Volume:
-    """Open intensities or probabilities lazily; see `open_labels`."""
+    """Open a file of intensities or probabilities, whose voxels are read on demand."""
     file, inner = split_inner(location)
     return open_input(file, inner=inner, spacing=spacing)
 
 
 def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:
-    """Return a case's truth as training saw it: classes, or ids when these count."""
+    """Return a case's truth as class indices, or as ids if ids are scored."""
     raw = read_case_label(case, cases)
     if options.ids:
         return raw
-    return raw.with_array(class_labels(raw.read(), cases, raw.name))
+    return raw.with_array(case_classes(raw.read(), cases, case, raw.name))

@@ -1,4 +1,4 @@
-"""What the values of a prediction and of its truth mean, and whether they agree."""
+"""Find out what the values of a prediction and its truth mean, and if they agree."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import ConfigError, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.datasets.cases import case_stem, split_inner
-from cellseg3d.datasets.targets import BORDER_CORE, IGNORE, LINKS
+from cellseg3d.datasets.targets import BORDER_CORE, LINKS
 
 # How many values a message lists.
 _LISTED = 8
@@ -16,7 +17,7 @@ _LISTED = 8
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the model of a prediction learned of the values of its training labels.
+    """The classes of a prediction, and how its model's training labels became classes.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ class Meaning:
     labels : {"classes", "instances", "masks"}
         What the values of the training labels were.
     label_map : mapping of int to int or None
-        Which of them became which class.
+        The class of each value in the training labels; None if values were classes.
     """
 
     model: str
@@ -38,7 +39,7 @@ class Meaning:
     def truth_map(
         self, values: Collection[int], truth: str
     ) -> tuple[dict[int, int] | None, str]:
-        """Return how a truth's values become classes, and a sentence that says so.
+        """Return the class of each value in a truth, and a sentence about it.
 
         Parameters
         ----------
@@ -50,8 +51,8 @@ class Meaning:
         Raises
         ------
         LabelError
-            If the values mean something else than the prediction's, or it is not
-            known what they mean.
+            If the values mean something else than the prediction's, or if their
+            meaning is unknown.
         """
         if self.classes in (BORDER_CORE, LINKS):
             message = (
@@ -84,7 +85,7 @@ class Meaning:
     def _mapped(
         self, values: set[int], truth: str, *, plain: bool
     ) -> tuple[dict[int, int] | None, str]:
-        """Return the label map of the training where the truth's values are its own."""
+        """Return the label map of the training if the truth has the values it names."""
         renaming = dict(self.label_map or {})
         own = values - {0, IGNORE} <= set(renaming)
         changed = {v: renaming[v] for v in values if renaming.get(v, v) != v}
@@ -116,7 +117,7 @@ class Meaning:
 
 
 def meaning_of(prediction: str) -> Meaning | None:
-    """Return what the record beside a prediction says; None without a record."""
+    """Return the meaning from the record beside a prediction; None without a record."""
     file, _ = split_inner(prediction)
     stem = case_stem(prediction).removesuffix("_labels")
     path = file.with_name(f"{stem}_labels.json")
@@ -128,12 +129,12 @@ def meaning_of(prediction: str) -> Meaning | None:
 def check_shared(
     predicted: Collection[int], true: Collection[int], prediction: str, truth: str
 ) -> None:
-    """Refuse two volumes without names for their values that share none of them.
+    """Refuse a prediction and a truth that have no value in common.
 
     Raises
     ------
     LabelError
-        If both hold something, and no value but 0 and 255 is in both.
+        If both hold values other than 0 and 255, and none of them is in both.
     """
     one, two = ({int(v) for v in values} - {0, IGNORE} for values in (predicted, true))
     if not one or not two or one & two:
@@ -147,7 +148,7 @@ def check_shared(
 
 
 def _parsed(record: Mapping[str, Any], path: Path) -> Meaning | None:
-    """Return the meaning that a record holds; None if it is no prediction's."""
+    """Return the meaning in a record; None if the record is not of a prediction."""
     if not isinstance(record.get("segmentation"), Mapping):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the doctor said before a training, kept where its record finds it."""
+"""Keep the doctor's warnings in the run folder, for the record of the training."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def keep_notes(folder: Path, lines: Sequence[str]) -> None:
 
 
 def kept_notes(folder: Path) -> list[str]:
-    """Return the doctor's warnings about the data of a run; none without a file."""
+    """Return the doctor's warnings in a run folder; an empty list without a file."""
     path = folder / NAME
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""Score a trained bundle on labelled volumes that it has not trained on."""
+"""Score a trained bundle on labelled volumes that it was not trained on."""
 
 import json
 import logging
@@ -28,27 +28,28 @@ def evaluation_cases(
     target: LabelTarget | dict[str, Any] | None = None,
     spacing_um: Sequence[float] | None = None,
 ) -> list[LoadedCase]:
-    """Read what a trained network is to be scored on.
+    """Read the volumes to score a trained network on.
 
-    Those are the labelled test cases of the datalist; without any, the cases that
-    validate in this fold.
+    These are the labelled test cases of the datalist or, if it has none, the validation
+    cases of the fold.
 
     Parameters
     ----------
     dataset : str or Path
         A datalist file or a folder.
     fold : int, str or None
-        As it was in training.
+        The fold of the training.
     intensity : IntensityScale or dict, optional
+        How the network scales intensities.
     target : LabelTarget or dict, optional
-        What the network has learned of the labels; their classes when None.
+        What the network learned from the labels; their classes when None.
     spacing_um : three floats (z, y, x), optional
-        What training resampled its volumes to.
+        Voxel edges that training resampled its volumes to, in um; None if it did not.
 
     Raises
     ------
     ConfigError
-        If the data set has neither.
+        If there are neither test nor validation cases.
     """
     datalist = load_datalist(dataset).aimed_at(target)
     chosen = training_fold(datalist, fold)
@@ -56,7 +57,7 @@ def evaluation_cases(
     cases = test or list(chosen.validation)
     if not cases:
         message = (
-            f"{datalist.where}: holds no case to score on; mark one with "
+            f"{datalist.where}: has no case to score on; mark one with "
             '"split": "test", or add a second specimen'
         )
         raise ConfigError(message)
@@ -66,16 +67,22 @@ def evaluation_cases(
 def run_evaluation(
     evaluator: Evaluator, output: str | Path, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Score volumes, write the scores as JSON, return them.
+    """Score volumes, write the scores as JSON, and return them.
 
     Parameters
     ----------
     evaluator : Evaluator
-        With `cellseg3d.training.scores.VolumeScores` as its key metric.
+        An evaluator with `cellseg3d.training.scores.VolumeScores` as its key metric.
     output : str or Path
-        The file, ``{"volumes": {NAME: {CLASS: {"dice": ...}}}, "mean": {CLASS: ...}}``.
+        The file to write.
     classes : sequence of str
-        Background first.
+        Class names, background first.
+
+    Returns
+    -------
+    dict
+        ``{"volumes": {NAME: {CLASS: {"dice": ...}}}, "mean": {CLASS: {"dice": ...}}}``;
+        a score that is undefined is None.
     """
     evaluator.run()
     table = evaluator.state.metric_details[evaluator.state.key_metric_name]
@@ -93,7 +100,7 @@ def run_evaluation(
         path = Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
-        logger.info("scores of %d volumes: %s", len(volumes), path)
+        logger.info("wrote the scores of %d volumes to %s", len(volumes), path)
     return scores
 
 

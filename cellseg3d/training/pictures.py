@@ -1,4 +1,4 @@
-"""TensorBoard: curves of loss and score, and what the network sees and says."""
+"""Write curves of loss and score, and pictures of predictions, for TensorBoard."""
 
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.training.scores import RECALL
 
 COLOURS = np.array(LABEL_COLOURS, np.uint8)
@@ -28,11 +29,11 @@ class TensorBoard:
     Parameters
     ----------
     folder : str or Path
-        For ``tensorboard --logdir``.
+        Folder for ``tensorboard --logdir``.
     facts : ModelFacts or mapping
-        Names the classes.
+        Names of the classes.
     evaluator : Evaluator, optional
-        Whose first volume is shown.
+        The evaluator whose first volume is shown.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class TensorBoard:
         self._iteration = 0
 
     def attach(self, engine: SupervisedTrainer) -> None:
-        """Follow a trainer, and its evaluator."""
+        """Write while a trainer and its evaluator run."""
         if idist.get_rank() != 0:
             return
         engine.add_event_handler(Events.STARTED, self._open)
@@ -110,20 +111,21 @@ class TensorBoard:
 def picture_across(
     image: Tensor, label: Tensor, predicted: Tensor, axis: int
 ) -> NDArray[np.uint8]:
-    """Return image, label, prediction and error side by side, in the middle slice.
+    """Return the middle slice of image, label, prediction and error, side by side.
 
     Parameters
     ----------
     image : tensor of float32, shape (Z, Y, X)
+        Intensities of any unit.
     label, predicted : tensor, shape (Z, Y, X)
-        Class indices; label 255 is not annotated, and grey.
+        Class indices; label 255 is not annotated and drawn in grey.
     axis : int
         0, 1 or 2: the slice is cut across z, y or x.
 
     Returns
     -------
     ndarray of uint8, shape (h, 4 * w, 3)
-        Errors are red where the classes differ.
+        RGB; voxels whose classes differ are red in the fourth part.
     """
     middle = image.shape[axis] // 2
     grey, truth, said = (
@@ -134,7 +136,7 @@ def picture_across(
     shown = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
     base = np.repeat((255 * shown).astype(np.uint8)[..., None], 3, axis=2)
     wrong = base // 2
-    unknown = truth == 255
+    unknown = truth == IGNORE
     wrong[(truth != said) & ~unknown] = (255, 0, 0)
     return np.concatenate([base, _coloured(truth), _coloured(said), wrong], axis=1)
 
@@ -143,5 +145,5 @@ def _coloured(labels: NDArray[np.float32]) -> NDArray[np.uint8]:
     index = labels.astype(np.int64)
     place = np.where(index > 0, 1 + (index - 1) % (len(COLOURS) - 1), 0)
     colours = COLOURS[place]
-    colours[index == 255] = _GREY
+    colours[index == IGNORE] = _GREY
     return colours

@@ -85,7 +85,8 @@ def score_parts(
     recipe : WeightsRecipe
     parts : sequence of Part
     datalist : Path
-        What they trained on. Simulated test cases are written beside its volumes.
+        The datalist that they were trained on. Simulated test cases are written beside
+        its volumes.
 
     Returns
     -------
@@ -172,7 +173,7 @@ def _unseen(
     recipe: WeightsRecipe, part: Part, cases: Datalist
 ) -> Iterator[tuple[str, Case]]:
     if recipe.simulated:
-        # Beside the cells that train, which several bundles share.
+        # Several bundles share the training cells, and the test cells beside them.
         yield from test_cases(recipe, Path(cases.cases[0].image).parent / "test")
         return
     for case in cases.cases:

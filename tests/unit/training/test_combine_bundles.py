@@ -102,7 +102,7 @@ def test_runs_become_one_bundle_that_predicts(flat, deep, balls, tmp_path, capsy
     assert [member.name for member in model.members] == list(read_windows(out))
     assert weights_of(out)["sentence"] in said
     assert weights_of(out)["volumes"] == ["ball0"]
-    assert "Intended for research" in (out / "docs" / "README.md").read_text()
+    assert "intended for research" in (out / "docs" / "README.md").read_text()
     words = ["predict", str(image), "--bundle", str(out), "--out", str(tmp_path)]
     assert main([*words, "--uncertainty", "--format", ".tif"]) == 0
     labels = read_labels(tmp_path / "ball0_labels.tif").read()
