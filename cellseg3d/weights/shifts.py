@@ -138,7 +138,8 @@ def _shading(values: Values, contrast: float, random: np.random.Generator) -> Va
 
 
 def _inverted(values: Values, contrast: float, random: np.random.Generator) -> Values:
-    return values.max() + values.min() - values
+    mirrored: Values = values.max() + values.min() - values
+    return mirrored
 
 
 def _missing_slices(
