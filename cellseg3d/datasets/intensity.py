@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import ConfigError, NonFiniteError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.volume import Volume
+from cellseg3d.core.words import refuse_unknown
 
 ScaleMode = Literal["percentile", "range", "zscore"]
 
@@ -76,12 +77,7 @@ class IntensityScale:
         """
         if isinstance(values, IntensityScale):
             return values
-        unknown = sorted(set(values) - {"mode", "lower", "upper"})
-        if unknown:
-            message = (
-                f"intensity: unknown key {unknown[0]!r}; known: mode, lower, upper"
-            )
-            raise ConfigError(message)
+        refuse_unknown(values, ("mode", "lower", "upper"), "intensity")
         return cls(**values)
 
     def measure(self, volume: Volume) -> tuple[float, float]:

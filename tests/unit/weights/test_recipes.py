@@ -74,7 +74,7 @@ def test_what_a_recipe_says_of_its_data_wins_over_the_other_bundle(tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"step": 3}, "unknown key 'step'; expected name, classes"),
+        ({"step": 3}, "unknown key 'step'; did you mean 'steps'"),
         ({"sources": [{"dataset": "d", "tests": True}]}, "unknown key 'tests'"),
         ({"leave_out": "rat"}, "leave_out is 'rat'; expected dataset, specimen"),
         ({"label_map": {1: 1}}, "label_map is for simulated tomograms"),
