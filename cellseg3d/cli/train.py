@@ -300,6 +300,7 @@ def _tell(out: Path, target: Path | None) -> None:
 
     from cellseg3d.core.atomic import write_text
     from cellseg3d.runs.record import NAME
+    from cellseg3d.training.verdict import verdict
 
     record = json.loads((out / NAME).read_text(encoding="utf-8"))
     score = record.get("best_score")
@@ -309,6 +310,8 @@ def _tell(out: Path, target: Path | None) -> None:
         _show(best)
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
+    if said := verdict(record.get("history", [])):
+        print(said)
     if "sentence" in (record.get("fusion") or {}):
         print(f"fusion: {record['fusion']['sentence']}")
     found = record.get("calibration") or {}

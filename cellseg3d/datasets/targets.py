@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import ConfigError, EnvironmentFault, LabelError
+from cellseg3d.core.errors import ConfigError, LabelError
+from cellseg3d.core.extras import missing_extra
 from cellseg3d.core.spacing import Spacing
 
 TargetKind = Literal["classes", "border-core", "affinity"]
@@ -164,11 +165,7 @@ def border_core_target(
     try:
         import edt  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        message = (
-            "a border-core target needs edt, which is not installed; run: "
-            'pip install "cellseg3d[objects]"'
-        )
-        raise EnvironmentFault(message) from error
+        raise missing_extra("a border-core target needs edt", "objects") from error
 
     edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
     ids = np.ascontiguousarray(instances, np.uint32)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.extras import missing_extra
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
@@ -256,8 +256,4 @@ def _require_objects() -> None:
         import cc3d  # noqa: F401, PLC0415
         import edt  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
-        message = (
-            f"finding objects needs {error.name}, which is not installed; run: "
-            'pip install "cellseg3d[objects]"'
-        )
-        raise EnvironmentFault(message) from error
+        raise missing_extra(f"objects need {error.name}", "objects") from error
