@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 
 from cellseg3d.core.errors import InputError, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.datasets.cases import (
     INNER,
     Case,
@@ -17,7 +18,7 @@ from cellseg3d.datasets.cases import (
     case_stem,
     split_inner,
 )
-from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
+from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.io.registry import list_volumes, read_labels
 from cellseg3d.io.sniff import volume_suffix
 

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.words import refuse_unknown
 
 TargetKind = Literal["classes", "border-core", "affinity", "long-affinity"]
 KINDS: tuple[str, ...] = get_args(TargetKind)
-IGNORE = 255
 CORE, BORDER = 1, 2
 BORDER_CORE = ("background", "core", "border")
 # The class index is 4 z + 2 y + x, where z, y and x are 1 if the voxel and its lower
@@ -80,10 +81,7 @@ class LabelTarget:
         """Return a target from a config's mapping; a target is returned unchanged."""
         if values is None or isinstance(values, LabelTarget):
             return values or cls()
-        unknown = sorted(set(values) - {"kind", "border_um"})
-        if unknown:
-            message = f"target: unknown key {unknown[0]!r}; known: border_um, kind"
-            raise ConfigError(message)
+        refuse_unknown(values, ("kind", "border_um"), "target")
         return cls(**values)
 
     @property

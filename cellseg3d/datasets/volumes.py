@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -19,7 +20,7 @@ from cellseg3d.datasets.array_cache import ArrayCache, Arrays
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.intensity import IntensityScale
-from cellseg3d.datasets.labels import IGNORE, class_labels, whole_numbers
+from cellseg3d.datasets.labels import class_labels, whole_numbers
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.splits import (
     Fold,

@@ -20,7 +20,7 @@ from cellseg3d.core.memory import check_memory
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.damage import damaged, reading
+from cellseg3d.io.damage import damaged
 from cellseg3d.io.layout import (
     Layout,
     Request,
@@ -279,20 +279,6 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
         f"{path}: holds {len(found)} datasets ({', '.join(found[:8])}); name one as "
         f"{path.name}::{(named or found)[0]}"
     )
-
-
-def datasets_of(path: Path) -> list[str]:
-    """Return the names of the datasets of a file that may be volumes.
-
-    Raises
-    ------
-    FormatError
-        If the file is damaged.
-    EnvironmentFault
-        If another program has locked the file.
-    """
-    with reading(path), h5py.File(path, "r") as file:
-        return candidates(file)
 
 
 def candidates(file: Any) -> list[str]:  # noqa: ANN401

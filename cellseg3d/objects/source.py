@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
 from cellseg3d.datasets.targets import (
     BORDER,
     CORE,
-    IGNORE,
     LINKS,
     LONG_LINKS,
     link_probs,
