@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cellseg3d import __version__
-from cellseg3d.cli.process import tune_process
+from cellseg3d.cli.process import restart_in_utf8, tune_process
 from cellseg3d.cli.wording import running, worded
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.core.steps import logger as steps
@@ -23,7 +23,7 @@ from cellseg3d.core.steps import logger as steps
 GROUPS = {
     "Try it": ("demo",),
     "Prepare": ("simulate", "inspect", "convert", "doctor", "plan", "preview"),
-    "Train": ("train", "tune", "bundle"),
+    "Train": ("train", "review", "tune", "bundle"),
     "Use": ("predict", "objects", "measure"),
     "Check": ("evaluate", "verify-seams", "benchmark", "report"),
 }
@@ -90,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         4 if the machine refused (disk, memory, permission), 130 if the user
         interrupted, 1 if cellseg3d itself failed.
     """
+    if arguments is None:
+        restart_in_utf8()
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold a letter that the console cannot show.

@@ -109,8 +109,9 @@ def command(
         float | None,
         typer.Option(
             min=0.0,
-            help="Leave out smaller objects; in voxels where the voxel edges are "
-            "unknown. By default half of what the smallest training objects have.",
+            help="Leave out objects below this volume in um^3, or in voxels if the "
+            "spacing is unknown. By default, this is half the volume of the smallest "
+            "training objects.",
         ),
     ] = None,
     skip_empty: Annotated[

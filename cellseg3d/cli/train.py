@@ -49,8 +49,8 @@ def command(
         str | None,
         typer.Option(
             "--target",
-            help="Learn this from labels that are object ids: classes, border-core or "
-            "affinity. The last two separate objects that touch.",
+            help="Learn this from labels that are object ids: classes, border-core, "
+            "affinity or long-affinity. All but the first separate objects that touch.",
         ),
     ] = None,
     fold: Annotated[
@@ -178,6 +178,7 @@ def command(
     del trust  # its callback has acted
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
+    from cellseg3d.cli.review import tell_gains_of
     from cellseg3d.io.ownership import check_outputs
     from cellseg3d.runs.folder import TrainOptions
     from cellseg3d.training.train import resume as go_on
@@ -224,6 +225,8 @@ def command(
         _train_as_planned(data, out, options)
     if leads():
         _tell(out, json)
+        if data is not None:
+            tell_gains_of(data, out)
 
 
 def _first_weights(

@@ -42,6 +42,7 @@ def running(words: Sequence[str], app: Typer) -> None:
     convert = getattr(command, "commands", {}).get("convert")
     for word in words:
         command = getattr(command, "commands", {}).get(word, command)
+    command = getattr(command, "default", command)
     mending = {} if convert is None else flags_of(convert)
     _running.set((str(command.name), flags_of(command), mending))
 
@@ -52,7 +53,7 @@ def worded(text: str) -> str:
     Parameters
     ----------
     text : str
-        A message, such as ``"pick it with `channel` (0..2)"``. A name that is not
+        A message, such as ``"choose it with `channel` (0..2)"``. A name that is not
         known as a parameter stays as it is.
     """
     verb = _running.get()

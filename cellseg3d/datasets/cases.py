@@ -1,6 +1,5 @@
 """Cases and datalists, and how file paths become names of cases."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.core.words import suggestion
 from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.io import registry
 from cellseg3d.io.sniff import volume_suffix
@@ -163,14 +163,6 @@ class Datalist:
         return tuple(
             case for case in self.cases if case.name in wanted or case.group in wanted
         )
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """Return ``"; did you mean 'X'?"``, or the known words when none is similar."""
-    near = difflib.get_close_matches(word, known, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}"
 
 
 def split_inner(location: str) -> tuple[Path, str | None]:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cellseg3d.core.errors import InputError, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.datasets.cases import (
     INNER,
     Case,
@@ -14,7 +15,7 @@ from cellseg3d.datasets.cases import (
     case_stem,
     split_inner,
 )
-from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
+from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.io.formats import kind_to_read
 from cellseg3d.io.hdf5 import image_and_label
 from cellseg3d.io.listing import own_results

@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -19,7 +20,7 @@ from cellseg3d.datasets.array_cache import ArrayCache, Arrays
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.intensity import IntensityScale
-from cellseg3d.datasets.labels import IGNORE, class_labels, whole_numbers
+from cellseg3d.datasets.labels import class_labels, whole_numbers
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.splits import (
     Fold,
@@ -60,6 +61,8 @@ class LoadedCase:
     objects : ndarray of unsigned integers, shape (Z, Y, X), or None
         Object ids without 255, for a target of links: links have a direction, so they
         are computed again after each augmentation. None for other targets.
+    target : LabelTarget
+        What `label` was made of, and is made of again from `objects`.
     """
 
     name: str
@@ -73,6 +76,7 @@ class LoadedCase:
     warnings: tuple[str, ...] = ()
     annotated: tuple[bool, ...] | None = None
     objects: NDArray[Any] | None = None
+    target: LabelTarget = field(default_factory=LabelTarget)
 
 
 @dataclass(frozen=True)
@@ -335,6 +339,7 @@ def _load(
         warnings=tuple(facts["warnings"]),
         annotated=_annotated(case, datalist),
         objects=objects,
+        target=datalist.target,
     )
 
 
@@ -355,7 +360,7 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
     label, objects = values, None
     if values is not None and datalist.target.of_objects:
         label = _target_label(values, datalist.target, spacing)
-        objects = values if datalist.target.kind == "affinity" else None
+        objects = values if datalist.target.has_direction else None
     facts: dict[str, Any] = {
         "content": content,
         "warnings": _oddities(case, image, label),
@@ -373,7 +378,7 @@ def _target_label(
     would else lie all over the annotated slices beside them.
     """
     unseen = (ids == IGNORE).all(axis=(1, 2))
-    if target.kind == "affinity" or not unseen.any() or unseen.all():
+    if target.has_direction or not unseen.any() or unseen.all():
         return target.label_of(ids, spacing)
     seen = np.flatnonzero(~unseen)
     nearest = [int(seen[np.abs(seen - z).argmin()]) for z in range(len(ids))]

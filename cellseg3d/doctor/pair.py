@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import CellSegError, LabelError, NonFiniteError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.intensity import sample_voxels
-from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
+from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.datasets.splits import content_hash
 from cellseg3d.datasets.volumes import case_classes, check_pair, read_case_label
 from cellseg3d.doctor.findings import (

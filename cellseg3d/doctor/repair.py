@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import EnvironmentFault, InputError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import write_datalist
-from cellseg3d.datasets.labels import IGNORE, whole_numbers
+from cellseg3d.datasets.labels import whole_numbers
 from cellseg3d.doctor.examine import Diagnosis
 from cellseg3d.doctor.findings import (
     BINARY_LABEL,

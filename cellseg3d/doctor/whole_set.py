@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.words import counted
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.datasets.splits import Fold, check_duplicates, training_fold
 from cellseg3d.doctor.findings import (
     DUPLICATE,

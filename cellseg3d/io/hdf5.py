@@ -281,20 +281,6 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
     )
 
 
-def datasets_of(path: Path) -> list[str]:
-    """Return the names of the datasets of a file that may be volumes.
-
-    Raises
-    ------
-    FormatError
-        If the file is damaged.
-    EnvironmentFault
-        If another program has locked the file.
-    """
-    with reading(path), h5py.File(path, "r") as file:
-        return candidates(file)
-
-
 def image_and_label(path: Path) -> tuple[str, str] | None:
     """Return the datasets of an image and its labels in a file; None without both.
 

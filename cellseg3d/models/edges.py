@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellseg3d.models.target import NOT_ANNOTATED
+from cellseg3d.core.ignore import IGNORE
 
 Label = NDArray[Any]
 Distance = NDArray[np.float32]
@@ -15,9 +15,7 @@ Distance = NDArray[np.float32]
 _TAIL = 4.0
 
 
-def boundary_distance(
-    label: Label, sampling: Sequence[float] | None = None
-) -> Distance:
+def face_distance(label: Label, sampling: Sequence[float] | None = None) -> Distance:
     """Return the distance of each voxel from the nearest face between two classes.
 
     Parameters
@@ -34,9 +32,9 @@ def boundary_distance(
         is annotated.
     """
     distance = np.full(label.shape, np.inf, np.float32)
-    for value in np.unique(label[label != NOT_ANNOTATED]):
+    for value in np.unique(label[label != IGNORE]):
         here = label == value
-        other = ~here & (label != NOT_ANNOTATED)
+        other = ~here & (label != IGNORE)
         if other.any():
             distance[here] = _to_face(other, sampling)[here]
     return distance
@@ -105,7 +103,7 @@ def signed_distance(
     ndarray of float32, same shape
         0 where not annotated, and everywhere when the class has no boundary.
     """
-    known = label != NOT_ANNOTATED
+    known = label != IGNORE
     inside, outside = label == value, known & (label != value)
     if not (inside.any() and outside.any()):
         return np.zeros(label.shape, np.float32)
@@ -144,10 +142,10 @@ def edge_weights(
     ndarray of float32, same shape
     """
     if gaps:
-        objects = _objects(np.where(label == NOT_ANNOTATED, 0, label))
+        objects = _objects(np.where(label == IGNORE, 0, label))
         distance = gap_distance(objects, _TAIL * sigma, sampling)
     else:
-        distance = boundary_distance(label, sampling)
+        distance = face_distance(label, sampling)
     return ridge(distance, height=height, sigma=sigma)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cellseg3d.core.class_files import PROB_MARK, class_file_names
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.cases import case_stem
-from cellseg3d.datasets.targets import BORDER_CORE, LINKS, decoder_for
+from cellseg3d.datasets.targets import BORDER_CORE, LINKS, LONG_LINKS, decoder_for
 from cellseg3d.objects.label import BlockMap
 
 
@@ -30,7 +30,7 @@ def in_class_order(paths: Sequence[Path]) -> tuple[list[Path], str]:
     """
     stems = {case_stem(str(path)): path for path in paths}
     before = next(iter(stems)).rpartition(PROB_MARK)[0]
-    for classes in (BORDER_CORE, LINKS, _recorded_classes(paths)):
+    for classes in (BORDER_CORE, LINKS, LONG_LINKS, _recorded_classes(paths)):
         wanted = [f"{before}{PROB_MARK}{word}" for word in class_file_names(classes)]
         if set(stems) == set(wanted) and len(paths) == len(classes):
             return [stems[name] for name in wanted], decoder_for(classes)

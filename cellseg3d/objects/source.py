@@ -8,10 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
-from cellseg3d.datasets.targets import BORDER, CORE, IGNORE, LINKS, link_probs
+from cellseg3d.datasets.targets import (
+    BORDER,
+    CORE,
+    LINKS,
+    LONG_LINKS,
+    link_probs,
+)
 from cellseg3d.objects.options import Lattice, ObjectOptions
 
 TRUNCATE = 3.0  # A Gaussian is cut off at three standard deviations.
@@ -81,13 +88,14 @@ class ObjectSource:
             sums do not depend on the order of the blocks.
         """
         values = self._read(roi)
-        if len(values) == len(LINKS):
+        if len(values) in (len(LINKS), len(LONG_LINKS)):
             values = link_probs(values)
         if len(values) != 3:
             message = (
                 f"{self.name}: has {len(values)} channels; method 'affinity' needs "
-                f"three (links along z, y and x), or the {len(LINKS)} classes of a "
-                "network trained with target 'affinity'"
+                f"three (links along z, y and x), or the {len(LINKS)} or "
+                f"{len(LONG_LINKS)} classes of a network trained with target "
+                "'affinity' or 'long-affinity'"
             )
             raise AxisError(message)
         scaled: NDArray[np.uint16] = np.rint(np.clip(values, 0, 1) * 65535).astype("u2")

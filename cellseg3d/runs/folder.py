@@ -62,7 +62,8 @@ class TrainOptions:
     device, precision, acceleration : str, optional
         Keys of the same name in the config.
     target : str, optional
-        What the network learns from the labels: classes, border-core or affinity.
+        What the network learns from the labels: classes, border-core, affinity
+        or long-affinity.
     pretrained : Path, optional
         File of weights to start from.
     progress : bool

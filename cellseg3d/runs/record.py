@@ -1,11 +1,10 @@
 """Write ``run.json``: what was trained on which data, with which versions and cost."""
 
-import hashlib
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -162,23 +161,6 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": gpu,
     }
-
-
-def file_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
-    """Return the SHA-256 of each path; a folder's covers its files' names and bytes."""
-    return {str(path): _sha256(Path(path)) for path in paths}
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                line = f"{file.relative_to(path).as_posix()} {_sha256(file)}\n"
-                hasher.update(line.encode())
-        return hasher.hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.datasets.targets import link_classes
+from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.datasets.volumes import LoadedCase
 from cellseg3d.samples.crops import crop_image, crop_label, crop_start
 from cellseg3d.samples.samplers import SiteSampler, sample_random
@@ -142,7 +142,8 @@ class SampleDataset(Dataset[Item]):
             for part in self._randomizable:
                 part.set_random_state(seed=int(random.integers(2**32)))
             item = self.transform(item)
-        return item if self.cases[which].objects is None else _linked(item)
+        case = self.cases[which]
+        return item if case.objects is None else _linked(item, case.target)
 
     def __iter__(self) -> Iterator[Item]:
         return (self[index] for index in range(len(self)))
@@ -242,9 +243,9 @@ def _label_of(case: LoadedCase) -> NDArray[np.uint8]:
     return case.label
 
 
-def _linked(item: Item) -> Item:
+def _linked(item: Item, target: LabelTarget) -> Item:
     """Return a sample with the links of its augmented object ids as label."""
-    classes = link_classes(np.asarray(item["label"])[0])
+    classes = target.label_of(np.asarray(item["label"])[0], None)
     return {**item, "label": torch.from_numpy(classes[None].astype(np.float32))}
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import ConfigError, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.datasets.cases import case_stem, split_inner
-from cellseg3d.datasets.targets import BORDER_CORE, IGNORE, LINKS
+from cellseg3d.datasets.targets import BORDER_CORE, LINKS
 
 # How many values a message lists.
 _LISTED = 8

@@ -71,24 +71,25 @@ class Labelled:
 
 
 def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
-    """Write the data set of a recipe and return its datalist; once is enough.
+    """Write the data set of a recipe, if it does not exist, and return its datalist.
 
-    Volumes lie in `out` as TIFF, on the recipe's spacing, with their labels as the
-    recipe maps them; those of another bundle (``data_of``), and the datalist, lie in
-    that bundle's folder, ``../../OTHER/data``. Cases that only test are marked so.
+    Volumes are written to `out`, resampled to the recipe's spacing, with their labels
+    as the recipe maps them. If the recipe takes the data of another bundle
+    (``data_of``), they and the datalist lie in that bundle's folder,
+    ``../../OTHER/data``. Cases for testing only have the split "test".
 
     Parameters
     ----------
     recipe : WeightsRecipe
     data : Path or None
-        The folder with ``manifest.json``; simulated data needs none.
+        The folder with ``manifest.json``. Simulated volumes do not need it.
     out : Path
-        Folder to write into.
+        The folder to write into.
 
     Raises
     ------
     ConfigError
-        If there is no data folder and the recipe needs one.
+        If the recipe needs the folder `data` and it is None.
     """
     path = out / DATALIST
     out.mkdir(parents=True, exist_ok=True)
@@ -166,11 +167,11 @@ def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
 
 
 def _simulated(recipe: WeightsRecipe, out: Path) -> list[Case]:
-    """Simulate the cells that train and validate, one on each core at a time."""
+    """Simulate the cells for training and validation, one on each core at a time."""
     count = recipe.simulated["cells"] + recipe.simulated["validation"]
     workers = min(count, usable_cores())
     simulate = partial(_simulated_cell, recipe, out)
-    # Fresh processes: those that a fork makes can hang on the threads of libraries.
+    # A forked process can hang on the threads of libraries, so processes are spawned.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         return list(pool.map(simulate, range(count)))
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.words import refuse_unknown
 
 # The unit that is left out in turn: a data set, a specimen, a volume, or none.
 LeaveOut = Literal["dataset", "specimen", "volume", "none"]
@@ -87,11 +88,11 @@ class WeightsRecipe:
     members : mapping of str to str
         For a bundle that fuses others: its member to the bundle whose weights it takes.
     data_of : str
-        The bundle whose data this one trains on, too; what this recipe does not say of
-        them is as in that bundle's.
+        The bundle whose data this one is trained on as well. What this recipe does not
+        say about the data is taken from that bundle's recipe.
     label_map : mapping of int to int, optional
-        What the values in the labels of simulated tomograms mean here; the simulation's
-        own classes when None.
+        The class of each label value of simulated tomograms. When None, the classes are
+        those of the simulation.
     """
 
     name: str
@@ -110,7 +111,7 @@ class WeightsRecipe:
     label_map: Mapping[int, int] | None = None
 
 
-# What a recipe says of its data, and takes over from the bundle of `data_of`.
+# The keys of a recipe about its data, which are taken from the recipe of `data_of`.
 _OF_DATA = ("classes", "simulated", "labels", "target", "spacing_um", "leave_out")
 
 
@@ -131,10 +132,10 @@ def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
         )
         raise ConfigError(message)
     values = dict(read_config(path))
-    _refuse_unknown(path, values, WeightsRecipe)
+    refuse_unknown(values, _names(WeightsRecipe), str(path))
     sources = []
     for entry in values.pop("sources", []):
-        _refuse_unknown(path, entry, Source)
+        refuse_unknown(entry, _names(Source), str(path))
         sources.append(Source(**entry))
     if "data_of" in values:
         other = read_recipe(configs_dir, str(values["data_of"]))
@@ -145,7 +146,10 @@ def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
         message = f"{path}: leave_out is {values['leave_out']!r}; expected {expected}"
         raise ConfigError(message)
     if values.get("label_map") is not None and not values.get("simulated"):
-        message = f"{path}: label_map is for simulated tomograms; give it to a source"
+        message = (
+            f"{path}: label_map is for simulated tomograms, and the recipe has none; "
+            "give it to each source instead"
+        )
         raise ConfigError(message)
     for key in ("classes", "spacing_um"):
         if values.get(key) is not None:
@@ -158,9 +162,5 @@ def recipe_names(configs_dir: Path) -> list[str]:
     return sorted(path.stem for path in (configs_dir / "weights").glob("*.yaml"))
 
 
-def _refuse_unknown(path: Path, values: Mapping[str, Any], kind: type) -> None:
-    known = [each.name for each in fields(kind)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        message = f"{path}: unknown key {unknown[0]!r}; expected {', '.join(known)}"
-        raise ConfigError(message)
+def _names(kind: type) -> list[str]:
+    return [each.name for each in fields(kind)]

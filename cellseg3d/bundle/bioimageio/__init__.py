@@ -1,1 +1,1 @@
-"""Packages of bioimage.io: write one of a bundle, make a bundle of one."""
+"""Write a bundle as a package of bioimage.io, the zoo of models for microscopy."""

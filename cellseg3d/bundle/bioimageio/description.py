@@ -1,4 +1,4 @@
-"""What bioimage.io says of a model in ``rdf.yaml``: what goes in, what comes out."""
+"""Describe a model in bioimage.io's ``rdf.yaml``: its input, output and files."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from cellseg3d.models.geometry import Geometry
 
 # The version of the format that the tests check with bioimage.io's own client.
 FORMAT = "0.5.12"
-# Names of the files of a package, which the description lists.
+# The files of a package, which the description lists.
 RDF = "rdf.yaml"
 INPUT = "test_input.npy"
 OUTPUT = "test_output.npy"
 COVER = "cover.png"
 DOCUMENTATION = "docs/README.md"
 TORCHSCRIPT = "models/model.ts"
-# The smallest of values that the format takes, where a difference may be zero.
+# The smallest divisor that the format allows, for images of a single value.
 EPSILON = 1e-9
 _DOI = re.compile(r"doi:(10\.\S+)")
 Described = dict[str, Any]
@@ -32,7 +32,7 @@ def describe(
     metadata: Mapping[str, Any],
     sha256: Mapping[str, str],
 ) -> Described:
-    """Return what ``rdf.yaml`` says of a trained model.
+    """Return the content of ``rdf.yaml`` for a trained model.
 
     Parameters
     ----------
@@ -42,19 +42,18 @@ def describe(
     metadata : mapping
         The bundle's ``metadata.json``: authors, licence, references.
     sha256 : mapping of str to str
-        Hash of each file of the package, by its path in it.
+        The hash of each file, by its path in the package.
     """
     space = "zyx"[-geometry.dims :]
     inputs = [{"type": "batch"}, _channels(slice_names(model.spec.context))]
     outputs = [{"type": "batch"}, _channels(model.classes)]
     for axis, step in zip(space, geometry.stride, strict=True):
         physical = _physical(model, axis)
-        # At one voxel, the lowest level has nothing to normalise over.
+        # A norm at the lowest level needs more than one voxel.
         size = {"min": 2 * step, "step": step}
         inputs.append({"type": "space", "id": axis, "size": size, **physical})
         same = {"tensor_id": "image", "axis_id": axis}
         outputs.append({"type": "space", "id": axis, "size": same, **physical})
-    numbers = {"type": "float32"}
 
     def stored(path: str) -> Described:
         return {"source": path, "sha256": sha256[path]}
@@ -77,17 +76,17 @@ def describe(
                 "description": "raw intensities; the preprocessing scales them",
                 "axes": inputs,
                 "test_tensor": stored(INPUT),
-                "data": numbers,
+                "data": {"type": "float32"},
                 "preprocessing": preprocessing(model.intensity, space),
             }
         ],
         "outputs": [
             {
                 "id": "probabilities",
-                "description": "of each class, " + ", ".join(model.classes)[:100],
+                "description": "probabilities of " + ", ".join(model.classes)[:100],
                 "axes": outputs,
                 "test_tensor": stored(OUTPUT),
-                "data": numbers,
+                "data": {"type": "float32"},
                 "postprocessing": [{"id": "softmax", "kwargs": {"axis": "channel"}}],
             }
         ],
@@ -110,8 +109,8 @@ def preprocessing(scale: IntensityScale, space: str) -> list[Described]:
     ----------
     scale : IntensityScale
     space : str
-        The axes of space, such as ``"yx"``; statistics are over them and the slices
-        of a stack together, for each sample by itself.
+        The axes of space, such as ``"yx"``. Statistics are computed for each sample,
+        over these axes and the slices of a stack together.
     """
     over = {"axes": ["channel", *space], "eps": EPSILON}
     if scale.mode == "range":
@@ -126,16 +125,16 @@ def preprocessing(scale: IntensityScale, space: str) -> list[Described]:
             _step("scale_range", **over, **ends),
             _step("scale_linear", gain=2.0, offset=-1.0),
         ]
-    return [*steps, _step("clip", min=-CLIP, max=CLIP)]
+    return [*steps, _step("clip", min=-CLIP, max=CLIP)] if scale.clip else steps
 
 
 def slice_names(context: int) -> list[str]:
-    """Return names of the channels of an input: the slices of a stack, in order.
+    """Return the names of an input's channels, which are the slices of a stack.
 
     Parameters
     ----------
     context : int
-        Slices on each side of the one that is labelled.
+        The number of slices on each side of the labelled one.
     """
     if not context:
         return ["image"]
@@ -143,12 +142,12 @@ def slice_names(context: int) -> list[str]:
 
 
 def legal_name(name: str) -> str:
-    """Return a name that the format takes: 5 to 64 letters, digits and a few signs.
+    """Return a name that the format allows: 5 to 64 letters, digits and a few signs.
 
     Parameters
     ----------
     name : str
-        Of a bundle or run.
+        The name of a bundle or run.
     """
     plain = re.sub(r"[^A-Za-z0-9_+() -]", "-", name)[:64]
     return plain if len(plain) >= 5 else f"cellseg3d {plain}"
@@ -165,7 +164,7 @@ def citations(references: Sequence[str]) -> list[Described]:
 
 
 def check_describable(model: TrainedModel) -> None:
-    """Refuse a model that the format has no words for.
+    """Refuse a model that the format cannot describe.
 
     Raises
     ------
@@ -174,8 +173,8 @@ def check_describable(model: TrainedModel) -> None:
     """
     if model.spec.image_channels != 1:
         message = (
-            f"{model.name}: takes {model.spec.image_channels} image channels; packages "
-            "of bioimage.io can be written of models of one"
+            f"{model.name}: takes {model.spec.image_channels} image channels, but a "
+            "package of bioimage.io can only be written for one; give another bundle"
         )
         raise ConfigError(message)
 

@@ -1,4 +1,4 @@
-"""Write a package of bioimage.io of a bundle; its folder stays a MONAI bundle."""
+"""Write a bundle as a package of bioimage.io that is also a MONAI bundle."""
 
 import hashlib
 import shutil
@@ -26,7 +26,7 @@ from cellseg3d.bundle.bioimageio.description import (
 )
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import TrainedModel, load_model
-from cellseg3d.core.atomic import environment_fault, make_folder
+from cellseg3d.core.atomic import environment_fault, make_folder, write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.volume import Volume
@@ -35,13 +35,13 @@ from cellseg3d.models.geometry import Geometry, geometry_of
 from cellseg3d.models.prepared import stack_slices
 from cellseg3d.simulate.case import simulate_case
 
-# Sides of the test input, about, in voxels.
+# About how long the sides of the test input are, in voxels.
 SIDE_2D = 128
 SIDE_3D = 64
-# Where the spacing of a model is unknown, or no microscope's; um.
+# The voxel edge, in um, that is used if that of a model is unknown or implausible.
 SPACING_UM = 0.05
 COVER_SIDE = 256
-# What of a bundle's folder belongs to it; runs hold checkpoints, too.
+# The parts of a bundle's folder that are copied. Runs also hold checkpoints.
 PARTS = ("configs", "docs", "models", "LICENSE")
 
 
@@ -50,18 +50,17 @@ def export_bioimageio(
 ) -> Path:
     """Write a bundle or run as a package of bioimage.io.
 
-    The folder holds the bundle's configs, card and weights, too, so that it is a MONAI
-    bundle as well. Its network is stored as TorchScript, which needs no program of
-    ours.
+    The folder also holds the bundle's configs, card and weights, so it is a MONAI
+    bundle too. The network is stored as TorchScript, which runs without this package.
 
     Parameters
     ----------
     place : str or Path
-        A bundle or run with weights, or the name of one that came along.
+        A bundle or run with weights, or the name of a bundle of the package.
     out : Path
         The new folder, or a file that ends in ``.zip``.
     image : Volume, optional
-        What the test input is cut from; a simulated tomogram when None.
+        The volume from which the test input is cut. When None, a tomogram is simulated.
 
     Returns
     -------
@@ -71,12 +70,12 @@ def export_bioimageio(
     Raises
     ------
     ConfigError
-        If `out` is there, or the network cannot be written as TorchScript.
+        If `out` exists, or the network cannot be written as TorchScript.
     InputError
         If the bundle has no weights, or the image is too small.
     """
     if out.exists():
-        message = f"{out}: is there already; remove it, or give another folder"
+        message = f"{out}: exists already; remove it, or give another folder"
         raise ConfigError(message)
     model = load_model(place)
     check_describable(model)
@@ -96,7 +95,7 @@ def export_bioimageio(
 
 
 def _write(folder: Path, model: TrainedModel, image: Volume | None) -> None:
-    """Write all files of the package; the description last, since it hashes them."""
+    """Write all files of the package; the description comes last, with their hashes."""
     folder.mkdir()
     for name in PARTS:
         source = model.path / name
@@ -109,7 +108,7 @@ def _write(folder: Path, model: TrainedModel, image: Volume | None) -> None:
     document = folder / DOCUMENTATION
     if not document.is_file():
         document.parent.mkdir(exist_ok=True)
-        document.write_text(f"# {model.name}\n", encoding="utf-8")
+        write_text(document, f"# {model.name}\n")
     geometry = geometry_of(model.network)
     raw = _test_volume(model, geometry, image)
     offset, factor = model.intensity.measure(raw)
@@ -126,15 +125,15 @@ def _write(folder: Path, model: TrainedModel, image: Volume | None) -> None:
     hashes = {name: _sha256(folder / name) for name in files}
     described = describe(model, geometry, metadata, hashes)
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    (folder / RDF).write_text(text, encoding="utf-8")
+    write_text(folder / RDF, text)
 
 
 def _test_volume(
     model: TrainedModel, geometry: Geometry, image: Volume | None
 ) -> Volume:
-    """Return what the test input is made of: a small block, or one stack of slices."""
+    """Return the volume of the test input: a small block, or one stack of slices."""
     about = SIDE_3D if geometry.dims == 3 else SIDE_2D
-    # Inputs have two strides at least.
+    # The sides of an input are at least two strides long.
     sides = [max(2, about // step) * step for step in geometry.stride]
     shape = zyx(sides if geometry.dims == 3 else [2 * model.spec.context + 1, *sides])
     if image is None:
@@ -144,8 +143,8 @@ def _test_volume(
         image = simulate_case(cube, seed=0, spacing_um=edge).tomogram
     if any(has < needs for has, needs in zip(image.shape, shape, strict=True)):
         message = (
-            f"{image.name}: has {list(image.shape)} voxels; the test input of "
-            f"{model.name} needs {list(shape)}"
+            f"{image.name}: has {list(image.shape)} voxels, but the test input of "
+            f"{model.name} needs at least {list(shape)}; give a larger image"
         )
         raise InputError(message)
     first = zyx(
@@ -166,25 +165,25 @@ def _scripted(model: TrainedModel) -> Any:  # noqa: ANN401 - torch names no type
     """Return the network as TorchScript, which runs without this package."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch says that it will go one day
+            warnings.simplefilter("ignore")  # TorchScript is deprecated in torch.
             return torch.jit.script(model.network)
     except (RuntimeError, torch.jit.frontend.NotSupportedError) as error:
         cause = str(error).strip().splitlines()[0]
         message = (
-            f"{model.name}: its network cannot be written as TorchScript ({cause}); "
-            "use it as a bundle"
+            f"{model.name}: its network cannot be written as TorchScript ({cause}), "
+            "which a package needs; share it as a MONAI bundle instead"
         )
         raise ConfigError(message) from error
 
 
 def _cover(raw: Volume, probs_kzyx: NDArray[np.float32]) -> Image.Image:
-    """Return the picture that stands for the model: the test input and its labels."""
+    """Return the cover picture of the model: the test input and its labels."""
     labels = probs_kzyx.argmax(0)
     plane = raw.read()[raw.shape[0] // 2].astype(np.float64)
     lower, upper = np.percentile(plane, CLIPPED)
     found = labels[len(labels) // 2] if labels.ndim == 3 else labels
     panels = (grey(plane, float(lower), float(upper)), coloured(found))
-    # Twice as wide as high, as the format asks.
+    # The format asks for a picture twice as wide as high.
     cover = Image.new("RGB", (2 * COVER_SIDE, COVER_SIDE))
     for number, panel in enumerate(panels):
         picture = Image.fromarray(panel).resize(

@@ -28,6 +28,6 @@ def test_few_scores_say_nothing(scores):
 
 
 def test_rows_without_a_score_do_not_count():
-    assert (
-        verdict([{"iteration": 1, "loss": 2.0}, {"score": None, "iteration": 2}]) == ""
-    )
+    others = [{"iteration": 1, "loss": 2.0}, {"score": None, "iteration": 2}]
+
+    assert verdict(others) == ""
