@@ -194,6 +194,31 @@ def export(
     print(export_bioimageio(name, bioimageio, volume))
 
 
+@app.command(name="import")
+def import_bundle(
+    package: Annotated[
+        Path, typer.Argument(help="Package of bioimage.io: a folder or a zip file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="What makes probabilities of its output where the package does not "
+            "say: softmax (classes) or sigmoid (each channel by itself)."
+        ),
+    ] = None,
+) -> None:
+    """Make a bundle of a model of bioimage.io, without running its author's code.
+
+    TorchScript or ONNX weights are searched for anything that does not compute, and
+    the new bundle must answer the package's test input with its test output.
+    """
+    from cellseg3d.bundle.bioimageio.take_in import import_package
+
+    import_package(package, out, activation=activation)
+    print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
+
+
 @app.command(name="train-weights")
 def train_weights(
     name: Annotated[

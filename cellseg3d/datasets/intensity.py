@@ -38,6 +38,9 @@ class IntensityScale:
         mean 0 and standard deviation 1 and uses neither.
     lower, upper : float
         Percentiles in [0, 100], or values in the unit of the intensity.
+    clip : bool
+        Whether scaled values are cut off at -3 and 3; networks that were trained by
+        other programs may want all values.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class IntensityScale:
     mode: ScaleMode = "percentile"
     lower: float = 0.5
     upper: float = 99.5
+    clip: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(ScaleMode):
@@ -77,7 +81,7 @@ class IntensityScale:
         """
         if isinstance(values, IntensityScale):
             return values
-        refuse_unknown(values, ("mode", "lower", "upper"), "intensity")
+        refuse_unknown(values, ("mode", "lower", "upper", "clip"), "intensity")
         return cls(**values)
 
     def measure(self, volume: Volume) -> tuple[float, float]:
@@ -115,7 +119,7 @@ class IntensityScale:
     def apply(
         self, array: NDArray[Any], offset: float, factor: float
     ) -> NDArray[np.float32]:
-        """Return the scaled values, cut off at -3 and 3, as float32.
+        """Return the scaled values, cut off at -3 and 3 if `clip` says so, as float32.
 
         Each voxel is scaled by itself, so a crop gets the same values as the whole.
 
@@ -129,7 +133,8 @@ class IntensityScale:
         scaled: NDArray[np.float32]
         scaled = np.subtract(array, np.float32(offset), dtype=np.float32)
         scaled *= np.float32(factor)
-        np.clip(scaled, -CLIP, CLIP, out=scaled)
+        if self.clip:
+            np.clip(scaled, -CLIP, CLIP, out=scaled)
         return scaled
 
 

@@ -46,14 +46,18 @@ class Geometry:
 def geometry_of(network: nn.Module) -> Geometry:
     """Return the shapes of a network.
 
-    Networks of `models.unet` state their stride. For others it is the product of the
-    strides of the down-sampling layers.
+    Networks of `models.unet` state their stride, and stored networks of other programs
+    all of it. For others the stride is the product of the strides of the down-sampling
+    layers.
 
     Raises
     ------
     ConfigError
         If the network has no convolution.
     """
+    stated = getattr(network, "geometry", None)
+    if isinstance(stated, Geometry):
+        return stated
     first = next((m for m in network.modules() if isinstance(m, CONVS)), None)
     if first is None:
         message = f"{type(network).__name__} has no convolution; expected a U-Net"
