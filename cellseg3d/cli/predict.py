@@ -158,7 +158,12 @@ def command(
         bool, typer.Option("--overwrite", help="Replace results that exist.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Skip volumes whose results are complete.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with what was begun in --out: volumes whose results are "
+            "complete are skipped.",
+        ),
     ] = False,
     json: Annotated[
         Path | None,

@@ -105,7 +105,10 @@ def command(
     ] = None,
     acceleration: AccelerationOption = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the training in --out.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what was begun in --out: the training."
+        ),
     ] = False,
     pretrained: Annotated[
         str | None,
