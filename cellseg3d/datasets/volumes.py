@@ -15,11 +15,12 @@ from cellseg3d.core.errors import LabelError, SpacingError
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.steps import say
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.array_cache import ArrayCache, Arrays
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.intensity import IntensityScale, Scaling
 from cellseg3d.datasets.labels import class_labels, whole_numbers
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.splits import (
@@ -107,6 +108,14 @@ class LoadedFold:
         return {case.name: case.content for case in self.training + self.validation}
 
     @property
+    def limits(self) -> dict[str, list[float]]:
+        """The raw intensities that become -1 and 1, by case name."""
+        return {
+            case.name: list(Scaling(case.offset, case.factor).limits)
+            for case in self.training + self.validation
+        }
+
+    @property
     def label_hashes(self) -> dict[str, str]:
         """Content hash of each label as it is learned, by case name."""
         return {
@@ -168,7 +177,15 @@ def load_fold(  # noqa: PLR0913 - each is a key of a config
     warnings = (*chosen.warnings, *notes)
     for warning in warnings:
         logger.warning(warning)
-    return LoadedFold(datalist, chosen, tuple(training), tuple(held), warnings)
+    found = LoadedFold(datalist, chosen, tuple(training), tuple(held), warnings)
+    say("intensities that become -1 and 1: %s", _listed(found.limits))
+    return found
+
+
+def _listed(limits: Mapping[str, Sequence[float]]) -> str:
+    """Return the limits of the first volumes in words."""
+    some = [f"{name} {low:.4g} and {high:.4g}" for name, (low, high) in limits.items()]
+    return "; ".join(some[:3]) + "; ..." * (len(some) > 3)
 
 
 def load_cases(
@@ -325,18 +342,21 @@ def _load(
         if cache is not None:
             arrays = cache.keep(case, datalist, target, arrays)
     image, label, facts, objects = arrays
-    offset, factor = scale.measure(Volume(image, provenance={"path": case.image}))
+    scaling = scale.scaling_of(Volume(image, provenance={"path": case.image}))
+    notes = list(facts["warnings"])
+    if scaling.note and not any("every voxel is" in note for note in notes):
+        notes.append(f"{case.image}: {scaling.note}")
     lengths = facts["spacing_um"]
     return LoadedCase(
         name=case.name,
         image=image,
         label=label,
         scale=scale,
-        offset=offset,
-        factor=factor,
+        offset=scaling.offset,
+        factor=scaling.factor,
         spacing=Spacing.of(lengths) if lengths else None,
         content=str(facts["content"]),
-        warnings=tuple(facts["warnings"]),
+        warnings=tuple(notes),
         annotated=_annotated(case, datalist),
         objects=objects,
         target=datalist.target,

@@ -11,7 +11,7 @@ from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.intensity import sample_voxels
+from cellseg3d.datasets.intensity import IntensityScale, sample_voxels
 from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.datasets.splits import content_hash
 from cellseg3d.datasets.volumes import case_classes, check_pair, read_case_label
@@ -59,6 +59,8 @@ class CaseReport:
         Percentiles 1, 50 and 99 of the image; empty when it cannot be read.
     spacing_um : list of float
         Voxel edges (z, y, x); empty when unknown.
+    scaled_from : list of float
+        The raw intensities that become -1 and 1 by default; empty when unread.
     """
 
     name: str
@@ -70,6 +72,7 @@ class CaseReport:
     classes: dict[int, int] = field(default_factory=dict)
     intensity: list[float] = field(default_factory=list)
     spacing_um: list[float] = field(default_factory=list)
+    scaled_from: list[float] = field(default_factory=list)
 
     def caught(self, error: CellSegError, file: str, kind: str = "") -> None:
         """Add an error as a finding."""
@@ -143,6 +146,11 @@ def _measured(volume: Volume, report: CaseReport) -> Volume | None:
     ]
     held = volume.with_array(array)
     report.intensity = np.percentile(sample_voxels(held), [1, 50, 99]).tolist()
+    scaling = IntensityScale().scaling_of(held)
+    report.scaled_from = list(scaling.limits)
+    if scaling.note and report.intensity and array.min() < array.max():
+        way_out = "look at it: most of it is empty, or a few voxels stand out"
+        report.warn("intensity scale", volume.name, scaling.note, way_out)
     return held
 
 

@@ -143,6 +143,7 @@ def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
             **{side: [case.name for case in cases] for side, cases in sides.items()},
             "content": data.hashes,
             "label_content": data.label_hashes,
+            "scaled_from": data.limits,
         },
         "warnings": [*data.warnings, *kept_notes(Path(run_dir))],
     }
