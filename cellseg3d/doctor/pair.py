@@ -256,9 +256,7 @@ def _check_slices(file: str, classes: NDArray[np.uint8], report: CaseReport) -> 
         f"labels lie in {count} of {depth} slices ({where}{', ...' * (count > 8)}) and "
         "end abruptly there; all other slices are learned as background"
     )
-    way_out = (
-        "if only these slices are annotated, set `annotated_slices` to labelled"
-    )
+    way_out = "if only these slices are annotated, set `annotated_slices` to labelled"
     report.warn(PARTLY, file, cause, way_out)
 
 
