@@ -190,7 +190,7 @@ class IntensityScale:
     def apply(
         self, array: NDArray[Any], offset: float, factor: float
     ) -> NDArray[np.float32]:
-        """Return the scaled values, cut off at -3 and 3 if `clip` says so, as float32.
+        """Return the scaled values as float32, cut off at -3 and 3 if `clip` is true.
 
         Each voxel is scaled by itself, so a crop gets the same values as the whole.
 

@@ -63,7 +63,7 @@ class LoadedCase:
         Object ids without 255, for a target of links: links have a direction, so they
         are computed again after each augmentation. None for other targets.
     target : LabelTarget
-        What `label` was made of, and is made of again from `objects`.
+        The kind of target that `label` holds; links are computed from `objects` again.
     """
 
     name: str
@@ -117,7 +117,7 @@ class LoadedFold:
 
     @property
     def label_hashes(self) -> dict[str, str]:
-        """Content hash of each label as it is learned, by case name."""
+        """The content hash of each label as the network learns it, by case name."""
         return {
             case.name: content_hash(np.asarray(case.label))
             for case in self.training + self.validation
@@ -254,24 +254,24 @@ def case_classes(
     Parameters
     ----------
     values : ndarray of integers, shape (Z, Y, X)
-        What `read_case_label` has read.
+        The values that `read_case_label` has read.
     datalist : Datalist
-        Says what the values mean.
+        The data set, which says what the values mean.
     case : Case
-        Says which slices are annotated.
+        The case, which says which slices are annotated.
     name : str
-        The file, for messages.
+        The file's name, for messages.
 
     Raises
     ------
     LabelError
-        If values are unexpected, or an annotated slice does not exist.
+        If a value has no class, or if an annotated slice does not exist.
     """
     return only_annotated(class_labels(values, datalist, name), case, name)
 
 
 def only_annotated(values: NDArray[Any], case: Case, name: str) -> NDArray[Any]:
-    """Return labels whose slices that the case does not annotate are 255."""
+    """Return labels with 255 in the slices that the case does not annotate."""
     slices = case.annotated_slices
     if slices is None:
         return values
@@ -282,8 +282,8 @@ def only_annotated(values: NDArray[Any], case: Case, name: str) -> NDArray[Any]:
         kept = seen.any(axis=(1, 2))
     elif max(slices) >= depth:
         message = (
-            f"{name}: slice {max(slices)} is said to be annotated, and it has the "
-            f"slices 0 to {depth - 1}; correct `annotated_slices`"
+            f"{name}: has the slices 0 to {depth - 1}, but `annotated_slices` names "
+            f"slice {max(slices)}; correct it"
         )
         raise LabelError(message)
     else:
@@ -392,10 +392,11 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
 def _target_label(
     ids: NDArray[Any], target: LabelTarget, spacing: Spacing | None
 ) -> NDArray[np.uint8]:
-    """Return what a network learns of ids; 255 in slices that are not annotated.
+    """Return the target of object ids, with 255 in slices that are not annotated.
 
-    Such slices count as their nearest annotated one for the borders of objects, which
-    would else lie all over the annotated slices beside them.
+    Without further care, objects would have a border all over a slice whose neighbour
+    is not annotated. Slices that are not annotated are therefore replaced by the
+    nearest annotated one while the target is computed.
     """
     unseen = (ids == IGNORE).all(axis=(1, 2))
     if target.has_direction or not unseen.any() or unseen.all():
