@@ -41,13 +41,13 @@ def face_distance(label: Label, sampling: Sequence[float] | None = None) -> Dist
 
 
 def gap_distance(
-    instances: Label, reach: float, sampling: Sequence[float] | None = None
+    objects: Label, reach: float, sampling: Sequence[float] | None = None
 ) -> Distance:
     """Return the sum of distances to the two nearest objects; it is small in gaps [1]_.
 
     Parameters
     ----------
-    instances : ndarray of integers
+    objects : ndarray of integers
         Object ids, 0 for background.
     reach : float
         Distances beyond this, in units of `sampling`, are returned as infinite.
@@ -63,10 +63,10 @@ def gap_distance(
     ----------
     .. [1] Ronneberger et al. 2015, MICCAI, doi:10.1007/978-3-319-24574-4_28
     """
-    edges = tuple(sampling or (1.0,) * instances.ndim)
+    edges = tuple(sampling or (1.0,) * objects.ndim)
     margins = [int(np.ceil(reach / edge)) for edge in edges]
-    nearest = np.full((2, *instances.shape), np.inf, np.float32)
-    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+    nearest = np.full((2, *objects.shape), np.inf, np.float32)
+    for number, box in enumerate(ndimage.find_objects(objects), start=1):
         if box is None:
             continue
         around = tuple(
@@ -74,7 +74,7 @@ def gap_distance(
             for side, margin in zip(box, margins, strict=True)
         )
         distance = ndimage.distance_transform_edt(
-            instances[around] != number, sampling=edges
+            objects[around] != number, sampling=edges
         ).astype(np.float32)
         distance[distance > reach] = np.inf
         first, second = nearest[0][around], nearest[1][around]

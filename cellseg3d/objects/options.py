@@ -148,7 +148,7 @@ class ObjectOptions:
 
 
 @dataclass(frozen=True)
-class Lattice:
+class LengthScale:
     """Converts lengths to voxels and to steps for one spacing.
 
     Distances are measured in steps, a fraction of the smallest voxel edge. Voxel edges
@@ -163,8 +163,8 @@ class Lattice:
     radius_steps: int
 
     @classmethod
-    def of(cls, spacing: Spacing | None, options: ObjectOptions) -> "Lattice":
-        """Return the lattice of a spacing; voxels have edge 1 if it is unknown."""
+    def of(cls, spacing: Spacing | None, options: ObjectOptions) -> "LengthScale":
+        """Return the scale of a spacing; voxels have edge 1 if it is unknown."""
         edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
         smallest = min(edges)
         radius = options.max_radius_um or DEFAULT_RADIUS_VOXELS * smallest

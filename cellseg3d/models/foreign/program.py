@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellseg3d.core.errors import ConfigError, EnvironmentFault, FormatError
+from cellseg3d.core.errors import ConfigError, FormatError
+from cellseg3d.core.extras import missing_extra
 
 Kind = Literal["torchscript", "onnx"]
 Run = Callable[[Tensor], Any]
@@ -136,8 +137,7 @@ def _onnx(program: bytes) -> Run:
     try:
         import onnxruntime  # noqa: PLC0415 - an extra
     except ImportError as error:
-        message = "onnxruntime is not installed; pip install 'cellseg3d[export]'"
-        raise EnvironmentFault(message) from error
+        raise missing_extra("an ONNX file needs onnxruntime", "export") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
