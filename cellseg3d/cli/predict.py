@@ -331,8 +331,11 @@ def _one(
             progress=progress,
             find_objects=find,
         )
+    limits = report["sources"][0].get("scaled_from")
+    scaled = f", intensities {limits[0]:.4g} to {limits[1]:.4g}" if limits else ""
     print(
         f"{task.labels}: {report['voxels']:,} voxels in {report['elapsed_s']:.1f} s, "
         f"{report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, {report['picked']}"
+        f"{scaled}"
     )
     return report

@@ -16,7 +16,7 @@ from cellseg3d.io.sniff import volume_suffix
 LabelKind = Literal["classes", "instances", "masks"]
 Split = Literal["training", "validation", "test"]
 INNER = "::"
-# The word for all slices of a label that hold something.
+# The value of `annotated_slices` that means all slices with a label above 0.
 LABELLED = "labelled"
 
 
@@ -45,8 +45,9 @@ class Case:
     read_as : str or None
         What an axis of both files means, as in `cellseg3d.io.registry.open_volume`.
     annotated_slices : tuple of int, "labelled" or None
-        Slices along z that the label annotates, counted from 0; ``"labelled"`` for
-        those with a value above 0. All others are not annotated. None means all.
+        Numbers of the slices across z that the label annotates, counted from 0, or
+        ``"labelled"`` for all slices with a value above 0. All other slices are not
+        annotated. None means that all slices are annotated.
     """
 
     name: str

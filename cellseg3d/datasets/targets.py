@@ -102,7 +102,7 @@ class LabelTarget:
 
     @property
     def has_direction(self) -> bool:
-        """Whether the target must be made anew when a label is flipped or turned."""
+        """Whether the target must be computed again when a label is flipped."""
         return self.kind in ("affinity", "long-affinity")
 
     def label_of(self, ids: NDArray[Any], spacing: Spacing | None) -> NDArray[np.uint8]:
@@ -284,7 +284,7 @@ def long_link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
 
 
 def _digit_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability of each digit of the class index, (3, digits, z, y, x)."""
+    """Return probabilities of each digit of the class index, (3, digits, z, y, x)."""
     base = 3 if len(probs_kzyx) == len(LONG_LINKS) else 2
     table = probs_kzyx.reshape((base,) * 3 + probs_kzyx.shape[1:])
     others = ((1, 2), (0, 2), (0, 1))

@@ -187,7 +187,7 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
     if without:
         cause = (
             f"spacing is unknown for {len(without)} of {counted(len(read), 'image')}, "
-            "so 3D networks take their voxels for cubes"
+            "so 3D networks treat their voxels as cubes"
         )
         way_out = "give `spacing_um`; without it nothing is measured in um"
         yield Finding("warning", "spacing", datalist.where, cause, way_out)

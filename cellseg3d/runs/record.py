@@ -73,15 +73,15 @@ class RunRecord:
 
 
 def changed_data(folder: Path, content: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return the names of images and labels that differ from those of a run's start.
+    """Return the names of images and labels that have changed since a run's start.
 
     Parameters
     ----------
     folder : Path
         The run folder.
     content : mapping of str to mapping of str to str
-        ``"content"`` and ``"label_content"``: hashes by case name. Cases that the
-        run did not have count as changed.
+        Hashes by case name, under the keys ``"content"`` and ``"label_content"``. Cases
+        that the run did not have count as changed.
     """
     known = _data_of(folder / NAME)
     return [
@@ -94,7 +94,7 @@ def changed_data(folder: Path, content: Mapping[str, Mapping[str, str]]) -> list
 
 
 def accept_data(folder: Path) -> None:
-    """Forget the hashes of a run's data, so that it goes on with other data."""
+    """Remove the hashes of a run's data, so that it can continue with other data."""
     path = folder / NAME
     if not path.is_file():
         return
@@ -105,13 +105,13 @@ def accept_data(folder: Path) -> None:
 
 
 def _data_of(path: Path) -> dict[str, Any]:
-    """Return what a record says of its data; nothing if it is damaged or absent."""
+    """Return the data that a record names; empty if it is damaged or missing."""
     data = _read(path).get("data", {})
     return data if isinstance(data, dict) else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a record; an empty one if it is damaged or absent."""
+    """Return a record; empty if it is damaged or missing."""
     try:
         return read_mapping(path) if path.is_file() else {}
     except ConfigError:
