@@ -161,6 +161,7 @@ def merge(
 
     A piece counts if its labels were changed, or if it is marked as seen.
     """
+    from cellseg3d.core.ignore import IGNORE
     from cellseg3d.core.words import counted
     from cellseg3d.review.gain import score_before
     from cellseg3d.review.merge import DATALIST, merge_reviews
@@ -168,7 +169,7 @@ def merge(
     target = out or reviews[-1] / "merged"
     found = merge_reviews(reviews, target, add=add or (), hold_back=hold_back)
     changed = [each for each in found if each.changed]
-    whole = sum(int((each.corrected != 255).sum()) for each in found)
+    whole = sum(int((each.corrected != IGNORE).sum()) for each in found)
     print(
         f"{target / DATALIST}: {counted(len(found), 'piece')}, of which "
         f"{len(changed)} corrected; {sum(each.changed for each in found)} of {whole} "
