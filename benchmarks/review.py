@@ -108,6 +108,7 @@ def curves(
                     [load_model(run)],
                     review,
                     ReviewOptions(EACH, SIZE),
+                    before=reviews,
                 )
                 annotate(found, pool, datalist)
             reviews.append(review)
@@ -130,7 +131,7 @@ def random_review(
         case = pool[int(random.integers(len(pool)))]
         shape = open_volume(case.image).shape
         tiles = TileMeans(shape, "z", SIZE, shape)
-        place = [int(random.integers(length)) for length in tiles.means().shape]
+        place = [int(random.integers(length)) for length in tiles.tiles]
         name = str(Path(case.image).absolute())
         pieces.append(Piece(f"{index:03d}", name, "z", tiles.roi(place), 0.0))
     names = {piece.volume for piece in pieces}
