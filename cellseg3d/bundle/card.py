@@ -45,6 +45,7 @@ def model_card(
         _protocol(record),
         _scores(record),
         _pictures(record),
+        *_robustness(record),
         "## How it was trained",
         _training(record),
         "## Fine-tune it",
@@ -181,9 +182,34 @@ def _pictures(record: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
+def _robustness(record: Mapping[str, Any]) -> list[str]:
+    """Return the section on volumes as other microscopes would take them."""
+    rows = record.get("robustness") or []
+    columns = list(dict.fromkeys((row["class"], row["metric"]) for row in rows))
+    values = {(r["shift"], r["class"], r["metric"]): r["mean"] for r in rows}
+    if not rows:
+        return []
+    lines = [
+        "| change | " + " | ".join(f"{c}, {_words(m)}" for c, m in columns) + " |",
+        "| --- |" + " --- |" * len(columns),
+    ]
+    for shift in dict.fromkeys(row["shift"] for row in rows):
+        numbers = [short(values.get((shift, *column))) for column in columns]
+        lines.append(f"| {shift} | {' | '.join(numbers)} |")
+    count = max(row["n"] for row in rows)
+    text = (
+        f"The middle of {count} volumes that were left out, changed as other "
+        "microscopes would (`cellseg3d/weights/shifts.py` says by how much). Look at "
+        "your volumes for a change that costs much here."
+    )
+    return ["## Scores on changed volumes", text, "\n".join(lines)]
+
+
 def _training(record: Mapping[str, Any]) -> str:
     name = record["name"]
     settings, weights = record["settings"], record["weights"]
+    if record.get("members"):
+        return _fused(record)
     augmentation = ", ".join(
         str(block["_target_"]).rsplit(".", maxsplit=1)[-1]
         for block in settings["augmentation"]
@@ -203,6 +229,23 @@ def _training(record: Mapping[str, Any]) -> str:
     lines += [_cost(row) for row in record["trainings"]]
     lines.append(f"- commit {record['commit']}, made {record['made']}")
     lines.append(f"- to repeat it: `cellseg3d bundle train-weights {record['name']}`")
+    return "\n".join(lines)
+
+
+def _fused(record: Mapping[str, Any]) -> str:
+    """Return how a bundle was made whose networks are other bundles'."""
+    weights = record["weights"]
+    lines = [
+        f"- network {member}: that of `{bundle}`, whose card says how it was trained"
+        for member, bundle in record["members"].items()
+    ]
+    lines += [
+        f"- {weights['parameters'] / 1e6:.2f} million parameters, stored in "
+        f"{weights['precision']} ({weights['bytes'] / 1e6:.1f} MB)",
+        "- how much each source counts for each class was fitted on validation volumes",
+        f"- commit {record['commit']}, made {record['made']}",
+        f"- to repeat it: `cellseg3d bundle train-weights {record['name']}`",
+    ]
     return "\n".join(lines)
 
 

@@ -105,7 +105,10 @@ def command(
     ] = None,
     acceleration: AccelerationOption = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the training in --out.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what was begun in --out: the training."
+        ),
     ] = False,
     pretrained: Annotated[
         str | None,
@@ -303,6 +306,7 @@ def _tell(out: Path, target: Path | None) -> None:
 
     from cellseg3d.core.atomic import write_text
     from cellseg3d.runs.record import NAME
+    from cellseg3d.training.verdict import verdict
 
     record = json.loads((out / NAME).read_text(encoding="utf-8"))
     score = record.get("best_score")
@@ -312,6 +316,8 @@ def _tell(out: Path, target: Path | None) -> None:
         _show(best)
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
+    if said := verdict(record.get("history", [])):
+        print(said)
     if "sentence" in (record.get("fusion") or {}):
         print(f"fusion: {record['fusion']['sentence']}")
     found = record.get("calibration") or {}

@@ -1,6 +1,7 @@
 """Write a copy of a data set with the faults repaired that need no guessing."""
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.atomic import write_text
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.errors import EnvironmentFault, InputError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import write_datalist
-from cellseg3d.datasets.labels import IGNORE, whole_numbers
+from cellseg3d.datasets.labels import whole_numbers
 from cellseg3d.doctor.examine import Diagnosis
 from cellseg3d.doctor.findings import (
     BINARY_LABEL,
@@ -83,13 +85,40 @@ def repair(diagnosis: Diagnosis, out: Path) -> Repair:
     ------
     EnvironmentFault
         If the folder is not empty or cannot be written.
+    InputError
+        If no case can be repaired; the folder is then not left behind.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EnvironmentFault(f"{out}: is not empty; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    was_there = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _repaired(diagnosis, out)
+    except BaseException:
+        # A folder with half a data set would stand in the way of the next try.
+        shutil.rmtree(out, ignore_errors=True)
+        if was_there:
+            out.mkdir()
+        raise
+
+
+def _repaired(diagnosis: Diagnosis, out: Path) -> Repair:
+    """Write the repaired cases and the log into an empty folder.
+
+    Raises
+    ------
+    InputError
+        If no case can be repaired.
+    """
     done = Repair(out / DATALIST)
     if diagnosis.datalist is not None:
         _repair_cases(diagnosis, diagnosis.datalist, out, done)
+    if not done.datalist.is_file():
+        hopeless = [why for case in done.left_out for why in case["why"]]
+        hopeless += [finding.line for finding in diagnosis.errors]
+        first = hopeless[0] if hopeless else "it holds no case"
+        message = f"no case can be repaired, so {out} was not written: {first}"
+        raise InputError(message)
     log = {"changes": done.changes, "left_out": done.left_out}
     text = json.dumps(log, indent=2) + "\n"
     write_text(out / LOG, text)

@@ -270,7 +270,7 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
     if len(found) == 1:
         return found[0], []
     names = LABEL_NAMES if request.labels else IMAGE_NAMES
-    named = [each for each in found if each.rpartition("/")[2].lower() in names]
+    named = [each for each in found if _last_part(each) in names]
     if len(named) == 1:
         rest = ", ".join(each for each in found if each != named[0])
         said = f"its dataset {named[0]} is read, but not {rest}, which it holds as well"
@@ -281,18 +281,27 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
     )
 
 
-def datasets_of(path: Path) -> list[str]:
-    """Return the names of the datasets of a file that may be volumes.
+def image_and_label(path: Path) -> tuple[str, str] | None:
+    """Return the datasets of an image and its labels in a file; None without both.
 
     Raises
     ------
     FormatError
         If the file is damaged.
     EnvironmentFault
-        If another program has locked the file.
+        If another program holds it.
     """
     with reading(path), h5py.File(path, "r") as file:
-        return candidates(file)
+        found = [
+            [each for each in candidates(file) if _last_part(each) in names]
+            for names in (IMAGE_NAMES, LABEL_NAMES)
+        ]
+    image, label = found
+    return (image[0], label[0]) if image and label else None
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2].lower()
 
 
 def candidates(file: Any) -> list[str]:  # noqa: ANN401

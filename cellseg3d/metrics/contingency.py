@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import LabelError
 from cellseg3d.core.volume import ArrayLike
 
-NOT_ANNOTATED = 255
 BLOCK_VOXELS = 2**25
 Labels = NDArray[Any]
 Ids = NDArray[np.int64]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.colours import LABEL_COLOURS, UNKNOWN_COLOUR
 from cellseg3d.core.errors import AxisError, InputError, LabelError
-from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
+from cellseg3d.core.ignore import IGNORE
+from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.io.registry import read_volume
 
 _LISTED = 6

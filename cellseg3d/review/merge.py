@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.atomic import make_folder, write_text
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist, case_stem
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
-from cellseg3d.datasets.labels import IGNORE, class_labels
+from cellseg3d.datasets.labels import class_labels
 from cellseg3d.datasets.volumes import check_pair, read_case_label
 from cellseg3d.io.registry import create_volume, read_labels, write_labels
 from cellseg3d.io.writing import slabs

@@ -446,3 +446,16 @@ def test_a_way_out_keeps_its_second_half():
         "holds 0, 255; expected 0, 1",
         "if 255 is it, map it; if not, no",
     )
+
+
+def test_a_repair_that_fails_leaves_nothing(write_pair, write_list, tmp_path):
+    image, label = cell()
+    paths = write_pair("a", image, label + 0.5)
+    names = {"image": paths[0].name, "label": paths[1].name}
+    data = write_list([names], ("background", "cell"), spacing_um=[0.1, 0.1, 0.1])
+    out = tmp_path / "out"
+
+    with pytest.raises(InputError, match="no case can be repaired"):
+        repair(examine(data), out)
+
+    assert not out.exists()
