@@ -153,6 +153,7 @@ def row_of(
     run = options.out / f"{name}_{start}_{count}_{steps}_{seed}"
     kept = run / "finetune.json"
     if not kept.is_file():
+        begun = time.process_time()
         batch = int(task.settings["train::dataloader::batch_size"])
         # A fine-tuning takes smaller steps than the start from random weights.
         rate = {"optimizer::lr": 0.0005} if start == "shipped" else {}
@@ -177,8 +178,9 @@ def row_of(
                 annotated_slices=spread(task.depth, count),
             ),
         )
-        cost = json.loads((run / "run.json").read_text())["cost"]
-        values = {"dice": score(run, unseen), "cost": cost}
+        cpu_s = round(time.process_time() - begun, 1)
+        wall_s = json.loads((run / "run.json").read_text())["cost"]["wall_s"]
+        values = {"dice": score(run, unseen), "cpu_s": cpu_s, "wall_s": wall_s}
         kept.write_text(json.dumps(values))
     return {
         "task": name,
