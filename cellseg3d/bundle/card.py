@@ -183,7 +183,7 @@ def _pictures(record: Mapping[str, Any]) -> str:
 
 
 def _robustness(record: Mapping[str, Any]) -> list[str]:
-    """Return the section on volumes as other microscopes would take them."""
+    """Return the section with scores on volumes changed as by other microscopes."""
     rows = record.get("robustness") or []
     columns = list(dict.fromkeys((row["class"], row["metric"]) for row in rows))
     values = {(r["shift"], r["class"], r["metric"]): r["mean"] for r in rows}
@@ -198,9 +198,10 @@ def _robustness(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {shift} | {' | '.join(numbers)} |")
     count = max(row["n"] for row in rows)
     text = (
-        f"The middle of {count} volumes that were left out, changed as other "
-        "microscopes would (`cellseg3d/weights/shifts.py` says by how much). Look at "
-        "your volumes for a change that costs much here."
+        f"These are scores on the middle of {count} volumes that were left out, "
+        "changed as another microscope would (`cellseg3d/weights/shifts.py` says by "
+        "how much). Check whether your volumes show a change that lowers the scores "
+        "much here."
     )
     return ["## Scores on changed volumes", text, "\n".join(lines)]
 
@@ -233,10 +234,10 @@ def _training(record: Mapping[str, Any]) -> str:
 
 
 def _fused(record: Mapping[str, Any]) -> str:
-    """Return how a bundle was made whose networks are other bundles'."""
+    """Return how a bundle was made that fuses the networks of other bundles."""
     weights = record["weights"]
     lines = [
-        f"- network {member}: that of `{bundle}`, whose card says how it was trained"
+        f"- network {member}: the one of `{bundle}`, whose card says how it was trained"
         for member, bundle in record["members"].items()
     ]
     lines += [

@@ -151,7 +151,7 @@ def _measured(volume: Volume, report: CaseReport) -> Volume | None:
     scaling = IntensityScale().scaling_of(held)
     report.scaled_from = list(scaling.limits)
     if scaling.note and report.intensity and array.min() < array.max():
-        way_out = "look at it: most of it is empty, or a few voxels stand out"
+        way_out = "look at it: most of it may be empty, or a few voxels are extreme"
         report.warn("intensity scale", volume.name, scaling.note, way_out)
     return held
 

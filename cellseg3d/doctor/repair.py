@@ -86,7 +86,7 @@ def repair(diagnosis: Diagnosis, out: Path) -> Repair:
     EnvironmentFault
         If the folder is not empty or cannot be written.
     InputError
-        If no case can be repaired; the folder is then not left behind.
+        If no case can be repaired; the folder is then removed.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EnvironmentFault(f"{out}: is not empty; choose another folder")
@@ -95,7 +95,7 @@ def repair(diagnosis: Diagnosis, out: Path) -> Repair:
         out.mkdir(parents=True, exist_ok=True)
         return _repaired(diagnosis, out)
     except BaseException:
-        # A folder with half a data set would stand in the way of the next try.
+        # An incomplete folder would prevent another attempt.
         shutil.rmtree(out, ignore_errors=True)
         if was_there:
             out.mkdir()

@@ -336,19 +336,19 @@ def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
 
 
 def folder_of(given: str, folders: str = "auto") -> FolderContent | None:
-    """Return what a folder holds; None for a file or a volume that is a folder.
+    """Return the content of a folder; None for a file, or a folder that is a volume.
 
     Raises
     ------
     ConfigError
-        If `folders` is none of `cellseg3d.io.listing.FOLDERS`.
+        If `folders` is not one of `cellseg3d.io.listing.FOLDERS`.
     FormatError
-        If it holds no volume, or slices that do not fit together.
+        If the folder holds no volume, or slices that do not fit together.
     """
     path, inner = split_inner(given, None)
     if inner is not None or not path.is_dir() or volume_suffix(path.name):
         if folders not in FOLDERS:
-            content_of(path, folders)  # refuses the word
+            content_of(path, folders)  # This refuses an unknown `folders`.
         return None
     return content_of(path, folders)
 

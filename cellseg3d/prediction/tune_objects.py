@@ -54,7 +54,7 @@ def tune_run(
         Side of a cube, in voxels. Of larger volumes only the middle is used, this many
         voxels along each axis.
     datalist : Path, optional
-        The datalist of the training, if it is not where the run says.
+        The datalist of the training. When None, the one that the run names is read.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,14 +124,20 @@ class Review:
         write_text(self.folder / MARKS, self._marks())
         write_text(self.folder / FACTS, text)
 
-    def _marks(self) -> str:
+    def mark_seen(self, name: str) -> None:
+        """Mark a piece as seen, so that it counts although nothing was changed."""
+        done = {*self.seen(), name}
+        write_text(self.folder / MARKS, self._marks(done))
+
+    def _marks(self, seen: Container[str] = ()) -> str:
         stream = io.StringIO(newline="")
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(COLUMNS)
         for piece in self.pieces:
             files = (piece.labels_file(Path()), piece.image_file(Path()))
             place = (piece.volume, piece.axis, piece.slice_number)
-            rows.writerow((*files, *place, f"{piece.uncertainty:.4f}", ""))
+            mark = "yes" if piece.name in seen else ""
+            rows.writerow((*files, *place, f"{piece.uncertainty:.4f}", mark))
         return stream.getvalue()
 
     def seen(self) -> set[str]:

@@ -14,33 +14,35 @@ from cellseg3d.runs.record import NAME, git_commit, machine
 from cellseg3d.training.model_files import ModelFiles
 from cellseg3d.weights.recipe import WeightsRecipe
 
-# What 2D and 2.5D members sweep.
+# The axes that 2D and 2.5D members sweep.
 AXES = "zyx"
 
 
 def fuse_members(
     recipe: WeightsRecipe, bundle: Path, datalist: Path, run: Path
 ) -> None:
-    """Write a run folder whose networks are those of the bundles that a recipe names.
+    """Write a run that fuses the networks of the bundles that a recipe names.
 
-    How much each source counts for each class is fitted on the validation cases.
+    The weight of each source for each class is fitted on the validation cases.
 
     Parameters
     ----------
     recipe : WeightsRecipe
-        Its `members` names a bundle with weights for each member of `bundle`.
+        A recipe whose `members` names a bundle with weights for each member of
+        `bundle`.
     bundle : Path
         The bundle of several networks.
     datalist : Path
+        The datalist of the data to fit the weights on.
     run : Path
-        The folder to write; empty, or not there yet.
+        The folder to write, which is empty or does not exist.
 
     Raises
     ------
     ConfigError
         If a bundle has no weights.
     ArchitectureError
-        If a bundle's network is not the member's.
+        If a bundle's network differs from the member's.
     """
     models = {name: load_model(other) for name, other in recipe.members.items()}
     path = create_run(bundle, datalist, run, TrainOptions(fold="none"))

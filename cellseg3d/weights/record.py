@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 MOST_CHANGED = 1e-4
 # The number of volumes on which half precision is compared.
 COMPARED = 2
-# Side of the cubes on which decoders are tuned.
+# The side, in voxels, of the cubes on which decoders are tuned.
 TUNED_SIDE = 96
 
 
@@ -188,10 +188,10 @@ def _put_weights(
 
 
 def halved(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights in half precision, and what has one dimension as it is.
+    """Return the weights in half precision, except those of one dimension.
 
-    Statistics of normalisation, which can be beyond the range of half precision, and
-    offsets have one dimension; all of them together are a hundredth of the numbers.
+    These are the statistics of normalisation, which may exceed the range of half
+    precision, and biases. Together they are a hundredth of all numbers.
     """
     return {
         name: tensor.half()

@@ -117,15 +117,15 @@ def score_parts(
 def robustness(
     recipe: WeightsRecipe, parts: Sequence[Part], datalist: Path
 ) -> list[dict[str, Any]]:
-    """Score changed copies of volumes that a part was not trained on.
+    """Return the scores of changed copies of volumes that a part was not trained on.
 
-    Of each part the middle of the first volumes is used, `SHIFTED_VOLUMES` of at most
+    For each part, the middle of the first `SHIFTED_VOLUMES` volumes is used, of at most
     `SHIFTED_VOXELS` voxels each.
 
     Returns
     -------
     list of dict
-        ``shift`` (``"none"`` for the volumes as they are), ``class``, ``metric``,
+        Each has ``shift`` (``"none"`` for unchanged volumes), ``class``, ``metric``,
         ``mean`` and ``n``, over all parts together.
     """
     cases = load_datalist(datalist)
@@ -146,7 +146,10 @@ def robustness(
                         key = (shift, class_name, metric)
                         rows.setdefault(key, []).append(value)
             logger.info(
-                "%s, %s: scored under %d shifts", part.name, case.name, len(copies)
+                "%s, %s: %d changed copies were scored",
+                part.name,
+                case.name,
+                len(copies) - 1,
             )
     return [
         {
@@ -242,14 +245,14 @@ def _test_set(recipe: WeightsRecipe, case: Case) -> str:
 def score_volume(
     model: TrainedModel, given: Labelled, cases: Datalist, recipe: WeightsRecipe
 ) -> tuple[dict[tuple[str, str], float], Shown]:
-    """Return the scores of one labelled volume by class and metric, and a slice of it.
+    """Return the scores of a labelled volume by class and metric, and a slice of it.
 
     Parameters
     ----------
     model : TrainedModel
     given : Labelled
     cases : Datalist
-        It says what the values of the labels mean.
+        The datalist with the meaning of the labels' values.
     recipe : WeightsRecipe
     """
     image, label = given.image, given.label

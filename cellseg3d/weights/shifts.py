@@ -1,8 +1,8 @@
-"""Change a labelled volume as other microscopes would, to measure how weights bear it.
+"""Change labelled volumes as another microscope would, to measure how scores change.
 
-Amounts are in units of the volume's contrast, the distance between its percentiles 1
-and 99, so they mean the same for any detector. Every change is a function of the volume
-and of a fixed seed alone.
+Amounts are given in units of the volume's contrast, which is the difference between its
+percentiles 1 and 99, so they mean the same for any detector. A change depends on the
+volume and a fixed seed only.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +19,9 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import Resampled, nearest_on
 
 SEED = 7
-# One slice in so many is lost in "missing slices".
+# "Missing slices" loses one of this many slices.
 LOST_EVERY = 8
-# How much larger a voxel is in "larger voxels".
+# The factor by which voxel edges in a slice grow in "larger voxels".
 COARSER = 1.5
 Values = NDArray[np.float32]
 Change = Callable[[Values, float, np.random.Generator], Values]
@@ -34,7 +34,7 @@ class Labelled:
     Parameters
     ----------
     image, label : Volume
-        Of the same shape (Z, Y, X).
+        The image and its labels, of the same shape (Z, Y, X).
     """
 
     image: Volume
@@ -48,8 +48,7 @@ def shifted(given: Labelled, *, inverts: bool) -> Mapping[str, Labelled]:
     ----------
     given : Labelled
     inverts : bool
-        Whether the modality has both dark and bright stains, so that an inverted copy
-        is of interest.
+        Whether to add an inverted copy, for modalities with dark and bright stains.
     """
     values = given.image.read().astype(np.float32)
     low, high = np.percentile(values, (1, 99))
@@ -67,9 +66,9 @@ def shifted(given: Labelled, *, inverts: bool) -> Mapping[str, Labelled]:
 
 
 def middle(given: Labelled, voxels: int) -> Labelled:
-    """Return the middle of a labelled volume, of at most about so many voxels.
+    """Return the middle of a labelled volume, of at most about `voxels` voxels.
 
-    Slices are kept first, up to 16; then the plane is cut to a square.
+    It has at most 16 slices, which are cut to a square.
     """
     shape = given.image.shape
     depth = min(shape[0], 16)
@@ -102,7 +101,7 @@ def _blur(values: Values, contrast: float, random: np.random.Generator) -> Value
 def _low_contrast(
     values: Values, contrast: float, random: np.random.Generator
 ) -> Values:
-    """Return the volume in some 20 grey values, with a little noise of the detector."""
+    """Return the volume with about 20 grey values and a little noise."""
     step = np.float32(contrast / 20)
     noise = random.standard_normal(values.shape, np.float32)
     grey: Values = np.rint(values / step + np.float32(0.5) * noise) * step
@@ -126,13 +125,13 @@ def _brighter(values: Values, contrast: float, random: np.random.Generator) -> V
 
 
 def _stripes(values: Values, contrast: float, random: np.random.Generator) -> Values:
-    """Return the volume with an offset for each row, as an unsteady beam makes."""
+    """Return the volume with an offset for each row, as of an unsteady beam."""
     rows = random.standard_normal((*values.shape[:2], 1), np.float32)
     return values + np.float32(0.12 * contrast) * rows
 
 
 def _shading(values: Values, contrast: float, random: np.random.Generator) -> Values:
-    """Return the volume under light that falls off along both axes of a slice."""
+    """Return the volume with an intensity that falls along both axes of a slice."""
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in values.shape[1:])
     return values + np.float32(0.2 * contrast) * (y[:, None] + x)
 
@@ -162,7 +161,7 @@ _CHANGES: Final[Mapping[str, Change]] = {
 
 
 def _coarser(given: Labelled) -> Labelled:
-    """Return both on voxels that are larger in the plane, and say so where known."""
+    """Return image and labels on voxels that are larger within a slice."""
     z, y, x = given.image.shape
     shape: Zyx = (z, max(1, round(y / COARSER)), max(1, round(x / COARSER)))
     whole = Roi.whole(shape).slices
@@ -180,7 +179,7 @@ def _coarser(given: Labelled) -> Labelled:
 
 
 def _like(image: Volume, values: Values) -> Volume:
-    """Return the values as the image stores them, cut off where its type ends."""
+    """Return the values in the dtype of the image, clipped to its range."""
     dtype: np.dtype[Any] = np.dtype(image.array.dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)

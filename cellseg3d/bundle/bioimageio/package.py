@@ -1,4 +1,4 @@
-"""Read the files of a package, in a folder or a zip file, and nothing beside them."""
+"""Read the files of a package, in a folder or a zip file, and no files outside it."""
 
 import hashlib
 import io
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.mappings import parse_mapping
 
-# Either name is used by packages.
+# Packages use one of these names.
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 MOST_BYTES = 4 * 2**30
 
 
 class Package:
-    """A package of bioimage.io; files are read one by one and never unpacked.
+    """A package of bioimage.io, whose files are read one by one and never unpacked.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Package:
     InputError
         If there is no such folder or file.
     FormatError
-        If it is no zip file.
+        If the file is not a zip file.
     """
 
     def __init__(self, place: Path) -> None:
@@ -40,20 +40,21 @@ class Package:
         if place.is_dir():
             return
         if not place.is_file():
-            raise InputError(f"{place}: no such folder or zip file")
+            message = f"{place}: does not exist; expected a folder or a zip file"
+            raise InputError(message)
         try:
             self._archive = zipfile.ZipFile(place)
         except zipfile.BadZipFile as error:
-            message = f"{place}: is no complete zip file ({error}); copy it again"
+            message = f"{place}: is not a complete zip file ({error}); copy it again"
             raise FormatError(message) from error
 
     def description(self) -> dict[str, Any]:
-        """Return what the package says of itself.
+        """Return the description of the package.
 
         Raises
         ------
         InputError
-            If it holds no description.
+            If the package holds no description.
         ConfigError
             If the description is of another kind or version.
         """
@@ -80,15 +81,15 @@ class Package:
         Raises
         ------
         ConfigError
-            If the path leads out of the package, or is an address.
+            If the path leads out of the package or is a web address.
         InputError
             If there is no such file, or it is larger than 4 GiB.
         """
         inside = PurePosixPath(name)
         if "://" in name or inside.is_absolute() or ".." in inside.parts:
             message = (
-                f"{self.place}: {name!r} lies outside of the package and is not "
-                "fetched; write a complete one: bioimageio package ID OUT"
+                f"{self.place}: {name!r} lies outside the package and is not fetched; "
+                "write a complete package with bioimageio package ID OUT"
             )
             raise ConfigError(message)
         if not self._has(name):
@@ -98,7 +99,7 @@ class Package:
         else:
             size = self._inside(name).stat().st_size
         if size > MOST_BYTES:
-            message = f"{self.place}: {name} holds {size} bytes; expected 4 GiB at most"
+            message = f"{self.place}: {name} has {size} bytes; expected 4 GiB at most"
             raise InputError(message)
         if self._archive is None:
             return self._inside(name).read_bytes()
@@ -109,19 +110,21 @@ class Package:
             raise FormatError(message) from error
 
     def stored(self, block: Any, what: str) -> bytes:  # noqa: ANN401 - of a file
-        """Return a file that the description names, if it has the hash stated there.
+        """Return a file that the description names, after a check of its hash.
 
         Parameters
         ----------
         block : object
             A path, or a mapping with ``source`` and perhaps ``sha256``.
         what : str
-            What it is, for messages.
+            What the file holds; errors name it.
 
         Raises
         ------
+        ConfigError
+            If the block names no file.
         FormatError
-            If the hash differs.
+            If the file does not have the hash that the description states.
         """
         values = block if isinstance(block, Mapping) else {"source": block}
         name = values.get("source")
@@ -133,8 +136,8 @@ class Package:
         found = hashlib.sha256(data).hexdigest()
         if stated and stated != found:
             message = (
-                f"{self.place}: {name} has the hash {found[:12]}, and its description "
-                f"says {str(stated)[:12]}; it was changed or damaged, copy it again"
+                f"{self.place}: {name} has the hash {found[:12]}, but its description "
+                f"says {str(stated)[:12]}, so it was changed or damaged; copy it again"
             )
             raise FormatError(message)
         return data
@@ -145,16 +148,17 @@ class Package:
         Raises
         ------
         FormatError
-            If it is no array of numbers.
+            If the file is not an array of numbers.
         """
         data = self.stored(block, what)
         try:
             found = np.load(io.BytesIO(data), allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            message = f"{self.place}: {what} is no array ({error}); copy it again"
+            message = f"{self.place}: {what} is not an array ({error}); copy it again"
             raise FormatError(message) from error
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "uifb":
-            raise FormatError(f"{self.place}: {what} holds no numbers; copy it again")
+            message = f"{self.place}: {what} does not hold numbers; copy it again"
+            raise FormatError(message)
         return found
 
     def _has(self, name: str) -> bool:
@@ -163,7 +167,7 @@ class Package:
         return self._inside(name).is_file()
 
     def _inside(self, name: str) -> Path:
-        """Return the path of a file; a link may not lead out of the folder."""
+        """Return the path of a file; refuse a link that leads out of the folder."""
         path = (self.place / name).resolve()
         if not path.is_relative_to(self.place.resolve()):
             message = f"{self.place}: {name} is a link that leads out of the package"
@@ -178,7 +182,7 @@ def _check_version(values: Mapping[str, Any], where: Path) -> None:
         raise ConfigError(message)
     if not version.startswith("0.5."):
         message = (
-            f"{where}: is of format {version}; expected 0.5: bring it there with "
-            "`bioimageio update-format SOURCE OUT`"
+            f"{where}: has the format {version}; expected 0.5, to which `bioimageio "
+            "update-format SOURCE OUT` brings it"
         )
         raise ConfigError(message)

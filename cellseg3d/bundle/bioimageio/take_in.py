@@ -1,4 +1,4 @@
-"""Make a bundle of a package that another program wrote, without running its code."""
+"""Make a bundle from a package of another program, without running its code."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from cellseg3d.bundle.bioimageio import translate
 from cellseg3d.bundle.bioimageio.package import Package
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.shipped import MODELS, WEIGHTS
-from cellseg3d.core.atomic import environment_fault
+from cellseg3d.core.atomic import environment_fault, write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import IntensityScale
@@ -24,27 +24,29 @@ from cellseg3d.models.checkpoint import save_weights
 from cellseg3d.models.foreign.network import ForeignNetwork
 from cellseg3d.models.foreign.program import Kind, check_program
 
-# The largest difference to the package's own test output, as bioimage.io allows it.
+# The largest difference from the package's test output, which bioimage.io allows too.
 TOLERANCE = 1e-3
-# The most that windows read around their core where the package states no halo.
+# The largest halo of windows if the package states none.
 HALO = 32
 _KINDS: tuple[Kind, ...] = ("torchscript", "onnx")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a package, in our words.
+    """The content of a package, in the form that bundles have.
 
     Parameters
     ----------
     block : dict
-        Arguments of `ForeignNetwork`.
+        The arguments of `ForeignNetwork`.
     program : bytes
         The stored network.
     scale : IntensityScale
+        How raw intensities are scaled.
     facts : ModelFacts
-        Classes and, where it is stated, the spacing.
+        The classes, and the spacing if it is stated.
     window : dict
+        The settings of the windows.
     """
 
     block: dict[str, Any]
@@ -55,20 +57,21 @@ class Reading:
 
 
 def import_package(place: Path, out: Path, *, activation: str | None = None) -> Path:
-    """Make a bundle of a package of bioimage.io that another program wrote.
+    """Make a bundle from a package of bioimage.io that another program wrote.
 
-    Only TorchScript and ONNX weights are taken, whose programs are first searched for
-    anything that does not compute. No Python of the package is read. The new bundle
-    must answer the package's test input with its test output.
+    Only weights in TorchScript or ONNX are taken, and only if their programs do nothing
+    but compute. No Python code of the package is read. The new bundle must answer the
+    package's test input with its test output.
 
     Parameters
     ----------
     place : Path
         The package: a folder or a zip file.
     out : Path
-        Folder of the new bundle.
+        The folder of the new bundle.
     activation : {"softmax", "sigmoid"}, optional
-        What makes probabilities of the output, where the package does not say it.
+        The function that turns the output into probabilities, if the package does not
+        state it.
 
     Returns
     -------
@@ -78,14 +81,14 @@ def import_package(place: Path, out: Path, *, activation: str | None = None) -> 
     Raises
     ------
     ConfigError
-        If `out` is there, or the package holds what cannot be predicted safely.
+        If `out` exists, or the package holds something that cannot be predicted safely.
     InputError
         If the package is damaged, or the answer differs from its test output.
     """
     if out.exists():
-        raise ConfigError(f"{out}: is there already; give another folder")
+        raise ConfigError(f"{out}: exists already; give another folder")
     if activation not in (None, *translate.ACTIVATIONS):
-        message = f"activation is {activation!r}; expected softmax or sigmoid"
+        message = f"`activation` is {activation!r}; expected softmax or sigmoid"
         raise ConfigError(message)
     package = Package(place)
     description = package.description()
@@ -109,24 +112,24 @@ def import_package(place: Path, out: Path, *, activation: str | None = None) -> 
 def read_package(
     package: Package, description: Mapping[str, Any], activation: str | None
 ) -> Reading:
-    """Return what a package says, in our words.
+    """Return the content of a package, in the form that bundles have.
 
     Raises
     ------
     ConfigError
-        If it says something that cannot be predicted safely.
+        If the package holds something that cannot be predicted safely.
     """
     where = str(package.place)
     for what in ("inputs", "outputs"):
         if len(description[what]) != 1:
             names = [tensor["id"] for tensor in description[what]]
-            message = f"{where}: has the {what} {names}; models of one can be predicted"
+            message = f"{where}: has the {what} {names}; only models of one are taken"
             raise ConfigError(message)
     [given], [answer] = description["inputs"], description["outputs"]
     if len(translate.channels_of(given)) != 1:
         message = (
-            f"{where}: takes the channels {translate.channels_of(given)}; models of "
-            "one channel can be predicted"
+            f"{where}: takes the channels {translate.channels_of(given)}; only models "
+            "of one channel are taken"
         )
         raise ConfigError(message)
     kind, program = _program(package, description["weights"])
@@ -181,7 +184,7 @@ def check_answer(
     Raises
     ------
     InputError
-        If it answers something else. The message says how far off.
+        If the answer differs. The message says by how much.
     """
     [given], [answer] = description["inputs"], description["outputs"]
     shapes = network.shapes
@@ -194,21 +197,23 @@ def check_answer(
     scaled = torch.from_numpy(reading.scale.apply(image_zyx, offset, factor))
     with torch.inference_mode():
         found_czyx = network.answer(scaled[None, None])[0].numpy()
-    # The test output stands before what the user adds.
+    # The test output lacks the activation that the user adds, so it is applied here.
     if reading.block["after"] and found_czyx.shape == wanted_czyx.shape:
         extra = _added(reading, answer)
         wanted_czyx = _activated(wanted_czyx, extra)
     if found_czyx.shape != wanted_czyx.shape:
         message = (
-            f"{package.place}: answers {list(found_czyx.shape)} to its test input; "
-            f"its test output has {list(wanted_czyx.shape)}"
+            f"{package.place}: its answer to its test input has the shape "
+            f"{list(found_czyx.shape)}, but its test output has "
+            f"{list(wanted_czyx.shape)}"
         )
-        raise InputError(f"{message}; the package contradicts itself")
+        raise InputError(f"{message}; ask its author for a corrected package")
     off = float(np.abs(found_czyx - wanted_czyx).max())
     if not off <= TOLERANCE * max(1.0, float(np.abs(wanted_czyx).max())):
         message = (
-            f"{package.place}: the answer to its own test input is off by {off:.3g}; "
-            "it was changed, or needs a step that it does not declare"
+            f"{package.place}: its answer to its test input differs by {off:.3g} from "
+            "its test output, because it was changed or needs a step that it does not "
+            "declare; copy it again, or ask its author"
         )
         raise InputError(message)
 
@@ -227,9 +232,12 @@ def _activated(values: NDArray[Any], names: list[str]) -> NDArray[Any]:
 
 
 def _one(array: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Return the first of a batch as (C, z, y, x), or (C, y, x)."""
+    """Return the first sample of a batch as (C, z, y, x), or (C, y, x)."""
     if len(axes) != array.ndim:
-        message = f"a test array has {array.ndim} axes; its description says {axes!r}"
+        message = (
+            f"a test array has {array.ndim} axes, but its description says {axes!r}; "
+            "copy the package again"
+        )
         raise InputError(message)
     if "b" in axes:
         array = np.take(array, 0, axis=axes.index("b"))
@@ -252,15 +260,15 @@ def _program(package: Package, weights: Mapping[str, Any]) -> tuple[Kind, bytes]
             check_program(kind, program, str(package.place))
             return kind, program
     message = (
-        f"{package.place}: holds {', '.join(weights)} weights; only torchscript and "
-        "onnx run without its author's code: add some with `bioimageio add-weights "
+        f"{package.place}: holds {', '.join(weights)} weights, but only torchscript "
+        "and onnx run without its author's code; add some with `bioimageio add-weights "
         "SOURCE OUT`"
     )
     raise ConfigError(message)
 
 
 def _window(smallest: list[int], step: list[int], halo: list[int]) -> dict[str, Any]:
-    """Return windows that the network takes; those of a fixed size fill it."""
+    """Return windows of sizes that the network takes."""
     halos = [
         stated or (min(HALO, low // 4) if not grows else HALO)
         for low, grows, stated in zip(smallest, step, halo, strict=True)
@@ -280,7 +288,7 @@ def _write(
     reading: Reading,
     network: ForeignNetwork,
 ) -> None:
-    """Write the bundle: what `load_model` reads, and where it comes from."""
+    """Write the bundle, with a record of the package that it was made from."""
     for part in ("configs", "docs", MODELS):
         (out / part).mkdir(parents=True)
     dims = network.spatial_dims
@@ -326,5 +334,5 @@ def _write(
     ]
     cited = [str(cite.get("text", "")) for cite in description.get("cite", [])]
     text = "\n\n".join(filter(None, [*lines, *cited])) + "\n"
-    (out / "docs" / "README.md").write_text(text, encoding="utf-8")
+    write_text(out / "docs" / "README.md", text)
     save_weights(out / MODELS / WEIGHTS, network.state_dict(), {"facts": facts})

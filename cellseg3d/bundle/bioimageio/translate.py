@@ -1,4 +1,7 @@
-"""Say in our words what ``rdf.yaml`` says of a model; refuse what has no such words."""
+"""Translate ``rdf.yaml`` into the settings of a bundle; refuse what has no counterpart.
+
+``where`` is the package, which errors name.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +13,9 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.intensity import IntensityScale
 
 Values = Mapping[str, Any]
-# A network whose output is no probability needs to be told what makes it one.
+# The functions that turn outputs into probabilities.
 ACTIVATIONS = ("softmax", "sigmoid")
-# Test outputs come from 32-bit numbers.
+# Test outputs are computed in 32 bits, so probabilities may be off by this much.
 _NEARLY = 1e-3
 _UM = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "angstrom": 1e-4}
 Step = list[Any]
@@ -24,7 +27,7 @@ def letters_of(tensor: Values, where: str) -> str:
     Raises
     ------
     ConfigError
-        If one is neither batch, channel, z, y nor x.
+        If an axis is not batch, channel, z, y or x.
     """
     found = ""
     for axis in tensor["axes"]:
@@ -32,7 +35,7 @@ def letters_of(tensor: Values, where: str) -> str:
         if letter not in set("bczyx"):
             message = (
                 f"{where}: {tensor['id']} has the axis {letter!r} ({axis['type']}); "
-                "batch, channel, z, y and x can be predicted"
+                "only batch, channel, z, y and x are taken"
             )
             raise ConfigError(message)
         found += letter
@@ -40,9 +43,9 @@ def letters_of(tensor: Values, where: str) -> str:
 
 
 def sizes_of(tensor: Values, where: str) -> tuple[list[int], list[int]]:
-    """Return the smallest sides of an input, and the steps of larger ones, by z, y, x.
+    """Return the smallest sides of an input, and the steps by which they may grow.
 
-    A step is 0 where the side is fixed.
+    Both are in the order z, y, x. The step of a fixed side is 0.
 
     Raises
     ------
@@ -88,15 +91,15 @@ def check_same_grid(given: Values, answer: Values, where: str) -> None:
             same = size == source["size"]
         if not same:
             message = (
-                f"{where}: {answer['id']}.{axis['id']} is no copy of the input's axis "
-                f"({size}); only models that answer on the grid of their input can be "
-                "predicted"
+                f"{where}: {answer['id']}.{axis['id']} is not the same as the input's "
+                f"axis ({size}); only models that answer on the grid of their input "
+                "are taken"
             )
             raise ConfigError(message)
 
 
 def halo_of(answer: Values) -> list[int]:
-    """Return the halo that an output states, by z, y, x; 0 where it states none."""
+    """Return the halo of an output by z, y, x; 0 along axes that state none."""
     stated = {
         axis["id"]: axis.get("halo", 0) for axis in answer["axes"] if _is_space(axis)
     }
@@ -104,7 +107,7 @@ def halo_of(answer: Values) -> list[int]:
 
 
 def spacing_of(tensor: Values) -> tuple[float, float, float] | None:
-    """Return the voxel edges (z, y, x) in um; None where they are not all stated."""
+    """Return the voxel edges (z, y, x) in um; None if they are not all stated."""
     stated = {axis["id"]: axis for axis in tensor["axes"] if _is_space(axis)}
     units = [_UM.get(str(axis.get("unit"))) for axis in stated.values()]
     if len(stated) < 3 or None in units:
@@ -117,7 +120,7 @@ def spacing_of(tensor: Values) -> tuple[float, float, float] | None:
 
 
 def channels_of(tensor: Values) -> list[str]:
-    """Return the names of a tensor's channels; one where it has no such axis."""
+    """Return the names of a tensor's channels; its own name if it has no such axis."""
     for axis in tensor["axes"]:
         if axis["type"] == "channel":
             return [str(name) for name in axis["channel_names"]]
@@ -132,7 +135,7 @@ def scaling_of(tensor: Values, where: str) -> tuple[IntensityScale, list[Step]]:
     ConfigError
         If the preprocessing holds a step that has no counterpart.
     """
-    # Values as they are.
+    # This scale leaves intensities unchanged.
     scale = IntensityScale("range", -1.0, 1.0, clip=False)
     steps: list[Step] = []
     space = {axis["id"] for axis in tensor["axes"] if _is_space(axis)}
@@ -152,7 +155,7 @@ def scaling_of(tensor: Values, where: str) -> tuple[IntensityScale, list[Step]]:
                 low = float(options.get("min_percentile", 0))
                 high = float(options.get("max_percentile", 100))
                 scale = IntensityScale("percentile", low, high, clip=False)
-                # Ours sends the ends to -1 and 1, theirs to 0 and 1.
+                # A bundle scales to -1 and 1, and the format to 0 and 1.
                 steps.append(["linear", 0.5, 0.5])
             else:
                 scale = IntensityScale("zscore", clip=False)
@@ -167,7 +170,7 @@ def steps_after(tensor: Values, where: str) -> list[Step]:
     Raises
     ------
     ConfigError
-        If it holds a step that has no counterpart.
+        If there is a step that has no counterpart.
     """
     return [
         _step(step["id"], dict(step.get("kwargs") or {}), f"{where}: postprocessing")
@@ -176,21 +179,21 @@ def steps_after(tensor: Values, where: str) -> list[Step]:
 
 
 def answers_of(output: NDArray[Any], axes: str, where: str) -> str:
-    """Return what a test output holds: ``"softmax"`` or ``"sigmoid"`` probabilities.
+    """Return the kind of probabilities in a test output: "softmax" or "sigmoid".
 
     Parameters
     ----------
     output : ndarray
-        What the model answers to its test input, after its postprocessing.
+        The model's answer to its test input, after its postprocessing.
     axes : str
         The axes of the output.
     where : str
-        The package, for messages.
+        The package, which errors name.
 
     Raises
     ------
     ConfigError
-        If it holds no probabilities.
+        If the output does not hold probabilities.
     """
     low, high = float(output.min()), float(output.max())
     if low < -_NEARLY or high > 1 + _NEARLY:
@@ -211,7 +214,7 @@ def _is_space(axis: Values) -> bool:
 
 
 def _plain(steps: Sequence[Values]) -> list[Values]:
-    """Return the steps but those that only state that numbers are floats."""
+    """Return the steps without those that only convert numbers to floats."""
     return [
         step
         for step in steps
@@ -223,7 +226,7 @@ def _plain(steps: Sequence[Values]) -> list[Values]:
 
 
 def _step(name: str, options: dict[str, Any], where: str) -> Step:
-    """Return one step of ours for one of theirs."""
+    """Return the step of a bundle that does what a step of the format does."""
     if name == "scale_linear" and "axis" not in options:
         return [
             "linear",
@@ -252,7 +255,7 @@ def _step(name: str, options: dict[str, Any], where: str) -> Step:
 
 
 def _single(value: Any) -> float | None:  # noqa: ANN401
-    """Return a number, or the only one of a list; None for several."""
+    """Return a number, or the only number of a list; None for several."""
     if isinstance(value, list):
         return float(value[0]) if len(value) == 1 else None
     return None if value is None else float(value)

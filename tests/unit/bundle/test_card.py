@@ -123,7 +123,7 @@ def test_the_card_shows_what_each_change_of_the_volumes_costs():
 
     assert "| change | cell, Dice | object, F1 of objects at IoU .5 |" in text
     assert "| none | .900 | .800 |\n| noise | .750 | - |" in text
-    assert "The middle of 4 volumes that were left out" in text
+    assert "the middle of 4 volumes that were left out" in text
     assert "changed volumes" not in model_card(
         "cells", "Cells", ABOUT, record(), DATA_SETS
     )
@@ -134,6 +134,6 @@ def test_the_card_of_fused_networks_names_the_bundles_that_they_come_from():
 
     text = model_card("cells", "Cells", ABOUT, fused, DATA_SETS)
 
-    assert "network flat: that of `cells_2d`" in text
-    assert "network deep: that of `cells_3d`" in text
+    assert "network flat: the one of `cells_2d`" in text
+    assert "network deep: the one of `cells_3d`" in text
     assert "of 20 steps" not in text
