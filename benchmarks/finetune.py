@@ -178,7 +178,7 @@ def row_of(
                 annotated_slices=spread(task.depth, count),
             ),
         )
-        cpu_s = round(time.process_time() - begun, 1)
+        cpu_s = round(time.process_time() - begun, 1)  # of the training alone
         wall_s = json.loads((run / "run.json").read_text())["cost"]["wall_s"]
         values = {"dice": score(run, unseen), "cpu_s": cpu_s, "wall_s": wall_s}
         kept.write_text(json.dumps(values))
