@@ -69,6 +69,13 @@ def pick(
             "which the network sees slices; z for 3D networks."
         ),
     ] = None,
+    before: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An earlier review, several times for several; its pieces and their "
+            "neighbours are not picked again."
+        ),
+    ] = None,
     axes: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +126,9 @@ def pick(
     models = [load_model(path) for path in bundle]
     wanted = ReviewOptions(n, size, axis, spacing_um)
     with voxel_bar("review") as progress:
-        review = prepare_review(sources, models, out, wanted, options, progress)
+        review = prepare_review(
+            sources, models, out, wanted, options, progress, before or ()
+        )
     print(f"{out}: {len(review.pieces)} pieces; look at {out / PAGE}")
     print(
         f"correct the files *_labels.tif, or write yes into the column 'seen' of "
