@@ -22,6 +22,8 @@ CORE_LONG = 448
 GRAIN = 32
 # Slices that are read at once: neighbours share the slices of their context.
 RUN = 16
+# The same where much memory is to be filled, as on a GPU.
+LONG_RUN = 64
 # Pixels of the slices that run together, about, where the bundle says no number: the
 # features of as many are as large as those of a window of CORE_3D.
 PIXELS = 5 * 2**17
@@ -198,6 +200,7 @@ def lattice_of(
     window: WindowSettings,
     axis: str | None = None,
     pixels: int | None = None,
+    voxels: int | None = None,
 ) -> Lattice:
     """Return the lattice of a network on a volume.
 
@@ -217,6 +220,9 @@ def lattice_of(
         The axis across which slices are cut; the spec's when None; unused for 3D.
     pixels : int, optional
         The largest plane of a 3D window that is streamed; None where it is not.
+    voxels : int, optional
+        The largest window that is held whole, where there is room for larger ones than
+        the usual; of a 2D or 2.5D network, the pixels of all slices of a batch.
     """
     halo, steps = list(window.halo), list(map(int, stride))
     grains = list(steps)
@@ -227,6 +233,10 @@ def lattice_of(
         halos = [_up(side, step) for side, step in zip(halo, steps, strict=True)]
         padded = [_up(side, step) for side, step in zip(shape, steps, strict=True)]
         core = [CORE_LONG, *_widest(padded[1:], halos[1:], grains[1:], pixels)]
+    elif spec.spatial_dims == 3 and voxels is not None:
+        halos = [_up(side, step) for side, step in zip(halo, steps, strict=True)]
+        padded = [_up(side, step) for side, step in zip(shape, steps, strict=True)]
+        core = _widest(padded, halos, steps, voxels)
     else:
         core = [CORE_3D if spec.spatial_dims == 3 else CORE_2D] * spec.spatial_dims
     if spec.spatial_dims == 3:
@@ -234,7 +244,7 @@ def lattice_of(
     else:
         axis = axis or spec.axis
         across = axis_index(axis)
-        core.insert(across, RUN)
+        core.insert(across, RUN if voxels is None else LONG_RUN)
         halo.insert(across, spec.context)
         steps.insert(across, 1)
         grains.insert(across, 1)
@@ -246,7 +256,9 @@ def lattice_of(
     return Lattice(zyx(shape), zyx(fitted), zyx(halo), zyx(steps), axis)
 
 
-def planes_of(lattice: Lattice, window: WindowSettings) -> int:
+def planes_of(
+    lattice: Lattice, window: WindowSettings, voxels: int | None = None
+) -> int:
     """Return how many planes of a window's answer are computed together.
 
     Those are slices of a 2D or 2.5D network, of which a batch is made; of a 3D window
@@ -254,10 +266,11 @@ def planes_of(lattice: Lattice, window: WindowSettings) -> int:
     """
     if lattice.axis is None:
         return PLANES
-    if window.batch is not None:
+    if window.batch is not None and voxels is None:
         return window.batch
     pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
-    most = max(1, min(RUN, PIXELS // pixels))
+    run, room = (RUN, PIXELS) if voxels is None else (LONG_RUN, voxels)
+    most = max(1, min(run, room // pixels))
     # A power of two, so that a run is made of equal batches.
     return 1 << (most.bit_length() - 1)
 
@@ -267,9 +280,11 @@ def _widest(
 ) -> list[int]:
     """Return the widest cores (y, x) whose windows' planes have so many pixels.
 
+    Or cores (z, y, x) whose windows have so many voxels.
+
     But none below `CORE_3D`: what is read around it would be the larger part.
     """
-    counts = [1, 1]
+    counts = [1] * len(sides)
     while True:
         cores, windows = [], []
         for side, halo, grain, count in zip(sides, halos, grains, counts, strict=True):

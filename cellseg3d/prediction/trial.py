@@ -1,4 +1,4 @@
-"""Prepare a network for a volume: bfloat16 where a trial shows that labels stay."""
+"""Prepare a network for a volume: half precision where a trial keeps its labels."""
 
 import contextlib
 import copy
@@ -59,9 +59,9 @@ def prepare_for(
 ) -> PreparedNetwork:
     """Return a network prepared for one volume.
 
-    Where the number format is left to us and bfloat16 is fast, a few windows of the
-    volume run in both formats; if more labels change than are allowed, it is float32.
-    int8 is calibrated with the same windows.
+    Where the number format is left to us and half precision is fast, a few windows of
+    the volume run in both formats; if more labels change than are allowed, it is
+    float32. int8 is calibrated with the same windows.
 
     Parameters
     ----------
@@ -81,7 +81,10 @@ def prepare_for(
     if wanted.acceleration == "off":
         exact = "float32" if wanted.precision == "auto" else wanted.precision
         return PlainNetwork(network, spec, choose_hardware(wanted.device, exact))
-    hardware = choose_hardware(wanted.device, wanted.precision)
+    device = wanted.device
+    if wanted.backend == "openvino" and device == "auto":
+        device = "cpu"
+    hardware = choose_hardware(device, wanted.precision)
     made = partial(
         prepare, network, spec, backend=wanted.backend, difference=difference
     )
@@ -91,7 +94,7 @@ def prepare_for(
         return made(hardware)
     folded = fold(network)
     fast = made(hardware, folded=copy.deepcopy(folded))
-    slow = choose_hardware(wanted.device, "float32")
+    slow = choose_hardware(device, "float32")
     exact_one = prepare(network, spec, slow, folded=folded)
     changed = changed_labels(
         fast, exact_one, trial_windows(field, network, spec, axes), spec
@@ -101,7 +104,7 @@ def prepare_for(
         chosen, reason = fast, f"{hardware.reason}; {told}"
     else:
         chosen = exact_one
-        reason = f"with bfloat16 {told}, {ALLOWED / MARGIN:.1e} are allowed"
+        reason = f"with {hardware.precision} {told}, {ALLOWED / MARGIN:.1e} are allowed"
     _log.info("%s: %s", chosen.hardware.precision, reason)
     return replace(chosen, hardware=replace(chosen.hardware, reason=reason))
 
