@@ -3,8 +3,6 @@
 import copy
 import difflib
 import inspect
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import yaml
 
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.mappings import PlainLoader, read_mapping
 
 Config = dict[str, Any]
 SEPARATOR = "::"
@@ -36,41 +35,11 @@ ROOTS = (
     "val_interval",
 )
 SECTIONS = ("train", "validate")
-MOST_BYTES = 10_000_000
 
 
 def read_config(path: Path) -> Config:
-    """Return the mapping in a JSON or YAML file.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing, cannot be parsed, holds no mapping, a key twice, or
-        aliases (which can grow without bound).
-    """
-    try:
-        # A pipe or a device could be read for ever.
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is no regular file; give a JSON or YAML file")
-        if path.is_file() and path.stat().st_size > MOST_BYTES:
-            size = path.stat().st_size
-            message = f"{path}: holds {size} bytes; a config has at most {MOST_BYTES}"
-            raise ConfigError(message)
-        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
-    try:
-        if path.suffix == ".json":
-            values = json.loads(text, object_pairs_hook=_unique)
-        else:
-            values = yaml.load(text, Loader=_PlainLoader)
-    except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
-        cause = " ".join(str(error).split())
-        raise ConfigError(f"{path}: is not valid JSON or YAML ({cause})") from error
-    if not isinstance(values, dict):
-        message = f"{path}: holds a {type(values).__name__}; expected a mapping"
-        raise ConfigError(message)
-    return values
+    """Return the mapping in a JSON or YAML file; see `core.mappings.read_mapping`."""
+    return read_mapping(path)
 
 
 def compose(files: Sequence[Path], last: Mapping[str, Any] | None = None) -> Config:
@@ -232,40 +201,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
         message = f"--set {text!r}: expected KEY=VALUE, such as train::samples=200"
         raise ConfigError(message)
     try:
-        return key.strip(), yaml.load(value, Loader=_PlainLoader)
+        return key.strip(), yaml.load(value, Loader=PlainLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: {value!r} is not valid YAML") from error
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, and with every key once."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed in a config")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
-        pairs = [(self.construct_object(key, deep=True), None) for key, _ in node.value]
-        _unique(pairs)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 takes 1e-3 for a word; people mean a number.
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _unique(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
-    result: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise yaml.YAMLError(f"the key {key!r} stands twice")
-        result[key] = value
-    return result
 
 
 def _place(config: Config, key: str, value: Any, where: str) -> None:  # noqa: ANN401

@@ -60,6 +60,9 @@ class TrainedModel:
         it was not measured.
     resampled : bool
         Whether the training volumes were brought to `spacing_um`.
+    decoder : mapping or None
+        How objects are found in its probabilities, with the numbers of its training
+        objects, as ``models/decoder.json`` of a run holds it.
     """
 
     name: str
@@ -76,6 +79,7 @@ class TrainedModel:
     single_slices: bool = False
     likeness: Mapping[str, Any] | None = None
     resampled: bool = False
+    decoder: Mapping[str, Any] | None = None
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -142,6 +146,7 @@ def load_model(place: str | Path) -> TrainedModel:
         single_slices=facts.single_slices,
         likeness=weights.metadata.get("likeness"),
         resampled=facts.resampled,
+        decoder=weights.metadata.get("decoder"),
     )
     return replace(model, members=_members(model))
 

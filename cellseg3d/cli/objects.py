@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
 
 
@@ -108,6 +109,7 @@ def command(
     )
     from cellseg3d.objects.label import label_objects  # noqa: PLC0415
     from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
+    from cellseg3d.objects.sizes import least_size_note  # noqa: PLC0415
 
     files = [path for path in (out, json_file) if path is not None]
     check_outputs(files, [*volumes, *([options_file] if options_file else [])])
@@ -143,6 +145,8 @@ def command(
         )
     summary = _summary(found, out)
     print(_line(summary))
+    if note := least_size_note(found):
+        print(worded(note))
     if found.unit == "voxels":
         print(
             "spacing unknown: every length and volume is in voxels; "
@@ -167,6 +171,7 @@ def _summary(found: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401
         "classes": classes,
         "volume_unit": f"{found.unit}^3" if found.unit == "um" else "voxels",
         "median_volume": volumes[len(volumes) // 2] if volumes else None,
+        "specks": found.specks,
         "volumes": found.volumes.tolist(),
         "dtype": str(found.volume.dtype),
         "options": found.options.as_dict(),

@@ -76,6 +76,14 @@ def command(
         Path | None,
         typer.Option(help="JSON of a decoder and its numbers, as tuned, for them."),
     ] = None,
+    min_volume_um3: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Leave out smaller objects; in voxels where the voxel edges are "
+            "unknown. By default half of what the smallest training objects have.",
+        ),
+    ] = None,
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty", help="Leave out windows that hold nothing.")
     ] = False,
@@ -134,7 +142,7 @@ def command(
     )
     from cellseg3d.prediction.options import SegmentOptions  # noqa: PLC0415
 
-    finds_objects = objects or objects_options is not None
+    finds_objects = objects or objects_options is not None or min_volume_um3 is not None
     options = SegmentOptions(
         axes=axes,
         fuse=fuse,
@@ -170,7 +178,7 @@ def command(
     failed: list[CellSegError] = []
 
     def find(task: "Task") -> None:
-        _find_objects(task, models[0], decoder, dask)
+        _find_objects(task, models[0], decoder, dask, min_volume_um3)
 
     done = partial(_one, models=models, options=options, spacing_um=spacing_um)
     for task in tasks:
@@ -227,12 +235,17 @@ def _find_objects(
     model: "TrainedModel",
     decoder: "ObjectOptions | None",
     dask: str | None,
+    least: float | None,
 ) -> None:
+    from cellseg3d.cli.wording import worded  # noqa: PLC0415
+    from cellseg3d.objects.sizes import least_size_note  # noqa: PLC0415
     from cellseg3d.prediction.batch import objects_task  # noqa: PLC0415
 
-    found = objects_task(task, model, decoder, dask)
+    found = objects_task(task, model, decoder, dask, least=least)
     count = counted(found.count, "object")
     print(f"{task.objects.name}: {count}, {found.options.method}")
+    if note := least_size_note(found):
+        print(worded(note))
 
 
 def _one(

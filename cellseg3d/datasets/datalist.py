@@ -1,14 +1,13 @@
 """Read and write data sets: JSON, YAML or a folder of pairs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.errors import InputError
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.datasets.cases import (
     INNER,
     Case,
@@ -29,7 +28,6 @@ __all__ = [
     "load_datalist",
     "num_classes",
     "parse_datalist",
-    "read_mapping",
     "resolve_datalist",
     "write_datalist",
 ]
@@ -104,27 +102,6 @@ def class_names(place: str | Path, default: Sequence[str]) -> list[str]:
     if not Path(place).exists():
         return list(default)
     return list(load_datalist(place).classes)
-
-
-def read_mapping(path: Path) -> Mapping[str, Any]:
-    """Return the mapping in a datalist file, unchecked.
-
-    Raises
-    ------
-    ConfigError
-        If the file is no JSON or YAML, or holds no mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        message = f"{path}: is not a readable JSON or YAML datalist ({reason})"
-        raise ConfigError(message) from error
-    if not isinstance(values, dict):
-        message = f"{path}: holds a {type(values).__name__}; expected a mapping"
-        raise ConfigError(message)
-    return values
 
 
 def _case_values(case: Case, folder: Path) -> dict[str, Any]:

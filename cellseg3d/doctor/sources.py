@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.datasets.cases import Datalist
-from cellseg3d.datasets.datalist import parse_datalist, read_mapping, resolve_datalist
+from cellseg3d.datasets.datalist import parse_datalist, resolve_datalist
 from cellseg3d.datasets.pairing import (
     Pairs,
     UnpairedError,

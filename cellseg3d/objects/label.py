@@ -55,6 +55,8 @@ class LabelledObjects:
         ``"um"``, or ``"voxels"`` when the spacing is unknown.
     options : ObjectOptions
         What they were found with.
+    specks : int
+        Number of those left out for being smaller than ``options.min_volume_um3``.
     """
 
     volume: Volume
@@ -62,6 +64,7 @@ class LabelledObjects:
     classes: IntArray
     unit: str
     options: ObjectOptions
+    specks: int = 0
 
     @property
     def count(self) -> int:
@@ -76,6 +79,7 @@ class _Ids:
     of_region: IntArray
     sizes: IntArray
     kinds: IntArray
+    specks: int
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -155,7 +159,9 @@ def label_objects(
     labelled = _labelled(opened, cores, graph, map_blocks)
     volume = _write(_template(source, opened), labelled, graph, ids, out)
     volumes = np.asarray(ids.sizes * lattice.voxel_volume, np.float64)
-    return LabelledObjects(volume, volumes, ids.kinds, lattice.unit, options)
+    return LabelledObjects(
+        volume, volumes, ids.kinds, lattice.unit, options, ids.specks
+    )
 
 
 def smallest_unsigned(largest: int) -> np.dtype[Any]:
@@ -179,7 +185,8 @@ def _number(
     kept = kept[np.argsort(first[kept])]
     of_owner = np.zeros(count, np.int64)
     of_owner[kept] = np.arange(1, len(kept) + 1)
-    return _Ids(of_owner[owner], sizes[kept], graph.kind[kept])
+    specks = int(np.count_nonzero((sizes > 0) & ~enough))
+    return _Ids(of_owner[owner], sizes[kept], graph.kind[kept], specks)
 
 
 def _labelled(
@@ -213,6 +220,7 @@ def _write(
         ids.dtype,
         spacing=template.spacing,
         affine_mm=template.affine_mm,
+        metadata={"labels": True},
     ) as writer:
         for roi, labels, offset in labelled:
             writer.write(roi, _final(labels, offset, graph, ids))

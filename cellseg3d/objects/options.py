@@ -1,12 +1,12 @@
 """How objects are told apart: the method and its numbers, in physical units."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.spacing import Spacing
 
 Method = Literal["components", "watershed", "border-core", "affinity", "mean-size"]
@@ -127,13 +127,16 @@ class ObjectOptions:
         ConfigError
             If it cannot be read, or a key or number is wrong.
         """
+        values = read_mapping(path)
+        return cls.parsed(values.get("options", values), path)
+
+    @classmethod
+    def parsed(cls, values: Any, path: Path) -> "ObjectOptions":  # noqa: ANN401
+        """Return options from what a file holds; its errors name the file."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: expected a JSON object of instance options")
-        return cls.parse(values.get("options", values))
+            return cls.parse(values)
+        except (ConfigError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as JSON holds them; `parse` reads them back."""

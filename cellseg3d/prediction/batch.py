@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
-from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.ownership import one_name
@@ -31,7 +30,7 @@ from cellseg3d.prediction.output.blockwise import (
     sidecar,
 )
 from cellseg3d.prediction.segment import segment_to_file
-from cellseg3d.prediction.tune_objects import kept_decoder
+from cellseg3d.prediction.tune_objects import decoder_of
 
 FOLDERS = ("auto", "images", "slices")
 IMAGES = (".png", ".tif", ".tiff")
@@ -220,6 +219,8 @@ def objects_task(
     model: TrainedModel,
     options: ObjectOptions | None = None,
     dask: str | None = None,
+    *,
+    least: float | None = None,
 ) -> LabelledObjects:
     """Find the objects in a task's probabilities; write them as NAME_objects.
 
@@ -230,8 +231,10 @@ def objects_task(
     model : TrainedModel
         The bundle it was segmented with.
     options : ObjectOptions, optional
-        When None, the decoder that was tuned for the bundle; without one, that which
-        fits its classes, with its usual numbers.
+        When None, as for `tune_objects.decoder_of`.
+    least : float, optional
+        Smallest volume of an object, in um^3 (in voxels without a spacing); that of
+        the decoder when None.
     dask : str, optional
         As for `dask_client.open_client`.
 
@@ -242,12 +245,14 @@ def objects_task(
     """
     names = tuple(model.classes)
     probs = [open_volume(path) for path in prob_paths(task.labels, names)]
-    usual = ObjectOptions(method=decoder_for(names))
+    chosen = options or decoder_of(model, probs[0].spacing)
+    if least is not None:
+        chosen = replace(chosen, min_volume_um3=least)
     with ExitStack() as stack:
         return label_objects(
             probs,
             None,
-            options or kept_decoder(model) or usual,
+            chosen,
             probs=True,
             out=task.objects,
             map_blocks=block_map(stack, dask=dask),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +11,16 @@ from cellseg3d.bundle.model import TrainedModel, load_model
 from cellseg3d.bundle.shipped import MODELS
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.roi import Roi
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.datasets.volumes import read_case_label
 from cellseg3d.io.registry import open_volume
 from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.objects.sizes import ObjectSizes, converted
 from cellseg3d.objects.tuning import Tuned, TuningCase, tune_decoder
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment
@@ -57,7 +61,9 @@ def tune_run(
     # Without a true object there is nothing to choose numbers by.
     cases = [case for case in seen if np.any(case.truth[:])] or seen
     tuned = tune_decoder(cases, options, held_out=held_out)
+    known = all(case.spacing is not None for case in cases)
     kept = {
+        "unit": "um" if known else "voxels",
         "options": tuned.options.as_dict(),
         "score": tuned.score,
         "cases": [case.name for case in cases],
@@ -69,10 +75,47 @@ def tune_run(
     return tuned
 
 
-def kept_decoder(model: TrainedModel) -> ObjectOptions | None:
-    """Return the decoder that was tuned for a model; None when none was."""
-    path = model.path / MODELS / DECODER
-    return ObjectOptions.read(path) if path.is_file() else None
+def keep_sizes(run: Path, sizes: ObjectSizes, classes: Sequence[str]) -> None:
+    """Write a decoder into a run whose numbers are those of its training objects."""
+    options = ObjectOptions(
+        method=decoder_for(tuple(classes)),
+        min_volume_um3=float(f"{sizes.least:.6g}"),
+        mean_volume_um3=float(f"{sizes.mean:.6g}"),
+    )
+    kept = {
+        "unit": sizes.unit,
+        "options": options.as_dict(),
+        "training_objects": sizes.count,
+    }
+    text = json.dumps(kept, indent=1) + "\n"
+    atomic_write(run / MODELS / DECODER, lambda new: _write(new, text))
+
+
+def kept_decoder(run: Path) -> dict[str, Any] | None:
+    """Return the decoder that a run keeps, with its unit; None without one."""
+    path = run / MODELS / DECODER
+    return read_mapping(path) if path.is_file() else None
+
+
+def decoder_of(model: TrainedModel, spacing: Spacing | None) -> ObjectOptions:
+    """Return the decoder that fits a model, in the unit of a volume of some spacing.
+
+    It is the one that was tuned for it, or that has the sizes of its training objects;
+    without either, the one that fits its classes, with its usual numbers.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    spacing : Spacing or None
+        Voxel edges of the volume whose objects are to be found.
+    """
+    kept = kept_decoder(model.path) or model.decoder
+    if kept is None:
+        return ObjectOptions(method=decoder_for(tuple(model.classes)))
+    where = model.path / MODELS / DECODER
+    options = ObjectOptions.parsed(kept.get("options", kept), where)
+    unit = kept.get("unit", "um" if spacing else "voxels")
+    return converted(options, unit, spacing, model.spacing_um)
 
 
 def _cases_of(run: Path) -> tuple[Datalist, Sequence[Case], list[str]]:

@@ -13,6 +13,7 @@ from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.trust import refuse_foreign_code
+from cellseg3d.calibration.object_sizes import settle_decoder
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
 from cellseg3d.core.errors import CellSegError, ConfigError
@@ -149,6 +150,8 @@ def _run_and_calibrate(
     folder: Path, config: Path, options: TrainOptions, watch: Watch | None = None
 ) -> None:
     data = run_config(config, watch)
+    if data is not None:
+        settle_decoder(folder, data)
     if data is not None and options.fit_axes:
         # First, so that the halo is measured along the axes that are swept.
         settle_fusion(folder, data.validation, options.fit_axes)

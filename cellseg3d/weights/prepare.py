@@ -3,24 +3,29 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cellseg3d.bundle.shipped import configs_dir
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.processes import usable_cores
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, Split
-from cellseg3d.datasets.datalist import write_datalist
+from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.io.registry import read_labels, read_volume, write_labels, write_volume
 from cellseg3d.simulate.components import CLASSES, LABEL_MAP
 from cellseg3d.simulate.conditions import NAMED, draw_condition, simulate_under
-from cellseg3d.weights.recipe import Source, WeightsRecipe
+from cellseg3d.weights.recipe import Source, WeightsRecipe, read_recipe
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -68,7 +73,8 @@ def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
     """Write the data set of a recipe and return its datalist; once is enough.
 
     Volumes lie in `out` as TIFF, on the recipe's spacing, with their labels as the
-    recipe maps them. Cases that only test are marked so.
+    recipe maps them; those of another bundle (``data_of``), and the datalist, lie in
+    that bundle's folder, ``../../OTHER/data``. Cases that only test are marked so.
 
     Parameters
     ----------
@@ -84,11 +90,17 @@ def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
         If there is no data folder and the recipe needs one.
     """
     path = out / DATALIST
+    out.mkdir(parents=True, exist_ok=True)
+    if recipe.data_of:
+        other = read_recipe(configs_dir(), recipe.data_of)
+        shared = prepare(other, data, out.absolute().parents[1] / other.name / out.name)
+        path = shared.with_name(f"{recipe.name}.json")
     if path.is_file():
         return path
-    out.mkdir(parents=True, exist_ok=True)
-    if recipe.simulated:
-        cases = list(_simulated(recipe, out))
+    if recipe.data_of:
+        cases = list(load_datalist(shared).cases)
+    elif recipe.simulated:
+        cases = _simulated(recipe, out)
     elif data is None:
         message = (
             f"{recipe.name}: its weights are made from labelled volumes; set "
@@ -97,11 +109,11 @@ def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
         raise ConfigError(message)
     else:
         cases = list(_measured(recipe, data, out))
-    names = CLASSES if recipe.simulated else recipe.classes
+    label_map = recipe.label_map or (LABEL_MAP if recipe.simulated else None)
     datalist = Datalist(
         name=recipe.name,
-        classes=names,
-        label_map=dict(LABEL_MAP) if recipe.simulated else None,
+        classes=recipe.classes or CLASSES,
+        label_map=dict(label_map) if label_map else None,
         cases=tuple(cases),
         labels=recipe.labels,
         intensity_unit="1/um" if recipe.simulated else "arbitrary",
@@ -148,17 +160,25 @@ def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
             yield condition, Case(name, str(image), str(label), name, "test")
 
 
-def _simulated(recipe: WeightsRecipe, out: Path) -> Iterator[Case]:
-    training = recipe.simulated["cells"]
-    for number in range(training + recipe.simulated["validation"]):
-        seed = TRAINING_SEED + number
-        condition = draw_condition(np.random.default_rng([seed, 1]))
-        simulated = simulate_under(condition, seed)
-        name = f"cell_{number:03d}"
-        image, label = _on_grid(simulated.tomogram, simulated.labels, recipe.spacing_um)
-        split: Split = "training" if number < training else "validation"
-        yield _write(out, name, image, label, group=name, split=split)
-        logger.info("simulated %s", name)
+def _simulated(recipe: WeightsRecipe, out: Path) -> list[Case]:
+    """Simulate the cells that train and validate, one on each core at a time."""
+    count = recipe.simulated["cells"] + recipe.simulated["validation"]
+    workers = min(count, usable_cores())
+    simulate = partial(_simulated_cell, recipe, out)
+    # Fresh processes: those that a fork makes can hang on the threads of libraries.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        return list(pool.map(simulate, range(count)))
+
+
+def _simulated_cell(recipe: WeightsRecipe, out: Path, number: int) -> Case:
+    seed = TRAINING_SEED + number
+    condition = draw_condition(np.random.default_rng([seed, 1]))
+    simulated = simulate_under(condition, seed, workers=1)
+    name = f"cell_{number:03d}"
+    image, label = _on_grid(simulated.tomogram, simulated.labels, recipe.spacing_um)
+    trains = number < recipe.simulated["cells"]
+    split: Split = "training" if trains else "validation"
+    return _write(out, name, image, label, group=name, split=split)
 
 
 def _measured(recipe: WeightsRecipe, data: Path, out: Path) -> Iterator[Case]:

@@ -84,6 +84,12 @@ class WeightsRecipe:
         Keys of the bundle's training config that differ from the bundle's own.
     members : mapping of str to str
         For a bundle that fuses others: its member to the bundle whose weights it takes.
+    data_of : str
+        The bundle whose data this one trains on, too; what this recipe does not say of
+        them is as in that bundle's.
+    label_map : mapping of int to int, optional
+        What the values in the labels of simulated tomograms mean here; the simulation's
+        own classes when None.
     """
 
     name: str
@@ -98,6 +104,12 @@ class WeightsRecipe:
     left_out_steps: int = 1500
     settings: Mapping[str, Any] = field(default_factory=dict)
     members: Mapping[str, str] = field(default_factory=dict)
+    data_of: str = ""
+    label_map: Mapping[int, int] | None = None
+
+
+# What a recipe says of its data, and takes over from the bundle of `data_of`.
+_OF_DATA = ("classes", "simulated", "labels", "target", "spacing_um", "leave_out")
 
 
 def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
@@ -118,9 +130,16 @@ def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
     for entry in values.pop("sources", []):
         _refuse_unknown(path, entry, Source)
         sources.append(Source(**entry))
+    if "data_of" in values:
+        other = read_recipe(configs_dir, str(values["data_of"]))
+        sources = sources or list(other.sources)
+        values = {key: getattr(other, key) for key in _OF_DATA} | values
     if values.get("leave_out", "none") not in get_args(LeaveOut):
         expected = ", ".join(get_args(LeaveOut))
         message = f"{path}: leave_out is {values['leave_out']!r}; expected {expected}"
+        raise ConfigError(message)
+    if values.get("label_map") is not None and not values.get("simulated"):
+        message = f"{path}: label_map is for simulated tomograms; give it to a source"
         raise ConfigError(message)
     for key in ("classes", "spacing_um"):
         if values.get(key) is not None:

@@ -23,6 +23,7 @@ from cellseg3d.datasets.likeness import profile_of, volume_features
 from cellseg3d.datasets.volumes import load_fold
 from cellseg3d.io.registry import read_volume
 from cellseg3d.models.checkpoint import load_weights, save_weights
+from cellseg3d.prediction.tune_objects import kept_decoder
 from cellseg3d.runs.record import git_commit, machine, versions
 from cellseg3d.weights.pictures import best_and_worst, draw_triple
 from cellseg3d.weights.recipe import WeightsRecipe
@@ -72,7 +73,7 @@ def ship(
     final = parts[0]
     cases = load_datalist(datalist)
     _calibrate(final, datalist)
-    scores, shown = score_parts(recipe, parts, datalist, datalist.parent)
+    scores, shown = score_parts(recipe, parts, datalist)
     model = model_of(final, recipe)
     profile = _profile(model, cases)
     weights = _put_weights(model, final, recipe, cases, bundle, profile)
@@ -151,6 +152,7 @@ def _put_weights(
         "iteration": weights.metadata["iteration"],
         "score": weights.metadata["score"],
         "likeness": dict(profile),
+        "decoder": kept_decoder(final.run),
     }
     path = weights_file(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)

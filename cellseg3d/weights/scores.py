@@ -77,7 +77,7 @@ class Score:
 
 
 def score_parts(
-    recipe: WeightsRecipe, parts: Sequence[Part], datalist: Path, out: Path
+    recipe: WeightsRecipe, parts: Sequence[Part], datalist: Path
 ) -> tuple[list[Score], dict[str, Shown]]:
     """Score every part that has weights on what it never saw.
 
@@ -86,9 +86,7 @@ def score_parts(
     recipe : WeightsRecipe
     parts : sequence of Part
     datalist : Path
-        What they trained on.
-    out : Path
-        Simulated test cases are written below it.
+        What they trained on. Simulated test cases are written beside its volumes.
 
     Returns
     -------
@@ -102,7 +100,7 @@ def score_parts(
         if not part.has_weights:
             continue
         model = model_of(part, recipe)
-        for condition, case in _unseen(recipe, part, cases, out):
+        for condition, case in _unseen(recipe, part, cases):
             scores, shown[case.name] = _scores_of(model, case, cases, recipe)
             logger.info("%s, %s: %s", part.name, case.name, scores)
             found += [
@@ -172,10 +170,11 @@ def model_of(part: Part, recipe: WeightsRecipe) -> TrainedModel:
 
 
 def _unseen(
-    recipe: WeightsRecipe, part: Part, cases: Datalist, out: Path
+    recipe: WeightsRecipe, part: Part, cases: Datalist
 ) -> Iterator[tuple[str, Case]]:
     if recipe.simulated:
-        yield from test_cases(recipe, out / "test")
+        # Beside the cells that train, which several bundles share.
+        yield from test_cases(recipe, Path(cases.cases[0].image).parent / "test")
         return
     for case in cases.cases:
         if part.left_out is not None and case.group == part.left_out:

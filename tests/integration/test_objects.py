@@ -85,6 +85,11 @@ def test_a_bundle_learns_a_target_and_predict_decodes_it(
     run = train(folder, tmp_path / "run", target, samples=16, epochs=1)
     predict(folder, run, tmp_path / "out")
 
+    voxels = [np.unique(discs(n)[0], return_counts=True)[1][1:] for n in range(3)]
+    decoder = json.loads((run / "models" / "decoder.json").read_text())
+    least = 0.5 * np.quantile(np.concatenate(voxels), 0.05)
+    assert decoder["unit"] == "voxels"
+    assert decoder["options"]["min_volume_um3"] == pytest.approx(least, rel=1e-5)
     record = json.loads((run / "run.json").read_text())
     config = json.loads((run / "configs" / "evaluate.json").read_text())
     said = capsys.readouterr().out
@@ -94,6 +99,7 @@ def test_a_bundle_learns_a_target_and_predict_decodes_it(
     probs = sorted((tmp_path / "out").glob("d3_prob_*.tif"))
     assert len(probs) == classes
     again = ["objects", *map(str, probs), "--out", str(tmp_path / "again.tif")]
+    again += ["--min-volume-um3", str(decoder["options"]["min_volume_um3"])]
     assert main(again) == 0
     np.testing.assert_array_equal(
         read_labels(tmp_path / "again.tif").array,
@@ -108,6 +114,7 @@ def test_a_decoder_is_tuned_on_the_volumes_that_trained_the_run(folder, tmp_path
     kept = json.loads((run / "models" / "decoder.json").read_text())
 
     assert kept["cases"] == ["d0", "d1"]
+    assert kept["unit"] == "voxels"
     assert kept["score"] == tuned.score >= tuned.trials[0]["score"]
     assert kept["options"]["method"] == "border-core"
     with pytest.raises(ConfigError, match="no bundle"):
@@ -153,13 +160,14 @@ def test_tune_decoder_names_a_mistake(folder, tmp_path, capsys, more, text):
         case |= {key: str(folder / case[key]) for key in ("image", "label")}
     (tmp_path / "datalist.json").write_text(json.dumps(values))
     run = train(tmp_path, tmp_path / "run", "classes", samples=8, epochs=1)
+    before = (run / "models" / "decoder.json").read_bytes()
     capsys.readouterr()
 
     code = main(["tune", "--decoder", str(run), *more])
 
     assert code == 3
     assert text in capsys.readouterr().err
-    assert not (run / "models" / "decoder.json").exists()
+    assert (run / "models" / "decoder.json").read_bytes() == before
 
 
 def test_predict_says_how_many_volumes_failed(folder, tmp_path, capsys):

@@ -146,7 +146,7 @@ def test_a_mistake_in_a_case_is_named(two_cases, write_list, change, error, said
 def test_a_file_that_is_no_datalist_is_refused(tmp_path):
     path = tmp_path / "datalist.json"
     path.write_text("{")
-    with pytest.raises(ConfigError, match="not a readable JSON"):
+    with pytest.raises(ConfigError, match="not valid JSON"):
         load_datalist(path)
     path.write_text("[]")
     with pytest.raises(ConfigError, match="holds a list"):
