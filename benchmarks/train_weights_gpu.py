@@ -46,13 +46,11 @@ def main() -> None:
     measured = [name for name in names if not is_simulated(name)]
     if options.step == "prepare":
         for name in measured:
-            size = sum(file.stat().st_size for file in data_of(name, options))
+            size = sum(file.stat().st_size for file in data_of(name, options).iterdir())
             print(f"{name}: {size / 2**20:.1f} MiB of data", flush=True)
         return
-    made = [begin(name, "prepare", options) for name in names if name not in measured]
     running = begin_all(measured, options)
-    for process in made:
-        process.wait()
+    # It simulates on all cores; the others are still reading their data meanwhile.
     running += begin_all([name for name in names if name not in measured], options)
     for name, process in running:
         code = process.wait()
@@ -122,10 +120,9 @@ def parts(name: str, options: argparse.Namespace) -> list[Part]:
     return parts_of(recipe(name), datalist, folder)
 
 
-def data_of(name: str, options: argparse.Namespace) -> list[Path]:
-    """Prepare the data of a bundle; return its files."""
-    prepare(recipe(name), data_folder(), options.out / name / "data")
-    return list((options.out / name / "data").iterdir())
+def data_of(name: str, options: argparse.Namespace) -> Path:
+    """Prepare the data of a bundle; return their folder."""
+    return prepare(recipe(name), data_folder(), options.out / name / "data").parent
 
 
 def recipe(name: str) -> WeightsRecipe:

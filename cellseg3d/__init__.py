@@ -8,7 +8,7 @@ from importlib import import_module
 
 from cellseg3d.core.old_names import answer_old_names
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 answer_old_names()
 

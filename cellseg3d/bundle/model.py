@@ -10,7 +10,7 @@ from torch import nn
 
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model_facts import ModelFacts
-from cellseg3d.bundle.resolve import build
+from cellseg3d.bundle.resolve import build, resolve_config
 from cellseg3d.bundle.shipped import MODELS, WEIGHTS, find_bundle, no_weights
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.input_spec import InputSpec
@@ -21,6 +21,8 @@ from cellseg3d.models.fused_networks import FusedNetworks, Member
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
+# What describes a network and its input, and is all that prediction builds.
+_BLOCKS = ("facts", "spec", "intensity", "window", "network_def")
 _CANDIDATES = (WEIGHTS, "last.safetensors", "model.pt")
 
 
@@ -112,22 +114,16 @@ def load_model(place: str | Path) -> TrainedModel:
     """
     path = find_bundle(place)
     where = path / "configs" / "inference.json"
-    config = read_config(where)
     metadata = read_config(path / "configs" / "metadata.json")
     weights = _weights(path)
-    stored = weights.metadata.get("facts")
-    if stored is not None:
-        config["facts"] = stored
-    elif "default_facts" in config:
-        config["facts"] = config["default_facts"]
-    facts = _parsed(ModelFacts.parse, build(config, "facts", where), "facts", where)
-    config["facts"] = facts.as_dict()
-    spec = _parsed(InputSpec.parse, build(config, "spec", where), "spec", where)
-    intensity = build(config, "intensity", where)
-    window = build(config, "window", where)
+    blocks = resolve_config(where, _facts_in(where, weights), only=_BLOCKS)
+    built = {key: build(blocks[key], where) for key in _BLOCKS[:-1]}
+    facts = _parsed(ModelFacts.parse, built["facts"], "facts", where)
+    spec = _parsed(InputSpec.parse, built["spec"], "spec", where)
+    intensity, window = built["intensity"], built["window"]
     _expect(intensity, IntensityScale, "intensity", where)
     _expect(window, Mapping, "window", where)
-    network = build(config, "network_def", where)
+    network = build(blocks["network_def"], where)
     _expect(network, nn.Module, "network_def", where)
     check_names(weights.path, weights.tensors, network)
     network.load_state_dict(weights.tensors)
@@ -167,6 +163,16 @@ def _members(model: TrainedModel) -> tuple[TrainedModel, ...]:
         for name, member in model.network.members.items()
         if isinstance(member, Member)
     )
+
+
+def _facts_in(config: Path, weights: Weights) -> dict[str, Any]:
+    """Return the setting that puts the facts of a model in their place.
+
+    Those that travel with the weights count; else those that its bundle began with.
+    """
+    said = read_config(config)
+    stored = weights.metadata.get("facts", said.get("default_facts"))
+    return {} if stored is None or "facts" not in said else {"facts": stored}
 
 
 def _weights(path: Path) -> Weights:

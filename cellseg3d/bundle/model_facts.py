@@ -12,6 +12,7 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.checkpoint import load_weights
+from cellseg3d.models.fused_networks import Member
 from cellseg3d.models.unet import build_network
 
 
@@ -130,3 +131,23 @@ def network_for(
     known = ModelFacts.parse(facts)
     spacing: Sequence[float] | None = known.spacing_um
     return build_network(name, spec, known.num_classes, spacing_um=spacing, **options)
+
+
+def member_for(
+    name: str,
+    spec: InputSpec | dict[str, Any],
+    facts: ModelFacts | Mapping[str, Any],
+    window: Mapping[str, Any] | None = None,
+    **options: Any,  # noqa: ANN401 - each network has its own
+) -> Member:
+    """Return a member of `cellseg3d.models.fused_networks.FusedNetworks`.
+
+    Parameters
+    ----------
+    name, spec, facts, **options
+        As for `network_for`.
+    window : mapping, optional
+        Core, halo, axes and weights of this member; see
+        `cellseg3d.prediction.lattice.WindowSettings`.
+    """
+    return Member(network_for(name, spec, facts, **options), spec, window)

@@ -10,8 +10,8 @@ from cellseg3d.models.network_arguments import NETWORK_ARGUMENTS
 NETWORK_NAMES = frozenset(f"monai.networks.nets.{name}" for name in NETWORK_ARGUMENTS)
 # What describes a model: its network and its input. Prediction builds nothing else.
 MODEL_NAMES = NETWORK_NAMES | {
-    "cellseg3d.bundle.members.member_for",
     "cellseg3d.bundle.model_facts.ModelFacts",
+    "cellseg3d.bundle.model_facts.member_for",
     "cellseg3d.bundle.model_facts.network_for",
     "cellseg3d.datasets.intensity.IntensityScale",
     "cellseg3d.models.fused_networks.FusedNetworks",

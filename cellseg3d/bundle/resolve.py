@@ -1,11 +1,11 @@
-"""Read one id of a config as plain values, checked before anything is built of it."""
+"""Resolve a bundle's or run's config: what a file says, with overrides, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-from cellseg3d.bundle.compose import Config
+from cellseg3d.bundle.compose import Config, compose, override
 from cellseg3d.bundle.names import MODEL_NAMES
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.core.errors import CellSegError, ConfigError
@@ -16,32 +16,55 @@ _DEEPEST = 50
 _MOST_VALUES = 100_000
 
 
-def build(config: Config, key: str, where: str | Path) -> Any:  # noqa: ANN401
-    """Return what one id of a config describes; only `MODEL_NAMES` are built.
+def resolve_config(
+    file: Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    only: Sequence[str] = (),
+) -> Config:
+    """Return a config with overrides in place, after a check of every name in it.
 
-    References are put in place first; then names, arguments and texts are checked;
-    then the blocks are built. Nothing is imported before the check.
+    Every verb that builds something from a config reads it here. The check is made
+    once, on what is returned, and imports nothing.
 
     Parameters
     ----------
-    config : dict
-    key : str
-        Such as ``"network_def"``.
-    where : str or Path
-        The file, for messages.
+    file : Path
+        A JSON or YAML file, such as ``configs/train.json`` of a bundle or run.
+    settings : mapping of str to object, optional
+        Keys and their new values, as `cellseg3d.bundle.compose.override` takes them.
+    only : sequence of str
+        Blocks to return. Their references are replaced by what these refer to,
+        expressions are refused, and they may name what describes a model, nothing
+        else. Without any, the whole config is returned and references stay.
 
     Raises
     ------
     ConfigError
-        If there is no such id, if it refers to nothing or to itself, holds an
-        expression, names something that is not on the list, or cannot be built.
+        If the file cannot be read, a setting is misspelt, a block is missing or
+        refers to nothing or to itself, or the config names what is not on the list.
     """
-    if key not in config:
-        message = f"{where}: {key!r} is missing; copy it from the author's bundle again"
-        raise ConfigError(message)
-    plain = _Plain(config, where).value(config[key], 0)
-    refuse_foreign_code({key: plain}, where, MODEL_NAMES)
-    return _built(plain, where)
+    config = override(compose([file]), settings or {}, file)
+    if not only:
+        refuse_foreign_code(config, file)
+        return config
+    blocks = _Plain(config, file).blocks(only)
+    refuse_foreign_code(blocks, file, MODEL_NAMES)
+    return blocks
+
+
+def resolve_in_place(file: Path, settings: Mapping[str, Any] | None = None) -> Config:
+    """Return a config that is to run, told which folder its bundle lies in.
+
+    Parameters
+    ----------
+    file, settings
+        As for `resolve_config`. A ``bundle_root`` that they give as text stays.
+    """
+    config = resolve_config(file, settings)
+    if not isinstance(config.get("bundle_root"), str):
+        config["bundle_root"] = str(file.resolve().parent.parent)
+    return config
 
 
 class _Plain:
@@ -49,6 +72,13 @@ class _Plain:
 
     def __init__(self, config: Config, where: str | Path) -> None:
         self.config, self.where, self.count = config, where, 0
+
+    def blocks(self, names: Sequence[str]) -> Config:
+        for name in names:
+            if name not in self.config:
+                message = f"{self.where}: {name!r} is missing; copy it from the"
+                raise ConfigError(f"{message} author's bundle again")
+        return {name: self.value(self.config[name], 0) for name in names}
 
     def value(self, value: Any, depth: int) -> Any:  # noqa: ANN401
         self.count += 1
@@ -82,13 +112,26 @@ class _Plain:
         return self.value(node, depth + 1)
 
 
-def _built(value: Any, where: str | Path) -> Any:  # noqa: ANN401
-    """Return plain values with every block that has a ``_target_`` built."""
+def build(value: Any, where: str | Path) -> Any:  # noqa: ANN401
+    """Return a resolved block with every part that has a ``_target_`` built.
+
+    Parameters
+    ----------
+    value : object
+        A block that `resolve_config` returned when it was asked for it.
+    where : str or Path
+        The file, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If something cannot be built.
+    """
     if isinstance(value, list):
-        return [_built(item, where) for item in value]
+        return [build(item, where) for item in value]
     if not isinstance(value, Mapping):
         return value
-    arguments = {k: _built(v, where) for k, v in value.items() if k != "_target_"}
+    arguments = {k: build(v, where) for k, v in value.items() if k != "_target_"}
     if "_target_" not in value:
         return arguments
     target = current_name(value["_target_"])
@@ -100,10 +143,10 @@ def _built(value: Any, where: str | Path) -> Any:  # noqa: ANN401
         raise
     except Exception as error:
         # Numbers that a network cannot be built with can raise any kind of error.
-        raise ConfigError(f"{where}: {target}: {one_line(error)}") from error
+        raise ConfigError(f"{where}: {target}: {_one_line(error)}") from error
 
 
-def one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """Return the first line of an error's words, or its kind when it has none."""
     words = str(error).strip()
     first = words.splitlines()[0] if words else ""

@@ -1,4 +1,4 @@
-"""Where the bundle lies whose config is being read."""
+"""Tell MONAI's own tools where the bundle lies whose config they read."""
 
 import sys
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ from typing import Any
 def find_root() -> str:
     """Return the folder of the bundle whose config asks.
 
-    MONAI tells a config everything but where it lies, so a bundle runs from its own
-    folder alone. This looks at who is parsing: MONAI's workflow keeps the folder of
-    its config files, its export functions the file's path. Whoever parses a config by
-    hand gets ``"."``, MONAI's own default.
+    Only `python -m monai.bundle` and `monai.bundle.load` need it: our own verbs set
+    ``bundle_root`` (`cellseg3d.bundle.resolve.resolve_in_place`). MONAI tells a config
+    everything but where it lies, so this looks at who is parsing: MONAI's workflow
+    keeps the folder of its config files, its export functions keep the file's path.
+    Whoever parses a config by hand gets ``"."``, MONAI's own default.
 
     Returns
     -------

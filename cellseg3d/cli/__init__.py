@@ -1,1 +1,1 @@
-"""The command line: parse, call one function, exit code."""
+"""The command line: each verb parses its options and calls one function."""

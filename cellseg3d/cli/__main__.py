@@ -1,4 +1,4 @@
-"""``python -m cellseg3d.cli``, for launchers such as torchrun."""
+"""Run the command line as ``python -m cellseg3d.cli``, as torchrun needs it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``cellseg3d benchmark``: 2D, 2.5D or 3D? An answer with intervals."""
+"""``cellseg3d benchmark``: compare networks and tools on the same data and time."""
 
 import sys
 import time
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,35 +23,48 @@ if TYPE_CHECKING:
 
 def command(
     config: Annotated[
-        Path, typer.Argument(help="A study: data sets, methods, seeds, minutes (YAML).")
+        Path,
+        typer.Argument(
+            metavar="STUDY.yaml",
+            help="The study: its data sets, methods, seeds and minutes of training.",
+        ),
     ],
     *,
     out: Annotated[
-        Path, typer.Option(help="Folder for records, models, tables and picture.")
+        Path,
+        typer.Option(help="Write records, models, tables and a picture here."),
     ],
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY", help="Only cells whose key holds this; patterns with * too."
+            metavar="KEY",
+            help="Run only the jobs whose key contains this text or matches this "
+            "pattern with *. Give the option several times for several keys.",
         ),
     ] = None,
     tables_only: Annotated[
         bool,
-        typer.Option("--tables-only", help="Run nothing; tables from the records."),
+        typer.Option(
+            "--tables-only", help="Run nothing: write the tables from the records."
+        ),
     ] = False,
     nnunet_python: Annotated[
         Path | None,
-        typer.Option(metavar="PYTHON", help="An interpreter that has nnunetv2."),
+        typer.Option(
+            metavar="PYTHON",
+            help="Run nnU-Net with this Python, which must have nnunetv2.",
+        ),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the results as JSON.")
     ] = False,
 ) -> None:
-    """Compare networks and tools under one budget, and say which wins where.
+    """Compare networks and tools on the same data and time.
 
-    Every cell of {data set x method x fold x seed} becomes one small record; a cell
-    that has one is not run again, one that failed is. Tables, the comparison with the
-    reference and the Pareto picture are made of the records alone.
+    Each combination of data set, method, fold and seed is one job, and its result is
+    kept in a small record. A job that has a record is not run again unless it failed.
+    Tables, the comparison with the reference method and the picture of score against
+    cost are made from the records.
     """
     from cellseg3d.benchmark.markdown import PICTURE  # noqa: PLC0415
     from cellseg3d.benchmark.process import require_measuring  # noqa: PLC0415
@@ -75,11 +90,11 @@ def command(
 
 
 def _run(bench: "Bench", only: Sequence[str]) -> None:
-    """Run what has no record yet, and show how far it is."""
+    """Run the jobs that have no record yet, with a progress bar."""
     from cellseg3d.benchmark.runner import pending, run_jobs  # noqa: PLC0415
 
     jobs, done = pending(bench, only)
-    say = f"{len(jobs)} cells to run, {done} have a record"
+    say = f"{counted(len(jobs), 'job')} to run, {done} done before"
     print(f"{say}; about {_forecast(bench, jobs)} of training", file=sys.stderr)
     with _progress(bench, jobs) as (before, after):
         run_jobs(bench, jobs, before, after)
@@ -92,7 +107,7 @@ def _forecast(bench: "Bench", jobs: "Sequence[Job]") -> str:
 
 @contextmanager
 def _progress(bench: "Bench", jobs: "Sequence[Job]") -> "Iterator[_Bar]":
-    """Show a bar on a terminal, a line for each cell elsewhere."""
+    """Print a line for each job; on a terminal, show a progress bar as well."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
@@ -112,7 +127,7 @@ def _progress(bench: "Bench", jobs: "Sequence[Job]") -> "Iterator[_Bar]":
     )
     clock = _Clock(bench, jobs)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("cells", total=len(jobs), left="")
+        task = bar.add_task("jobs", total=len(jobs), left="")
 
         def before(job: "Job") -> None:
             bar.update(task, description=job.key, left=clock.left())
@@ -128,7 +143,7 @@ def _progress(bench: "Bench", jobs: "Sequence[Job]") -> "Iterator[_Bar]":
 
 
 class _Clock:
-    """How long the rest takes, by what the cells so far took beyond their budget."""
+    """A forecast of the time left, from the mean time of the jobs that have ended."""
 
     def __init__(self, bench: "Bench", jobs: "Sequence[Job]") -> None:
         self._budget_s = 60 * bench.study.minutes
@@ -137,14 +152,14 @@ class _Clock:
         self._spent: dict[bool, list[float]] = {True: [], False: []}
 
     def finish(self, job: "Job") -> None:
-        """Note that a cell has ended."""
+        """Note that a job has ended."""
         now = time.monotonic()
         self._spent[job.method.trains].append(now - self._begun)
         self._begun = now
         self._rest = self._rest[1:]
 
     def left(self) -> str:
-        """Return the time left in words."""
+        """Return the time left as text; nothing if no job is left."""
         seconds = sum(self._expected(trains) for trains in self._rest)
         return f"about {seconds / 60:.0f} min left" if seconds else ""
 

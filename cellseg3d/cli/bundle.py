@@ -1,4 +1,4 @@
-"""`cellseg3d bundle`: list, fuse, assemble or check bundles."""
+"""``cellseg3d bundle``: list, fuse, train and check bundles."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -9,27 +9,40 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="List the MONAI bundles that came along; fuse trained ones; assemble or check "
-    "those of a checkout.",
+    help="List, fuse, train and check bundles.\n\n"
+    "A bundle is a folder in MONAI's format that holds a network, its settings and, "
+    "once it is trained, its weights.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 Configs = Annotated[
     Path | None,
-    typer.Option("--configs", help="Folder of the fragments; the checkout's."),
+    typer.Option(
+        "--configs",
+        help="Read the configs from this folder; by default, configs/ of the checkout.",
+    ),
 ]
 Bundles = Annotated[
-    Path | None, typer.Option("--bundles", help="Folder of the bundles; beside it.")
+    Path | None,
+    typer.Option(
+        "--bundles",
+        help="The folder of the bundles; by default, bundles/ beside the configs.",
+    ),
 ]
 
 
 @app.command(name="list")
 def list_bundles(
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the table here, too.")
+        Path | None,
+        typer.Option("--json", help="Write the table to this JSON file as well."),
     ] = None,
 ) -> None:
-    """List the bundles that `train --bundle NAME` knows."""
+    """List the bundles that come with cellseg3d.
+
+    Give one of the names to `cellseg3d train --bundle` or, if the bundle has weights,
+    to `cellseg3d predict --bundle`.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -56,7 +69,7 @@ def list_bundles(
     for row in rows:
         edges = row["spacing_um"]
         spacing = " x ".join(f"{edge:g}" for edge in edges) if edges else "any"
-        score = row["score"] or "no weights: train it first"
+        score = row["score"] or "it has no weights: train it first"
         table.add_row(row["name"], row["description"], spacing, score)
     Console().print(table)
     if json_file is not None:
@@ -65,33 +78,52 @@ def list_bundles(
 
 @app.command()
 def fuse(
-    out: Annotated[Path, typer.Argument(help="Folder of the new bundle.")],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="Write the fused bundle to this folder."),
+    ],
     members: Annotated[
-        list[Path], typer.Argument(help="Trained bundles or runs of train.")
+        list[Path],
+        typer.Argument(
+            metavar="MEMBER",
+            help="The trained bundles, or runs of `cellseg3d train`, to fuse.",
+        ),
     ],
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
-            help="Datalist or folder whose validation volumes fit the weights; that of "
-            "the first member's training.",
+            help="Fit the weights on the validation volumes of this datalist or "
+            "folder; by default, on those of the first member's training.",
         ),
     ] = None,
     fold: Annotated[
-        str | None, typer.Option("--fold", help="Which specimen validates, as in it.")
+        str | None,
+        typer.Option(
+            "--fold",
+            help="Take this specimen for validation: its number or name; by default, "
+            "as in the first member's training.",
+        ),
     ] = None,
     axes: Annotated[
-        str, typer.Option("--axes", help="What 2D and 2.5D networks sweep.")
+        str,
+        typer.Option(
+            "--axes",
+            help="Let 2D and 2.5D networks segment the slices across each of these "
+            "axes.",
+        ),
     ] = "zyx",
     fit: Annotated[
         bool,
-        typer.Option("--fit/--no-fit", help="Fit weights, or let all count alike."),
+        typer.Option(
+            "--fit/--no-fit", help="Fit the weights, or let all members count equally."
+        ),
     ] = True,
 ) -> None:
-    """Fuse trained bundles into one, each source weighted for every class.
+    """Fuse the predictions of trained bundles in a new bundle.
 
-    Weights are fitted on validation volumes that no member has trained on. A source
-    that does not help gets weight zero.
+    Each axis of each network gets a weight for each class. The weights are fitted on
+    validation volumes that no member has trained on; what does not help gets weight 0.
     """
     from cellseg3d.training.combine_bundles import FuseOptions, fuse_bundles
 
@@ -100,48 +132,61 @@ def fuse(
         print(f"{name}: " + ", ".join(f"{weight:.3f}" for weight in row))
     for note in found.get("notes", []):
         print(f"note: {note}")
-    print(found.get("sentence", "all sources count alike"))
+    print(found.get("sentence", "all members count equally"))
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
 
 
 @app.command(name="train-weights")
 def train_weights(
     name: Annotated[
-        str, typer.Argument(help="Bundle whose weights are made (configs/weights/).")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The bundle to train; configs/weights/ says how.",
+        ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of data and runs, kept to go on; runs/weights/NAME when not "
-            "given."
+            help="Keep data and runs in this folder; by default, runs/weights/NAME."
         ),
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(help="Train one part alone: final, or what it leaves out."),
+        typer.Option(
+            help="Train only this part: final (on all data), or the name of the "
+            "specimen that is left out."
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Stop after so many minutes; the same command goes on."),
+        typer.Option(
+            help="Stop after this many minutes; the same command goes on later."
+        ),
     ] = None,
     within: Annotated[
         float | None,
-        typer.Option(help="Minutes of training for every part, in place of its steps."),
+        typer.Option(
+            help="Train each part for this many minutes, not for its number of steps."
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")
+        str | None, typer.Option(help="Compute on auto, cpu, cuda or cuda:1.")
     ] = None,
     score_only: Annotated[
         bool,
         typer.Option(
-            "--score-only", help="Train nothing: score and ship what was trained."
+            "--score-only",
+            help="Train nothing: score what was trained and put it into the bundle.",
         ),
     ] = False,
 ) -> None:
-    """Make a bundle's weights again: train, score on what was left out, write the card.
+    """Make the weights of a bundle again, with their scores.
 
-    Labelled volumes are read from $CELLSEG3D_DATA; tomograms are simulated. Stopped at
-    any moment, the same command goes on.
+    The network is trained once for each specimen that is left out, scored on that
+    specimen, and at last trained on all data. The weights and the page that describes
+    them then go into the bundle. Labelled volumes are read from $CELLSEG3D_DATA;
+    tomograms are simulated. If the command is stopped, start it again: it goes on.
     """
     import os
 
@@ -154,16 +199,16 @@ def train_weights(
     folder = out or Path("runs") / "weights" / name
     record = make_weights(name, folder, Path(data) if data else None, options)
     if record is None:
-        print(f"{folder}: not done yet; the same command goes on")
+        print(f"{folder}: is not complete yet; start the same command again to go on")
         return
     source = configs_dir()
     write(source, find_bundle(name).parent)
-    print(f"weights: {find_bundle(name) / 'models'}; record: {record}")
+    print(f"wrote the weights to {find_bundle(name) / 'models'}; record: {record}")
 
 
 @app.command()
 def assemble(configs: Configs = None, bundles: Bundles = None) -> None:
-    """Write bundles/ anew from configs/."""
+    """Write all bundles of a checkout from its configs."""
     from cellseg3d.bundle.assemble import assemble as write
     from cellseg3d.bundle.shipped import configs_dir
 
@@ -174,7 +219,7 @@ def assemble(configs: Configs = None, bundles: Bundles = None) -> None:
 
 @app.command()
 def check(configs: Configs = None, bundles: Bundles = None) -> None:
-    """Fail if bundles/ is not what configs/ says."""
+    """Check that bundles and configs of a checkout agree."""
     from cellseg3d.bundle.assemble import drift
     from cellseg3d.bundle.shipped import configs_dir
     from cellseg3d.core.errors import ConfigError
@@ -184,4 +229,4 @@ def check(configs: Configs = None, bundles: Bundles = None) -> None:
     if lines:
         message = "; ".join(lines) + "; run `cellseg3d bundle assemble`"
         raise ConfigError(message)
-    print("bundles are what configs/ says")
+    print("the bundles agree with the configs")

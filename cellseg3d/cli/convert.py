@@ -1,4 +1,4 @@
-"""``cellseg3d convert``: the same volume in another format."""
+"""``cellseg3d convert``: write a volume in another file format."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,21 +19,26 @@ from cellseg3d.core.errors import ConfigError
 def command(
     source: Annotated[
         str,
-        typer.Argument(metavar="IN", help="A volume; file.h5::raw names a dataset."),
+        typer.Argument(
+            metavar="IN", help="The volume to read; file.h5::raw names a dataset."
+        ),
     ],
     target: Annotated[
         Path,
         typer.Argument(
             metavar="OUT",
-            help="Its suffix picks the format: .tif .ome.tif .nii .nii.gz .mrc .h5 "
-            ".zarr .png; no suffix writes a folder of PNG slices.",
+            help="The file to write. Its suffix chooses the format: .tif .ome.tif "
+            ".nii .nii.gz .mrc .h5 .zarr .png; a name without a suffix makes a folder "
+            "of PNG slices.",
         ),
     ],
     *,
     labels: Annotated[
         bool,
         typer.Option(
-            "--labels", help="The values are ids: keep the smallest exact integer."
+            "--labels",
+            help="Say that the values are labels: write them as the smallest integer "
+            "type that holds them.",
         ),
     ] = False,
     spacing_um: SpacingUm = None,
@@ -42,16 +47,16 @@ def command(
     channel: Channel = None,
     read_as: ReadAs = None,
     ome_zarr: Annotated[
-        str, typer.Option(metavar="0.5|0.4", help="Version of OME-Zarr to write.")
+        str, typer.Option(metavar="0.5|0.4", help="Write this version of OME-Zarr.")
     ] = "0.5",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUT if it is there.")
+        bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
     ] = False,
 ) -> None:
-    """Write a volume in another format, values, spacing and unit unchanged.
+    """Write a volume in another file format.
 
-    The file is checked first, as by ``inspect``, and copied part by part: it may be
-    larger than memory.
+    Values, spacing and unit stay the same. The file is checked first, as `cellseg3d
+    inspect` does, and copied part by part, so that it may be larger than memory.
     """
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
@@ -64,7 +69,7 @@ def command(
     check_outputs([target], [source])
     check_replaceable(target)
     if target.exists() and not overwrite:
-        raise ConfigError(f"{target}: exists; pass --overwrite to replace it")
+        raise ConfigError(f"{target}: already exists; give --overwrite to replace it")
     with progress(f"reading {source}") as on_part:
         findings = check_volume(
             source,

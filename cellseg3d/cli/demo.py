@@ -1,4 +1,4 @@
-"""`cellseg3d demo`: the whole way on simulated tomograms, verb by verb."""
+"""``cellseg3d demo``: simulate, train, predict and score, one verb after another."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 UNSEEN_SEED = 1000
-# What learns most in minutes, from cells of which each absorbs a little differently:
-# many cells, one whole cell a step, each scaled by itself, half the convolutions.
+# The settings that learnt most within minutes: a batch is one whole cell, instance
+# normalisation evens out that each cell absorbs a little differently, and the network
+# has half as many convolutions as the bundle's.
 QUICK = {
     "network_def::norm": "instance",
     "network_def::channels": "[16,32,64,128]",
@@ -20,17 +21,25 @@ QUICK = {
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path(
-        "demo"
-    ),
-    minutes: Annotated[float, typer.Option(help="How long to train.")] = 3.6,
-    shape: Annotated[int, typer.Option(help="Voxels along a tomogram's side.")] = 80,
-    n: Annotated[int, typer.Option("--n", help="Tomograms to train on.")] = 96,
-    seed: Annotated[int, typer.Option(help="Of the simulation and the training.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="Write everything into this new folder.")
+    ] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Train for this many minutes.")] = 3.6,
+    shape: Annotated[
+        int, typer.Option(help="Make tomograms of this many voxels a side.")
+    ] = 80,
+    n: Annotated[
+        int, typer.Option("--n", help="Simulate this many tomograms to train on.")
+    ] = 96,
+    seed: Annotated[
+        int, typer.Option(help="Two runs with the same seed simulate the same cells.")
+    ] = 0,
 ) -> None:
-    """Simulate tomograms, train a 3D network, segment one it never saw, score it.
+    """Simulate cells, train a 3D network and segment a new cell.
 
-    Every step is a command that you can type yourself; each is shown before it runs.
+    The training sees simulated tomograms; the network then segments a tomogram that it
+    has never seen, and the result is scored. Every step is a command that you can type
+    yourself, and it is shown before it runs.
     """
     from cellseg3d.core.errors import InputError
 
@@ -71,7 +80,7 @@ def command(
 
 
 def _type(*words: str) -> None:
-    """Show a command as a user would type it, and run it; end where it fails."""
+    """Show a command as a user would type it, run it, and stop the demo if it fails."""
     from cellseg3d.cli.main import run
 
     print(f"\n$ cellseg3d {' '.join(words)}", flush=True)
@@ -81,7 +90,7 @@ def _type(*words: str) -> None:
 
 
 def _write_scores(evaluation: Path, scores: Path) -> None:
-    """Write the evaluation with the foreground under the name it has here."""
+    """Write the scores again, with the foreground under the name ``cell``."""
     import json
 
     values = json.loads(evaluation.read_text(encoding="utf-8"))
@@ -91,7 +100,7 @@ def _write_scores(evaluation: Path, scores: Path) -> None:
 
 
 def _case(folder: Path) -> tuple[Path, Path]:
-    """Return the image and the label of a data set that holds one case."""
+    """Return the image and the label of a data set with one case."""
     from cellseg3d.datasets.datalist import load_datalist
 
     case = load_datalist(folder).cases[0]

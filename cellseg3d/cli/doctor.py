@@ -1,4 +1,4 @@
-"""``cellseg3d doctor``: everything that is wrong with a data set, at once."""
+"""``cellseg3d doctor``: find and repair the problems of a data set."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -22,35 +22,45 @@ def command(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DATALIST|FOLDER]", help="The data set; or --image and --label."
+            metavar="DATALIST|FOLDER",
+            help="The data set; instead, --image and --label name one case.",
         ),
     ] = None,
     *,
     image: Annotated[
-        str | None, typer.Option(help="One image, instead of a data set.")
+        str | None, typer.Option(help="Examine this image, not a data set.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Its label.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Take these labels for those of --image.")
+    ] = None,
     classes: Annotated[
         int | None,
-        typer.Option(min=2, help="How many classes it has, background included."),
+        typer.Option(
+            min=2,
+            help="Expect this many classes in --label, background included.",
+        ),
     ] = None,
     fix: Annotated[
         Path | None,
         typer.Option(
             metavar="OUT",
-            help="Write a repaired copy into this new folder; the input stays.",
+            help="Write a repaired copy into this new folder; the input is not "
+            "changed.",
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write the findings as JSON.")
+        Path | None, typer.Option(help="Write the findings to this JSON file.")
     ] = None,
 ) -> None:
-    """Report every problem of every file: one line each, with the way out.
+    """Find every problem of a data set before training.
 
-    A training runs this first. The exit code is 2 when there is an error, 0 when
-    there are warnings alone. --fix undoes what can be undone without guessing: NaN
-    in images, labels of 0 and 255, gaps in label values, labels stored as floats or
-    with turned axes; OUT/fixes.json lists each change.
+    Each problem takes one line, which says what to do about it. A training examines
+    its data set in this way before it begins. The exit code is 2 if there are errors
+    and 0 if there are only warnings.
+
+    --fix repairs what needs no guessing: NaN in images, labels of 0 and 255, gaps in
+    label values, labels stored as floats or with turned axes. OUT/fixes.json lists
+    each change.
     """
     from cellseg3d.doctor.examine import default_cache, examine, pair_datalist
     from cellseg3d.io.ownership import check_outputs
@@ -65,7 +75,7 @@ def command(
         source = pair_datalist(image, label, classes)
     else:
         raise ConfigError(
-            "doctor: give a datalist or a folder; or all of --image, --label and "
+            "doctor: give a datalist or a folder, or else all of --image, --label and "
             "--classes"
         )
     diagnosis = examine(source, cache_dir=default_cache())
@@ -84,7 +94,7 @@ def _show(diagnosis: "Diagnosis") -> None:
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
+    if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=240)
     if diagnosis.findings:
         console.print(_table(diagnosis.findings))

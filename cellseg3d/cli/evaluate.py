@@ -1,4 +1,4 @@
-"""``cellseg3d evaluate``: score labels against labels."""
+"""``cellseg3d evaluate``: score predicted labels against true labels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,32 +14,53 @@ if TYPE_CHECKING:
 
 def command(
     prediction: Annotated[
-        Path, typer.Argument(help="A label file, or a folder of label files.")
+        Path,
+        typer.Argument(
+            metavar="PREDICTION",
+            help="The predicted labels: a file, or a folder of files.",
+        ),
     ],
     truth: Annotated[
         Path | None,
-        typer.Argument(help="Its truth: a label file, a folder, or a datalist."),
+        typer.Argument(
+            metavar="TRUTH", help="The true labels: a file, a folder or a datalist."
+        ),
     ] = None,
     *,
     datalist: Annotated[
         Path | None,
-        typer.Option(help="Take truth, class names and label map from a datalist."),
+        typer.Option(help="Take truth, class names and label map from this datalist."),
     ] = None,
     classes: Annotated[
         str,
-        typer.Option(help="Class names by value, such as background,cell,nucleus."),
+        typer.Option(
+            help="Name the classes in the order of their values, such as "
+            "background,cell,nucleus."
+        ),
     ] = "",
     truth_map: Annotated[
         list[str] | None,
-        typer.Option("--map", help="In the truth, read value OLD as NEW (OLD:NEW)."),
+        typer.Option(
+            "--map",
+            metavar="OLD:NEW",
+            help="Read the value OLD of the truth as NEW, such as 255:1. Give the "
+            "option once for each value.",
+        ),
     ] = None,
     prediction_map: Annotated[
         list[str] | None,
-        typer.Option("--map-prediction", help="The same for the prediction."),
+        typer.Option(
+            "--map-prediction",
+            metavar="OLD:NEW",
+            help="Read the value OLD of the prediction as NEW.",
+        ),
     ] = None,
     objects: Annotated[
         bool,
-        typer.Option("--objects", help="The values are object ids: score objects."),
+        typer.Option(
+            "--objects",
+            help="Say that the values are ids of objects, and score the objects.",
+        ),
     ] = False,
     components: Annotated[
         bool,
@@ -51,33 +72,42 @@ def command(
         Path | None,
         typer.Option(
             "--probabilities",
-            help="Also score probabilities (ROC, threshold, calibration): a file, or "
-            "the folder of `predict --probs`.",
+            help="Also score these probabilities (ROC, threshold, calibration): a "
+            "file, or the folder of `cellseg3d predict --probs`.",
         ),
     ] = None,
     surface: Annotated[
-        bool, typer.Option("--surface", help="Measure surface distances in um.")
+        bool,
+        typer.Option("--surface", help="Also measure distances of surfaces in um."),
     ] = False,
     tolerance_um: Annotated[
         float | None,
-        typer.Option(help="Tolerance of NSD in um; the longest voxel edge if unset."),
+        typer.Option(
+            help="Let surfaces agree within this distance in um, for the normalised "
+            "surface Dice (NSD); by default, the longest voxel edge."
+        ),
     ] = None,
     spacing_um: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+        typer.Option(
+            metavar="Z Y X",
+            help="Use these voxel edges in um for files that state none.",
+        ),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Write one row for each volume and class.")
+        Path | None,
+        typer.Option(help="Write one row for each volume and class to this CSV file."),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write all scores, means and intervals.")
+        Path | None,
+        typer.Option(help="Write all scores, means and intervals to this JSON file."),
     ] = None,
 ) -> None:
     """Score predicted labels against true labels.
 
-    Two files, or two folders whose files pair by stem (an ending such as _labels
-    counts for nothing). Voxels that are 255 in the truth are not annotated and count
-    nowhere. Means are over volumes, with a 95 % bootstrap interval.
+    Give two files, or two folders whose files have the same names (an ending such as
+    _labels does not matter). Voxels whose true label is 255 are not annotated and are
+    left out of every score. Means over volumes come with their 95 % bootstrap interval.
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
@@ -113,7 +143,7 @@ def command(
 
 
 def _value_map(pairs: list[str] | None, option: str) -> Mapping[int, int] | None:
-    """Return {OLD: NEW} from words such as ``2:1``; commas part them too."""
+    """Return {OLD: NEW} from words such as ``2:1`` or ``2:1,3:1``."""
     words = [word for pair in pairs or [] for word in pair.split(",") if word]
     renaming = {}
     for word in words:
@@ -131,11 +161,13 @@ def _show(evaluation: "Evaluation") -> None:
     from cellseg3d.cli.terminal.evaluate_tables import caption, score_tables  # noqa: PLC0415
 
     console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
+    if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=160)
     for table in score_tables(evaluation):
         console.print(table)
     console.print(caption(evaluation), markup=False, highlight=False)
     for role in ("predictions", "truths"):
         for path in getattr(evaluation, f"unmatched_{role}"):
-            console.print(f"no partner for {path}", markup=False, soft_wrap=True)
+            other = {"predictions": "truth", "truths": "prediction"}[role]
+            said = f"{path}: was not scored, since it has no {other}"
+            console.print(said, markup=False, soft_wrap=True)

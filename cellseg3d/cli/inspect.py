@@ -1,4 +1,4 @@
-"""``cellseg3d inspect``: say what volumes are, and refuse what is broken."""
+"""``cellseg3d inspect``: check whole volumes and show what they hold."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _png_name(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() != ".png":
-        raise ConfigError(f"--png {path}: the picture is a PNG; name it .png")
+        raise ConfigError(f"--png {path}: expected a file name that ends in .png")
     return path
 
 
@@ -30,9 +30,9 @@ def command(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...",
-            help="Volumes, folders of slices or of volumes; file.h5::raw names a "
-            "dataset.",
+            metavar="PATH",
+            help="The volumes to check, or folders of slices or of volumes; "
+            "file.h5::raw names a dataset.",
         ),
     ],
     *,
@@ -40,11 +40,11 @@ def command(
         Path | None,
         typer.Option(
             callback=_png_name,
-            help="Write a picture of the three mid slices of each volume.",
+            help="Draw the three middle slices of each volume into this PNG file.",
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write the table's facts as JSON.")
+        Path | None, typer.Option(help="Write the table to this JSON file.")
     ] = None,
     inner: Inner = None,
     level: Level = 0,
@@ -55,14 +55,16 @@ def command(
         bool,
         typer.Option(
             "--require-complete",
-            help="Refuse Zarr and HDF5 arrays of which chunks are absent.",
+            help="Report missing chunks of Zarr and HDF5 arrays as an error, not as a "
+            "warning.",
         ),
     ] = False,
 ) -> None:
-    """Read whole volumes and show shape, spacing, unit, range and label values.
+    """Check whole volumes and show what they hold.
 
-    A file that is cut, damaged, mislabelled, holds NaN or more than one volume is
-    reported in one line with its cause; the exit code is then 2.
+    The table shows shape, spacing, unit, range and label values. A file that is
+    incomplete, damaged or not of the format of its name, or that holds NaN or several
+    volumes, is reported in one line with the cause; the exit code is then 2.
     """
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
@@ -106,7 +108,7 @@ def command(
 
 
 def _report(error: CellSegError, code: int) -> int:
-    """Print one line; return the exit code: input before environment."""
+    """Print an error; return the smallest exit code of this and earlier errors."""
     print(f"error: {line_of(error)}", file=sys.stderr)
     return min(code, error.exit_code) if code else error.exit_code
 
@@ -139,7 +141,7 @@ def _show(found: "list[Findings]") -> None:
             _labels(findings),
         )
     console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
+    if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=200)
     console.print(table)
     for findings in found:

@@ -1,4 +1,4 @@
-"""Find the verb, run it, turn errors into one line and an exit code."""
+"""Run the verb that the user typed; an error becomes one line and an exit code."""
 
 import logging
 import os
@@ -6,40 +6,48 @@ import sys
 import traceback
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from cellseg3d import __version__
 from cellseg3d.cli.process import tune_process
 from cellseg3d.cli.wording import running, worded
 from cellseg3d.core.errors import CellSegError
 
-# In the order a user meets them. Each module is named like its verb and holds a
-# function `command`, or a typer app `app` where the verb has verbs of its own.
-VERBS = (
-    "demo",
-    "simulate",
-    "inspect",
-    "convert",
-    "doctor",
-    "plan",
-    "preview",
-    "train",
-    "tune",
-    "predict",
-    "objects",
-    "verify-seams",
-    "evaluate",
-    "measure",
-    "benchmark",
-    "report",
-    "bundle",
-)
+# The verbs in the groups and in the order of the main help. Each verb has a module of
+# its name, which holds a function `command`, or a typer app `app` where the verb has
+# verbs of its own.
+GROUPS = {
+    "Try it": ("demo",),
+    "Prepare": ("simulate", "inspect", "convert", "doctor", "plan", "preview"),
+    "Train": ("train", "tune", "bundle"),
+    "Use": ("predict", "objects", "measure"),
+    "Check": ("evaluate", "verify-seams", "benchmark", "report"),
+}
+VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 INTERRUPTED = 130
 
 
+class GroupedVerbs(TyperGroup):
+    """The main command, whose help lists the verbs in `GROUPS`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Write the name and the first sentence of each verb, group by group."""
+        longest = max(map(len, VERBS))
+        room = formatter.width - longest - 6  # the indent and the gap take 6 columns
+        for title, verbs in GROUPS.items():
+            rows = []
+            for verb in verbs:
+                sentence = self.commands[verb].get_short_help_str(room)
+                rows.append((verb.ljust(longest), sentence))  # so that groups align
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 def leads() -> bool:
-    """Whether this is the first, or the only, process that torchrun has started."""
+    """Return whether this is the only process, or the first that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -47,7 +55,9 @@ def build_app() -> typer.Typer:
     """Return the typer application with every verb."""
     app = typer.Typer(
         name="cellseg3d",
+        cls=GroupedVerbs,
         help="Segment cells, nuclei and organelles in 3D microscopy volumes.",
+        epilog="`cellseg3d VERB --help` explains a verb and its options.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -70,22 +80,23 @@ def main(arguments: list[str] | None = None) -> int:
     Parameters
     ----------
     arguments : list of str, optional
-        Words after the program's name; those of the process when None.
+        The words after the program's name. By default, those of this process.
 
     Returns
     -------
     int
-        0 done, 2 a file or option is wrong, 3 a config is wrong, 4 the machine
-        refused (disk, memory, permission), 130 interrupted.
+        0 if all went well, 2 if a file or an option is wrong, 3 if a config is wrong,
+        4 if the machine refused (disk, memory, permission), 130 if the user
+        interrupted, 1 if cellseg3d itself failed.
     """
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
-        # A console that has no letter for a file's name must not end the command.
+        # A file's name may hold a letter that the console cannot show.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     tune_process()
     debug = "--debug" in words
-    if debug:  # wherever it stands
+    if debug:  # the option may stand before or behind the verb
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
         code = run(words)
@@ -97,13 +108,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(words: list[str]) -> int:
-    """Run one command and return its exit code; its errors come through.
+    """Run one command and return its exit code; errors are not caught here.
 
-    typer turns an interrupt and an early end, such as --help, into a code by itself.
+    typer itself returns a code after an interrupt and after an early end, such as that
+    of ``--help``.
     """
     app = build_app()
     running(words, app)
-    code = app(args=words, standalone_mode=False)
+    code = app(args=words, prog_name="cellseg3d", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
@@ -113,28 +125,32 @@ def _explain(error: Exception, *, debug: bool) -> int:
     ours = isinstance(error, CellSegError)
     if isinstance(error, typer.Abort) or (not ours and _was_interrupted(error)):
         return _interrupted()
-    if hasattr(error, "format_message"):  # click's own: a wrong option
+    if hasattr(error, "format_message"):  # typer's error: an unknown verb or option
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
     if isinstance(error, CellSegError):
         print(f"error: {worded(str(error))}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, MemoryError):
-        print(f"error: out of memory ({error}); try --max-ram", file=sys.stderr)
+        print(
+            f"error: the memory is exhausted ({error}); close other programs, or let "
+            "`cellseg3d predict` take less with --max-ram",
+            file=sys.stderr,
+        )
         return 4
     if not debug:
         print(
-            f"error: {type(error).__name__}: {error} (a fault of cellseg3d; "
-            "run again with --debug and report it)",
+            f"error: {type(error).__name__}: {error} (this is a fault of cellseg3d; "
+            "run the command again with --debug and report what it prints)",
             file=sys.stderr,
         )
     return 1
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Whether a library has wrapped a Ctrl-C, as those do that are being imported."""
+    """Return whether Ctrl-C caused an error: libraries wrap it while they load."""
     cause: BaseException | None = error
-    seen: list[BaseException] = []  # an error raised from itself is a circle
+    seen: list[BaseException] = []  # an error can be its own cause
     while cause is not None and cause not in seen:
         if isinstance(cause, KeyboardInterrupt):
             return True
@@ -149,10 +165,10 @@ def _interrupted() -> int:
 
 
 class _Worded(logging.Formatter):
-    """Log lines in the words of the verb that is running."""
+    """A formatter whose lines name the options of the verb that is running."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as a line that names options, not parameters."""
+        """Return a record as a line, with options in place of parameters."""
         return worded(super().format(record))
 
 
@@ -164,16 +180,20 @@ def _show_version(value: bool) -> None:
 
 def _options(
     debug: bool = typer.Option(
-        False, "--debug", help="Show a traceback when something fails."
+        False, "--debug", help="Show the traceback of an error."
     ),
-    verbose: bool = typer.Option(False, "--verbose", help="Log what is being done."),
+    verbose: bool = typer.Option(False, "--verbose", help="Log each step of the work."),
     version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Show version."
+        False,
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        help="Show the version.",
     ),
 ) -> None:
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     if not leads():
-        level = logging.ERROR  # the first process says it
+        level = logging.ERROR  # the first process logs the rest
     logging.basicConfig(level=level)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Worded("%(levelname)s: %(message)s"))

@@ -1,4 +1,4 @@
-"""``cellseg3d measure``: one row of measurements for each object."""
+"""``cellseg3d measure``: measure every object of a file of labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,52 +34,77 @@ MOST_ROWS = 30
 
 
 def command(
-    labels: Annotated[Path, typer.Argument(help="A file of object ids, 0 outside.")],
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS", help="A file of object ids, 0 outside of objects."
+        ),
+    ],
     *,
     image: Annotated[
-        Path | None, typer.Option(help="Image: adds mean and sd of intensity (LAC).")
+        Path | None,
+        typer.Option(
+            help="Also measure mean and standard deviation of the intensity (LAC) in "
+            "this image."
+        ),
     ] = None,
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Table to write, .csv or .parquet (more than once for both); "
-            "NAME_objects.csv here if unset."
+            metavar="TABLE",
+            help="Write the table to this .csv or .parquet file; give the option twice "
+            "for both. By default, NAME_objects.csv in the current folder.",
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write summaries and objects as JSON.")
+        Path | None, typer.Option(help="Write summaries and objects to this JSON file.")
     ] = None,
     components: Annotated[
         bool,
         typer.Option(
             "--components",
-            help="The values are classes; objects are their connected pieces.",
+            help="Say that the values are classes, and take their connected pieces "
+            "for objects.",
         ),
     ] = False,
     class_labels: Annotated[
-        Path | None, typer.Option(help="A volume of classes, to name each object's.")
+        Path | None,
+        typer.Option(help="Take the class of each object from this volume of classes."),
     ] = None,
     classes: Annotated[
         str,
-        typer.Option(help="Class names by value, such as background,cell,nucleus."),
+        typer.Option(
+            help="Name the classes in the order of their values, such as "
+            "background,cell,nucleus."
+        ),
     ] = "",
     parents: Annotated[
         Path | None,
-        typer.Option(help="Object ids of what the objects lie in, such as cells."),
+        typer.Option(
+            help="Assign each object to the parent that it lies in: this file holds "
+            "the ids of the parents, such as cells."
+        ),
     ] = None,
     cells: Annotated[
         bool,
-        typer.Option("--cells", help="Parents are the connected pieces of labels > 0."),
+        typer.Option(
+            "--cells",
+            help="Take the connected pieces of all labels above 0 for the parents.",
+        ),
     ] = False,
     spacing_um: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+        typer.Option(
+            metavar="Z Y X",
+            help="Use these voxel edges in um for files that state none.",
+        ),
     ] = None,
 ) -> None:
-    """Measure every object: volume, surface, shape, place, intensity, parent.
+    """Measure volume, surface, shape and place of every object.
 
-    Lengths are in um. Without a spacing in the file or in --spacing-um they are left
-    empty, and shapes are those of cubic voxels.
+    Intensities and parents are measured if they are given. Lengths are in um. If
+    neither the file nor --spacing-um states a spacing, lengths are left empty, and
+    shapes are measured as if voxels were cubes.
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.datasets.cases import case_stem  # noqa: PLC0415
@@ -119,16 +144,17 @@ def _show(measurement: "Measurement", paths: Sequence[Path]) -> None:
     from rich.console import Console  # noqa: PLC0415
 
     console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
+    if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=160)
-    spacing = measurement.spacing or "unknown: lengths are left out (--spacing-um)"
+    spacing = measurement.spacing or "unknown, so lengths are empty; give --spacing-um"
     console.print(f"{measurement.name}: spacing {spacing}", markup=False)
     console.print(_table("Objects by class", SUMMARY, measurement.by_class))
     if measurement.by_parent:
         shown = measurement.by_parent[:MOST_ROWS]
-        console.print(_table("Objects by parent (0: in none)", IN_PARENT, shown))
+        console.print(_table("Objects by parent (0: no parent)", IN_PARENT, shown))
         if len(measurement.by_parent) > MOST_ROWS:
-            console.print(f"... and {len(measurement.by_parent) - MOST_ROWS} more")
+            more = counted(len(measurement.by_parent) - MOST_ROWS, "row")
+            console.print(f"... and {more} more")
     for path in paths:
         count = len(measurement.objects["id"])
         said = f"{counted(count, 'object')} in {path}"

@@ -1,4 +1,4 @@
-"""cellseg3d objects: from labels or probabilities to numbered objects."""
+"""``cellseg3d objects``: number the single objects in labels or probabilities."""
 
 import json
 from collections import Counter
@@ -15,86 +15,140 @@ def command(
     volumes: Annotated[
         list[Path],
         typer.Argument(
-            metavar="LABELS_OR_PROBS...",
-            help="Class labels, or one probability volume for each class or link.",
+            metavar="LABELS_OR_PROBS",
+            help="One volume of class labels, or one volume of probabilities for each "
+            "class or link.",
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="File to write the object ids to.")],
+    out: Annotated[
+        Path, typer.Option(help="Write the ids of the objects to this file.")
+    ],
     method: Annotated[
         str | None,
         typer.Option(
-            help="components, watershed, border-core, affinity or mean-size; unset, "
-            "what fits the names of the probabilities, else watershed."
+            help="Separate objects by components, watershed, border-core, affinity or "
+            "mean-size. By default, the names of the probabilities decide, or else it "
+            "is watershed."
         ),
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Foreground from this probability on.")
+        float,
+        typer.Option(
+            help="Take voxels for foreground whose probability is at least this."
+        ),
     ] = 0.5,
     min_volume_um3: Annotated[
-        float, typer.Option(help="Drop smaller objects, or join them to a neighbour.")
+        float,
+        typer.Option(
+            help="Join objects below this volume to a touching neighbour, or drop them "
+            "if there is none."
+        ),
     ] = 0.0,
     hole_um: Annotated[
-        float, typer.Option(help="Fill enclosed holes no larger than this.")
+        float,
+        typer.Option(
+            help="Fill enclosed holes that are no longer than this along any axis."
+        ),
     ] = 0.0,
     smoothing_um: Annotated[
-        float, typer.Option(help="Standard deviation of a smoothing Gaussian.")
+        float,
+        typer.Option(
+            help="Smooth probabilities by a Gaussian of this standard deviation."
+        ),
     ] = 0.0,
     neck: Annotated[
         float,
-        typer.Option(help="Cut necks thinner than this fraction of the thinner part."),
+        typer.Option(
+            help="Cut two parts at their neck if it is thinner than this fraction of "
+            "the thinner part."
+        ),
     ] = 0.75,
     depth_um: Annotated[
         float | None,
-        typer.Option(help="Keep parts together that rise by no more than this."),
+        typer.Option(
+            help="Keep two parts together if the smaller one is deeper than their neck "
+            "by no more than this; by default, the smallest voxel edge. Depth is the "
+            "distance to the boundary."
+        ),
     ] = None,
     mean_volume_um3: Annotated[
-        float | None, typer.Option(help="Mean volume of one object, for mean-size.")
+        float | None,
+        typer.Option(help="Expect this mean volume of an object (for mean-size)."),
     ] = None,
     connectivity: Annotated[
-        int, typer.Option(help="Neighbours of a voxel, 6, 18 or 26, for components.")
+        int,
+        typer.Option(help="Let a voxel have 6, 18 or 26 neighbours (for components)."),
     ] = 6,
     core_threshold: Annotated[
-        float, typer.Option(help="Core from this share of core and border on.")
+        float,
+        typer.Option(
+            help="Take voxels of an object for core whose core has at least this share "
+            "of the probability of core and border (for border-core)."
+        ),
     ] = 0.5,
     strong_affinity: Annotated[
-        float, typer.Option(help="Join voxels by links of at least this.")
+        float,
+        typer.Option(
+            help="Join voxels whose link has at least this probability (for affinity)."
+        ),
     ] = 0.9,
     merge_affinity: Annotated[
-        float, typer.Option(help="Join regions whose links average at least this.")
+        float,
+        typer.Option(
+            help="Join regions whose links have at least this mean probability (for "
+            "affinity)."
+        ),
     ] = 0.5,
     options_file: Annotated[
         Path | None,
-        typer.Option("--options", help="JSON of tuned options, instead of the above."),
+        typer.Option(
+            "--options",
+            help="Take the options above from this JSON file, such as one that "
+            "`cellseg3d tune --decoder` has written.",
+        ),
     ] = None,
     probs: Annotated[
         bool | None,
         typer.Option(
             "--probs/--labels",
-            help="What whole numbers are; unset, labels (but in NAME_prob_CLASS).",
+            help="Say what whole numbers in the volumes are. By default they are "
+            "probabilities in files named NAME_prob_CLASS, and labels in others.",
         ),
     ] = None,
     spacing_um: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+        typer.Option(
+            metavar="Z Y X",
+            help="Use these voxel edges in um for files that state none.",
+        ),
     ] = None,
-    block: Annotated[int, typer.Option(help="Voxels along a block's side.")] = 192,
+    block: Annotated[
+        int, typer.Option(help="Work on blocks of this many voxels a side.")
+    ] = 192,
     workers: Annotated[
-        int, typer.Option(help="Processes that work on blocks at the same time.")
+        int, typer.Option(help="Work on blocks in this many processes at once.")
     ] = 1,
     dask: Annotated[
         str | None,
-        typer.Option(help="Work on a Dask cluster: its address, or local:N."),
+        typer.Option(
+            help="Work on a Dask cluster: give its address, or local:N for N processes "
+            "on this machine."
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --out if it is there.")
+        bool, typer.Option("--overwrite", help="Replace --out if it exists.")
     ] = False,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="Write counts and volumes to this file."),
+        typer.Option("--json", help="Write counts and volumes to this JSON file."),
     ] = None,
 ) -> None:
-    """Find single objects and number them by their first voxel."""
+    """Find and number the single objects in a volume.
+
+    Objects are numbered in the order of their first voxels, from 1. Options in um are
+    in voxels if the spacing is not known.
+    """
     from contextlib import ExitStack  # noqa: PLC0415
 
     from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
@@ -114,7 +168,7 @@ def command(
     files = [path for path in (out, json_file) if path is not None]
     check_outputs(files, [*volumes, *([options_file] if options_file else [])])
     if out.exists() and not overwrite:
-        raise ConfigError(f"{out}: exists; pass --overwrite to replace it")
+        raise ConfigError(f"{out}: already exists; give --overwrite to replace it")
     channels, fitting = in_class_order(volumes)
     given = {
         "method": method or fitting,
@@ -149,8 +203,8 @@ def command(
         print(worded(note))
     if found.unit == "voxels":
         print(
-            "spacing unknown: every length and volume is in voxels; "
-            "give --spacing-um Z Y X to have um"
+            "spacing unknown: lengths and volumes are in voxels; give --spacing-um "
+            "Z Y X to have them in um"
         )
     if json_file:
         text = json.dumps(summary, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""``cellseg3d plan``: numbers of a training, from data and machine, with reasons."""
+"""``cellseg3d plan``: choose the settings of a training and give the reasons."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -13,26 +13,34 @@ if TYPE_CHECKING:
 
 def command(
     data: Annotated[
-        Path, typer.Argument(metavar="DATALIST|FOLDER", help="The data set.")
+        Path,
+        typer.Argument(metavar="DATALIST|FOLDER", help="The data set to train on."),
     ],
     *,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder for plan_2d.yaml, plan_25d.yaml and plan_3d.yaml."
+            "--out",
+            help="Write plan_2d.yaml, plan_25d.yaml and plan_3d.yaml to this folder.",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="The time there is; in a short one patches are smaller."),
+        typer.Option(
+            help="Plan for a training of this many minutes; a short one has smaller "
+            "patches."
+        ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write all of it as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the plans to this JSON file.")
+    ] = None,
 ) -> None:
-    """Choose patch, batch, context, axis and length of a training, and say why.
+    """Choose the settings of a training and give the reasons.
 
-    Looks at sizes, spacing, classes and objects of the data, and at cores, memory
-    and GPU of this machine, where it times one training step each. `cellseg3d train
-    --plan FILE` takes the files.
+    The settings are patch, batch, context, axis and length. They depend on the sizes,
+    spacing, classes and objects of the data and on the cores, memory and GPU of this
+    machine, on which one training step of each network is timed. Use a plan with
+    `cellseg3d train --plan FILE`.
     """
     from cellseg3d.datasets.datalist import load_datalist
     from cellseg3d.io.ownership import check_outputs
@@ -70,7 +78,7 @@ def _show(plans: "list[Plan]") -> None:
     from rich.table import Table
 
     console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
+    if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=200)
     for plan in plans:
         title = (

@@ -1,4 +1,4 @@
-"""``cellseg3d predict``: segment volumes with trained bundles."""
+"""``cellseg3d predict``: segment volumes with trained networks."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
 from cellseg3d.cli.trust_option import Trust
+from cellseg3d.cli.wording import line_of
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
 
@@ -22,59 +23,86 @@ if TYPE_CHECKING:
 
 def command(
     volumes: Annotated[
-        list[str], typer.Argument(help="Volumes, or folders of volumes.")
+        list[str],
+        typer.Argument(
+            metavar="VOLUME", help="The volumes to segment, or folders of volumes."
+        ),
     ],
     *,
     bundle: Annotated[
         list[Path],
-        typer.Option(help="A bundle or a run of train; several are fused."),
+        typer.Option(
+            metavar="BUNDLE",
+            help="Use this trained network: a bundle's name or folder, or a run of "
+            "`cellseg3d train`. Give the option several times to fuse the "
+            "probabilities of several networks.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Write the results here.")] = Path(),
     axes: Annotated[
         str | None,
-        typer.Option(help="Axes that 2D and 2.5D networks sweep, such as zyx."),
+        typer.Option(
+            help="Let 2D and 2.5D networks segment the slices across each of these "
+            "axes, such as zyx; by default, across the axis that they trained on."
+        ),
     ] = None,
     fuse: Annotated[
         str,
         typer.Option(
-            help="How axes and bundles become one answer: mean, weighted (by the "
-            "voxel's shape), product, vote, maximum or learned; auto is learned where "
-            "a bundle holds weights, else weighted."
+            help="Combine the probabilities of several axes and networks like this: "
+            "mean, weighted (an axis counts more if its slices have finer pixels), "
+            "product, vote, maximum, learned (with weights that the bundle holds), or "
+            "auto: learned if the bundle holds weights, weighted otherwise."
         ),
     ] = "auto",
     tta: Annotated[
-        bool, typer.Option("--tta", help="Also predict flipped and turned copies.")
+        bool,
+        typer.Option(
+            "--tta",
+            help="Segment flipped and turned copies as well and fuse them. This is "
+            "slower and often better.",
+        ),
     ] = False,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps (Apple).")
+        str, typer.Option(help="Compute on auto, cpu, cuda, or mps (an Apple GPU).")
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16 or int8.")
+        str, typer.Option(help="Compute in auto, float32, bfloat16 or int8.")
     ] = "auto",
     acceleration: AccelerationOption = "auto",
     max_ram: Annotated[
-        str | None, typer.Option(help="Memory that may be taken, such as 4G.")
+        str | None, typer.Option(help="Use at most this much memory, such as 4G.")
     ] = None,
     max_vram: Annotated[
-        str | None, typer.Option(help="The same for a GPU's memory.")
+        str | None, typer.Option(help="Use at most this much memory of the GPU.")
     ] = None,
     probs: Annotated[
         str | None,
-        typer.Option(help="Also write probabilities, as uint8 or float16."),
+        typer.Option(
+            help="Also write the probability of each class, as uint8 or float16."
+        ),
     ] = None,
     uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Also write where not to trust it.")
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also write the uncertainty of each voxel, from 0 to 1.",
+        ),
     ] = False,
     objects: Annotated[
         bool,
         typer.Option(
             "--objects",
-            help="Also find single objects, from probabilities (written, too).",
+            help="Also number the single objects. Their probabilities are written, "
+            "too.",
         ),
     ] = False,
     objects_options: Annotated[
         Path | None,
-        typer.Option(help="JSON of a decoder and its numbers, as tuned, for them."),
+        typer.Option(
+            help="Find objects with the settings in this JSON file, such as one that "
+            "`cellseg3d tune --decoder` has written."
+        ),
     ] = None,
     min_volume_um3: Annotated[
         float | None,
@@ -85,51 +113,70 @@ def command(
         ),
     ] = None,
     skip_empty: Annotated[
-        bool, typer.Option("--skip-empty", help="Leave out windows that hold nothing.")
+        bool,
+        typer.Option(
+            "--skip-empty",
+            help="Take windows that are empty by the bundle's threshold for "
+            "background, without computing them.",
+        ),
     ] = False,
     rescale: Annotated[
         bool | None,
         typer.Option(
             "--rescale/--no-rescale",
-            help="Resample to the voxel size of the training. Without a word, this is "
-            "done where the training volumes were resampled, too.",
+            help="Resample volumes to the voxel size of the training, or leave them "
+            "as they are. By default, they are resampled if those of the training "
+            "were.",
         ),
     ] = None,
     spacing_um: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
+        typer.Option(
+            metavar="Z Y X",
+            help="Use these voxel edges in um for files that state none.",
+        ),
     ] = None,
     suffix: Annotated[
         str | None,
-        typer.Option("--format", help="Suffix of the results, such as .ome.zarr."),
+        typer.Option(
+            "--format",
+            help="Write results with this suffix, such as .ome.zarr; by default, with "
+            "that of the volume.",
+        ),
     ] = None,
     folders: Annotated[
         str,
         typer.Option(
-            help="What a folder of images is: images (a volume each), slices (of one "
-            "volume), or auto (as the bundle was trained).",
+            help="Say what the images in a folder are: images, each a volume of its "
+            "own; slices of one volume; or auto, as in the training of the network.",
         ),
     ] = "auto",
     dask: Annotated[
         str | None,
-        typer.Option(help="Work on a Dask cluster: its address, or local:N."),
+        typer.Option(
+            help="Compute on a Dask cluster: give its address, or local:N for N "
+            "processes on this machine."
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results that are there.")
+        bool, typer.Option("--overwrite", help="Replace results that exist.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave results that are complete alone.")
+        bool, typer.Option("--resume", help="Skip volumes whose results are complete.")
     ] = False,
     json: Annotated[
-        Path | None, typer.Option(help="Write what was done, and how fast.")
+        Path | None,
+        typer.Option(help="Write the settings and the speed to this JSON file."),
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Segment volumes; each becomes NAME_labels on the same grid.
+    """Segment volumes with one or more trained networks.
 
-    An interrupted run goes on where it was when it is started again.
+    The labels of the volume NAME are written as NAME_labels, with the same shape and
+    spacing. If the run is interrupted, start the same command again: it goes on where
+    it stopped.
     """
-    del trust  # acts by itself
+    del trust  # its callback has acted
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.core.atomic import make_folder  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
@@ -161,7 +208,7 @@ def command(
     )
     decoder = ObjectOptions.read(objects_options) if objects_options else None
     if overwrite and resume:
-        raise ConfigError("--overwrite and --resume contradict each other; give one")
+        raise ConfigError("--overwrite and --resume exclude each other; give only one")
     models = [load_model(path) for path in bundle]
     if folders == "auto" and all(model.single_slices for model in models):
         folders = _say_folders(volumes)
@@ -189,7 +236,7 @@ def command(
         except InputError as error:
             # One bad volume does not stop the others.
             failed.append(error)
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {line_of(error)}", file=sys.stderr)
     if json is not None:
         write_report(json, reports)
     if failed:
@@ -199,15 +246,15 @@ def command(
 
 
 def _say_folders(volumes: Sequence[str]) -> str:
-    """Take the images of a folder one by one, as the training did, and say so."""
+    """Say that images in folders are volumes of their own; return that choice."""
     from cellseg3d.prediction.batch import folder_of_images  # noqa: PLC0415
 
     for given in volumes:
         count = folder_of_images(given)
         if count:
             print(
-                f"{given}: {counted(count, 'image')}, a volume each, as in the "
-                "training; --folders slices makes one volume of them"
+                f"{given}: {counted(count, 'image')}, each taken as a volume of its "
+                "own, as in the training; with --folders slices they are one volume"
             )
     return "images"
 
@@ -218,13 +265,13 @@ def _left_alone(
     options: "SegmentOptions",
     find: "Callable[[Task], None] | None",
 ) -> bool:
-    """Say that a task was done before, but for its objects; whether it was."""
+    """Return whether a task's labels are complete; then only find missing objects."""
     from cellseg3d.prediction.batch import files_of, is_complete  # noqa: PLC0415
 
     files = files_of(task, models[0].classes, options, objects=False)
     if not is_complete(task, files, models):
         return False
-    print(f"{task.labels}: complete, left alone")
+    print(f"{task.labels}: is complete and was skipped")
     if find is not None and not task.objects.exists():
         find(task)
     return True
@@ -257,7 +304,7 @@ def _one(
     overwrite: bool,
     find: "Callable[[Task], None] | None",
 ) -> dict[str, object]:
-    """Segment one volume with a progress bar; return what was done."""
+    """Segment one volume with a progress bar; return the report of it."""
     from cellseg3d.cli.terminal.voxel_bar import voxel_bar  # noqa: PLC0415
     from cellseg3d.prediction.batch import segment_task  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""``cellseg3d preview``: look at what a network would be trained on."""
+"""``cellseg3d preview``: draw the samples that a network would be trained on."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -20,22 +20,29 @@ def command(
         str,
         typer.Argument(
             metavar="CONFIG_OR_DATALIST",
-            help="A bundle or run folder, a bundle's name, a train.json; or a datalist "
-            "or folder of volumes.",
+            help="A training: a bundle's name or folder, a run folder or a train.json. "
+            "Or a data set: a datalist or a folder of volumes.",
         ),
     ],
     *,
-    png: Annotated[Path, typer.Option(help="The picture to write.")],
+    png: Annotated[Path, typer.Option(help="Write the picture to this PNG file.")],
     data: Annotated[
         str | None,
-        typer.Option(help="Datalist or folder to train on, instead of the config's."),
+        typer.Option(
+            help="Draw from this datalist or folder, not from that of the training."
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many samples to show.")] = 8,
-    epoch: Annotated[int, typer.Option(min=0, help="Of which epoch, from 0.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Draw this many samples.")] = 8,
+    epoch: Annotated[
+        int, typer.Option(min=0, help="Draw the samples of this epoch, from 0.")
+    ] = 0,
     trust: Trust = None,
 ) -> None:
-    """Draw training samples before and after augmentation, labels as outlines."""
-    del trust  # acts by itself
+    """Draw training samples before and after augmentation.
+
+    The picture shows the labels as outlines.
+    """
+    del trust  # its callback has acted
     from cellseg3d.io.ownership import check_outputs
     from cellseg3d.samples.pictures import write_preview
 
@@ -52,7 +59,7 @@ def command(
 
 
 def _config(source: Path) -> Path | None:
-    """Return the training config that a word names; None for a data set."""
+    """Return the training config that a word names, or None if it names a data set."""
     from cellseg3d.bundle.compose import read_config
     from cellseg3d.bundle.shipped import find_bundle
 
@@ -68,18 +75,13 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     """Return the training samples that a bundle's config describes."""
     from monai.bundle.config_parser import ConfigParser
 
-    from cellseg3d.bundle.compose import read_config
-    from cellseg3d.bundle.trust import refuse_foreign_code
+    from cellseg3d.bundle.resolve import resolve_in_place
     from cellseg3d.core.errors import ConfigError
     from cellseg3d.datasets.datalist import class_names
     from cellseg3d.samples.loaders import SampleDataset
 
-    refuse_foreign_code(read_config(config), config)
-    parser = ConfigParser()
-    parser.read_config(str(config))
-    parser["bundle_root"] = str(config.resolve().parent.parent)
-    if data is not None:
-        parser["dataset_dir"] = data
+    settings = {} if data is None else {"dataset_dir": data}
+    parser = ConfigParser(resolve_in_place(config, settings))
     place = str(parser.get_parsed_content("dataset_dir"))
     from cellseg3d.samples.inputs import ready_dataset
 
@@ -87,8 +89,8 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     dataset = parser.get_parsed_content("train::dataset")
     if not isinstance(dataset, SampleDataset):
         message = (
-            f"{config}: train::dataset is a {type(dataset).__name__}; expected a "
-            "cellseg3d.samples.loaders.SampleDataset"
+            f"{config}: train::dataset is a {type(dataset).__name__}; a preview needs "
+            "a cellseg3d.samples.loaders.SampleDataset"
         )
         raise ConfigError(message)
     return dataset, class_names(place, ())

@@ -1,29 +1,32 @@
-"""What the command line changes in its process; the library changes nothing there."""
+"""Set threads and memory of the process; only the command line does so."""
 
 import ctypes
 import os
 import platform
 
-# Numbers of glibc's mallopt, and what its environment variables call the same.
+# Numbers of two parameters of glibc's function mallopt.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-# Free memory at the end of the heap beyond which glibc hands it back to the system.
+# glibc returns free memory at the end of the heap to the system from this size on.
 KEPT_BYTES = 2**28
 SPIN_COUNT = "5000"
 
 
 def tune_process() -> None:
-    """Set up threads and memory of this process, and of those that it starts.
+    """Set threads and memory of this process and of the processes that it starts.
 
-    Threads that spin long while they wait halve the speed of a machine that others
-    share; those that sleep at once take a fifth more time to segment a tomogram.
-    OpenMP reads its variable when torch loads, which is later.
+    The function must run before torch is imported, which reads the variables once.
 
-    What an Apple GPU (``--device mps``, or a config that says so) has no operator for
-    runs on the CPU; this, too, torch reads when it loads, and nowhere but there.
+    - ``GOMP_SPINCOUNT`` limits how long an OpenMP thread spins while it waits. Long
+      spinning halves the speed of a machine that others share; threads that sleep at
+      once take a fifth more time to segment a tomogram.
+    - ``PYTORCH_ENABLE_MPS_FALLBACK`` lets the CPU compute the operators that torch
+      lacks on an Apple GPU (``--device mps``).
+    - ``MALLOC_*`` and mallopt let glibc take large arrays from its heap, so that one
+      window uses the memory of the one before. Otherwise the system clears new memory
+      for each array, which takes a third of a prediction's time. Without glibc nothing
+      is set.
 
-    glibc gives each large array memory of its own, which the system clears page by
-    page: a third of a prediction's time. Told to take them from its heap, it uses the
-    memory of one window for the next. Elsewhere than on glibc nothing happens.
+    Variables that the user has set are kept.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")

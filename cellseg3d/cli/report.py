@@ -1,4 +1,4 @@
-"""``cellseg3d report``: one page to look at, offline."""
+"""``cellseg3d report``: write an HTML page about a run, a benchmark or predictions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,55 +9,79 @@ import typer
 def command(
     run: Annotated[
         Path | None,
-        typer.Argument(help="A folder of `cellseg3d train` or `benchmark`."),
+        typer.Argument(
+            metavar="RUN",
+            help="The run folder of `cellseg3d train`, or the folder of `cellseg3d "
+            "benchmark`.",
+        ),
     ] = None,
     *,
     out: Annotated[
         Path | None,
-        typer.Option(help="The page to write; report.html in the run if unset."),
+        typer.Option(
+            help="Write the page to this file; by default, to report.html in RUN."
+        ),
     ] = None,
     prediction: Annotated[
         list[str] | None,
         typer.Option(
-            help="A predicted label file, several times for several, or a folder of "
-            "them, such as that of `predict --out`."
+            metavar="LABELS",
+            help="Show these predicted labels: a file, or a folder such as that of "
+            "`cellseg3d predict --out`. Give the option once for each file.",
         ),
     ] = None,
     truth: Annotated[
         list[str] | None,
         typer.Option(
-            help="Its truth, in the same order as --prediction; for a folder, a folder."
+            metavar="LABELS",
+            help="Compare with these true labels: files in the order of --prediction, "
+            "or a folder.",
         ),
     ] = None,
     image: Annotated[
-        list[str] | None, typer.Option(help="The image it was predicted from.")
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Draw the labels over these images: files in the order of "
+            "--prediction, or a folder.",
+        ),
     ] = None,
     probs: Annotated[
         list[str] | None,
         typer.Option(
-            help="Probabilities, for calibration: a file, or the folder of "
-            "`predict --probs`."
+            metavar="PROBS",
+            help="Show how well calibrated these probabilities are: a file, or the "
+            "folder of `cellseg3d predict --probs`.",
         ),
     ] = None,
     objects: Annotated[
         bool | None,
         typer.Option(
             "--objects/--labels",
-            help="Whether values are object ids; told from their number if unset.",
+            help="Say that the values are ids of objects, or classes. By default, "
+            "their number decides.",
         ),
     ] = None,
     classes: Annotated[
-        str, typer.Option(help="Class names by value, such as background,cell,nucleus.")
+        str,
+        typer.Option(
+            help="Name the classes in the order of their values, such as "
+            "background,cell,nucleus."
+        ),
     ] = "",
     datalist: Annotated[
         str | None,
         typer.Option(
-            help="Take class names and label map from it; the run's if unset."
+            help="Take class names and label map from this datalist; by default, from "
+            "that of RUN.",
         ),
     ] = None,
-    title: Annotated[str, typer.Option(help="Title of the page.")] = "",
+    title: Annotated[str, typer.Option(help="Give the page this title.")] = "",
 ) -> None:
-    """Write one HTML file that opens without a server or a network."""
+    """Write an HTML page about a run, benchmark or prediction.
+
+    The page is one file that opens without a server or a network.
+    """
     from cellseg3d.datasets.datalist import load_datalist  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.report.benchmark_folder import (  # noqa: PLC0415

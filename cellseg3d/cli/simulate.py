@@ -1,4 +1,4 @@
-"""``cellseg3d simulate``: make tomograms of cells whose every voxel is known."""
+"""``cellseg3d simulate``: simulate tomograms of cells, with labels."""
 
 import json as json_text
 from collections.abc import Callable, Iterator
@@ -16,51 +16,66 @@ if TYPE_CHECKING:
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder to write the data set into.")],
+    out: Annotated[Path, typer.Option(help="Write the data set to this folder.")],
     *,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many cells.")] = 4,
+    n: Annotated[int, typer.Option("--n", min=1, help="Simulate this many cells.")] = 4,
     shape: Annotated[
         str,
-        typer.Option(help="Voxels: one number for a cube, or Z,Y,X."),
+        typer.Option(
+            help="Make volumes of this many voxels: one number for a cube, or Z,Y,X."
+        ),
     ] = "128",
     seed: Annotated[
-        int, typer.Option(min=0, help="The same seed gives the same cells.")
+        int,
+        typer.Option(min=0, help="Simulate the cells of this seed, always the same."),
     ] = 0,
     voxel_um: Annotated[
-        float, typer.Option(help="Voxel edge in um; microscopes give 0.03 to 0.06.")
+        float,
+        typer.Option(
+            help="Give voxels this edge in um; real microscopes have 0.03 to 0.06."
+        ),
     ] = 0.05,
     mount: Annotated[
         Literal["capillary", "grid", "mixed"],
         typer.Option(
-            help="Cells in a capillary (full rotation), on a flat grid (missing "
-            "wedge), or by turns."
+            help="Mount the cells in a capillary (full rotation), on a flat grid "
+            "(missing wedge), or mixed: in turn on both."
         ),
     ] = "capillary",
     tilt_range: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="FIRST LAST", help="Tilts in degrees, such as -60 60."),
+        typer.Option(
+            metavar="FIRST LAST",
+            help="Tilt the specimen over this range in degrees, such as -60 60.",
+        ),
     ] = None,
     tilt_step: Annotated[
-        float | None, typer.Option(help="Degrees between two tilts.")
+        float | None,
+        typer.Option(help="Tilt by this many degrees from one projection to the next."),
     ] = None,
     photons: Annotated[
         float | None,
         typer.Option(
-            help="Photons per pixel and tilt without a specimen; fewer are noisier, "
-            "0 for no photon noise."
+            help="Expose each pixel and tilt to this many photons; fewer give more "
+            "noise, 0 gives no photon noise."
         ),
     ] = None,
     test_cells: Annotated[
-        int, typer.Option(min=0, help="Mark this many of the cells for testing.")
+        int,
+        typer.Option(
+            min=0, help="Keep this many of the cells for testing, not for training."
+        ),
     ] = 0,
-    json: Annotated[Path | None, typer.Option(help="Write the table as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the table to this JSON file.")
+    ] = None,
 ) -> None:
     """Simulate soft X-ray tomograms of cells, with labels.
 
     Each cell has a membrane, cytoplasm, a nucleus with chromatin, mitochondria, lipid
-    droplets and vesicles. It is imaged as a microscope does (tilt series, photon
-    noise) and reconstructed. Writes MRC volumes, MRC labels and datalist.json, ready
-    for cellseg3d train --data.
+    droplets and vesicles. It is imaged as a microscope does it (tilt series, photon
+    noise) and reconstructed. The folder then holds MRC volumes, MRC labels and
+    datalist.json, ready for `cellseg3d train --data`.
     """
     from cellseg3d.datasets.simulated import SimulationOptions, simulate_dataset  # noqa: PLC0415
 
@@ -79,15 +94,15 @@ def _scan(
     tilt_step: float | None,
     photons: float | None,
 ) -> "Scan":
-    """Return the mount's usual scan with what the user changed."""
+    """Return the usual scan of a mount, with the changes that the user asks for."""
     from dataclasses import replace  # noqa: PLC0415
 
     from cellseg3d.simulate.acquisition import scan_for  # noqa: PLC0415
 
     if mount == "mixed":
         raise ConfigError(
-            "--mount mixed scans each cell in its mount's usual way; leave out "
-            "--tilt-range, --tilt-step and --photons, or choose one mount"
+            "--mount mixed uses the usual scan of each mount; leave out --tilt-range, "
+            "--tilt-step and --photons, or choose one mount"
         )
     scan = scan_for(mount)
     return replace(
@@ -104,12 +119,14 @@ def _shape(text: str) -> tuple[int, int, int]:
     if len(parts) in (1, 3) and all(part.isdigit() for part in parts):
         z, y, x = (int(part) for part in parts * (3 if len(parts) == 1 else 1))
         return (z, y, x)
-    raise ConfigError(f"--shape {text}: expected one number, or Z,Y,X as 96,128,128")
+    raise ConfigError(
+        f"--shape {text}: expected one number, or Z,Y,X such as 96,128,128"
+    )
 
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on the error stream; yield what moves it."""
+    """Show a progress bar; yield a function of the cells done and of all cells."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
@@ -135,7 +152,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 def _show(path: Path, out: Path | None) -> None:
-    """Print where the data set lies and what each cell is made of."""
+    """Print the true volumes of each cell's parts and where the data set lies."""
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 

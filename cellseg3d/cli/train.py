@@ -1,4 +1,4 @@
-"""`cellseg3d train`: a bundle and labelled volumes in, a trained bundle out."""
+"""``cellseg3d train``: train a bundle's network on labelled volumes."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -16,74 +16,93 @@ if TYPE_CHECKING:
 
     from cellseg3d.runs.folder import TrainOptions
 
-# The plan that a training without a bundle was made by.
+# The file that keeps the plan of a training without --bundle in its run folder.
 PLAN = "plan.yaml"
 
 
 def command(
     *,
     out: Annotated[
-        Path, typer.Option("--out", help="Run folder to make; it becomes a bundle.")
+        Path, typer.Option("--out", help="Write the run to this new folder.")
     ],
     bundle: Annotated[
         str | None,
         typer.Option(
             "--bundle",
-            help="Network to train: a name (cell_tomo_unet2d, cell_tomo_unet25d, "
-            "cell_tomo_unet3d) or a bundle's folder; as `cellseg3d plan` chooses "
-            "when not given.",
+            help="Train the network of this bundle: its name, such as "
+            "cell_tomo_unet3d (`cellseg3d bundle list` shows all), or its folder. By "
+            "default, `cellseg3d plan` chooses.",
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
-            help="Datalist (JSON, YAML), or a folder of volumes and labels that pair "
-            "by name.",
+            help="Train on this data set: a datalist (JSON, YAML), or a folder whose "
+            "volumes and labels pair by name.",
         ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
             "--target",
-            help="What to learn of labels that are object ids: classes, border-core or "
-            "affinity; the last two tell touching objects apart.",
+            help="Learn this from labels that are object ids: classes, border-core or "
+            "affinity. The last two separate objects that touch.",
         ),
     ] = None,
     fold: Annotated[
         str | None,
         typer.Option(
             "--fold",
-            help="Which specimen validates: its number or name; 'none' trains on all.",
+            help="Validate on this specimen: its number or name; none trains on all.",
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="How long to train.")
+        int | None,
+        typer.Option("--epochs", min=1, help="Train for this many epochs."),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
-            "--minutes", help="How long to train, validation included, by the clock."
+            "--minutes",
+            help="Train for this many minutes by the clock, validation included.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Of everything random.")
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Draw all random numbers from this seed: two runs with one seed are "
+            "equal.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=0, help="Extra processes that prepare samples."),
+        typer.Option(
+            "--workers",
+            min=0,
+            help="Prepare samples in this many extra processes.",
+        ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps (Apple)."),
+        typer.Option(
+            "--device",
+            help="Compute on auto, cpu, cuda, cuda:1, or mps (an Apple GPU).",
+        ),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="auto, float32 or bfloat16 (half the work)."),
+        typer.Option(
+            "--precision",
+            help="Compute in auto, float32, or bfloat16, in which recent processors "
+            "are faster.",
+        ),
     ] = None,
     acceleration: AccelerationOption = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in --out.")
+        bool, typer.Option("--resume", help="Continue the training in --out.")
     ] = False,
     pretrained: Annotated[
         str | None,
@@ -91,8 +110,8 @@ def command(
             "--pretrained",
             metavar="WEIGHTS",
             help="Begin with the weights of this run, bundle or file (.safetensors, "
-            ".pt), adapted to your classes and channels. By default, --bundle begins "
-            "with its own weights when it has some.",
+            ".pt), adapted to your classes and channels. By default, the training "
+            "begins with the weights of --bundle if it has any.",
         ),
     ] = None,
     from_scratch: Annotated[
@@ -103,21 +122,27 @@ def command(
     ] = False,
     plan: Annotated[
         Path | None,
-        typer.Option("--plan", help="Numbers that `cellseg3d plan --out` has chosen."),
+        typer.Option(
+            "--plan",
+            help="Use the settings of this file, which `cellseg3d plan --out` or "
+            "`cellseg3d tune` has written.",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any other key of the config, such as train::dataset::samples=200.",
+            help="Set any other key of the config, such as "
+            "train::dataset::samples=200. Give the option once for each key.",
         ),
     ] = None,
     calibrate: Annotated[
         bool,
         typer.Option(
             "--calibrate/--no-calibrate",
-            help="Afterwards, measure the least halo that prediction needs.",
+            help="After the training, measure how far windows must overlap in a "
+            "prediction (the halo), or skip this.",
         ),
     ] = True,
     fit_axes: Annotated[
@@ -125,22 +150,29 @@ def command(
         typer.Option(
             "--fit-axes",
             metavar="AXES",
-            help="Afterwards, let 2D and 2.5D networks sweep these axes, such as zyx, "
-            "and fit on the validation volumes how much each counts.",
+            help="After the training, let a 2D or 2.5D network segment the slices "
+            "across each of these axes, such as zyx, and fit a weight for each axis on "
+            "the validation volumes.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no progress bar.")
+    ] = False,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write scores and record here too.")
+        Path | None,
+        typer.Option(
+            "--json", help="Write the scores and the record to this file as well."
+        ),
     ] = None,
     trust: Trust = None,
 ) -> None:
     """Train a 2D, 2.5D or 3D network on labelled volumes.
 
-    Two labelled volumes are enough to begin with: one trains, one validates. The
-    run folder is a bundle of its own: predict with `--bundle RUN`.
+    Two labelled volumes are enough to begin with: the network trains on one and is
+    validated on the other. Afterwards the run folder holds the trained network; use it
+    with `cellseg3d predict --bundle RUN`.
     """
-    del trust  # acts by itself
+    del trust  # its callback has acted
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
     from cellseg3d.io.ownership import check_outputs
@@ -176,11 +208,13 @@ def command(
     if resume:
         go_on(out, options)
     elif data is None:
-        raise ConfigError("--data is missing: give a datalist or a folder of volumes")
+        raise ConfigError("--data is missing; give a datalist or a folder of volumes")
     elif bundle is not None:
         train(bundle, data, out, options)
     elif plan is not None:
-        raise ConfigError(f"--bundle is missing: the first lines of {plan} name it")
+        raise ConfigError(
+            f"--bundle is missing; give the bundle that the first lines of {plan} name"
+        )
     else:
         _train_as_planned(data, out, options)
     if leads():
@@ -190,13 +224,16 @@ def command(
 def _first_weights(
     bundle: Path | str | None, pretrained: str | None, none: bool, *, own_network: bool
 ) -> Path | None:
-    """Return the file of weights that a training begins with; None for random ones."""
+    """Return the file of the weights to begin with, or None for random weights."""
     from cellseg3d.bundle.shipped import find_bundle, weights_file, weights_of
     from cellseg3d.cli.main import leads
 
     if pretrained is not None:
         if none:
-            message = "--pretrained goes with neither --from-scratch nor --resume"
+            message = (
+                "--pretrained excludes --from-scratch and --resume; give only one of "
+                "the three"
+            )
             raise ConfigError(message)
         return weights_of(pretrained)
     if bundle is None or none:
@@ -205,16 +242,22 @@ def _first_weights(
     if not file.is_file():
         return None
     if own_network:
-        said = f"begins with random weights: those of {bundle} are for its own network"
+        said = (
+            f"the training begins with random weights: those of {bundle} do not fit a "
+            "changed network"
+        )
     else:
-        said = f"begins with the weights of {bundle}; --from-scratch does not"
+        said = (
+            f"the training begins with the weights of {bundle}; give --from-scratch to "
+            "begin with random weights"
+        )
     if leads():
         print(said)
     return None if own_network else file
 
 
 def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
-    """Train what `cellseg3d plan` would begin with; keep its reasons in the run."""
+    """Train with the plan of ``cellseg3d plan``; keep its reasons in the run folder."""
     from dataclasses import replace
 
     from cellseg3d.cli.main import leads
@@ -224,8 +267,8 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from cellseg3d.runs.folder import check_free
     from cellseg3d.training.train import train
 
-    check_free(out)  # before minutes of planning
-    examine_before_training(data)  # a plan of broken files would hide what is broken
+    check_free(out)  # planning takes minutes
+    examine_before_training(data)  # a plan for broken files would hide the fault
     plan, text = plan_data(data, options.minutes)
     said = ", ".join(
         f"{key.rsplit('::', maxsplit=1)[-1]} {value}"
@@ -241,7 +284,7 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
 
 
 def _tell(out: Path, target: Path | None) -> None:
-    """Print how a training ended; its warnings were logged as they came."""
+    """Print the scores of a training and what to do next."""
     import json
 
     from cellseg3d.core.atomic import atomic_write
@@ -256,11 +299,14 @@ def _tell(out: Path, target: Path | None) -> None:
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
     if "sentence" in (record.get("fusion") or {}):
-        print(f"sources: {record['fusion']['sentence']}")
+        print(f"fusion: {record['fusion']['sentence']}")
     found = record.get("calibration") or {}
     if found.get("halo_error") is not None:
         halo, apart = max(found["halo"]), found["halo_error"]
-        print(f"halo of {halo} voxels: seams change a probability by {apart:.2g}")
+        print(
+            f"with a halo of {halo} voxels, borders of windows change a probability by "
+            f"at most {apart:.2g}"
+        )
     if target is not None:
         facts = {"run": str(out), **record, "validation": best}
         text = json.dumps(facts, indent=1) + "\n"
@@ -269,7 +315,7 @@ def _tell(out: Path, target: Path | None) -> None:
 
 
 def best_row(record: "Mapping[str, Any]") -> "Mapping[str, Any] | None":
-    """Return the row of a record's history that scored best; None without scores."""
+    """Return the best row of a record's history, or None if there are no scores."""
     for row in record.get("history", []):
         if "score" in row and row["iteration"] == record.get("best_iteration"):
             return dict(row)
@@ -277,13 +323,13 @@ def best_row(record: "Mapping[str, Any]") -> "Mapping[str, Any] | None":
 
 
 def _show(row: "Mapping[str, Any]") -> None:
-    """Print Dice of every class in every validation volume, and recall by size."""
+    """Print the Dice of each class and volume, and the recall of objects by size."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
+    if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=160)
     table = Table(box=None, pad_edge=False)
     for title in ("validation volume", "class", "Dice", "objects found, by size"):

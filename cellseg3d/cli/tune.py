@@ -1,4 +1,4 @@
-"""``cellseg3d tune``: search the numbers of a training, or of a decoder."""
+"""``cellseg3d tune``: search the settings of a training or of an object decoder."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
@@ -18,73 +18,95 @@ def command(
     space: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[SPACE.yaml]",
-            help="What to search: keys of a training's config and their values.",
+            metavar="SPACE.yaml",
+            help="The search space: keys of a training's config and their values.",
         ),
     ] = None,
     *,
     data: Annotated[
-        Path | None, typer.Option(help="Datalist, or a folder that pairs by name.")
+        Path | None,
+        typer.Option(
+            help="Train on this data set: a datalist, or a folder whose volumes and "
+            "labels pair by name."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the search; goes on if it is there.")
+        Path | None,
+        typer.Option(
+            help="Write the search to this folder; a search that was stopped there "
+            "goes on."
+        ),
     ] = None,
     bundle: Annotated[
-        str | None, typer.Option(help="Bundle to train, instead of the file's.")
+        str | None,
+        typer.Option(help="Train this bundle, not the one that SPACE.yaml names."),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trainings of each search.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Try this many settings in each search.")
+    ] = 20,
     minutes: Annotated[
-        float | None, typer.Option(help="Length of each training, by the clock.")
+        float | None,
+        typer.Option(help="Let each training take this many minutes by the clock."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Length of each training.")
+        int | None,
+        typer.Option(min=1, help="Let each training take this many epochs."),
     ] = None,
     outer: Annotated[
         int,
         typer.Option(
             min=0,
-            help="Parts of the data held out in turn to score the search itself "
-            "(2 or more); 0 only searches.",
+            help="Score the search on unseen specimens: split the data into this many "
+            "parts (2 or more) and hold out each in turn. 0 searches without a score.",
         ),
     ] = 2,
     inner: Annotated[
-        int, typer.Option(min=1, help="Specimens that validate each trial, in turn.")
+        int,
+        typer.Option(min=1, help="Validate each trial on this many specimens in turn."),
     ] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Draw all random numbers from this seed.")
+    ] = 0,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps (Apple).")
+        str | None,
+        typer.Option(help="Compute on auto, cpu, cuda, or mps (an Apple GPU)."),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write the result here too.")
+        Path | None, typer.Option(help="Write the result to this JSON file as well.")
     ] = None,
     decoder: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Instead: tune how a trained run's answers become objects, on its "
-            "own training volumes.",
+            help="Search something else: how the probabilities of this trained run "
+            "become objects, on the run's own training volumes.",
         ),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="Decoder to tune: watershed, components, border-core, ..."),
+        typer.Option(
+            help="Tune this method of --decoder: watershed, components, border-core, "
+            "affinity or mean-size."
+        ),
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Search learning rate, crop, batch, ... with nested validation.
+    """Search the best settings of a training or of a decoder.
 
-    Each trial trains and validates on specimens of its own; the best is scored on
-    specimens that the search has never seen. Trials that fall behind end early. A
-    search that was stopped goes on when it is started again. The result: a table,
-    tune.json, pictures, and best.yaml for `cellseg3d train --plan`.
+    Each trial trains with other settings, such as learning rate or batch size. Trials
+    that fall behind end early. The best settings are then scored on specimens that the
+    search has not seen (nested validation). A search that was stopped goes on when the
+    same command is started again. It writes tune.json, pictures, and best.yaml for
+    `cellseg3d train --plan`.
     """
-    del trust  # acts by itself
+    del trust  # its callback has acted
     if decoder is not None:
         _tune_decoder(decoder, method, json)
         return
     if space is None or data is None or out is None:
         raise ConfigError(
-            "tune: give SPACE.yaml, --data and --out; or --decoder RUN alone"
+            "tune: give SPACE.yaml, --data and --out to tune a training, or --decoder "
+            "RUN alone to tune a decoder"
         )
     from cellseg3d.tuning.plots import draw_search
     from cellseg3d.tuning.search import BEST, TuneOptions, tune
@@ -97,7 +119,7 @@ def command(
     _show(result)
     if json is not None:
         _write_json(result, json)
-    print(f"pictures and tune.json: {out}")
+    print(f"wrote pictures and tune.json to {out}")
     words = f"--bundle {result['bundle']} --data {data} --plan {out / BEST}"
     print(f"next: cellseg3d train {words} --out RUN")
 
@@ -110,7 +132,7 @@ def _tune_decoder(run: Path, method: str | None, json: Path | None) -> None:
     for name, value in changed.items():
         print(f"{name}: {value}")
     print(f"mean AP on the training volumes: {tuned.score:.4f}")
-    print(f"kept in {run}: predict --objects decodes with it")
+    print(f"written to {run}: `cellseg3d predict --objects` uses these settings")
     if json is not None:
         found = {"options": changed, "score": tuned.score, "trials": tuned.trials}
         _write_json(found, json)
@@ -127,7 +149,7 @@ def _show(result: "Mapping[str, Any]") -> None:
     from rich.table import Table
 
     console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
+    if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=200)
     table = Table(box=None, pad_edge=False)
     titles = ("search", "trials", "pruned", "best validation Dice", "unseen Dice")
@@ -148,8 +170,8 @@ def _show(result: "Mapping[str, Any]") -> None:
     nested = result["nested"]
     if nested["n"]:
         print(
-            f"such a search scores {nested['dice']:.4f} on specimens that it has not "
-            f"seen (mean of {nested['n']} parts)"
+            f"on specimens that the search has not seen, its settings score Dice "
+            f"{nested['dice']:.4f} (mean of {nested['n']} parts)"
         )
 
 

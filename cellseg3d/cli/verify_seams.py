@@ -1,4 +1,4 @@
-"""``cellseg3d verify-seams``: measure what the seams between windows cost."""
+"""``cellseg3d verify-seams``: measure how much borders of windows change labels."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,32 +9,55 @@ from cellseg3d.cli.terminal.acceleration import AccelerationOption
 
 
 def command(
-    volume: Annotated[str, typer.Argument(help="A volume of your own.")],
+    volume: Annotated[
+        str, typer.Argument(metavar="VOLUME", help="A volume like those to segment.")
+    ],
     *,
-    bundle: Annotated[Path, typer.Option(help="A bundle or a run of train.")],
+    bundle: Annotated[
+        Path,
+        typer.Option(
+            help="Use this trained network: a bundle's name or folder, or a run of "
+            "`cellseg3d train`."
+        ),
+    ],
     axes: Annotated[
-        str | None, typer.Option(help="Axes that slices are cut across, such as zyx.")
+        str | None,
+        typer.Option(
+            help="Let a 2D or 2.5D network segment the slices across each of these "
+            "axes, such as zyx."
+        ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="float32 shows the seams alone; or bfloat16, auto.")
+        str,
+        typer.Option(
+            help="Compute in float32, bfloat16 or auto. In float32, rounding does not "
+            "add to the difference."
+        ),
     ] = "float32",
     acceleration: AccelerationOption = "auto",
     size: Annotated[
-        int, typer.Option(help="Side of the cube in the middle that is compared.")
+        int,
+        typer.Option(help="Compare a cube of this side, in voxels, in the middle."),
     ] = 160,
     bound: Annotated[
-        float, typer.Option(help="Fail when a probability differs by more.")
+        float, typer.Option(help="Fail if a probability differs by more than this.")
     ] = 0.02,
     spacing_um: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the file has none."),
+        typer.Option(
+            metavar="Z Y X", help="Use these voxel edges in um if the file states none."
+        ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the result to this JSON file.")
+    ] = None,
 ) -> None:
-    """Compare windows with one pass over the middle of a volume.
+    """Measure how much the borders of windows change labels.
 
-    Prints the largest difference of a probability, where it lies, and the part of the
-    labels that change. Exit code 2 when the difference exceeds the bound.
+    A volume is segmented in windows, which overlap by a halo. The middle of the volume
+    is segmented in windows and in one piece, and the two results are compared: the
+    largest difference of a probability, its place, and the share of labels that
+    change. The exit code is 2 if the difference exceeds the bound.
     """
     from dataclasses import asdict  # noqa: PLC0415
 
@@ -57,13 +80,15 @@ def command(
     for seams in found:
         z, y, x = seams.place_zyx
         print(
-            f"{seams.source}: halo {seams.halo}, largest difference "
-            f"{seams.difference:.2g} at (z={z}, y={y}, x={x}) of the compared part, "
-            f"{seams.changed:.2%} of the labels change"
+            f"{seams.source}: with a halo of {seams.halo} voxels, a probability "
+            f"differs by at most {seams.difference:.2g}, at (z={z}, y={y}, x={x}) of "
+            f"the compared part; {seams.changed:.2%} of the labels change"
         )
     if json is not None:
         write_report(json, [{"volume": volume, **asdict(seams)} for seams in found])
     worst = max(seams.difference for seams in found)
     if worst > bound:
-        print(f"above the bound of {bound}: give the bundle a wider halo")
+        print(
+            f"the difference exceeds the bound of {bound}; give the bundle a wider halo"
+        )
         raise typer.Exit(2)

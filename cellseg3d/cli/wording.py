@@ -1,9 +1,8 @@
-"""Say in a verb's own options what the layers below call a parameter.
+"""Replace the names of parameters in messages by the options of the running verb.
 
-Below the command line, a message names a parameter in backticks, such as
-```channel```. Here it becomes the option of the verb that is running; where the verb
-has none, the datalist's key or the option of ``cellseg3d convert``, so that every
-advice can be followed.
+The package's functions name a parameter in backticks, such as ```channel```. On the
+command line the message must name an option instead: that of the verb that is running,
+or else a key of the datalist, or else the option of ``cellseg3d convert``.
 """
 
 import re
@@ -17,20 +16,28 @@ from typer.main import get_command
 
 from cellseg3d.core.errors import CellSegError
 
-# Verbs whose data may be a datalist, and the keys of a case that say how it is read.
+# The verbs that take a datalist, and the keys of its cases that say how to read a file.
 DATA_VERBS = ("doctor", "plan", "preview", "train", "tune", "benchmark")
 CASE_KEYS = ("spacing_um", "channel", "read_as")
 _PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 
-# The verb that is running, its options by the names of their parameters, and those of
-# `cellseg3d convert`, with which a file can be mended.
+# The name of the running verb, its options by the names of their parameters, and the
+# options of `cellseg3d convert`, which can mend a file.
 Verb = tuple[str, Mapping[str, str], Mapping[str, str]]
 _running: ContextVar[Verb] = ContextVar("verb", default=("", {}, {}))
 
 
 def running(words: Sequence[str], app: Typer) -> None:
-    """Remember which verb of an application the words of a command line name."""
+    """Remember which verb the words of a command line call.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The words after the program's name.
+    app : Typer
+        The application that has the verbs.
+    """
     command: Any = get_command(app)
     convert = getattr(command, "commands", {}).get("convert")
     for word in words:
@@ -45,14 +52,15 @@ def worded(text: str) -> str:
     Parameters
     ----------
     text : str
-        A message, such as ``"pick it with `channel` (0..2)"``.
+        A message, such as ``"pick it with `channel` (0..2)"``. A name that is not
+        known as a parameter stays as it is.
     """
     verb = _running.get()
     return _PARAMETER.sub(lambda found: _said(found[1], verb), text)
 
 
 def flags_of(command: Any) -> dict[str, str]:  # noqa: ANN401 - click's, or typer's own
-    """Return the options of a verb by the names of their parameters."""
+    """Return the options of a verb, such as ``--spacing-um Z Y X``, by parameter."""
     return {
         str(option.name): f"{option.opts[0]}{_metavar(option)}"
         for option in command.params
@@ -61,7 +69,7 @@ def flags_of(command: Any) -> dict[str, str]:  # noqa: ANN401 - click's, or type
 
 
 def line_of(error: CellSegError) -> str:
-    """Return an error as one line, in the options of the verb that is running."""
+    """Return an error as one line that names the options of the running verb."""
     return worded(" ".join(str(error).split()))
 
 

@@ -16,6 +16,7 @@ _PACKAGE = "cellseg3d."
 # Old module to today's, both without the package's name.
 MOVED = {
     "bundle.facts": "bundle.model_facts",
+    "bundle.members": "bundle.model_facts",
     "data.augment": "samples.augment",
     "data.cases": "datasets.cases",
     "data.datalist": "datasets.datalist",

@@ -1,4 +1,4 @@
-"""Decoded arrays on disk, found again only while their sources are unchanged."""
+"""Keep decoded arrays on disk and reuse them while their source files are unchanged."""
 
 import hashlib
 import json
@@ -20,15 +20,16 @@ Arrays = tuple[
 
 
 class ArrayCache:
-    """The arrays of each case as ``.npy``, mapped into memory when found.
+    """A folder with the arrays of each case as ``.npy`` files.
 
-    The key holds the files' names, sizes and times, all that shapes the arrays
-    (label map, classes, target, spacing), and this package's version.
+    The arrays are found again only if nothing has changed that they depend on: names,
+    sizes and times of the source files, label map, classes, target, spacing, and this
+    package's version.
 
     Parameters
     ----------
     folder : Path
-        Made when it is not there.
+        Created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +41,7 @@ class ArrayCache:
     ) -> Arrays | None:
         """Return the arrays of a case, memory-mapped; None when they are not there."""
         image, label, objects, facts = self._paths(case, datalist, target)
-        if not facts.is_file():  # written last
+        if not facts.is_file():  # This file is written last.
             return None
         mapped = np.load(image, mmap_mode="r")
         marks, ids = (

@@ -1,4 +1,4 @@
-"""A case, a list of cases, and how their paths and names read."""
+"""Cases and datalists, and how file paths become names of cases."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -25,22 +25,23 @@ class Case:
     Parameters
     ----------
     name : str
-        Unique in its datalist.
+        Name of the case, unique in its datalist.
     image, label : str
-        Paths, with ``::inner`` for an HDF5 or Zarr dataset; `label` may be None. For
-        label kind ``"masks"`` it is a folder with one mask per object.
+        Paths, with ``::inner`` for a dataset in an HDF5 or Zarr file. `label` is None
+        for an image without a label. If the datalist's labels are ``"masks"``, it is a
+        folder with one mask per object.
     group : str
-        The specimen: cases of one group stay on one side of a fold.
+        The specimen. All cases of one group stay on one side of a fold.
     split : {"training", "validation", "test"} or None
-        A side the datalist prescribes; None leaves it to the folds.
+        The side that the datalist prescribes; with None the folds decide.
     spacing : Spacing or None
-        Overrides (or fills in) what the files say.
+        Voxel edges, instead of those in the files; None takes those in the files.
     annotated : tuple of str or None
-        Classes that this label annotates; None means all of them.
+        The classes that this label annotates; None means all of them.
     channel : int or None
-        Which channel of an image that holds several.
+        The channel to read, for an image with several channels.
     read_as : str or None
-        What an axis of both files is, as for `cellseg3d.io.registry.open_volume`.
+        What an axis of both files means, as in `cellseg3d.io.registry.open_volume`.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Case:
 
     @property
     def opening(self) -> registry.Opening:
-        """How the image is opened, beside its spacing."""
+        """The options for opening the image."""
         return {"channel": self.channel, "read_as": self.read_as}
 
 
@@ -66,23 +67,28 @@ class Datalist:
     Parameters
     ----------
     name : str
-        What reports call it.
+        Name of the data set in reports.
     classes : tuple of str
-        Class names by label value, ``"background"`` first.
+        Class names by class index, ``"background"`` first.
     label_map : mapping of int to int, or None
-        Value in the file to class index. 0 and 255 map to themselves unless named
-        here; every other value that is absent is refused.
+        The class index of each value in the label files. 0 and 255 keep their meaning
+        unless named here; any other value that is not named is an error. With None the
+        values are class indices.
     cases : tuple of Case
+        The images with their labels.
     labels : {"classes", "instances", "masks"}
-        Whether a label holds class indices, object ids (every id > 0 is class 1), or
-        is a folder with one mask per object.
+        Whether a label holds class indices, holds object ids (every id > 0 is class 1),
+        or is a folder with one mask per object.
     intensity_unit : {"1/um", "arbitrary"}
+        Unit of the voxel values.
     allow_shared_groups : bool
-        Cases of one specimen may sit on both sides of a fold; every report says so.
+        Whether cases of one specimen may be on both sides of a fold. Every report then
+        repeats a warning.
     path : Path or None
-        The file or folder that it was read from.
+        The file or folder that the datalist was read from.
     target : LabelTarget
-        What a network is to learn of the labels; `classes` are then the target's.
+        What a network learns from the labels. If it is made of object ids, `classes`
+        are the target's classes.
     """
 
     name: str
@@ -102,17 +108,17 @@ class Datalist:
 
     @property
     def where(self) -> str:
-        """What a message calls this datalist."""
+        """The name of this datalist in messages: its path if it has one."""
         return str(self.path or self.name)
 
     def aimed_at(self, target: LabelTarget | Mapping[str, Any] | None) -> "Datalist":
-        """Return the data set as a network is to learn it, with the target's classes.
+        """Return the data set with another target, and with the target's classes.
 
         Raises
         ------
         ConfigError
-            If the target needs object ids and the labels hold classes, or some labels
-            annotate some classes only.
+            If the target needs object ids and the labels hold classes, or if a case
+            annotates only some classes.
         """
         wanted = LabelTarget.parse(target)
         if not wanted.of_objects:
@@ -154,7 +160,7 @@ class Datalist:
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """Return ``"; did you mean 'X'?"``, or what is known when nothing is near."""
+    """Return ``"; did you mean 'X'?"``, or the known words when none is similar."""
     near = difflib.get_close_matches(word, known, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"

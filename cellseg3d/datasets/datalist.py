@@ -1,4 +1,4 @@
-"""Read and write data sets: JSON, YAML or a folder of pairs."""
+"""Read datalists from JSON, YAML or a folder of image and label pairs; write JSON."""
 
 import json
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ FILE_NAMES = ("datalist.json", "datalist.yaml", "datalist.yml")
 
 
 def resolve_datalist(place: str | Path) -> Path:
-    """Return the datalist in a folder; a file, or a folder without one, as it is.
+    """Return the path of the datalist in a folder; other paths are returned unchanged.
 
     Raises
     ------
     InputError
-        If nothing is there.
+        If the path does not exist.
     """
     path = Path(place)
     if not path.exists():
@@ -66,7 +66,7 @@ def load_datalist(place: str | Path) -> Datalist:
     ------
     ConfigError
         If a key is unknown, a value has the wrong type, a name occurs twice, or
-        the file is no JSON or YAML.
+        the file is not valid JSON or YAML.
     InputError
         If the file or folder, an image or a label is missing.
     """
@@ -77,7 +77,7 @@ def load_datalist(place: str | Path) -> Datalist:
 
 
 def write_datalist(datalist: Datalist, path: Path) -> None:
-    """Write a datalist as JSON; paths below its folder become relative to it."""
+    """Write a datalist as JSON; paths below the file's folder become relative."""
     values: dict[str, Any] = {
         "name": datalist.name,
         "classes": list(datalist.classes),
@@ -93,12 +93,12 @@ def write_datalist(datalist: Datalist, path: Path) -> None:
 
 
 def num_classes(place: str | Path, default: int) -> int:
-    """Return how many classes a datalist has; `default` when none is there yet."""
+    """Return the number of classes of a datalist; `default` if it does not exist."""
     return len(load_datalist(place).classes) if Path(place).exists() else default
 
 
 def class_names(place: str | Path, default: Sequence[str]) -> list[str]:
-    """Return a datalist's class names; `default` when none is there yet."""
+    """Return the class names of a datalist; `default` if it does not exist."""
     if not Path(place).exists():
         return list(default)
     return list(load_datalist(place).classes)
@@ -127,7 +127,7 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
 
 def _relative(location: str, folder: Path) -> str:
     file, inner = split_inner(location)
-    # A path relative to the working directory means nothing in another folder.
+    # Paths may be relative to the working directory, and `folder` may be another one.
     file, folder = file.absolute(), folder.absolute()
     if file.is_relative_to(folder):
         file = file.relative_to(folder)

@@ -1,4 +1,4 @@
-"""The keys of a datalist file, each checked, each mistake answered by name."""
+"""Check the keys and values of a datalist file; errors name the key and the case."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +53,9 @@ _CASE_KEYS = (
 
 
 def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
-    """Return the datalist that a mapping describes; paths are relative to `path`.
+    """Return the datalist that a mapping describes.
+
+    Paths of files are relative to the folder of `path`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Below which intensity a window holds nothing, from labelled volumes."""
+"""Find the intensity below which a window holds no object, from labelled volumes."""
 
 from collections.abc import Sequence
 
@@ -8,34 +8,37 @@ from cellseg3d.core.grid import blocks
 from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.datasets.volumes import LoadedCase
 
-# Sides of the blocks, in voxels: well below a window's core, whose maximum is higher.
+# Side of the blocks, in voxels. It is smaller than the core of a window, so that the
+# maximum of a window is no lower than that of the blocks inside it.
 SIDE = 32
-# A twentieth of the range of scaled intensities, for volumes that are a little darker.
+# This is a twentieth of the range of scaled intensities. It allows for volumes that are
+# a little darker.
 MARGIN = 0.1
 
 
 def empty_threshold(
     cases: Sequence[LoadedCase], side: int = SIDE, margin: float = MARGIN
 ) -> float | None:
-    """Return the scaled intensity that every block with foreground reaches.
+    """Return a scaled intensity that some voxel of every block with foreground reaches.
 
-    A window whose voxels all lie below it held no foreground in these volumes. It
-    says something only where foreground is brighter than empty background; elsewhere
-    it is so low that no window lies below.
+    Prediction may skip a window whose voxels are all darker. This saves time only if
+    foreground is brighter than empty background; otherwise the threshold is so low that
+    no window is skipped.
 
     Parameters
     ----------
     cases : sequence of LoadedCase
-        Labelled; voxels of 255 count as not annotated.
+        Labelled volumes; label 255 is not annotated.
     side : int
-        Of the blocks, in voxels.
+        Side of the blocks, in voxels.
     margin : float
-        Taken off, in scaled intensity, where 2 is the range of a volume.
+        What is subtracted from the threshold, in scaled intensity; the range of a
+        volume is 2.
 
     Returns
     -------
     float or None
-        None where no voxel is foreground.
+        None if no voxel is foreground.
     """
     least = np.inf
     for case in cases:

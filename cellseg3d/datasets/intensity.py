@@ -1,4 +1,4 @@
-"""One intensity scaling for training, validation and prediction."""
+"""Scale intensities in the same way for training, validation and prediction."""
 
 import itertools
 import math
@@ -15,17 +15,18 @@ from cellseg3d.core.volume import Volume
 
 ScaleMode = Literal["percentile", "range", "zscore"]
 
-# Enough for a percentile that is right to about 0.1 % of the range.
+# With this many voxels a percentile is right to about 0.1 % of the range.
 SAMPLE_VOXELS = 2_000_000
-# Blocks per axis that the sample is spread over; few, because each costs a read.
+# Number of sampled blocks along each axis. It is small, because each block is one read.
 SAMPLE_BLOCKS = 6
-# Scaled values end here: a hot pixel must not decide what a network sees.
+# Scaled values are cut off here, because a single hot pixel would dominate a network's
+# input.
 CLIP = 3.0
 
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """How raw intensities become what a network sees: ``(raw - offset) * factor``.
+    """How raw intensities become a network's input: ``(raw - offset) * factor``.
 
     Parameters
     ----------
@@ -66,12 +67,12 @@ class IntensityScale:
 
     @classmethod
     def parse(cls, values: "IntensityScale | dict[str, Any]") -> "IntensityScale":
-        """Return a scale from a config's mapping; a scale passes through.
+        """Return a scale from a config's mapping; a scale is returned unchanged.
 
         Raises
         ------
         ConfigError
-            If a key is unknown or a value makes no sense.
+            If a key or a mode is unknown, or `lower` is not below `upper`.
         """
         if isinstance(values, IntensityScale):
             return values
@@ -86,8 +87,8 @@ class IntensityScale:
     def measure(self, volume: Volume) -> tuple[float, float]:
         """Return (offset, factor) of a volume, from a sample of its voxels.
 
-        The same voxels are looked at whatever holds them, array or lazy file, so
-        that training and prediction scale alike. A constant volume gets factor 1.
+        The sample is the same for an array and for a file that is read on demand, so
+        that training and prediction scale equally. A constant volume gets factor 1.
 
         Parameters
         ----------
@@ -118,7 +119,9 @@ class IntensityScale:
     def apply(
         self, array: NDArray[Any], offset: float, factor: float
     ) -> NDArray[np.float32]:
-        """Return the scaled values, within -3 to 3; voxel by voxel, so crops agree.
+        """Return the scaled values, cut off at -3 and 3, as float32.
+
+        Each voxel is scaled by itself, so a crop gets the same values as the whole.
 
         Parameters
         ----------
@@ -135,12 +138,12 @@ class IntensityScale:
 
 
 def sample_voxels(volume: Volume) -> NDArray[Any]:
-    """Return at most about 2e6 voxels, of blocks spread evenly over the volume.
+    """Return at most about 2e6 voxels from blocks spread evenly over the volume.
 
     Parameters
     ----------
     volume : Volume
-        Read block by block; nothing larger is held.
+        The volume; it is read block by block.
 
     Returns
     -------
@@ -152,14 +155,15 @@ def sample_voxels(volume: Volume) -> NDArray[Any]:
 
 
 def sample_rois(shape: Sequence[int], limit: int = SAMPLE_VOXELS) -> Iterator[Roi]:
-    """Yield the blocks of a volume that stand for it; the whole when it is small.
+    """Yield blocks spread evenly over a volume; the whole volume when it is small.
 
     Parameters
     ----------
     shape : sequence of int
         Shape of the volume (Z, Y, X), in voxels.
     limit : int
-        The most voxels that all blocks hold together; 216 blocks hold one at least.
+        The most voxels that all blocks hold together. There are up to 216 blocks, each
+        of at least one voxel.
     """
     whole = Roi.whole(shape)
     if whole.size <= limit:
@@ -167,7 +171,8 @@ def sample_rois(shape: Sequence[int], limit: int = SAMPLE_VOXELS) -> Iterator[Ro
         return
     intervals: dict[int, list[tuple[int, int]]] = {}
     share = limit / whole.size
-    # Thin axes first: what they cannot leave out, the longer ones do.
+    # Thin axes come first: if little can be left out along them, more is left out along
+    # the longer axes.
     for left, axis in zip(
         (3, 2, 1), np.argsort(whole.shape, kind="stable"), strict=True
     ):
@@ -180,7 +185,7 @@ def sample_rois(shape: Sequence[int], limit: int = SAMPLE_VOXELS) -> Iterator[Ro
 
 
 def _intervals(size: int, share: float) -> list[tuple[int, int]]:
-    """Return up to six equal intervals, evenly spread, that hold `share` of an axis."""
+    """Return up to six equal, evenly spread intervals that cover `share` of an axis."""
     count = min(SAMPLE_BLOCKS, size)
     length = max(1, int(size / count * share))
     centres = ((2 * index + 1) * size / (2 * count) for index in range(count))
@@ -189,5 +194,5 @@ def _intervals(size: int, share: float) -> list[tuple[int, int]]:
 
 
 def _between(low: float, high: float) -> tuple[float, float]:
-    """Return (offset, factor) that send `low` to -1 and `high` to 1."""
+    """Return the (offset, factor) that map `low` to -1 and `high` to 1."""
     return (low + high) / 2, 2 / (high - low) if high > low else 1.0

@@ -1,4 +1,4 @@
-"""From the values in a label file to class indices, or a clear refusal."""
+"""Turn the values of a label file into class indices, or refuse them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,9 +26,9 @@ def class_labels(
         Class values, or object ids when the datalist says ``"instances"`` or
         ``"masks"``.
     datalist : Datalist
-        Classes, label map and the kind of its labels.
+        The data set, which gives the classes, the label map and the kind of labels.
     name : str
-        The file, for messages.
+        The file's name, for messages.
 
     Returns
     -------
@@ -38,7 +38,8 @@ def class_labels(
     Raises
     ------
     LabelError
-        If values are fractional or unexpected, or only 0 and 255 occur unmapped.
+        If a value is fractional or has no class, or if only 0 and 255 occur and the
+        label map does not say what 255 means.
     """
     whole = whole_numbers(values, name)
     if datalist.labels != "classes":
@@ -47,7 +48,7 @@ def class_labels(
 
 
 def whole_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return label values as integers; no value changes.
+    """Return label values with an integer dtype and unchanged values.
 
     Raises
     ------
@@ -62,9 +63,9 @@ def whole_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
     if broken.any():
         first = tuple(int(i) for i in np.argwhere(broken)[0])
         message = (
-            f"{name}: {int(broken.sum())} label values are no whole numbers (the first "
-            f"is {values[first]} at zyx {first}); it was interpolated or holds "
-            "probabilities: save the labels anew as integers"
+            f"{name}: {int(broken.sum())} label values are not whole numbers (the "
+            f"first is {values[first]} at zyx {first}), as after interpolation or in "
+            "probabilities; save the labels again as integers"
         )
         raise LabelError(message)
     return values.astype(np.int64)
@@ -78,13 +79,14 @@ def map_labels(
     Parameters
     ----------
     values : ndarray of integers, any shape
+        Values of the label file.
     label_map : mapping of int to int, or None
-        Value to class index; 0 and 255 stay themselves unless named. None keeps every
-        value below `classes`, and 255.
+        The class index of each value; 0 and 255 keep their meaning unless named. With
+        None, every value below `classes` is a class index, and 255 is not annotated.
     classes : int
-        How many classes there are, background included.
+        Number of classes, background included.
     name : str
-        The file, for messages.
+        The file's name, for messages.
 
     Returns
     -------
@@ -93,7 +95,7 @@ def map_labels(
     Raises
     ------
     LabelError
-        If a value has no class; the message lists values and counts.
+        If a value has no class. The message lists such values and their voxel counts.
     """
     found, counts = value_counts(values)
     known = {0: 0, IGNORE: IGNORE}
@@ -113,7 +115,7 @@ def map_labels(
 
 
 def value_counts(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the values that occur, rising, and how many voxels hold each."""
+    """Return the values that occur, in rising order, and the voxel count of each."""
     if values.dtype in (np.uint8, np.uint16):
         counts = np.bincount(values.ravel())
         found = np.flatnonzero(counts)
@@ -167,6 +169,6 @@ def _translate(values: NDArray[Any], known: Mapping[int, int]) -> NDArray[np.uin
 
 def _foreground(ids: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if ids.size and int(ids.min()) < 0:
-        message = f"{name}: object ids go down to {int(ids.min())}; expected 0 and more"
+        message = f"{name}: the least object id is {int(ids.min())}; expected 0 or more"
         raise LabelError(message)
     return (ids > 0).astype(np.uint8)

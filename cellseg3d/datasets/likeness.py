@@ -1,10 +1,11 @@
 """Tell whether a volume looks like those that a network was trained on.
 
-Features are measured on scaled intensities, so that another detector's gain and offset
-do not matter: how grey values are spread, how noisy neighbours are, and over how many
-voxels the texture stays alike. A volume is as unlike the training volumes as its
-features lie from theirs, in units of how these differ among themselves (the distance
-of Mahalanobis, with a floor, since a handful of volumes says little about spread).
+A volume is described by some 20 numbers, its features: the distribution of grey values,
+the noise, the sharpness of edges, and the correlation of voxels some distance apart.
+They are measured on scaled intensities, so a detector's gain and offset do not matter.
+The distance of a volume from the training volumes is the Mahalanobis distance of its
+features. A constant is added to the variances, because they are estimated from few
+volumes.
 """
 
 import itertools
@@ -19,27 +20,28 @@ from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import IntensityScale
 
-# Blocks that stand for a volume: up to three places an axis, thick enough for texture.
+# Features are measured in blocks of this shape, at up to three places along each axis.
 BLOCK = zyx((24, 128, 128))
 PLACES = (0.15, 0.5, 0.85)
 QUANTILES = (5, 25, 50, 75, 95)
 LAGS = (1, 2, 4, 8, 16)
-# Volumes of one kind may differ by so much in any feature. With it, on the sets that
-# the shipped weights are made from, a volume left out lies within 1.24 of the others,
-# and electron micrographs lie 1.34 to 2.55 from tomograms.
+# The least standard deviation assumed for a feature. With 0.08, on the data sets of the
+# shipped weights, each volume lies within 1.24 of the others of its set, and electron
+# micrographs lie 1.34 to 2.55 from tomograms.
 FLOOR = 0.08
-# How far a volume may lie: so many times the farthest training volume from the others.
+# The limit is ROOM times the largest distance of a training volume from the others, and
+# at least LEAST_LIMIT.
 ROOM, LEAST_LIMIT = 1.15, 1.1
 WORDS = {
-    "brightness": "its grey values are spread otherwise",
-    "noise": "it is noisier, or smoother",
-    "edge": "its edges are sharper, softer or of the other sign",
-    "texture": "its structures are of another size in voxels",
+    "brightness": "its grey values are distributed differently",
+    "noise": "it is noisier or smoother",
+    "edge": "its edges are sharper, softer or inverted",
+    "texture": "its structures have another size in voxels",
 }
 
 
 def volume_features(volume: Volume, scale: IntensityScale) -> dict[str, float]:
-    """Return the features of a volume, from blocks spread evenly over it.
+    """Return the features of a volume, measured in blocks spread evenly over it.
 
     Parameters
     ----------
@@ -51,8 +53,9 @@ def volume_features(volume: Volume, scale: IntensityScale) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``KIND_NAME`` to a value of about -1 to 1, KIND being one of `WORDS`; those
-        that cannot be measured (along z in a single slice) are absent.
+        Features by name, each about -1 to 1. The first word of a name is a key of
+        `WORDS`. Features that cannot be measured, such as a correlation along z in a
+        single slice, are absent.
     """
     offset, factor = scale.measure(volume)
     blocks = [
@@ -75,18 +78,18 @@ def volume_features(volume: Volume, scale: IntensityScale) -> dict[str, float]:
 
 
 def profile_of(features: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Return what the features of training volumes say together, for JSON.
+    """Return the mean and covariance of the features of training volumes, for JSON.
 
     Parameters
     ----------
     features : sequence of mapping
-        Of each training volume; at least one.
+        The features of each training volume; at least one volume.
 
     Returns
     -------
     dict
-        ``names``, ``mean``, ``covariance`` (rows) and ``limit``, the farthest that a
-        volume of this kind is expected to lie.
+        ``names``; ``mean``; ``covariance`` as a list of rows; ``limit``, the largest
+        distance expected of a volume of this kind; and ``volumes``, their number.
     """
     shared = set.intersection(*(set(each) for each in features))
     names = sorted(shared)
@@ -107,13 +110,13 @@ def profile_of(features: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def distance(features: Mapping[str, float], profile: Mapping[str, Any]) -> float:
-    """Return how far a volume lies from a profile; 1 is as far as is usual."""
+    """Return the distance of a volume from a profile; 1 is a usual distance."""
     names, offset, covariance = _known(features, profile)
     return _mahalanobis(offset, covariance) if names else 0.0
 
 
 def unlike(features: Mapping[str, float], profile: Mapping[str, Any]) -> list[str]:
-    """Return what sets a volume apart from a profile, in words; nothing if it fits."""
+    """Return in words how a volume differs from a profile; an empty list if it fits."""
     if distance(features, profile) <= profile["limit"]:
         return []
     names, offset, covariance = _known(features, profile)
@@ -161,9 +164,10 @@ def _places(shape: Zyx) -> Iterator[Roi]:
 def _second_differences(
     blocks: Sequence[NDArray[np.float32]], spread: float
 ) -> dict[str, float]:
-    """Return noise, sharpness and the sign of edges, from Laplacians in a plane.
+    """Return noise, sharpness and sign of edges, from the Laplacian of each slice.
 
-    The median of absolute values is that of flat places; the deviation that of edges.
+    Most voxels lie off edges, so the median of absolute values measures noise. The
+    standard deviation measures edges, because it depends on the largest values.
     """
     parts = [_laplacian(b).ravel() for b in blocks if min(b.shape[1:]) > 2]
     if not parts:
@@ -188,14 +192,14 @@ def _laplacian(block: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _skew(values: NDArray[np.float32]) -> float:
-    """Return the skewness within -3 to 3, over 3."""
+    """Return the skewness, cut off at -3 and 3 and divided by 3."""
     return float(np.clip(stats.skew(values.astype(np.float64)), -3, 3) / 3)
 
 
 def _correlation(
     blocks: Sequence[NDArray[np.float32]], lag: int, axes: Sequence[int]
 ) -> float:
-    """Return the correlation of voxels that lie `lag` apart along some axes."""
+    """Return the correlation of voxels that are `lag` voxels apart along the axes."""
     ones, twos = [], []
     for block, axis in itertools.product(blocks, axes):
         length = block.shape[axis]

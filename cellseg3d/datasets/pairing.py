@@ -1,4 +1,4 @@
-"""Find the cases in a folder: images and labels that belong together by name."""
+"""Find the cases in a folder: pairs of image and label files, matched by name."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ _LABEL_MARK = re.compile(r"[_-](label|labels|mask|masks|seg)$", re.IGNORECASE)
 _CHANNEL_MARK = re.compile(r"_0000$")
 _IMAGE_KEYS = ("raw", "image", "volume")
 _LABEL_KEYS = ("label", "labels", "mask")
-# Class indices are few and small; a value above this says that labels are object ids.
+# Labels with a value above this are read as object ids: class indices are small.
 _MOST_CLASSES = 16
 
 Meaning = tuple[LabelKind, tuple[str, ...]]
@@ -44,8 +44,9 @@ class UnpairedError(InputError):
     Parameters
     ----------
     message : str
+        The message of the error.
     alone : sequence of str
-        Those files.
+        The files without a partner.
     pairs : dict of str to (str, str)
         Image and label of every stem that has both.
     """
@@ -59,11 +60,17 @@ class UnpairedError(InputError):
 def pair_folder(folder: Path) -> Datalist:
     """Return the cases of a folder whose images and labels pair by stem.
 
-    Four layouts are known: ``X_image.*`` beside ``X_label.*``; a folder ``images``
-    beside a folder ``labels`` or ``masks`` (or ``imagesTr`` and ``labelsTr``);
-    ``X/images/*`` with one mask per object in ``X/masks/*`` (the 2018 Data Science
-    Bowl); HDF5 files that hold ``raw`` and ``label``. Each case is its own group. The
-    classes are the label values that occur; write a datalist to name them.
+    Four layouts are known:
+
+    - ``X_image.*`` beside ``X_label.*``;
+    - a folder ``images`` beside a folder ``labels`` or ``masks``, or ``imagesTr``
+      beside ``labelsTr``;
+    - ``X/images/*`` with one mask per object in ``X/masks/*`` (the 2018 Data Science
+      Bowl);
+    - HDF5 files that hold ``raw`` and ``label``.
+
+    Each case is its own group. The classes are the label values that occur; a datalist
+    can name them.
 
     Raises
     ------
@@ -77,7 +84,7 @@ def pair_folder(folder: Path) -> Datalist:
 
 
 def find_pairs(folder: Path) -> tuple[Pairs, bool]:
-    """Return image and label by stem, and whether each label is a folder of masks.
+    """Return (image, label) by stem, and whether the labels are folders of masks.
 
     Raises
     ------
@@ -99,7 +106,7 @@ def find_pairs(folder: Path) -> tuple[Pairs, bool]:
 
 
 def datalist_of_pairs(folder: Path, pairs: Pairs, *, masks: bool = False) -> Datalist:
-    """Return pairs as a datalist whose classes are the label values that occur.
+    """Return a datalist of pairs; its classes are the label values that occur.
 
     Raises
     ------
@@ -114,12 +121,12 @@ def datalist_of_pairs(folder: Path, pairs: Pairs, *, masks: bool = False) -> Dat
     if not masks:
         labels = tuple(str(case.label) for case in cases)
         kind, classes = _meaning(folder, labels, tuple(map(_stamp, labels)))
-    name = folder.resolve().name  # of "." too
+    name = folder.resolve().name  # The name of "." is empty unless resolved.
     return Datalist(name, classes, None, cases, labels=kind, path=folder)
 
 
 def _volumes(folder: Path) -> list[Path]:
-    """Return the volumes in a folder; none are no error here."""
+    """Return the volumes in a folder; the list is empty if there are none."""
     names = [path.name for path in folder.iterdir()]
     return list_volumes(folder) if any(map(volume_suffix, names)) else []
 
@@ -167,7 +174,7 @@ def _hdf5_files(folder: Path) -> Pairs:
 
 
 def _match(images: Iterable[Path], labels: Iterable[Path], folder: Path) -> Pairs:
-    """Pair two lists by stem, or name every file that has no partner."""
+    """Pair two lists of files by stem; refuse files without a partner."""
     one = _by_stem(images, (_IMAGE_MARK, _CHANNEL_MARK))
     two = _by_stem(labels, (_LABEL_MARK,))
     alone = [str(one[stem]) for stem in sorted(one.keys() - two.keys())]
@@ -177,7 +184,7 @@ def _match(images: Iterable[Path], labels: Iterable[Path], folder: Path) -> Pair
         more = f" and {len(alone) - 10} more" if len(alone) > 10 else ""
         message = (
             f"{folder}: {len(alone)} files have no partner of the same stem: "
-            f"{', '.join(alone[:10])}{more}; add the partners, take these away, or "
+            f"{', '.join(alone[:10])}{more}; add the partners, remove these files, or "
             "write a datalist.json (where a label may be left out)"
         )
         raise UnpairedError(message, alone, pairs)
@@ -204,19 +211,22 @@ def _stamp(location: str) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-# A run asks several times; reading every label, and warning, once is enough.
+# A run asks several times. The cache avoids reading every label, and warning, again.
 @lru_cache(maxsize=8)
 def _meaning(
     folder: Path, labels: Sequence[str], stamps: Sequence[tuple[int, int]]
 ) -> Meaning:
-    """Return what the label values of a folder can only mean."""
-    del stamps  # part of the cache's key: files that changed are read anew
+    """Return the kind of a folder's labels and their classes, from the label values."""
+    del stamps  # They are part of the cache's key: changed files are read again.
     highest, small = 0, 0
     for location in labels:
         volume = read_labels(location)
         values, _ = value_counts(whole_numbers(volume.read(), volume.name))
         if values.size and int(values[0]) < 0:
-            message = f"{volume.name}: label values go down to {int(values[0])}"
+            message = (
+                f"{volume.name}: the least label value is {int(values[0])}; expected 0 "
+                "or more"
+            )
             raise LabelError(message)
         highest = max(highest, int(values[-1]))
         small = max([small, *(int(v) for v in values if v != IGNORE)])

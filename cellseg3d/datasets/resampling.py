@@ -1,6 +1,7 @@
-"""Bring arrays to voxels of other edges, region by region: the one resampler.
+"""Resample arrays to another voxel spacing, region by region.
 
-Training resamples its volumes with it, prediction volumes, labels and probabilities.
+Training uses this module for its volumes and labels, and prediction for volumes, labels
+and probabilities.
 """
 
 from collections.abc import Sequence
@@ -18,21 +19,22 @@ from cellseg3d.core.volume import ArrayLike, Volume
 
 @dataclass(frozen=True)
 class Resampled:
-    """An array on another grid of the same box; regions are computed when asked for.
+    """An array resampled to another number of voxels; a region is computed when read.
 
-    The edges of the box stay where they were. A voxel is the mean of the old voxels
-    around its centre under a tent that is two of the wider voxels wide: linear
-    interpolation where the new grid is finer, and smoothing as wide as the new voxels
-    where it is coarser, so that nothing is left that the new grid cannot hold. Pillow
-    and ``torch.nn.functional.interpolate(antialias=True)`` compute the same.
+    The outer faces of the volume stay in place. A new voxel is the weighted mean of the
+    old voxels around its centre; the weights fall linearly to 0 at a distance of one
+    voxel of the coarser grid. This is linear interpolation on a finer grid. On a
+    coarser grid it also smooths, which avoids aliasing. Pillow and
+    ``torch.nn.functional.interpolate(antialias=True)`` compute the same.
 
     Parameters
     ----------
     source : array of a numeric dtype, shape (Z, Y, X)
+        The array to resample.
     shape : tuple of int
         Shape on the new grid (z, y, x).
     nearest : bool
-        Take the value of the nearest old voxel instead, as labels need.
+        Whether to take the value of the nearest old voxel, as labels need.
     """
 
     source: ArrayLike
@@ -41,7 +43,7 @@ class Resampled:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The source's type; means are rounded for whole numbers."""
+        """The source's dtype; means are rounded if it is an integer dtype."""
         return np.dtype(self.source.dtype)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:  # noqa: ANN401
@@ -61,7 +63,7 @@ class Resampled:
         return values.astype(self.dtype, copy=False)
 
     def _taps(self, axis: int, wanted: Roi) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return which old voxels (n, t) make each new one, and their weights."""
+        """Return the indices (n, t) of the old voxels of each new one, and weights."""
         length = int(self.source.shape[axis])
         step = length / self.shape[axis]
         place = np.arange(wanted.start[axis], wanted.stop[axis])[:, None]
@@ -81,7 +83,7 @@ class Resampled:
 def _weigh(
     values: NDArray[Any], axis: int, index: NDArray[Any], weight: NDArray[Any]
 ) -> NDArray[Any]:
-    """Return the weighted sum of voxels along an axis; values alone for one tap."""
+    """Return the weighted sum of voxels along an axis; with one tap, the voxels."""
     if index.shape[1] == 1:
         return values.take(index[:, 0], axis=axis)
     along = [1, 1, 1]
@@ -95,12 +97,15 @@ def _weigh(
 
 
 def onto_spacing(volume: Volume, target: Spacing) -> Volume:
-    """Return a volume whose voxels are as near `target` as its box allows, lazily.
+    """Return a volume resampled to a spacing; its voxels are computed when read.
+
+    The extent of the volume does not change, so the new spacing differs from `target`
+    when the extent is not a whole number of such voxels.
 
     Raises
     ------
     SpacingError
-        If the volume does not say how large its voxels are.
+        If the spacing of the volume is unknown.
     """
     here = volume.spacing
     if here is None:
@@ -120,11 +125,11 @@ def onto_spacing(volume: Volume, target: Spacing) -> Volume:
 
 
 def target_shape(shape: Sequence[int], spacing: Spacing, target: Spacing) -> Zyx:
-    """Return the shape that covers the same box at another spacing, at least 1."""
+    """Return the shape of a volume of the same extent at another spacing."""
     pairs = zip(shape, spacing.zyx, target.zyx, strict=True)
     return zyx([max(1, round(size * old / new)) for size, old, new in pairs])
 
 
 def nearest_on(labels: ArrayLike, shape: Sequence[int]) -> Resampled:
-    """Return labels on another grid of the same box, each voxel the nearest one's."""
+    """Return labels resampled to another shape by taking the nearest voxel."""
     return Resampled(labels, zyx(shape), nearest=True)

@@ -1,4 +1,4 @@
-"""Write simulated tomograms as a data set: volumes, labels, datalist, true numbers."""
+"""Write simulated tomograms as a data set with labels, datalist and true sizes."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,19 +26,19 @@ LOCK = ".simulating.lock"
 
 @dataclass(frozen=True, slots=True)
 class SimulationOptions:
-    """What to simulate, beside how many and how large.
+    """Options of a simulated data set, besides the number and shape of its volumes.
 
     Parameters
     ----------
     spacing_um : float
-        Voxel edge.
+        Voxel edge, in um.
     mount : {"capillary", "grid", "mixed"}
-        Where the cells lie; "mixed" takes turns.
+        Where the cells lie; "mixed" alternates between capillary and grid.
     scan : Scan, optional
         The tilt series of every case; the mount's usual one when None.
     test_cases : int
-        How many of the last cases to mark ``"split": "test"``; the others are then
-        ``"training"``. With 0 no case says where it belongs.
+        Number of cases, counted from the last, that get ``"split": "test"``; the others
+        then get ``"training"``. With 0 no case gets a split.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class SimulationOptions:
     test_cases: int = 0
 
     def mount_of(self, number: int) -> Mount:
-        """Return where the cell of a case lies."""
+        """Return where the cell of a case lies, given the number of the case."""
         if self.mount == "mixed":
             return "grid" if number % 2 else "capillary"
         return self.mount
@@ -70,7 +70,7 @@ def simulate_dataset(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Simulate cells and write them as a data set; a seed always gives the same one.
+    """Simulate cells and write them as a data set; equal seeds give equal data sets.
 
     Each cell is a group of its own. The label files keep every component's value
     (`components.LABEL_NAMES`); the datalist maps lipid droplets and vesicles to
@@ -79,18 +79,19 @@ def simulate_dataset(
     Parameters
     ----------
     folder : Path or str
-        Made when it is not there. Files of the same names are replaced.
+        Created if it does not exist. Files of the same names are replaced.
     n : int
-        Cells, at least 1.
+        Number of cells, at least 1.
     shape : three ints or one
-        Shape (Z, Y, X), in voxels; one number for a cube.
+        Shape (Z, Y, X), in voxels; one number means a cube.
     seed : int
-        Cell i is simulated with seed + i, so a longer series begins with a shorter one.
+        Cell i is simulated with seed + i, so the first cells do not depend on `n`.
     options : SimulationOptions, optional
+        Spacing, mount and tilt series.
     progress : callable, optional
-        Called with (cells done, cells in all), first with (0, n).
+        Called with (cells done, number of cells), first with (0, n).
     workers : int, optional
-        Threads; one for each core when None. Changes no value.
+        Number of threads; one for each core when None. It changes no value.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def simulate_dataset(
     Raises
     ------
     ConfigError
-        If a number makes no sense.
+        If `n`, `shape` or an option is out of range.
     EnvironmentFault
         If the folder cannot be written, or memory is short.
 
@@ -165,10 +166,10 @@ def ensure_dataset(
     *,
     progress: Progress | None = None,
 ) -> Path:
-    """Return a folder's datalist; simulate a data set when it holds none.
+    """Return a folder's datalist; simulate a data set first if the folder has none.
 
-    Several processes may call this at once: one simulates, the others wait for it.
-    What was there is left as it is, even if it was made with other numbers.
+    Several processes may call this at once: one simulates, and the others wait. A data
+    set that is already there stays, even if it was simulated with other options.
 
     Parameters
     ----------
@@ -236,7 +237,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _hold(path: Path) -> FileLock:
-    """Return a lock, held; the system gives it back when its process dies."""
+    """Return an acquired lock; the system releases it when this process ends."""
     lock = FileLock(path)
     try:
         lock.acquire()

@@ -1,4 +1,4 @@
-"""Folds in which no specimen sits on both sides."""
+"""Split the cases of a data set into folds that keep each specimen on one side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ from cellseg3d.datasets.cases import Case, Datalist
 
 @dataclass(frozen=True)
 class Fold:
-    """Which cases train, which validate, and what a report has to say about it.
+    """The cases to train, to validate and to test on, and warnings about them.
 
     Parameters
     ----------
     training, validation, test : tuple of Case
-        No case is in two of them. `test` holds what the datalist keeps for testing.
+        The cases of each side; no case is on two sides. `test` holds the cases that
+        the datalist marks ``"test"``.
     warnings : tuple of str
         Sentences that every report on this fold repeats.
     """
@@ -30,10 +31,10 @@ class Fold:
 
 
 def leave_one_group_out(datalist: Datalist) -> list[Fold]:
-    """Return one fold per group, in which that group validates.
+    """Return one fold for each group; the group is the fold's validation side.
 
-    With ``allow_shared_groups`` every case is left out by itself, and each fold says
-    so. Cases without a label take no part.
+    With ``allow_shared_groups`` there is one fold for each case instead, and a warning
+    in each fold. Cases without a label are left out.
 
     Raises
     ------
@@ -47,9 +48,10 @@ def leave_one_group_out(datalist: Datalist) -> list[Fold]:
 
 
 def grouped_folds(datalist: Datalist, k: int, seed: int = 0) -> list[Fold]:
-    """Return `k` folds; groups are shuffled by `seed` and dealt out evenly.
+    """Return `k` folds of whole groups, shuffled with a seed.
 
-    Larger groups are dealt first, so that folds hold about as many cases each.
+    Groups with more cases are assigned first, each to the fold with the fewest cases,
+    so that folds have about equally many.
 
     Raises
     ------
@@ -86,27 +88,30 @@ def training_fold(
     Parameters
     ----------
     datalist : Datalist
+        The data set.
     fold : int, str or None
-        Which fold, by number or by the group that validates; None trains on all.
+        The fold's number, or the name of the group to validate on; with None all cases
+        train.
     validation : "auto", "none", or sequence of str
-        ``"auto"`` takes the cases that the datalist marks ``"validation"``, else the
-        fold; ``"none"`` trains on all; names (of cases or groups) validate on those.
+        With ``"auto"``, the cases that the datalist marks ``"validation"`` validate; if
+        there are none, the fold decides. With ``"none"`` all cases train. Names of
+        cases or groups choose the cases to validate on.
     folds : int, optional
-        Grouped k-fold; leave one group out when None.
+        Number of folds; when None, each group is left out once.
     seed : int
-        Of the k-fold's shuffle.
+        Seed of the shuffle, when `folds` is given.
 
     Returns
     -------
     Fold
-        Test cases of the datalist are in neither side. With one group only there is
-        no validation, and a warning.
+        The cases that the datalist marks ``"test"`` are on neither side. If there is
+        only one group, no case validates and the fold has a warning.
 
     Raises
     ------
     ConfigError
-        If the fold does not exist, nothing is left to train on, or a group would
-        sit on both sides without ``allow_shared_groups``.
+        If the fold does not exist, if no case is left to train on, or if a group would
+        be on both sides without ``allow_shared_groups``.
     """
     if isinstance(validation, str) and validation not in ("auto", "none"):
         validation = [validation]
@@ -133,20 +138,22 @@ def training_fold(
 def check_duplicates(
     fold: Fold, hashes: Mapping[str, str], *, allow: bool = False
 ) -> Fold:
-    """Return the fold, warned, after comparing the content of its cases.
+    """Return the fold with a warning for each pair of images of the same content.
 
     Parameters
     ----------
     fold : Fold
+        The fold to check.
     hashes : mapping of str to str
         Content hash of each case's image, by case name.
     allow : bool
-        Warn instead of refusing when one content sits on both sides.
+        Whether to warn, instead of raising an error, when the two images are on
+        different sides.
 
     Raises
     ------
     ConfigError
-        If a volume trains and validates under two names.
+        If two images of the same content train and validate, unless `allow`.
     """
     notes = []
     first: dict[str, tuple[str, Case]] = {}
@@ -163,7 +170,7 @@ def check_duplicates(
                 f"({other_side})"
             )
             if side != other_side and not allow:
-                message = f"{note}; take one of them out of the datalist"
+                message = f"{note}; remove one of them from the datalist"
                 raise ConfigError(message)
             notes.append(note)
     return Fold(fold.training, fold.validation, (*fold.warnings, *notes), fold.test)
@@ -174,7 +181,10 @@ def _labelled(datalist: Datalist) -> list[Case]:
 
 
 def _units(datalist: Datalist) -> dict[str, list[Case]]:
-    """Return what stays together, by name: the free cases of a group, or each case."""
+    """Return the cases that stay together, by name of their group or of the case.
+
+    Cases whose side the datalist prescribes are left out.
+    """
     units: dict[str, list[Case]] = {}
     for case in _labelled(datalist):
         if case.split is None:
@@ -192,7 +202,7 @@ def _fold(
 def _sides(
     datalist: Datalist, validation: Sequence[Case], notes: Sequence[str] = ()
 ) -> Fold:
-    """Return the fold that trains on what neither validates nor tests."""
+    """Return the fold whose training side is all cases but validation and test."""
     held = {case.name for case in validation}
     labelled = _labelled(datalist)
     test = tuple(c for c in datalist.cases if c.split == "test" and c.name not in held)
@@ -200,8 +210,9 @@ def _sides(
     training = tuple(case for case in labelled if case.name not in apart)
     if not training:
         message = (
-            f"{datalist.where}: no labelled case is left to train on "
-            f"({len(labelled)} labelled, {len(held)} validate, {len(test)} test)"
+            f"{datalist.where}: no labelled case is left to train on: "
+            f"{len(labelled)} are labelled, {len(held)} validate and {len(test)} test; "
+            "add labelled cases, or validate on fewer"
         )
         raise ConfigError(message)
     kept = tuple(case for case in labelled if case.name in held)

@@ -1,7 +1,9 @@
-"""What a network learns of a label: its classes, or what tells touching objects apart.
+"""Make the target that a network learns: the label's classes, or parts of objects.
 
-Borders and links are classes, too, so that such networks train, predict, fuse and
-resume as any other. A decoder of `cellseg3d.objects.label` makes objects of them.
+To separate touching objects, a network can learn the border and the core of each
+object, or the links between neighbouring voxels of one object. Both are classes, so
+such networks are trained and used like any other. `cellseg3d.objects.label` turns these
+classes into objects.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,8 @@ KINDS: tuple[str, ...] = get_args(TargetKind)
 IGNORE = 255
 CORE, BORDER = 1, 2
 BORDER_CORE = ("background", "core", "border")
-# Class index 4 z + 2 y + x: which lower neighbours a voxel shares its object with.
+# The class index is 4 z + 2 y + x, where z, y and x are 1 if the voxel and its lower
+# neighbour along that axis belong to the same object.
 LINKS = (
     "link_none",
     "link_x",
@@ -30,22 +33,22 @@ LINKS = (
     "link_zy",
     "link_zyx",
 )
-# Ids travel through augmentation as float32, which holds whole numbers up to 2^24.
+# Augmentation holds ids as float32, which is exact for whole numbers up to 2^24.
 MOST_OBJECTS = 2**24 - 2
 
 
 @dataclass(frozen=True)
 class LabelTarget:
-    """What is made of a label before a network learns it.
+    """The kind of target that a network learns, made from a label.
 
     Parameters
     ----------
     kind : {"classes", "border-core", "affinity"}
         The label's own classes; the border and the core of each object; or the links
-        of each voxel to its lower neighbour along z, y and x.
+        of each voxel to its lower neighbours along z, y and x.
     border_um : float
-        Thickness of a border, in voxels when the spacing is unknown; the outermost
-        layer of voxels is always border.
+        Thickness of a border in um, or in voxels when the spacing is unknown. The
+        outermost layer of voxels of an object is always border.
 
     Raises
     ------
@@ -66,7 +69,7 @@ class LabelTarget:
 
     @classmethod
     def parse(cls, values: "LabelTarget | Mapping[str, Any] | None") -> "LabelTarget":
-        """Return a target from a config's mapping; a target passes through."""
+        """Return a target from a config's mapping; a target is returned unchanged."""
         if values is None or isinstance(values, LabelTarget):
             return values or cls()
         unknown = sorted(set(values) - {"kind", "border_um"})
@@ -77,36 +80,36 @@ class LabelTarget:
 
     @property
     def of_objects(self) -> bool:
-        """Whether it is made of object ids."""
+        """Whether the target is made from object ids, not from classes."""
         return self.kind != "classes"
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes it consists of; empty for the label's own."""
+        """The names of the target's classes; empty for the label's own classes."""
         return {"border-core": BORDER_CORE, "affinity": LINKS}.get(self.kind, ())
 
     def label_of(self, ids: NDArray[Any], spacing: Spacing | None) -> NDArray[np.uint8]:
-        """Return the classes (Z, Y, X) that a network is to find in object ids."""
+        """Return the target of object ids, as class indices of shape (Z, Y, X)."""
         if self.kind == "border-core":
             return border_core_target(ids, self.border_um, spacing)
         return link_classes(ids)
 
 
 def decoder_for(classes: tuple[str, ...]) -> str:
-    """Return the decoder of `objects.label` that fits a network's classes."""
+    """Return the method of `objects.label` that fits a network's classes."""
     known = {BORDER_CORE: "border-core", LINKS: "affinity"}
     return known.get(tuple(classes), "watershed")
 
 
 def object_ids(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return object ids counted anew, 255 left out: it means 'not annotated'.
+    """Return object ids renumbered 1, 2, 3, ... without 255 ("not annotated").
 
     Parameters
     ----------
     values : ndarray of integers, any shape
-        0 is background, every other value an object.
+        0 is background, and every other value is an object.
     name : str
-        The file, for messages.
+        The file's name, for messages.
 
     Returns
     -------
@@ -115,11 +118,12 @@ def object_ids(values: NDArray[Any], name: str) -> NDArray[Any]:
     Raises
     ------
     LabelError
-        If an id is negative, or there are more than 2^24 - 2.
+        If an id is negative, or if there are more than 2^24 - 2 objects.
     """
     found, inverse = np.unique(values, return_inverse=True)
     if found.size and found[0] < 0:
-        raise LabelError(f"{name}: object ids go down to {found[0]}; expected 0 and up")
+        message = f"{name}: the least object id is {found[0]}; expected 0 or more"
+        raise LabelError(message)
     if found.size > MOST_OBJECTS:
         message = f"{name}: {found.size} objects; expected at most {MOST_OBJECTS}"
         raise LabelError(message)
@@ -139,9 +143,10 @@ def border_core_target(
     instances : ndarray of unsigned integers, shape (Z, Y, X)
         Object ids, 0 background.
     border_um : float
-        Voxels no farther than this from another object or the background are border;
-        in voxels when the spacing is unknown. The outermost layer always is, but an
-        object too thin for a core keeps its deepest voxels as one.
+        Voxels no farther than this from another object or the background are border,
+        in um, or in voxels when the spacing is unknown. The outermost layer of voxels
+        is always border. If an object is too thin for a core, its innermost voxels are
+        the core.
 
     Returns
     -------
@@ -168,7 +173,7 @@ def border_core_target(
     edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
     ids = np.ascontiguousarray(instances, np.uint32)
     distance = edt.edt(ids, anisotropy=edges, black_border=False, parallel=1)
-    # A voxel's distance counts to the centre of the next object's voxel.
+    # The distance is measured to the centre of the nearest voxel outside of the object.
     core = (distance > border_um * (1 + 1e-6)) & ~_outermost(ids)
     deepest = np.zeros(int(ids.max(initial=0)) + 1, np.float32)
     np.maximum.at(deepest, ids.ravel(), distance.ravel())
@@ -180,7 +185,7 @@ def border_core_target(
 
 
 def affinity_target(instances: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return whether each voxel and its lower neighbour belong to one object.
+    """Return whether each voxel and its lower neighbour belong to the same object.
 
     Parameters
     ----------
@@ -190,7 +195,8 @@ def affinity_target(instances: NDArray[Any]) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8, shape (3, Z, Y, X)
-        1 where they do, along z, y and x; 0 elsewhere and in each first layer.
+        1 where they do, for the neighbours along z, y and x; else 0. The first layer
+        along each axis has no lower neighbour and is 0.
     """
     links = np.zeros((instances.ndim, *instances.shape), np.uint8)
     for axis in range(instances.ndim):
@@ -200,18 +206,18 @@ def affinity_target(instances: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def link_classes(ids: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the index into `LINKS` of each voxel: its links along all axes at once.
+    """Return the class of each voxel, an index into `LINKS`, from object ids.
 
     Parameters
     ----------
     ids : ndarray of any numeric dtype, shape (Z, Y, X) or (Y, X)
-        Whole object ids, 0 background, 255 not annotated.
+        Object ids, all whole numbers; 0 is background and 255 is not annotated.
 
     Returns
     -------
     ndarray of uint8, same shape
-        255 where a voxel or a lower neighbour is not annotated, and in the first
-        layer along each axis longer than 1, whose lower neighbours are not seen.
+        255 where the voxel or a lower neighbour is not annotated, and in the first
+        layer along each axis longer than 1, because its lower neighbours are unknown.
     """
     classes = np.zeros(ids.shape, np.uint8)
     unknown = ids == IGNORE
@@ -228,7 +234,18 @@ def link_classes(ids: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the probabilities (3, z, y, x) of links from those of `LINKS` (8, ...)."""
+    """Return the probability of a link along each axis.
+
+    Parameters
+    ----------
+    probs_kzyx : ndarray of float, shape (8, z, y, x)
+        Probabilities of the classes `LINKS`, in [0, 1].
+
+    Returns
+    -------
+    ndarray of float, shape (3, z, y, x)
+        Probabilities of a link along z, y and x, in [0, 1].
+    """
     bits = [[index for index in range(8) if index >> bit & 1] for bit in (2, 1, 0)]
     links: NDArray[Any] = np.stack([probs_kzyx[rows].sum(axis=0) for rows in bits])
     return links
@@ -246,7 +263,7 @@ def _outermost(ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def _pairs(array: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return views of all voxels with an upper neighbour, and of these neighbours."""
+    """Return two views: all voxels with an upper neighbour, and these neighbours."""
     along = np.moveaxis(array, axis, 0)
     return (
         np.moveaxis(along[:-1], 0, axis),

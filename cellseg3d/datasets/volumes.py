@@ -1,4 +1,4 @@
-"""Read cases once, check image against label, keep both as arrays to cut from."""
+"""Read the images and labels of cases into arrays and check that they fit together."""
 
 import itertools
 import logging
@@ -35,26 +35,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedCase:
-    """A case in memory (or memory-mapped), ready to cut samples from.
+    """The arrays of a case, in memory or memory-mapped.
 
     Parameters
     ----------
     name : str
+        Name of the case.
     image : ndarray of the file's dtype, shape (Z, Y, X)
-        Raw intensities; scaled only when cut, by `scale` with `offset` and `factor`.
+        Raw intensities.
     label : ndarray of uint8, shape (Z, Y, X), or None
         Class indices; 255 where not annotated.
+    scale : IntensityScale
+        How a sample of the image is scaled when it is cut.
+    offset, factor : float
+        What `scale` measured for this image.
     spacing : Spacing or None
-        Voxel edges of both, um.
+        Voxel edges of image and label, in um.
     content : str
         Hash of the image's voxels as they were read.
     warnings : tuple of str
-        What a report has to say about this case.
+        Sentences that every report repeats.
     annotated : tuple of bool or None
-        Whether the label annotates each class; None means all.
+        Whether the label annotates each class; None means all classes.
     objects : ndarray of unsigned integers, shape (Z, Y, X), or None
-        Object ids, 255 left out, where the label must be made of them anew after each
-        augmentation (links between voxels, which have a direction).
+        Object ids without 255, for a target of links: links have a direction, so they
+        are computed again after each augmentation. None for other targets.
     """
 
     name: str
@@ -72,15 +77,18 @@ class LoadedCase:
 
 @dataclass(frozen=True)
 class LoadedFold:
-    """A fold in memory.
+    """A fold whose cases are read.
 
     Parameters
     ----------
     datalist : Datalist
+        The data set, with the classes that the network learns.
     fold : Fold
+        The cases of each side.
     training, validation : tuple of LoadedCase
+        The arrays of each side.
     warnings : tuple of str
-        Those of the fold and of every case; every report repeats them.
+        The warnings of the fold and of every case; every report repeats them.
     """
 
     datalist: Datalist
@@ -91,7 +99,7 @@ class LoadedFold:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """Content hash of each image, by case name."""
+        """The content hash of each image, by case name."""
         return {case.name: case.content for case in self.training + self.validation}
 
 
@@ -120,12 +128,13 @@ def load_fold(  # noqa: PLR0913 - each is a key of a config
     spacing_um, cache_dir
         As for `load_cases`.
     target : LabelTarget or dict, optional
-        What is to be learned of the labels; their classes when None.
+        What the network learns from the labels; their classes when None.
 
     Raises
     ------
     ConfigError
-        If there is no such fold, or one volume is on both sides under two names.
+        If the fold does not exist, or if two images of the same content are on
+        different sides.
     InputError
         If a file cannot be used.
     """
@@ -162,22 +171,25 @@ def load_cases(
     Parameters
     ----------
     cases : sequence of Case
-        Some of `datalist`'s.
+        Cases of `datalist`.
     datalist : Datalist
-        Says what the label values mean.
+        The data set, which says what the label values mean.
     intensity : IntensityScale or dict, optional
-        Percentiles 0.5 and 99.5 of each volume when None.
+        How intensities are scaled; by percentiles 0.5 and 99.5 of each volume when
+        None.
     spacing_um : sequence of float, optional
-        Resample to this spacing (z, y, x): images linearly, labels to the nearest.
+        Voxel edges (z, y, x) to resample to, in um: images linearly, labels to the
+        nearest voxel. The files' spacing is kept when None.
     cache_dir : str or Path, optional
-        Keep decoded arrays in this folder and map them into memory from there.
+        Folder that keeps the decoded arrays, which are then memory-mapped from there.
 
     Raises
     ------
     LabelError
         If a label does not fit its image or the classes.
     SpacingError
-        If image and label disagree, or `spacing_um` is asked of a volume without.
+        If image and label state different spacings, or `spacing_um` is given and the
+        spacing of a volume is unknown.
     InputError
         If a file cannot be used.
     """
@@ -188,24 +200,24 @@ def load_cases(
 
 
 def read_case_label(case: Case, datalist: Datalist) -> Volume:
-    """Return a case's label as its file has it: class values or object ids.
+    """Return a case's label with the values of its file: class values or object ids.
 
-    A folder of masks becomes one volume of ids, 1 for the first mask by name.
+    A folder of masks becomes one volume of ids; the first mask by name gets id 1.
 
     Raises
     ------
     LabelError
-        If the case has no label, or masks of one folder differ in shape.
+        If the case has no label, or if masks of one folder differ in shape.
     """
     if case.label is None:
-        raise LabelError(f"{case.name}: has no label")
+        raise LabelError(f"{case.name}: has no label; add one to the datalist")
     if datalist.labels == "masks":
         return _read_masks(Path(case.label))
     return read_labels(case.label, read_as=case.read_as)
 
 
 def check_pair(image: Volume, label: Volume, case: Case) -> None:
-    """Refuse a label that does not lie where its image lies.
+    """Refuse a label whose shape, spacing or affine differs from its image's.
 
     Raises
     ------
@@ -216,15 +228,15 @@ def check_pair(image: Volume, label: Volume, case: Case) -> None:
     """
     if image.shape != label.shape:
         message = (
-            f"{label.name}: label shape {label.shape} (z, y, x), image "
+            f"{label.name}: label shape is {label.shape} (z, y, x), and image "
             f"{image.name} has {image.shape}{_transposed(image.shape, label.shape)}"
         )
         raise LabelError(message)
     one, two = image.spacing, label.spacing
     if case.spacing is None and one and two and not one.is_close(two):
         message = (
-            f"{label.name}: spacing {two}, image {image.name} has {one}; correct the "
-            "wrong file, or give spacing_um in the datalist"
+            f"{label.name}: spacing is {two}, and image {image.name} has {one}; "
+            "correct the wrong file, or give spacing_um in the datalist"
         )
         raise SpacingError(message)
     if image.affine_mm is None or label.affine_mm is None:
@@ -295,7 +307,7 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
 
 
 def _values(raw: Volume, datalist: Datalist) -> NDArray[Any]:
-    """Return class indices, or object ids where the target is made of them."""
+    """Return class indices, or object ids if the target is made from them."""
     if datalist.target.of_objects:
         return object_ids(whole_numbers(raw.read(), raw.name), raw.name)
     return class_labels(raw.read(), datalist, raw.name)
@@ -322,7 +334,7 @@ def _oddities(
         return notes
     annotated = label != IGNORE
     if not annotated.any():
-        notes.append(f"{case.label}: nothing is annotated (all 255)")
+        notes.append(f"{case.label}: nothing is annotated (all voxels are 255)")
     elif not label[annotated].any():
         notes.append(f"{case.label}: holds background only")
     return notes
@@ -336,7 +348,10 @@ def _read_masks(folder: Path) -> Volume:
         if ids is None:
             ids = np.zeros(mask.shape, np.uint16)
         if mask.shape != ids.shape:
-            message = f"{path}: mask shape {mask.shape}, {files[0]} has {ids.shape}"
+            message = (
+                f"{path}: mask shape is {mask.shape}, and {files[0]} has {ids.shape}; "
+                "masks of one image need one shape"
+            )
             raise LabelError(message)
         ids[mask.read() > 0] = number
     if ids is None:
@@ -349,5 +364,5 @@ def _transposed(image: Sequence[int], label: Sequence[int]) -> str:
     for order in itertools.permutations(range(3)):
         if tuple(label[i] for i in order) == tuple(image):
             turned = "".join(AXES[i] for i in order)
-            return f"; transposed? The label fits if its axes are read as {turned}"
-    return "; label another file, or crop both alike"
+            return f"; transpose the label: it fits if its axes are read as {turned}"
+    return "; choose the label that belongs to the image, or crop both equally"

@@ -1,4 +1,4 @@
-"""Find everything that is wrong with a data set before a training does."""
+"""Check every file of a data set before a training reads it."""
 
 import hashlib
 import json
@@ -24,23 +24,23 @@ from cellseg3d.doctor.pair import CaseReport, check_case
 from cellseg3d.doctor.sources import read_what_reads
 from cellseg3d.doctor.whole_set import check_set
 
-# Of these the fold itself speaks when it is loaded, knowing who trains on what.
+# Loading a fold reports these kinds: only there it is known which cases train.
 _TOLD_BY_FOLD = frozenset({CONSTANT, DUPLICATE, EMPTY_LABEL, FOLDS})
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A data set and all that is wrong with it.
+    """A data set and everything that is wrong with it.
 
     Parameters
     ----------
     datalist : Datalist or None
-        Without the cases that do not read; None when none does.
+        The data set without the entries that are malformed; None when none is left.
     reports : tuple of CaseReport
-        One a case of the datalist.
+        One report for each case of the datalist, in its order.
     findings : tuple of Finding
-        Errors first.
+        All findings, errors first.
     """
 
     datalist: Datalist | None
@@ -63,8 +63,12 @@ def diagnose(
     data : str, Path or Datalist
         A datalist, or a folder of volumes and labels.
     cache_dir : Path, optional
-        Where reports on cases are kept, by the content of their files; a case that
-        has not changed is not read again.
+        Folder that keeps the report on each case. A case whose files have not changed
+        since is not read again. Nothing is kept when None.
+
+    Returns
+    -------
+    list of Finding
     """
     return list(examine(data, cache_dir=cache_dir).findings)
 
@@ -75,14 +79,14 @@ def examine(
     cache_dir: Path | None = None,
     on_case: Callable[[int, int], None] | None = None,
 ) -> Diagnosis:
-    """Return a data set with its reports case by case, and all findings.
+    """Return a data set with a report on each case, and all findings.
 
     Parameters
     ----------
     data, cache_dir
         As for `diagnose`.
     on_case : callable, optional
-        Called with how many cases have been read, and how many there are.
+        Called after each case with the number of cases checked and of all cases.
     """
     findings: list[Finding] = []
     datalist: Datalist | None
@@ -106,10 +110,10 @@ def examine(
 def examine_before_training(
     data: str | Path, *, cache_dir: Path | None = None
 ) -> list[str]:
-    """Return the warnings about a data set; refuse it if it has errors.
+    """Return the warnings about a data set; refuse the data set if it has errors.
 
-    What the fold says or refuses when it is loaded, such as images of the same content
-    on both sides, is left to it: it knows who trains and who validates.
+    Some faults depend on which cases train and which validate, such as one image on
+    both sides. They are left out here, because loading the fold reports them.
 
     Parameters
     ----------
@@ -121,7 +125,8 @@ def examine_before_training(
     Raises
     ------
     InputError, ConfigError
-        With the first error and the number of all; each is logged.
+        If there is an error. The message holds the first one and the number of the
+        others, which are logged.
     """
     findings = diagnose(data, cache_dir=cache_dir or default_cache())
     findings = [each for each in findings if each.kind not in _TOLD_BY_FOLD]
@@ -137,7 +142,7 @@ def examine_before_training(
 
 
 def default_cache() -> Path:
-    """Return where reports are kept: the user's cache folder."""
+    """Return the folder of kept reports, below the user's home folder."""
     return Path.home() / ".cache" / "cellseg3d" / "doctor"
 
 
@@ -149,7 +154,7 @@ def pair_datalist(image: str, label: str, classes: int) -> Datalist:
     image, label : str
         Paths, with ``::inner`` for a dataset in a file.
     classes : int
-        How many there are, background included; at least 2.
+        Number of classes, background included; at least 2.
     """
     names = ("background", *(f"class_{index}" for index in range(1, classes)))
     case = Case("pair", image, label, group="pair")
@@ -161,13 +166,13 @@ def _report(case: Case, datalist: Datalist, cache_dir: Path | None) -> CaseRepor
         return check_case(case, datalist)
     try:
         path = cache_dir / f"{_key(case, datalist)}.json"
-    except OSError:  # the file cannot be read: the report says why
+    except OSError:  # The file cannot be read; the report says why.
         return check_case(case, datalist)
     if path.is_file():
         try:
             return _read_report(path)
         except (OSError, ValueError, KeyError, TypeError):
-            logger.info("%s: unreadable, so the case is read again", path)
+            logger.info("%s: is not readable, so the case is checked again", path)
     report = check_case(case, datalist)
     if all(finding.kind != MACHINE for finding in report.findings):
         _keep(path, report)
@@ -175,7 +180,10 @@ def _report(case: Case, datalist: Datalist, cache_dir: Path | None) -> CaseRepor
 
 
 def _key(case: Case, datalist: Datalist) -> str:
-    """Return a hash of all that a report depends on: bytes, names, classes, version."""
+    """Return a hash of everything that a report depends on.
+
+    These are the bytes and names of the files, the classes, and this package's version.
+    """
     facts = [
         __version__,
         asdict(case),

@@ -1,4 +1,4 @@
-"""One thing that is wrong with a data set: where, what, and the way out."""
+"""A finding: what is wrong with a file or a data set, and what the user can do."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from cellseg3d.core.errors import (
 )
 
 Severity = Literal["error", "warning"]
-# What a repair can undo; the rest is told.
+# Kinds of findings that other modules ask for by name.
 NAN_IMAGE = "image not finite"
 BINARY_LABEL = "0/255 label"
 FLOAT_LABEL = "label stored as float"
@@ -50,13 +50,13 @@ class Finding:
     severity : {"error", "warning"}
         An error stops a training.
     kind : str
-        A few words that sort faults alike.
+        A few words, the same for all faults of one kind.
     file : str
         Path of the file, or of the datalist.
     cause : str
         What was found, and what was expected.
     way_out : str
-        What to do.
+        What the user can do.
     case : str
         Name of the case; empty for the data set.
     """
@@ -74,7 +74,7 @@ class Finding:
         return f"{self.file}: {self.cause}; {self.way_out}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the fields by name, for JSON."""
         return asdict(self)
 
 
@@ -86,17 +86,18 @@ def from_error(
     kind: str = "",
     severity: Severity = "error",
 ) -> Finding:
-    """Return a refusal as a finding: its line is taken apart at the last semicolon.
+    """Return an error as a finding; its message is split at the last semicolon.
 
     Parameters
     ----------
     error : CellSegError
-        Whose message reads ``FILE: what was found; what to do``.
+        An error whose message reads ``FILE: what was found; what to do``.
     file : str
-        The file, as messages name it.
+        The file as messages name it.
     case : str
+        Name of the case; empty for the data set.
     kind : str
-        Instead of the one that follows from the class of the error.
+        Kind of the finding; derived from the class of the error when empty.
     severity : {"error", "warning"}
     """
     text = " ".join(str(error).split()).removeprefix(f"{file}: ")

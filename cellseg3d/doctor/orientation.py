@@ -1,4 +1,4 @@
-"""Guess whether a label lies on its image turned or mirrored."""
+"""Guess whether a label is turned or mirrored against its image."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,30 +11,32 @@ from scipy import ndimage
 
 from cellseg3d.core.axes import AXES
 
-# Voxels a side that are looked at; more adds time, not certainty.
+# The images are compared at about this many voxels a side. More voxels take more time
+# and do not make the guess more certain.
 COARSE_SIDE = 64
-# A guess has to line up by so much more than the label as it is, in correlation,
-# and the label as it is by less than half as much: real pairs stay far from both.
+# A turn is reported only if its correlation exceeds that of the label as it is by this
+# much, and if the label as it is has less than half of that correlation. Correct pairs
+# stay far from both limits.
 MARGIN = 0.12
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Axes of the label in the order in which they fit, and those to mirror.
+    """How to turn a label: the order of its axes, and the axes to mirror.
 
     Parameters
     ----------
     order : tuple of int
-        For ``numpy.transpose`` of the label.
+        Order of the axes, as ``numpy.transpose`` takes it.
     flips : tuple of int
-        Axes to mirror after that.
+        Axes to mirror after the transposition.
     """
 
     order: tuple[int, int, int]
     flips: tuple[int, ...]
 
     def apply(self, label: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of the label, turned; shape (Z, Y, X)."""
+        """Return a turned view of the label, shape (Z, Y, X)."""
         return np.flip(label.transpose(self.order), self.flips)
 
     def __str__(self) -> str:
@@ -59,21 +61,22 @@ def fitting_orders(
 
 
 def guess_turn(image: NDArray[Any], label: NDArray[Any]) -> Turn | None:
-    """Return the turn in which label edges lie on image edges, if it is not none.
+    """Return the turn that makes a label fit its image, if the label does not fit yet.
 
-    The magnitude of the image's gradient is correlated with the edges of the label
-    in every order and mirroring that fits the shape, on a coarse copy of both.
+    Every order of axes and every mirroring that fits the shape is tried on coarse
+    copies. The label's edges are correlated with the magnitude of the image's gradient.
 
     Parameters
     ----------
     image : ndarray of a real dtype, shape (Z, Y, X)
-        Finite.
-    label : ndarray of integers, shape (Z, Y, X) or one with turned axes
+        Intensities; all must be finite.
+    label : ndarray of integers, shape (Z, Y, X) or the same with axes swapped
+        Label values.
 
     Returns
     -------
     Turn or None
-        None when the label fits as it is, or nothing fits clearly better.
+        None when the label fits as it is, or when no turn fits clearly better.
     """
     steps = [max(1, size // COARSE_SIDE) for size in image.shape]
     gradient = _gradient(_coarse(image, steps))
@@ -100,7 +103,7 @@ def _turns(image: tuple[int, ...], label: tuple[int, ...]) -> Iterator[Turn]:
 
 
 def _coarse(image: NDArray[Any], steps: list[int]) -> NDArray[np.float32]:
-    """Return the means of blocks; what is left over at the end is cut off."""
+    """Return the means of blocks; an incomplete block at the end is left out."""
     sides = [size // step for size, step in zip(image.shape, steps, strict=True)]
     cut = image[tuple(slice(n * s) for n, s in zip(sides, steps, strict=True))]
     blocks = [each for pair in zip(sides, steps, strict=True) for each in pair]
@@ -110,14 +113,14 @@ def _coarse(image: NDArray[Any], steps: list[int]) -> NDArray[np.float32]:
 
 
 def _gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the gradient's magnitude; the strongest percent counts alike."""
+    """Return the magnitude of the gradient, cut off at its 99th percentile."""
     magnitude = ndimage.gaussian_gradient_magnitude(image, 1.0)
     clipped: NDArray[np.float32] = np.minimum(magnitude, np.percentile(magnitude, 99))
     return clipped
 
 
 def _edges(label: NDArray[Any]) -> NDArray[np.float32]:
-    """Return 1 on both sides of every border between values."""
+    """Return 1 in the voxels on both sides of a border between values, else 0."""
     edges = np.zeros(label.shape, np.float32)
     for axis in range(3):
         rest = [slice(None)] * 3
@@ -130,7 +133,11 @@ def _edges(label: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _correlation(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
-    """Return the size of Pearson's r; bright membranes have no gradient on edges."""
+    """Return the absolute value of Pearson's r.
+
+    A strong negative correlation counts too: along bright membranes the gradient is
+    smallest where the label has its edges.
+    """
     a, b = one - one.mean(), two - two.mean()
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return abs(float((a * b).sum())) / norm if norm else 0.0

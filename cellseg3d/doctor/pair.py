@@ -1,4 +1,4 @@
-"""Every fault of one case: its image, its label, and the two together."""
+"""Check one case: its image, its label, and whether they fit together."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,20 +33,22 @@ _CONSTANT = "every voxel is"
 
 @dataclass
 class CaseReport:
-    """What one case holds, and what is wrong with it.
+    """What one case contains, and what is wrong with it.
 
     Parameters
     ----------
     name : str
+        Name of the case.
     findings : list of Finding
+        What is wrong with the case.
     content, label_content : str
-        Hashes of the voxels; empty when they cannot be read.
+        Hashes of the voxels of image and label; empty when they cannot be read.
     slices : list of str
         Hash of each z slice of the image that is not constant.
     values : dict of int to int
-        Voxels of each value in a label of classes.
+        Number of voxels of each value in the label file, for labels of classes.
     classes : dict of int to int
-        Voxels of each class index, 255 for not annotated.
+        Number of voxels of each class index; index 255 is "not annotated".
     intensity : list of float
         Percentiles 1, 50 and 99 of the image; empty when it cannot be read.
     spacing_um : list of float
@@ -64,29 +66,29 @@ class CaseReport:
     spacing_um: list[float] = field(default_factory=list)
 
     def caught(self, error: CellSegError, file: str, kind: str = "") -> None:
-        """Add a refusal."""
+        """Add an error as a finding."""
         self.findings.append(from_error(error, file, self.name, kind=kind))
 
     def warn(self, kind: str, file: str, cause: str, way_out: str) -> None:
-        """Add a warning."""
+        """Add a warning as a finding."""
         self.findings.append(Finding("warning", kind, file, cause, way_out, self.name))
 
 
 def check_case(case: Case, datalist: Datalist) -> CaseReport:
-    """Read a case whole and report all that is wrong with it.
+    """Read all voxels of a case and report everything that is wrong with it.
 
     Parameters
     ----------
     case : Case
-        One of `datalist`'s.
+        A case of `datalist`.
     datalist : Datalist
-        Says what the label values mean.
+        The data set, which says what the label values mean.
     """
     report = CaseReport(case.name)
     image = _check_image(case, report)
     if case.label is None:
         if case.split != "test":
-            way_out = "add its label, or leave it out; it does not train as it is"
+            way_out = "add its label, or remove the case: it is not trained on"
             report.warn("no label", case.image, "has no label", way_out)
         return report
     label = _check_label(case, datalist, report)
@@ -96,14 +98,14 @@ def check_case(case: Case, datalist: Datalist) -> CaseReport:
 
 
 def _check_image(case: Case, report: CaseReport) -> Volume | None:
-    """Return the image, in memory when it is finite, lazy when not."""
+    """Return the image, read into memory if all voxels are finite, else unread."""
     finite = True
     try:
         for warning in check_volume(case.image, **case.opening).warnings:
             constant = warning.startswith(_CONSTANT)
             kind = CONSTANT if constant else "odd file"
             way_out = (
-                "nothing can be learnt from it: take the case out"
+                "a network learns nothing from it: remove the case"
                 if constant
                 else "look at it with `cellseg3d inspect`"
             )
@@ -139,7 +141,7 @@ def _measured(volume: Volume, report: CaseReport) -> Volume | None:
 
 
 def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume | None:
-    """Return the label as its file has it; lazy when its values are not whole."""
+    """Return the label with its file's values; unread if they are not whole numbers."""
     file = str(case.label)
     if datalist.labels == "masks":
         raw = _masks(case, datalist, report)
@@ -167,14 +169,14 @@ def _label_file(
 ) -> Volume | None:
     try:
         for warning in check_volume(file, read_as=read_as).warnings:
-            if not warning.startswith(_CONSTANT):  # said by class below
+            if not warning.startswith(_CONSTANT):  # `_check_annotation` says it better
                 way_out = "look at it with `cellseg3d inspect`"
                 report.warn("odd file", file, *_parts(warning, way_out))
         volume = open_volume(file, read_as=read_as)
         array = volume.read()
         whole = whole_numbers(array, file)
     except NonFiniteError as error:
-        fault = LabelError(str(error).rpartition("; ")[0] + "; annotate it anew")
+        fault = LabelError(str(error).rpartition("; ")[0] + "; save the label again")
         report.caught(fault, file, "label not finite")
         return open_volume(file, read_as=read_as)
     except LabelError as error:
@@ -184,8 +186,9 @@ def _label_file(
         report.caught(error, file)
         return None
     if array.dtype.kind == "f":
-        way_out = "it works; `cellseg3d doctor --fix OUT` writes integers"
-        report.warn(FLOAT_LABEL, file, f"whole numbers as {array.dtype}", way_out)
+        way_out = "this works; `cellseg3d doctor --fix OUT` writes integers"
+        cause = f"stores whole numbers as {array.dtype}"
+        report.warn(FLOAT_LABEL, file, cause, way_out)
     return volume.with_array(whole)
 
 
@@ -208,17 +211,18 @@ def _check_annotation(file: str, report: CaseReport) -> None:
     total = sum(report.classes.values())
     ignored = report.classes.get(IGNORE, 0)
     if ignored == total:
-        cause, way_out = "nothing is annotated (all 255)", "annotate it or take it out"
+        cause = "nothing is annotated (all voxels are 255)"
+        way_out = "annotate it, or remove the case"
     elif ignored + report.classes.get(0, 0) == total:
         cause = "holds background only"
-        way_out = "right if the volume is empty; else it is the wrong file"
+        way_out = "keep it only if the volume is empty; if not, it is the wrong file"
     else:
         return
     report.warn(EMPTY_LABEL, file, cause, way_out)
 
 
 def _check_both(case: Case, image: Volume, label: Volume, report: CaseReport) -> None:
-    """Report shape, spacing and affine each for itself, then guess about turns."""
+    """Report shape, spacing and affine one by one, then guess whether it is turned."""
     file = str(case.label)
     same_shape = image.shape == label.shape
     if not same_shape:
@@ -245,8 +249,8 @@ def _check_turn(file: str, image: Any, label: Any, report: CaseReport) -> None: 
     turn = guess_turn(image, label)
     if turn is None:
         return
-    way_out = "look at both with `cellseg3d preview`, and turn the label if it is so"
-    cause = f"a guess: its edges lie on the image's only when {turn}"
+    way_out = "look at both with `cellseg3d preview`, and turn the label if it is wrong"
+    cause = f"seems turned (a guess): its edges match the image better when {turn}"
     report.warn("turned label", file, cause, way_out)
 
 

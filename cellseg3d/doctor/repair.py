@@ -1,4 +1,4 @@
-"""A copy of a data set in which is repaired what can be without guessing."""
+"""Write a copy of a data set with the faults repaired that need no guessing."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -30,22 +30,23 @@ from cellseg3d.io.sniff import volume_suffix
 
 LOG = "fixes.json"
 DATALIST = "datalist.json"
-# Formats in which a file keeps its own; others become TIFF.
+# A repaired file keeps its format if it is one of these; others become TIFF.
 _KEPT = (".nii", ".nii.gz", ".mrc")
 
 
 @dataclass
 class Repair:
-    """What was changed, and what could not be.
+    """What a repair changed, and which cases it left out.
 
     Parameters
     ----------
     datalist : Path
-        The repaired data set; files that needed no repair are named where they lie.
+        The repaired data set. Files that needed no repair are not copied: it names
+        them where they lie.
     changes : list of dict
         ``file``, ``written``, ``change`` and ``voxels`` of each repair.
     left_out : list of dict
-        ``case`` and ``why`` of each case with an error that no repair undoes.
+        ``case`` and ``why`` of each case with an error that cannot be repaired.
     """
 
     datalist: Path
@@ -60,25 +61,28 @@ class Repair:
 
 
 def repair(diagnosis: Diagnosis, out: Path) -> Repair:
-    """Write a repaired copy of a data set; its files are never touched.
+    """Write a repaired copy of a data set; the original files are not changed.
 
-    NaN and infinity in an image become the median of its finite voxels; 255 becomes 1
-    in a label of 0 and 255 alone when there is one class; whole numbers stored as
-    floats become integers; a label is turned when its shape fits in just one order of
-    its axes; gaps in label values are closed by a label map. A case with any other
-    error is left out, and the log says so.
+    These faults are repaired; a case with any other error is left out, and
+    ``fixes.json`` lists it with its error:
+
+    - NaN and infinity in an image become the median of its finite voxels.
+    - 255 becomes 1 in a label of only 0 and 255, if there is one foreground class.
+    - Whole numbers stored as floats become integers.
+    - A label is transposed if exactly one order of its axes fits the image.
+    - Gaps in the label values are closed by a label map.
 
     Parameters
     ----------
     diagnosis : Diagnosis
-        Of the data set.
+        What `examine` found in the data set.
     out : Path
-        The folder to make; empty, or not there yet.
+        The folder to write; it must be empty or not exist yet.
 
     Raises
     ------
     EnvironmentFault
-        If the folder holds something, or the disk refuses.
+        If the folder is not empty or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EnvironmentFault(f"{out}: is not empty; choose another folder")
@@ -135,7 +139,8 @@ def _repair_case(case: Case, kinds: set[str], out: Path, done: Repair) -> Case:
 def _fill(file: str, written: Path, done: Repair) -> None:
     volume = open_volume(file)
     array = volume.read().copy()
-    # What is beyond float32 is infinite to a network, as to `check_volume`.
+    # A network reads float32, in which larger values are infinite; `check_volume`
+    # counts them too.
     wrong = ~(np.abs(array) <= np.finfo(np.float32).max)
     count, _ = non_finite(array)
     middle = np.median(array[~wrong]) if count < array.size else 0
@@ -181,7 +186,7 @@ def _target(folder: Path, name: str, source: str) -> Path:
     kept = suffix if suffix in _KEPT else ".tif"
     path = folder / f"{safe}{kept}"
     number = 1
-    while path.exists():  # names that differ only in what was replaced
+    while path.exists():  # Two names may differ only in the replaced characters.
         number += 1
         path = folder / f"{safe}_{number}{kept}"
     return path

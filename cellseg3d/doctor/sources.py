@@ -1,4 +1,4 @@
-"""Read a datalist or a folder as far as it goes, and report what had to stay out."""
+"""Read a datalist or a folder despite faulty entries, and report these entries."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ Found = tuple[Datalist | None, list[Finding]]
 
 
 def read_what_reads(place: str | Path) -> Found:
-    """Return the data set without the cases that cannot be, and why they cannot.
+    """Return the data set without its malformed entries, and what is wrong with them.
 
     Parameters
     ----------
@@ -29,8 +29,9 @@ def read_what_reads(place: str | Path) -> Found:
     Returns
     -------
     datalist : Datalist or None
-        None when nothing is left.
+        None when no case is left.
     findings : list of Finding
+        One for each malformed entry or file without a partner.
     """
     try:
         path = resolve_datalist(place)
@@ -40,7 +41,7 @@ def read_what_reads(place: str | Path) -> Found:
 
 
 def _file(path: Path) -> Found:
-    """Parse case by case, so that one wrong case does not hide the next."""
+    """Parse case by case, so that every malformed case is reported, not one."""
     values = dict(read_mapping(path))
     entries = values.get("cases")
     try:
@@ -59,7 +60,7 @@ def _file(path: Path) -> Found:
         else:
             good.append(entry)
     if not good:
-        # A fault above the cases is every case's: say it once.
+        # A fault outside of the cases is reported with each case; keep it once.
         return None, list(dict.fromkeys(findings))
     try:
         return parse_datalist({**values, "cases": good}, path), findings
@@ -84,14 +85,15 @@ def _folder(folder: Path) -> Found:
 
 def _unpaired(file: str) -> Finding:
     cause = "has no partner of the same stem"
-    way_out = "add the partner, take it away, or write a datalist.json"
+    way_out = "add the partner, remove the file, or write a datalist.json"
     return Finding("error", "unpaired name", file, cause, way_out)
 
 
 def _tolerant(folder: Path, pairs: Pairs) -> Datalist:
-    """Return the classes of the labels that can be read; of none, two classes.
+    """Return a datalist with the classes of those labels that can be read.
 
-    The labels that cannot are reported when their cases are looked at.
+    It has background and foreground when none can. The labels that cannot be read are
+    reported when their cases are checked.
     """
     good: Pairs = {}
     for stem, pair in pairs.items():
@@ -100,7 +102,7 @@ def _tolerant(folder: Path, pairs: Pairs) -> Datalist:
         except CellSegError:
             continue
         good[stem] = pair
-    # Read as masks, labels are not opened.
+    # With masks=True, no label is opened.
     every = datalist_of_pairs(folder, pairs, masks=True)
     if not good:
         return replace(every, labels="classes", classes=("background", "foreground"))

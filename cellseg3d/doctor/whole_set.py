@@ -1,4 +1,4 @@
-"""Faults that show only when the cases of a data set are held side by side."""
+"""Find faults that show only when the cases of a data set are compared."""
 
 import itertools
 from collections import Counter
@@ -21,22 +21,25 @@ from cellseg3d.doctor.findings import (
 )
 from cellseg3d.doctor.pair import CaseReport
 
-# An image whose median lies so many widths (percentile 1 to 99) of the usual image
-# away from the usual median, or whose width is so many times another, stands out.
+# An image is reported if its median differs from the usual median by more than
+# FAR_WIDTHS usual widths (a width runs from percentile 1 to 99), or if its own width
+# is more than FAR_RATIO times wider or narrower than the usual width.
 FAR_WIDTHS = 3.0
 FAR_RATIO = 10.0
-# Edges that differ by more than this ratio show objects at another scale.
+# A voxel edge is reported if it differs from the usual one by more than this ratio:
+# objects then have another size in voxels.
 SPACING_RATIO = 1.5
 
 
 def check_set(datalist: Datalist, reports: Sequence[CaseReport]) -> list[Finding]:
-    """Return what is wrong between the cases.
+    """Return the faults that concern several cases of a data set.
 
     Parameters
     ----------
     datalist : Datalist
+        The data set.
     reports : sequence of CaseReport
-        One a case, in the datalist's order.
+        One report for each case, in the datalist's order.
     """
     return [
         *_duplicates(datalist, reports),
@@ -52,10 +55,11 @@ def check_set(datalist: Datalist, reports: Sequence[CaseReport]) -> list[Finding
 def closing_map(
     datalist: Datalist, reports: Sequence[CaseReport]
 ) -> dict[int, int] | None:
-    """Return the label map that closes the gaps in the values, if there is just one.
+    """Return the label map that closes gaps in the label values, or None.
 
-    There is when the labels hold as many values (0 and 255 aside) as there are
-    classes but not 1, 2, 3, ...: the values, rising, are then the classes in order.
+    There is one if the labels hold as many values (besides 0 and 255) as there are
+    foreground classes, but not the values 1, 2, 3, ... The smallest value is then
+    mapped to the first class, and so on.
     """
     if datalist.labels != "classes" or datalist.label_map is not None:
         return None
@@ -75,21 +79,21 @@ def _duplicates(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[F
         shared = len(set(first.slices) & set(second.slices))
         if shared and _may_part(one, two):
             cause = f"shares {shared} slices with {one.image}, of another group"
-            way_out = "give both the same group, so that no fold parts them"
+            way_out = "give both cases the same group, so that no fold separates them"
             yield Finding(
                 "warning", "shared slices", two.image, cause, way_out, two.name
             )
 
 
 def _duplicate(one: Case, two: Case, datalist: Datalist) -> Finding:
-    """Ask the folds' own check about two cases, on the sides they may come to."""
+    """Check two equal cases as a fold does that separates them if any fold may."""
     hashes = {one.name: "same", two.name: "same"}
     fold = Fold((one,), (two,)) if _may_part(one, two) else Fold((one, two), ())
     try:
         checked = check_duplicates(fold, hashes, allow=datalist.allow_shared_groups)
     except CellSegError as error:
         return from_error(error, two.image, two.name, kind=DUPLICATE)
-    way_out = "it counts twice: take one of them out"
+    way_out = "it counts twice: remove one of the two cases"
     return Finding(
         "warning", DUPLICATE, two.image, checked.warnings[0], way_out, two.name
     )
@@ -107,11 +111,11 @@ def _same_labels(
     first: dict[str, tuple[Case, CaseReport]] = {}
     for case, report in zip(datalist.cases, reports, strict=True):
         if not set(report.classes) - {0, IGNORE}:
-            continue  # empty labels are alike
+            continue  # Two empty labels may be equal.
         other, seen = first.setdefault(report.label_content, (case, report))
         if other is not case and seen.content != report.content:
-            cause = f"is the same label as {other.label}, of another image"
-            way_out = "one of the two belongs to another image: pair it anew"
+            cause = f"is the same label as {other.label}, which has another image"
+            way_out = "one of the two belongs to another image: correct the pair"
             yield Finding(
                 "warning", "same label", str(case.label), cause, way_out, case.name
             )
@@ -144,7 +148,7 @@ def _unseen(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Findi
     for index, name in enumerate(datalist.classes):
         if index and not counts[index]:
             cause = f"class {index} ({name}) occurs in no label (of {len(read)})"
-            way_out = "it cannot be learnt: annotate it, map it, or take it out"
+            way_out = "it cannot be learned: annotate it, map to it, or remove it"
             yield Finding("warning", "class never seen", datalist.where, cause, way_out)
 
 
@@ -168,9 +172,9 @@ def _intensities(
         if far or not 1 / FAR_RATIO <= ratio <= FAR_RATIO:
             cause = (
                 f"intensity {low:.4g} to {high:.4g} (median {middle:.4g}) is far from "
-                f"the rest's (median {usual:.4g}, width {width:.4g})"
+                f"the other images' (median {usual:.4g}, width {width:.4g})"
             )
-            way_out = "check its units and its preparation"
+            way_out = "check its intensity unit and how the file was made"
             yield Finding(
                 "warning", "intensity far off", case.image, cause, way_out, case.name
             )
@@ -180,7 +184,9 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
     read = [report for report in reports if report.content]
     without = [report.name for report in read if not report.spacing_um]
     if without:
-        cause = f"spacing unknown for {len(without)} of {counted(len(read), 'image')}"
+        cause = (
+            f"spacing is unknown for {len(without)} of {counted(len(read), 'image')}"
+        )
         way_out = 'give "spacing_um": [z, y, x]; without it nothing is measured in um'
         yield Finding("warning", "spacing", datalist.where, cause, way_out)
     edges = np.array([report.spacing_um for report in read if report.spacing_um])
@@ -194,15 +200,15 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
         ratio = np.array(report.spacing_um) / usual
         if max(ratio.max(), 1 / ratio.min()) > SPACING_RATIO:
             one, other = Spacing.of(report.spacing_um), Spacing.of(usual.tolist())
-            cause = f"spacing {one}, the rest has {other}"
+            cause = f"spacing is {one}; the other images have {other}"
             way_out = "check it; if it is right, train with spacing_um set to one value"
             image = by_name[report.name].image
             yield Finding("warning", "spacing", image, cause, way_out, report.name)
 
 
 def _folds(datalist: Datalist) -> Iterator[Finding]:
-    """Report what the first fold of the data set would say."""
-    if datalist.path is None:  # made of one pair: nothing is split
+    """Report the errors and warnings of the data set's first fold."""
+    if datalist.path is None:  # The data set is one pair, which is not split.
         return
     try:
         fold = training_fold(datalist)
@@ -212,6 +218,6 @@ def _folds(datalist: Datalist) -> Iterator[Finding]:
     for warning in fold.warnings:
         words = warning.replace(f"{datalist.where}: ", "")
         cause, mark, advice = words.rpartition("; ")
-        way_out = advice if mark else "keep it in mind when you read the scores"
+        way_out = advice if mark else "consider it when you read the scores"
         kept = cause if mark else words
         yield Finding("warning", FOLDS, datalist.where, kept, way_out)

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellseg3d.bundle.members import network_of
-from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.resolve import build
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.memory import available_bytes
 from cellseg3d.core.processes import usable_cores
@@ -83,7 +82,6 @@ def this_machine() -> Machine:
 def measure_step(
     network_def: Mapping[str, Any],
     spec: InputSpec,
-    facts: ModelFacts,
     batch: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> StepCost:
@@ -92,10 +90,10 @@ def measure_step(
     Parameters
     ----------
     network_def : mapping
-        The block ``network_def`` of a bundle's config.
+        The block ``network_def`` of a bundle's config, as
+        `cellseg3d.bundle.resolve.resolve_config` returns it.
     spec : InputSpec
         The network's input, with the patch to measure.
-    facts : ModelFacts
     batch : int
         Number of samples per step.
     clock : callable
@@ -104,7 +102,7 @@ def measure_step(
     device = choose_device()
     state = torch.random.get_rng_state()  # a plan leaves no trace in what follows
     try:
-        network = network_of(network_def, spec, facts)
+        network = build(network_def, "network_def")
         images = torch.randn(batch, spec.in_channels, *spec.patch_shape)
     finally:
         torch.random.set_rng_state(state)

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from cellseg3d.bundle.compose import Config, read_config
+from cellseg3d.bundle.compose import Config
 from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.core.axes import Axis, axis_index
 from cellseg3d.core.input_spec import InputSpec
@@ -34,7 +36,7 @@ LEAST_SHARE = 1 / 16
 # Largest number of samples per step, even if more would fit into memory.
 MOST_BATCH: dict[Kind, int] = {"2D": 32, "2.5D": 32, "3D": 8}
 
-Measure = Callable[[Mapping[str, Any], InputSpec, ModelFacts, int], StepCost]
+Measure = Callable[[Mapping[str, Any], InputSpec, int], StepCost]
 
 
 @dataclass(frozen=True)
@@ -151,16 +153,16 @@ def _plan(
     measure: Measure,
     given: float | None,
 ) -> Plan:
-    config = read_config(find_bundle(BUNDLES[kind]) / "configs" / "train.json")
+    config = resolve_config(_file(kind))
     spec, choices = _input(kind, config, data)
     usual = int(config["train"]["dataloader"]["batch_size"])
-    cost = measure(config["network_def"], spec, facts, usual)
+    cost = measure(_network(kind, spec, facts), spec, usual)
     batch, why_batch = _batch(kind, usual, cost, machine)
     fitting = math.inf if given is None else 60 * given / (batch * cost.sample_s)
     if fitting < FEWEST_STEPS:
         share = max(LEAST_SHARE, fitting / FEWEST_STEPS)
         spec, choices = _input(kind, config, data, share)
-        cost = measure(config["network_def"], spec, facts, batch)
+        cost = measure(_network(kind, spec, facts), spec, batch)
     share, why_share = choose_foreground(data)
     workers, why_workers = choose_workers(machine)
     epochs, why_epochs = _epochs(spec, batch, data, machine)
@@ -181,6 +183,17 @@ def _plan(
         (cost.fixed_bytes + batch * cost.sample_bytes) / 2**30,
         _advice(kind, data),
     )
+
+
+def _file(kind: Kind) -> Path:
+    return find_bundle(BUNDLES[kind]) / "configs" / "train.json"
+
+
+def _network(kind: Kind, spec: InputSpec, facts: ModelFacts) -> Config:
+    """Return what describes the bundle's network for this input and these classes."""
+    settings = {"spec": asdict(spec), "facts": facts.as_dict()}
+    only = ("network_def",)
+    return dict(resolve_config(_file(kind), settings, only=only)["network_def"])
 
 
 def _input(

@@ -1,1 +1,1 @@
-"""Networks over volumes of any size: lattice, windows, slices, fusion."""
+"""Predict volumes of any size with one network or several, window by window."""

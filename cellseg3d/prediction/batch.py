@@ -1,4 +1,8 @@
-"""Many volumes, one after another: names of the results, files opened, figures kept."""
+"""Segment many volumes, one after another, each into files of its own.
+
+This module lists the volumes that the user named, picks the names of the results,
+tells which results are complete, and segments one volume at a time.
+"""
 
 import json
 import re
@@ -39,14 +43,14 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True)
 class Task:
-    """One volume to segment, as the user named it, and the name of its labels."""
+    """One volume to segment, as the user named it, and the file of its labels."""
 
     source: str
     labels: Path
 
     @property
     def objects(self) -> Path:
-        """The name of its object ids."""
+        """The file of its object ids."""
         return beside(self.labels, "objects")
 
 
@@ -56,32 +60,38 @@ def tasks_of(
     suffix: str | None = None,
     folders: str = "auto",
 ) -> list[Task]:
-    """Return what is to be done, volume by volume.
+    """Return one task for each volume that the user named.
 
     Parameters
     ----------
     sources : sequence of str
-        Files, folders of slices, or folders of volumes; ``file.h5::raw`` names a
-        dataset.
+        Files, folders of slices, or folders of volumes. ``file.h5::raw`` names a
+        dataset inside a file.
     out : Path
         Folder of the results.
     suffix : str, optional
-        Of the results; that of each volume when None.
+        Suffix of the results' files, which picks their format. When None, each result
+        has the suffix of its volume.
     folders : {"auto", "images", "slices"}
-        What a folder of images is: each a volume of one slice, or all the slices of
-        one volume. ``"auto"`` stacks PNG files alone and takes others one by one.
+        How a folder of images is read: ``"images"`` makes each image a volume of one
+        slice, ``"slices"`` stacks all of them into one volume. ``"auto"`` stacks PNG
+        files and takes files of any other format one by one.
 
     Raises
     ------
     ConfigError
         If two results would have the same name, or the suffix is unknown.
     FormatError
-        If a source is not there.
+        If a source does not exist.
     """
     if suffix is not None:
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
         if not volume_suffix(f"x{suffix}"):
-            raise ConfigError(f"format {suffix!r} is unknown; try .ome.zarr or .tif")
+            message = (
+                f"`suffix` {suffix!r} is not a suffix that can be written; try "
+                ".ome.zarr or .tif"
+            )
+            raise ConfigError(message)
     tasks = [
         Task(source, out / f"{_stem(source)}_labels{_suffix(source, suffix)}")
         for given in sources
@@ -92,8 +102,8 @@ def tasks_of(
         name = one_name(str(sidecar(task.labels)))
         if name in seen:
             message = (
-                f"{task.source} and {seen[name]} would both become {task.labels}; "
-                "rename one, or give them other folders"
+                f"{task.source} and {seen[name]} would both be written to "
+                f"{task.labels}; rename one of them, or predict them into two folders"
             )
             raise ConfigError(message)
         seen[name] = task.source
@@ -103,7 +113,7 @@ def tasks_of(
 def files_of(
     task: Task, classes: Sequence[str], options: SegmentOptions, *, objects: bool
 ) -> list[Path]:
-    """Return all files that a task writes, the labels first."""
+    """Return all files that a task writes; the labels come first."""
     files = [task.labels, sidecar(task.labels)]
     if options.probs:
         files += prob_paths(task.labels, classes)
@@ -115,42 +125,51 @@ def files_of(
 def is_complete(
     task: Task, files: Sequence[Path], models: Sequence[TrainedModel]
 ) -> bool:
-    """Return whether a task was done before, of the same input, by the same models.
+    """Return whether a task was finished before, for the same input and models.
 
     Parameters
     ----------
     task : Task
     files : sequence of Path
-        All that it writes but objects, which can be made of the others.
+        All files that the task writes, except the objects, which can be made from the
+        others.
     models : sequence of TrainedModel
 
     Raises
     ------
     InputError
-        If some of the files are missing, or were made of another input or model: they
-        may be a user's, and are not replaced without a word.
+        If some of the files are missing, or were made from another input or by other
+        models. They may be the user's own, so they are never replaced silently.
     """
     if is_unfinished(task.labels) or not task.labels.exists():
         return False
     missing = [path.name for path in files if not path.exists()]
-    way_out = "pass --overwrite, without --resume, to make them again"
+    way_out = "pass `overwrite` without `resume` to segment the volume again"
     if missing:
-        message = f"{task.labels}: is there, but not {', '.join(missing)}; {way_out}"
+        message = (
+            f"{task.labels}: exists, but {', '.join(missing)} is missing beside it; "
+            f"{way_out}"
+        )
         raise InputError(message)
     known = read_record(task.labels).get("segmentation", {})
     if known.get("input") not in (None, fingerprint(task.source)):
         message = (
-            f"{task.source}: was changed since {task.labels} was made of it; {way_out}"
+            f"{task.source}: was changed after {task.labels} was made from it; "
+            f"{way_out}"
         )
         raise InputError(message)
     hashes = [model.get("sha256") for model in known.get("models", [])]
     if hashes and hashes != [model.sha256 for model in models]:
-        raise InputError(f"{task.labels}: was made with other weights; {way_out}")
+        message = (
+            f"{task.labels}: was made with other weights than those of "
+            f"{', '.join(model.name for model in models)}; {way_out}"
+        )
+        raise InputError(message)
     return True
 
 
 def read_record(labels: Path) -> dict[str, Any]:
-    """Return what lies beside labels about how they came about; nothing if damaged."""
+    """Return the record beside a label file; an empty one if it cannot be read."""
     try:
         found = json.loads(sidecar(labels).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -168,20 +187,27 @@ def segment_task(
     progress: Callable[[int, int], None] | None = None,
     find_objects: Callable[[Task], None] | None = None,
 ) -> dict[str, Any]:
-    """Segment one volume into its file; return what was done and how fast.
+    """Segment one volume into its file; return what was done and how long it took.
 
     Parameters
     ----------
     task, models, options, spacing_um, overwrite, progress
         As for `segment.segment_to_file`.
     find_objects : callable, optional
-        Given a task whose labels and probabilities are finished but have no names
-        yet, writes its objects; all files then get their names together.
+        Writes the objects of a task whose labels and probabilities are finished but
+        still lie in the work folder. All files are moved to their names afterwards,
+        together.
+
+    Returns
+    -------
+    dict
+        Volume, labels, shape and spacing (um), voxels, seconds, voxels per second and
+        how each network ran.
 
     Raises
     ------
     CellSegError
-        Whatever is wrong with the volume, the models or the machine.
+        If something is wrong with the volume, the models or the machine.
     """
     volume = open_input(task.source, spacing=spacing_um)
     begun = time.perf_counter()
@@ -222,19 +248,19 @@ def objects_task(
     *,
     least: float | None = None,
 ) -> LabelledObjects:
-    """Find the objects in a task's probabilities; write them as NAME_objects.
+    """Find the objects in a task's probabilities and write them as NAME_objects.
 
     Parameters
     ----------
     task : Task
-        Segmented, with probabilities beside its labels.
+        A task that is segmented and has its probabilities beside its labels.
     model : TrainedModel
-        The bundle it was segmented with.
+        The model that segmented it.
     options : ObjectOptions, optional
-        When None, as for `tune_objects.decoder_of`.
+        How objects are found. When None, `tune_objects.decoder_of` decides.
     least : float, optional
-        Smallest volume of an object, in um^3 (in voxels without a spacing); that of
-        the decoder when None.
+        Smallest volume of an object, in um^3 (in voxels if the spacing is unknown).
+        When None, that of the decoder is taken.
     dask : str, optional
         As for `dask_client.open_client`.
 
@@ -260,12 +286,18 @@ def objects_task(
 
 
 def parse_bytes(text: str, option: str) -> int:
-    """Return bytes from words such as ``4G``, ``512M`` or ``1.5 GiB``.
+    """Return the number of bytes that a text such as ``4G`` or ``1.5 GiB`` means.
+
+    Parameters
+    ----------
+    text : str
+    option : str
+        What the text was given for; an error names it.
 
     Raises
     ------
     ConfigError
-        If they are not understood.
+        If the text is not a size above 0.
     """
     match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     try:
@@ -273,12 +305,12 @@ def parse_bytes(text: str, option: str) -> int:
     except ValueError:
         number = 0.0
     if match is None or number <= 0:
-        raise ConfigError(f"{option} {text!r}; expected a size such as 4G or 512M")
+        raise ConfigError(f"{option} is {text!r}; expected a size such as 4G or 512M")
     return int(number * _UNITS[match[2].upper()])
 
 
 def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
-    """Write what was done as JSON."""
+    """Write the reports of `segment_task` to one JSON file."""
     text = json.dumps({"volumes": list(reports)}, indent=2) + "\n"
 
     def write(place: Path) -> None:
@@ -288,7 +320,7 @@ def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
 
 
 def folder_of_images(given: str) -> int:
-    """Return how many PNG or TIFF images a folder holds; 0 if anything else too."""
+    """Return how many PNG or TIFF images a folder holds; 0 if it holds other files."""
     path, inner = split_inner(given, None)
     if inner is not None or not path.is_dir() or volume_suffix(path.name):
         return 0
@@ -304,7 +336,7 @@ def _volumes(given: str, folders: str) -> list[str]:
     """Return the volumes of a folder, or the one volume that is named."""
     if folders not in FOLDERS:
         expected = ", ".join(FOLDERS)
-        raise ConfigError(f"--folders {folders!r}; expected one of {expected}")
+        raise ConfigError(f"`folders` is {folders!r}; expected one of {expected}")
     if folders == "slices" and folder_of_images(given):
         return [given]
     path, inner = split_inner(given, None)
@@ -322,7 +354,7 @@ def _volumes(given: str, folders: str) -> list[str]:
 
 
 def _own_results(folder: Path) -> set[Path]:
-    """Return the volumes in a folder that earlier predictions have put there."""
+    """Return the volumes in a folder that earlier predictions wrote."""
     found: set[Path] = set()
     for record in folder.glob("*_labels.json"):
         name = record.stem.removesuffix("_labels")

@@ -15,21 +15,23 @@ _log = logging.getLogger(__name__)
 
 
 def within(pipeline: Pipeline, limit: int) -> Pipeline:
-    """Return a pipeline that fits into memory: smaller batches, chunks, windows.
+    """Return a pipeline that needs no more memory than the limit.
 
-    Windows come last, because only they change the answer, within the error that the
-    bundle's halo has; the user is told.
+    Batches are made smaller first, then chunks, then windows. Windows come last because
+    they alone change the labels, within the error of the bundle's halo; a warning says
+    so.
 
     Parameters
     ----------
     pipeline : Pipeline
     limit : int
-        Bytes that the whole process may take; on a GPU, that windows may take there.
+        Bytes that the whole process may take. On a GPU, it counts the bytes that
+        windows take there.
 
     Raises
     ------
     EnvironmentFault
-        If not even the least window fits.
+        If even the smallest window does not fit.
     """
     on_gpu = pipeline.sources[0].network.hardware.device.type == "cuda"
     room = limit - (0 if on_gpu else resident_bytes())
@@ -43,8 +45,8 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
         if smaller is None:
             least, left = needed(pipeline) / 2**20, room / 2**20
             message = (
-                f"memory limit of {limit / 2**20:.0f} MiB: {left:.0f} MiB are left, "
-                f"the least window needs {least:.0f}; allow more"
+                f"memory limit of {limit / 2**20:.0f} MiB: {left:.0f} MiB are left for "
+                f"windows, and the smallest needs {least:.0f} MiB; allow more memory"
             )
             raise EnvironmentFault(message)
         pipeline = smaller
@@ -52,7 +54,7 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
 
 
 def chunk_bytes(pipeline: Pipeline) -> int:
-    """Return what is held of one chunk: labels, or sums that labels overwrite."""
+    """Return the bytes that one chunk's labels, sums and probabilities take."""
     sources, each = len(pipeline.sources), 1
     if sources > 1:
         each = pipeline.fusion.bytes_per_voxel(sources, pipeline.classes)
@@ -62,7 +64,7 @@ def chunk_bytes(pipeline: Pipeline) -> int:
 
 
 def window_bytes(source: Source) -> float:
-    """Return what a source holds at once."""
+    """Return the bytes that one window of a source takes."""
     window, axis = source.lattice.window, source.lattice.axis
     across = 0 if axis is None else axis_index(axis)
     shape = [window[across], *(side for n, side in enumerate(window) if n != across)]
@@ -70,7 +72,7 @@ def window_bytes(source: Source) -> float:
 
 
 def _smaller(pipeline: Pipeline) -> Pipeline | None:
-    """Return the next smaller pipeline; None when there is none."""
+    """Return the pipeline one step smaller; None if it cannot shrink further."""
     together = max(_slices_together(source) for source in pipeline.sources)
     if together > 1:
         sources = [
@@ -94,8 +96,8 @@ def _smaller(pipeline: Pipeline) -> Pipeline | None:
     if widest <= max(max(s.lattice.stride) for s in pipeline.sources):
         return None
     _log.warning(
-        "memory limit: windows smaller than the bundle's; labels may differ at their "
-        "seams, within the error of its halo"
+        "memory limit: windows are made smaller than the bundle's; labels may differ "
+        "where windows meet, within the error of its halo"
     )
     sources = [_narrowed(source) for source in pipeline.sources]
     side = [max(source.lattice.core[axis] for source in sources) for axis in range(3)]
@@ -103,12 +105,12 @@ def _smaller(pipeline: Pipeline) -> Pipeline | None:
 
 
 def _slices_together(source: Source) -> int:
-    """Return how many slices run together; 1 in 3D, where planes cost little."""
+    """Return how many slices run together; 1 in 3D, where planes take little memory."""
     return 1 if source.lattice.axis is None else source.planes
 
 
 def _narrowed(source: Source) -> Source:
-    """Return a source with the longest of the sides that cost memory halved."""
+    """Return a source whose longest side that takes memory is halved."""
     core, costly = list(source.lattice.core), _costly(source)
     longest = core.index(max(costly), len(core) - len(costly))
     core[longest] = max(1, core[longest] // 2)
@@ -116,8 +118,9 @@ def _narrowed(source: Source) -> Source:
 
 
 def _costly(source: Source) -> list[int]:
-    """Return the sides of a source's cores that cost memory.
+    """Return the sides of a source's cores that take memory.
 
-    The length of windows that run some planes at a time costs nothing.
+    A window that runs some planes at a time takes the same memory whatever its length,
+    so its length is left out.
     """
     return list(source.lattice.core)[1 if source.runs_in_planes else 0 :]

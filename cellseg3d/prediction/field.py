@@ -1,4 +1,7 @@
-"""Scaled intensities of a volume, region by region, past its borders where asked."""
+"""Read the scaled intensities of a volume, region by region.
+
+A region may reach past the volume's border; the border voxels are repeated there.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,27 +17,27 @@ from cellseg3d.datasets.intensity import IntensityScale
 
 
 class Field(Protocol):
-    """What a network sees of a volume."""
+    """The scaled intensities that a network sees of a volume."""
 
     @property
     def shape(self) -> Zyx:
         """The number of voxels along (z, y, x)."""
 
     def read(self, roi: Roi) -> NDArray[np.float32]:
-        """Return scaled intensities (C, z, y, x); borders are repeated beyond."""
+        """Return scaled intensities (C, z, y, x), with border voxels repeated."""
 
 
 @dataclass(frozen=True)
 class VolumeField:
-    """A volume under an intensity scale; `raw` may hold a region read before.
+    """A volume whose intensities are scaled as they are read.
 
     Parameters
     ----------
     volume : Volume
-        In memory or lazy.
+        A volume in memory or on disk.
     scale : IntensityScale
     offset, factor : float
-        What ``scale.measure`` returned for the volume.
+        The numbers that ``scale.measure`` returned for the volume.
     """
 
     volume: Volume
@@ -44,7 +47,7 @@ class VolumeField:
 
     @classmethod
     def measured(cls, volume: Volume, scale: IntensityScale) -> "VolumeField":
-        """Return a volume under a scale measured on it."""
+        """Return a field of a volume, with the scale's numbers measured on it."""
         return cls(volume, scale, *scale.measure(volume))
 
     @property
@@ -53,22 +56,22 @@ class VolumeField:
         return self.volume.shape
 
     def read(self, roi: Roi) -> NDArray[np.float32]:
-        """Return scaled intensities (1, z, y, x); borders are repeated beyond.
+        """Return scaled intensities (1, z, y, x), with border voxels repeated.
 
         Raises
         ------
         NonFiniteError
-            If a voxel is NaN or infinite, with its place.
+            If a voxel is NaN or infinite; the message says which one.
         FormatError
-            If the file has gone or cannot be read.
+            If the file is missing or cannot be read.
         """
         inside = nearest_inside(roi, self.shape)
         try:
             raw = self.volume.read(inside)
         except OSError as error:
             message = (
-                f"{self.volume.name}: cannot be read any more "
-                f"({error.strerror or error}); bring the file back and run again"
+                f"{self.volume.name}: could be opened but cannot be read "
+                f"({error.strerror or error}); put the file back and run again"
             )
             raise FormatError(message) from error
         self._check(raw, inside)
@@ -76,7 +79,7 @@ class VolumeField:
         return repeat_border(scaled[None], roi, inside)
 
     def _check(self, raw: NDArray[Any], roi: Roi) -> None:
-        # A sum is finite only if every term is, and costs a tenth of isfinite.
+        # A sum is finite only if every term is, and takes a tenth of isfinite's time.
         if raw.dtype.kind != "f" or np.isfinite(raw.sum(dtype=np.float64)):
             return
         bad = np.argwhere(~np.isfinite(raw))
@@ -90,7 +93,7 @@ class VolumeField:
 
 @dataclass(frozen=True)
 class ArrayField:
-    """Intensities that are scaled already, shape (C, Z, Y, X)."""
+    """An array of intensities that are already scaled, of shape (C, Z, Y, X)."""
 
     array_czyx: NDArray[np.float32]
 
@@ -101,7 +104,7 @@ class ArrayField:
         return (z, y, x)
 
     def read(self, roi: Roi) -> NDArray[np.float32]:
-        """Return intensities (C, z, y, x); borders are repeated beyond."""
+        """Return intensities (C, z, y, x), with border voxels repeated."""
         inside = nearest_inside(roi, self.shape)
         return repeat_border(
             self.array_czyx[(slice(None), *inside.slices)], roi, inside
@@ -121,7 +124,17 @@ def nearest_inside(roi: Roi, shape: Sequence[int]) -> Roi:
 def repeat_border(
     array_czyx: NDArray[np.float32], roi: Roi, inside: Roi
 ) -> NDArray[np.float32]:
-    """Return (C, *roi.shape) from the part that lies inside, its borders repeated."""
+    """Return the array (C, *roi.shape), with the border of the inside part repeated.
+
+    Parameters
+    ----------
+    array_czyx : ndarray of float32, shape (C, *inside.shape)
+        The voxels of `inside`.
+    roi : Roi
+        The box that is wanted.
+    inside : Roi
+        What `nearest_inside` returned for it.
+    """
     pads = [(0, 0)]
     for axis in range(3):
         before = max(0, inside.start[axis] - roi.start[axis])

@@ -1,4 +1,4 @@
-"""Fuse the class probabilities of several sources into one volume of them."""
+"""Fuse the class probabilities of several sources into one set of probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -15,27 +15,30 @@ from cellseg3d.core.spacing import Spacing
 
 FuseMode = Literal["mean", "weighted", "product", "vote", "maximum"]
 FUSE_MODES: tuple[str, ...] = get_args(FuseMode)
-# Below this a probability counts as this much, so that one source's certainty cannot
-# silence all others in a product.
+# Probabilities in a product are raised to at least this number, so that one source
+# that is certain cannot overrule all others.
 FLOOR = 1e-4
-# A coarse sum counts in these parts of 1: int16 less what rounding may add.
+# A coarse sum is an int16 number of parts of this size: 1 is 32000 parts, which leaves
+# room for what rounding may add.
 PARTS = 32000
-# Voxels that are decided at a time.
+# Voxels whose class is decided at a time.
 SLAB = 2**20
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """How sources are fused.
+    """How the probabilities of several sources become one answer.
 
     Parameters
     ----------
     mode : {"mean", "weighted", "product", "vote", "maximum"}
-        The mean of the probabilities; the mean under `weights`; the geometric mean
-        (log-opinion pool [1]_) under `weights`; the class that most sources find
-        likeliest, ties going to the higher mean; the largest probability.
+        ``"mean"`` is the mean of the probabilities and ``"weighted"`` their mean under
+        `weights`. ``"product"`` is their geometric mean under `weights`, a log-opinion
+        pool [1]_. ``"vote"`` takes the class that most sources find likeliest, and of
+        equal ones that of the higher mean. ``"maximum"`` takes the largest probability.
     weights : tuple of tuple of float
-        One row a source, one number a class, >= 0; empty for equal ones.
+        One row for each source with one number >= 0 for each class. When empty, all
+        sources count alike.
 
     References
     ----------
@@ -51,12 +54,13 @@ class Fusion:
             raise ConfigError(message)
 
     def rows(self, sources: int, classes: int) -> Tensor:
-        """Return the weights (sources, classes), each class's summing to 1.
+        """Return the weights (sources, classes); those of each class sum to 1.
 
         Raises
         ------
         ConfigError
-            If their number does not fit, one is negative, or a class has none.
+            If their shape is another, a weight is negative, or all weights of a class
+            are zero.
         """
         if not self.weights:
             return torch.full((sources, classes), 1 / sources, dtype=torch.float32)
@@ -64,8 +68,9 @@ class Fusion:
         fits = tuple(rows.shape) == (sources, classes)
         if not fits or float(rows.min()) < 0 or float(rows.sum(0).min()) <= 0:
             message = (
-                f"fusion weights of shape {list(rows.shape)}; expected {sources} "
-                f"sources x {classes} classes, >= 0, each class with some weight"
+                f"the fusion weights have shape {list(rows.shape)}; expected {sources} "
+                f"sources x {classes} classes, numbers >= 0, and at least one above 0 "
+                "for each class"
             )
             raise ConfigError(message)
         return rows / rows.sum(0)
@@ -78,14 +83,16 @@ class Fusion:
     def kept(self, rows: Tensor) -> int:
         """Return how many sums a voxel needs under these `rows` of weights.
 
-        Two classes whose weights are alike need one: what one lacks the other has.
+        Two classes of equal weights need one sum, because their probabilities sum to 1.
         """
         sources, classes = rows.shape
         same = bool(torch.equal(rows, rows[:, :1].expand(sources, classes)))
         return 1 if classes == 2 and same and self.adds else classes
 
     def bytes_per_voxel(self, sources: int, classes: int) -> int:
-        """Return what the sums of several sources take, kept coarsely where possible.
+        """Return the bytes that the sums of several sources take for each voxel.
+
+        Where the answer is a sum of probabilities, coarse sums of 2 bytes are counted.
 
         Raises
         ------
@@ -99,7 +106,7 @@ class Fusion:
 
 @dataclass
 class Fuser:
-    """Collects the probabilities of all sources in one chunk.
+    """Collect the probabilities of all sources in one chunk and fuse them.
 
     Parameters
     ----------
@@ -108,10 +115,10 @@ class Fuser:
     shape : tuple of int
         Shape of the chunk (z, y, x), in voxels.
     compare : bool
-        Keep what `uncertainty` needs.
+        Whether to keep the sums that `uncertainty` needs.
     coarse : bool
-        Keep sums of probabilities in 32000ths: half the memory of float32, and the
-        same in whatever order sources come.
+        Whether to keep sums of probabilities in 32000ths. This takes half the memory
+        of float32, and the sum does not depend on the order of the sources.
     device : torch.device
         Where the sums lie, and all that is added to them.
     """
@@ -142,15 +149,18 @@ class Fuser:
             self._mean = torch.zeros(every, device=device)
 
     def add(self, source: int, roi: Roi, probs_kzyx: Tensor) -> None:
-        """Add one source's probabilities of a region, each voxel once a source.
+        """Add one source's probabilities of a region.
+
+        Each source must add each voxel of the chunk exactly once.
 
         Parameters
         ----------
         source : int
+            Number of the source, from 0.
         roi : Roi
-            In the chunk's coordinates.
+            The region, in voxels from the chunk's first voxel.
         probs_kzyx : tensor of float32, shape (K, *roi.shape)
-            In [0, 1].
+            Class probabilities in [0, 1].
         """
         place = (slice(None), *roi.slices)
         part = self._sum[place]
@@ -176,18 +186,18 @@ class Fuser:
             part.add_(values * rows)
 
     def probs(self, slab: slice = slice(None)) -> Tensor:
-        """Return the fused probabilities (K, z, y, x), float32, summing to 1.
+        """Return the fused probabilities (K, z, y, x), float32, which sum to 1.
 
         Parameters
         ----------
         slab : slice, optional
-            Of z; all when left out.
+            The range of z to return; all of it by default.
         """
         total = self._sum[:, slab]
         if self.coarse:
             total = total.float() / PARTS
         if self._votes is not None:
-            # Shares of votes; the mean, scaled below one vote, breaks ties.
+            # The mean is scaled below one vote, so that it only decides ties.
             scores = self._votes[:, slab].float() + total * 0.5
             return scores / scores.sum(0, keepdim=True)
         if self.fusion.mode == "product":
@@ -197,9 +207,10 @@ class Fuser:
         return total / total.sum(0, keepdim=True)
 
     def labels(self) -> Tensor:
-        """Return the likeliest class of each voxel, uint8 (z, y, x); once.
+        """Return the likeliest class of each voxel, uint8 (z, y, x).
 
-        The labels overwrite the sums, slab after slab: a voxel's are smaller.
+        This may be called once only, because the labels are written over the sums to
+        save memory.
         """
         size = math.prod(self.shape)
         half = PARTS // 2 if self.coarse else 0.5
@@ -214,11 +225,16 @@ class Fuser:
         return found
 
     def uncertainty(self, fused_kzyx: Tensor) -> Tensor:
-        """Return how little the answer is to be trusted, (z, y, x) in [0, 1].
+        """Return the uncertainty of each voxel (z, y, x), from 0 (certain) to 1.
 
-        Of several sources, how far they disagree: their Jensen-Shannon divergence
-        [1]_ over the largest possible. Of a single one, the entropy of its
-        probabilities over that of a uniform guess.
+        With several sources it is how far they disagree: their Jensen-Shannon
+        divergence [1]_ divided by its largest possible value. With one source it is
+        the entropy of its probabilities divided by that of a uniform guess.
+
+        Parameters
+        ----------
+        fused_kzyx : tensor of float32, shape (K, z, y, x)
+            The fused probabilities.
 
         References
         ----------
@@ -234,14 +250,14 @@ class Fuser:
 def probs_of(logits_kzyx: Tensor) -> Tensor:
     """Return class probabilities (K, z, y, x), float32; a CUDA GPU keeps its own.
 
-    Voxel by voxel the same bits whatever the region and the number of threads, which
+    The bits of a voxel do not depend on the region or the number of threads, which
     torch's softmax does not promise on a CPU.
 
     Parameters
     ----------
     logits_kzyx : tensor, shape (K, z, y, x)
-        On any device, in any number format; of two classes perhaps their difference
-        alone, (1, z, y, x).
+        Logits on any device, in any number format. With shape (1, z, y, x), the second
+        of two classes' logits less the first.
     """
     if logits_kzyx.is_cuda:
         wide = logits_kzyx.float()
@@ -271,13 +287,13 @@ def entropy(probs_kzyx: Tensor) -> Tensor:
 def labels_of(scores_kzyx: Tensor) -> Tensor:
     """Return the class with the highest score of each voxel, uint8 (z, y, x).
 
-    Ties go to the lower class, as with argmax, at a small part of its cost.
+    Of equal scores the lower class wins, as with argmax, which takes longer.
 
     Parameters
     ----------
     scores_kzyx : tensor, shape (K, z, y, x)
-        Logits or probabilities; of two classes perhaps the difference of their logits
-        alone, (1, z, y, x).
+        Logits or probabilities. With shape (1, z, y, x), the second of two classes'
+        logits less the first.
     """
     if len(scores_kzyx) == 1:
         return (scores_kzyx[0] > 0).to(torch.uint8)
@@ -293,18 +309,19 @@ def labels_of(scores_kzyx: Tensor) -> Tensor:
 
 
 def anisotropy_prior(axes: Sequence[str], spacing: Spacing | None) -> tuple[float, ...]:
-    """Return a weight for each axis, from the voxel's shape within its slices.
+    """Return a weight for each axis, from the shape of the pixels of its slices.
 
-    Slices across an axis show voxels of the other two; the coarser these are against
-    the finest, the less such slices can tell. The weight of an axis is the finest
-    edge squared over the area of a pixel of its slices, so cubes weigh all alike.
+    Slices across an axis have pixels whose edges lie along the other two axes. The
+    coarser these edges are, the less such slices show, so the weight of an axis is the
+    finest voxel edge squared divided by the area of a pixel of its slices. Cubic voxels
+    give all axes weight 1.
 
     Parameters
     ----------
     axes : sequence of str
         Axis letters.
     spacing : Spacing or None
-        Voxel edges in um; unknown: all axes alike.
+        Voxel edges in um. When None, all axes get weight 1.
     """
     if spacing is None:
         return (1.0,) * len(axes)

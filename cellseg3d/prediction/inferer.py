@@ -1,4 +1,8 @@
-"""MONAI's face of prediction: an inferer that calls the same windows and slices."""
+"""Predict whole volumes by way of MONAI: an inferer with the same windows and slices.
+
+A MONAI bundle's configs name `VolumeInferer`, so validation during a training and
+MONAI's ``run inferring`` give the labels that `segment` gives.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +33,7 @@ from cellseg3d.prediction.setup import pipeline_of, sources_of
 
 @dataclass(frozen=True)
 class _Part:
-    """A `setup.OneNetwork` without a bundle."""
+    """A network without a bundle; it implements `setup.OneNetwork`."""
 
     name: str
     network: nn.Module
@@ -38,36 +42,43 @@ class _Part:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """As many names as the network has classes."""
+        """Names of the classes, which are their numbers."""
         return tuple(map(str, range(classes_of(self.network))))
 
 
 class VolumeInferer(Inferer):
-    """Predict whole volumes with a 2D, 2.5D or 3D network, or several fused.
+    """Predict whole volumes with a 2D, 2.5D or 3D network, or with several fused.
 
     Parameters
     ----------
     spec : InputSpec or dict
         The network's input.
     window : dict, optional
-        Core, halo, axes, batch; see `lattice.WindowSettings`. Members of several fused
+        Core, halo, axes and batch; see `lattice.WindowSettings`. The members of fused
         networks have windows of their own.
     precision : {"auto", "float32", "bfloat16", "int8"}
-        ``"auto"`` is settled for each volume by a trial; see `trial.prepare_for`.
-        Where a device cannot compute in bfloat16, float32 is taken, with a warning.
+        ``"auto"`` decides for each volume by a trial; see `trial.prepare_for`. On a
+        device that cannot compute in bfloat16, float32 is taken, with a warning.
     fuse : str
-        How several axes and members become one answer; ``"auto"`` takes the weights
-        that windows hold, else the prior of the voxel's shape; see `fusion.Fusion`.
+        How several axes and members become one answer; see `fusion.Fusion`.
+        ``"auto"`` takes the weights that the windows hold, or else weights from the
+        voxel's shape.
     output : {"logits", "probs"}
-        What comes out. Of one source, logits are the network's own; of several,
-        the logarithm of the fused probabilities.
+        What is returned. The logits of one source are the network's own; those of
+        several sources are the logarithm of the fused probabilities.
     spacing_um : sequence of float, optional
-        Voxel edges (z, y, x) of the volumes; None counts as cubes.
+        Voxel edges (z, y, x) of the volumes, in um. When None, voxels count as cubes.
     acceleration : {"auto", "off"}
         See `options.SegmentOptions`.
     trial : bool
-        False takes bfloat16 untried where the processor multiplies it, as validation
-        during a training does, whose network is another at the next call.
+        Whether a trial decides about bfloat16. When False, bfloat16 is taken wherever
+        the processor multiplies it. Validation during a training does this, because
+        the weights change from one validation to the next.
+
+    Raises
+    ------
+    ConfigError
+        If an argument has an unknown value.
     """
 
     def __init__(  # noqa: PLR0913 - keys of a config
@@ -89,10 +100,10 @@ class VolumeInferer(Inferer):
         self.precision = precision
         if fuse not in ("auto", *FUSE_MODES):
             known = ", ".join(("auto", *FUSE_MODES))
-            raise ConfigError(f"fuse {fuse!r}; expected one of {known}")
+            raise ConfigError(f"`fuse` is {fuse!r}; expected one of {known}")
         self.fuse = fuse
         if output not in ("logits", "probs"):
-            raise ConfigError(f"output {output!r}; expected 'logits' or 'probs'")
+            raise ConfigError(f"`output` is {output!r}; expected 'logits' or 'probs'")
         self.output = output
         self.spacing = None if spacing_um is None else Spacing.of(spacing_um)
         check_acceleration(acceleration)
@@ -113,7 +124,7 @@ class VolumeInferer(Inferer):
         inputs : tensor of float, shape (B, C, Z, Y, X)
             Scaled intensities.
         network : Module
-            (N, C, ...) to logits (N, K, ...); it is left as it is.
+            Takes (N, C, ...) and gives logits (N, K, ...). It is not changed.
 
         Returns
         -------
@@ -122,20 +133,21 @@ class VolumeInferer(Inferer):
         Raises
         ------
         AxisError
-            If the inputs do not have five axes, or the wrong number of channels.
+            If the inputs do not have five axes, or have another number of channels
+            than the network takes.
         ConfigError
             If the network is not a torch module.
         """
         del args, kwargs
         if inputs.ndim != 5 or inputs.shape[1] != self.spec.image_channels:
             message = (
-                f"inputs of shape {list(inputs.shape)}; expected (B, "
+                f"the inputs have shape {list(inputs.shape)}; expected (B, "
                 f"{self.spec.image_channels}, Z, Y, X)"
             )
             raise AxisError(message)
         if not isinstance(network, nn.Module):
             raise ConfigError(
-                f"network is a {type(network).__name__}; expected a Module"
+                f"the network is a {type(network).__name__}; expected a torch Module"
             )
         parts = self._parts(getattr(network, "module", network))  # that DDP wraps
         device = inputs.device
@@ -148,7 +160,7 @@ class VolumeInferer(Inferer):
             return torch.stack(answers).to(device)
 
     def _parts(self, network: nn.Module) -> list[_Part]:
-        """Return a network, or the members of one that fuses several."""
+        """Return the network itself, or the members of fused networks."""
         if not isinstance(network, FusedNetworks):
             return [_Part("network", network, self.spec, self.window)]
         return [
@@ -169,7 +181,8 @@ class VolumeInferer(Inferer):
             acceleration=self.acceleration,
             probs=True,
         )
-        # Logits are the network's own; probabilities need no more than it tells.
+        # Probabilities need no more than the difference of two classes' logits; the
+        # logits themselves are wanted as the network gives them.
         sources = [
             source
             for part in parts

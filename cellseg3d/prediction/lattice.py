@@ -1,4 +1,4 @@
-"""The one lattice of windows on which a volume is predicted."""
+"""The lattice of windows on which a network predicts a volume."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,23 +12,24 @@ from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.models.prepared import PLANES
 
-# Voxels a window writes along an axis, at most. In 3D a window of this core takes
-# about 200 MiB in a narrow U-Net; whole slices of a usual tomogram fit in 2D.
+# The most voxels that a window writes along an axis. In 3D a window of this core takes
+# about 200 MiB in a narrow U-Net; in 2D the slices of a usual tomogram fit whole.
 CORE_3D = 112
 CORE_2D = 512
-# Planes that a window writes which is streamed, some planes at a time.
+# The most planes that a window writes if it runs some planes at a time.
 CORE_LONG = 448
-# Sides of such cores are multiples of it, so that chunks of a file can divide them.
+# The sides of such cores are multiples of this number, so that a file's chunks can
+# divide them.
 GRAIN = 32
-# Slices that are read at once: neighbours share the slices of their context.
+# Slices that are read at once, because neighbours share the slices of their context.
 RUN = 16
-# The same where much memory is to be filled, as on a GPU.
+# The same on a GPU, which is fast only at much work at a time.
 LONG_RUN = 64
-# Pixels of the slices that run together, about, where the bundle says no number: the
-# features of as many are as large as those of a window of CORE_3D.
+# About how many pixels run together in 2D, where the bundle sets no batch: their
+# features take as much memory as those of a 3D window of CORE_3D.
 PIXELS = 5 * 2**17
-# Where nobody has calibrated the halo: beyond it, trained nets were seen to look
-# very little (see docs/prediction.md).
+# The halo of bundles that were not calibrated: trained networks depend very little on
+# voxels farther away (see docs/prediction.md).
 HALO = 32
 KEYS = frozenset(
     {
@@ -46,29 +47,29 @@ KEYS = frozenset(
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """What a bundle says of its windows; every number may be left out.
+    """The settings of a bundle's windows; each has a default.
 
     Parameters
     ----------
     core : tuple of int or None
-        Largest number of voxels a window writes, (z, y, x) for 3D, (h, w) for 2D;
-        when None, what takes a fair amount of memory.
+        The most voxels that a window writes: (z, y, x) in 3D, (h, w) in 2D. When None,
+        the core is as large as a few hundred MiB of memory allow.
     halo : tuple of int
-        Voxels read around a core, likewise.
+        Voxels that are read around a core, in the same order.
     axes : str
-        Axes across which slices are cut, such as ``"zyx"``; unused for 3D.
+        Axes across which slices are cut, such as ``"zyx"``. A 3D network ignores it.
     batch : int or None
-        Slices that run together; when None, those of `PIXELS` pixels. Windows of a 3D
-        network run one by one.
+        Slices that run together. When None, they hold about `PIXELS` pixels. The
+        windows of a 3D network run one by one.
     halo_error : float or None
-        Largest probability difference to the whole-volume pass measured with this
-        halo; None when it was not calibrated.
+        The largest difference to the probabilities of one pass over the whole volume
+        that was measured with this halo; None when it was not measured.
     empty_below : float or None
-        Windows whose scaled intensities all lie below are background.
+        A window whose scaled intensities all lie below this number is background.
     fusion : mapping or None
-        Learned weights: for each axis (``"3d"`` for 3D), one number a class.
+        Learned weights: one number for each class, for each axis (``"3d"`` in 3D).
     fusion_gain : float or None
-        What they were measured to add to the mean Dice of equal weights.
+        The measured gain in mean Dice of the learned weights over equal ones.
     """
 
     core: tuple[int, ...] | None
@@ -82,12 +83,12 @@ class WindowSettings:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], spec: InputSpec) -> "WindowSettings":
-        """Return the settings of a bundle's mapping, defaults filled in.
+        """Return the settings that a bundle's mapping gives, with the defaults.
 
         Raises
         ------
         ConfigError
-            If a key is unknown or a number makes no sense.
+            If a key is unknown or a number is out of range.
         """
         unknown = sorted(set(values) - KEYS)
         if unknown:
@@ -113,20 +114,21 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Windows of one network on one volume.
+    """The windows of one network on one volume.
 
-    Cores and halos are multiples of the net's total stride, so every window has the
-    same phase. A window ends where the volume ends, padded to the next multiple as
-    in a pass over the whole volume, so that the net's own zeros begin there.
+    Cores and halos are multiples of the network's total stride, so that all windows lie
+    alike on its grid of coarse features. A window ends where the volume ends, grown to
+    the next multiple of the stride, so that the network pads with its own zeros at the
+    same voxels as in one pass over the whole volume.
 
     Parameters
     ----------
     shape : tuple of int
         Shape of the volume (Z, Y, X), in voxels.
     core, halo : tuple of int
-        Voxels written by a window, and read around them (z, y, x).
+        Voxels that a window writes, and that it reads around them (z, y, x).
     stride : tuple of int
-        The net's total stride (z, y, x); 1 across slices.
+        The network's total stride (z, y, x); 1 across slices.
     axis : str or None
         The axis across which slices are cut; None for 3D.
     """
@@ -152,10 +154,10 @@ class Lattice:
         )
 
     def windows(self, chunk: Roi | None = None) -> Iterator[Tile]:
-        """Yield the windows that write into a chunk, all of them when None.
+        """Yield the windows that write into a chunk; all windows when it is None.
 
-        Windows are whole even where they pass the chunk: a voxel's arithmetic does
-        not depend on the chunk it is asked for in.
+        Windows are whole even where they reach past the chunk, so the answer for a
+        voxel does not depend on the chunk.
         """
         whole = Roi.whole(self.shape) if chunk is None else chunk
         first = [a // c * c for a, c in zip(whole.start, self.core, strict=True)]
@@ -204,9 +206,10 @@ def lattice_of(
 ) -> Lattice:
     """Return the lattice of a network on a volume.
 
-    The largest core of the settings is lowered so that the windows of an axis are
-    alike. Without one, windows that run some planes at a time are long along z, and as
-    wide as `pixels` allow: the fewer windows, the less is computed twice in halos.
+    The core of the settings is the largest one; it is lowered so that all windows along
+    an axis are of one size. If the settings have none, windows that run some planes at
+    a time are long along z and as wide as `pixels` allows, because fewer windows
+    compute fewer voxels twice in their halos.
 
     Parameters
     ----------
@@ -214,15 +217,17 @@ def lattice_of(
         Shape of the volume (Z, Y, X), in voxels.
     spec : InputSpec
     stride : sequence of int
-        The net's total stride, one number a spatial dimension.
+        The network's total stride, one number for each spatial dimension.
     window : WindowSettings
     axis : str, optional
-        The axis across which slices are cut; the spec's when None; unused for 3D.
+        The axis across which slices are cut; that of the spec by default. A 3D network
+        ignores it.
     pixels : int, optional
-        The largest plane of a 3D window that is streamed; None where it is not.
+        The most pixels of a plane of a 3D window that runs some planes at a time; None
+        if windows run whole.
     voxels : int, optional
-        The largest window that is held whole, where there is room for larger ones than
-        the usual; of a 2D or 2.5D network, the pixels of all slices of a batch.
+        The most voxels of a window that is held whole, where there is room for larger
+        ones than usual. For a 2D or 2.5D network, the most pixels of a batch.
     """
     halo, steps = list(window.halo), list(map(int, stride))
     grains = list(steps)
@@ -261,8 +266,8 @@ def planes_of(
 ) -> int:
     """Return how many planes of a window's answer are computed together.
 
-    Those are slices of a 2D or 2.5D network, of which a batch is made; of a 3D window
-    they lie along z.
+    For a 2D or 2.5D network they are the slices of a batch; for a 3D network they are
+    planes along z.
     """
     if lattice.axis is None:
         return PLANES
@@ -278,11 +283,11 @@ def planes_of(
 def _widest(
     sides: Sequence[int], halos: Sequence[int], grains: Sequence[int], pixels: int
 ) -> list[int]:
-    """Return the widest cores (y, x) whose windows' planes have so many pixels.
+    """Return the widest cores (y, x) whose windows have at most `pixels` per plane.
 
-    Or cores (z, y, x) whose windows have so many voxels.
-
-    But none below `CORE_3D`: what is read around it would be the larger part.
+    With three sides, the widest cores (z, y, x) whose windows have at most `pixels`
+    voxels. Cores are not made smaller than `CORE_3D`, because most of a window would
+    then be halo.
     """
     counts = [1] * len(sides)
     while True:
@@ -298,25 +303,28 @@ def _widest(
 
 
 def fit(side: int, most: int, step: int) -> int:
-    """Return the core that covers `side` with few and equal windows.
+    """Return the core that covers `side` with the fewest windows, all of one size.
 
-    As few as `most` allows; a multiple of `step`, at most `most` rounded up to one.
+    The core is a multiple of `step`, and at most `most` rounded up to such a multiple.
     """
     count = math.ceil(side / _up(most, step))
     return _up(math.ceil(side / count), step)
 
 
 def check_axes(axes: str) -> str:
-    """Return axis letters, each once.
+    """Return axis letters without commas and spaces, in lower case.
 
     Raises
     ------
     ConfigError
-        If a letter is none of z, y and x, or stands twice.
+        If a letter is not z, y or x, or is given twice.
     """
     letters = axes.lower().replace(",", "").replace(" ", "")
     if not letters or set(letters) - set(AXES) or len(set(letters)) != len(letters):
-        message = f"axes {axes!r}; expected some of 'z', 'y', 'x', such as 'zyx'"
+        message = (
+            f"`axes` is {axes!r}; expected some of the letters z, y and x, each once, "
+            "such as 'zyx'"
+        )
         raise ConfigError(message)
     return letters
 
@@ -330,7 +338,7 @@ def _sides(value: Sequence[int] | int, dims: int) -> tuple[int, ...]:
 
 
 def _read(core: int, halo: int, length: int) -> int:
-    """Return the longest side of a window; there is no halo beyond a border."""
+    """Return the longest side of a window; no halo is read past a border."""
     neighbours = min(2, math.ceil(length / core) - 1)
     return min(core + neighbours * halo, length)
 

@@ -1,4 +1,4 @@
-"""What a user may choose about a prediction."""
+"""The options of a prediction."""
 
 from dataclasses import dataclass
 
@@ -15,41 +15,48 @@ class SegmentOptions:
     Parameters
     ----------
     axes : str or None
-        Axes along which 2D and 2.5D networks sweep, such as ``"zyx"``; those of the
-        bundle when None.
+        Axes along which 2D and 2.5D networks sweep, such as ``"zyx"``. When None, the
+        bundle's own axes are taken.
     fuse : str
         How several axes, bundles or views become one answer: ``"mean"``,
         ``"weighted"`` (by the voxel's shape), ``"product"``, ``"vote"``,
-        ``"maximum"`` or ``"learned"`` (weights that a bundle holds). ``"auto"`` is
-        learned where bundles hold weights for their own axes, else weighted.
+        ``"maximum"`` or ``"learned"`` (by weights that a bundle holds). ``"auto"``
+        takes learned weights where bundles hold them for their own axes, and otherwise
+        weights from the voxel's shape.
     device : {"auto", "cpu", "cuda", "mps"}
     precision : {"auto", "float32", "bfloat16", "int8"}
     backend : {"auto", "torch", "openvino"}
-        What runs the network; ``"auto"`` is torch.
+        The library that runs the network; ``"auto"`` is torch.
     acceleration : {"auto", "off"}
-        ``"off"`` runs the network as torch does, layer by layer and in float32 unless
-        bfloat16 is asked for: several times slower, to find out whether something
-        that makes it faster is at fault.
+        ``"off"`` runs the network as torch does, layer by layer, in float32 unless
+        bfloat16 is asked for. It is several times slower and shows whether the
+        acceleration causes a fault.
     tta : bool
-        Also predict flipped and turned copies, as far as the voxel's shape allows.
+        Whether to predict flipped and turned copies as well, as far as the voxel's
+        shape allows.
     batch : int or None
-        Slices that run together; the bundle's when None.
+        Slices that run together. When None, the bundle's number is taken.
     max_ram : int or None
-        Bytes of memory that the process may take; None: what the bundle's windows
-        need.
+        Bytes of memory that the process may take. When None, it takes what the
+        bundle's windows need.
     skip_empty : bool
-        Leave out windows that hold nothing, by the bundle's threshold.
+        Whether to leave out windows whose intensities lie below the bundle's threshold.
     probs, uncertainty : bool
-        Also return class probabilities, and a voxel's uncertainty.
+        Whether to return class probabilities and each voxel's uncertainty as well.
     probs_dtype : {"uint8", "float16", "float32"}
-        How files hold probabilities; uint8 in 255ths.
+        The dtype of probabilities in files; uint8 holds them in 255ths.
     rescale : bool or None
-        Resample to the voxel size of the training, and the labels back; None does so
-        for models whose training volumes were resampled, too.
+        Whether to resample the volume to the voxel size of the training, and the labels
+        back. When None, this is done for models whose training volumes were resampled.
     max_vram : int or None
-        As `max_ram`, of a GPU's memory.
+        Bytes that the prediction may take of a GPU's memory.
     dask : str or None
-        Address of a Dask scheduler, or ``"local:N"`` for N processes here.
+        Address of a Dask scheduler, or ``"local:N"`` for N processes on this machine.
+
+    Raises
+    ------
+    ConfigError
+        If an option has an unknown value, or two options exclude each other.
 
     Examples
     --------
@@ -80,22 +87,25 @@ class SegmentOptions:
             object.__setattr__(self, "axes", check_axes(self.axes))
         known = ("auto", *FUSE_MODES, "learned")
         if self.fuse not in known:
-            message = f"fuse {self.fuse!r}; expected one of {', '.join(known)}"
+            message = f"`fuse` is {self.fuse!r}; expected one of {', '.join(known)}"
             raise ConfigError(message)
         if self.precision not in PRECISIONS:
             message = (
-                f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
+                f"`precision` is {self.precision!r}; expected one of "
+                f"{', '.join(PRECISIONS)}"
             )
             raise ConfigError(message)
         if self.backend not in ("auto", "torch", "openvino"):
-            message = f"backend {self.backend!r}; expected auto, torch or openvino"
+            message = f"`backend` is {self.backend!r}; expected auto, torch or openvino"
             raise ConfigError(message)
         self._check_acceleration()
         if self.probs_dtype not in ("uint8", "float16", "float32"):
-            message = f"probs {self.probs_dtype!r}; expected uint8, float16 or float32"
+            message = (
+                f"`probs` is {self.probs_dtype!r}; expected uint8, float16 or float32"
+            )
             raise ConfigError(message)
         if self.batch is not None and self.batch < 1:
-            message = f"batch is {self.batch}; expected 1 or more"
+            message = f"`batch` is {self.batch}; expected 1 or more"
             raise ConfigError(message)
 
     def _check_acceleration(self) -> None:
@@ -103,8 +113,9 @@ class SegmentOptions:
         needs = self.precision == "int8" or self.backend == "openvino"
         if self.acceleration == "off" and needs:
             message = (
-                f"acceleration 'off' with precision {self.precision!r} and backend "
-                f"{self.backend!r}: int8 and OpenVINO are parts of the acceleration; "
-                "leave it at 'auto', or take precision 'float32' and backend 'torch'"
+                f"`acceleration` is 'off', but `precision` is {self.precision!r} and "
+                f"`backend` is {self.backend!r}; int8 and OpenVINO are parts of the "
+                "acceleration, so leave it at 'auto', or take precision 'float32' and "
+                "backend 'torch'"
             )
             raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""Chunk after chunk of a volume: sources, fused, decided."""
+"""Predict a volume chunk after chunk: run each source, fuse them, pick the labels."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +17,13 @@ from cellseg3d.prediction.lattice import fit
 from cellseg3d.prediction.sources import Source
 
 Progress = Callable[[int, int], None]
-# Bytes of the sums of several sources in a chunk, about: that of a whole tomogram of
-# 400^3 voxels and two classes, 2 bytes each.
+# About how many bytes the sums of several sources take in a chunk: as many as those of
+# a whole tomogram of 400^3 voxels and two classes, at 2 bytes a voxel.
 FUSED_BYTES = 2**27
-# Voxels of a chunk of one source, about: what is read and decided at a time.
+# About how many voxels a chunk of one source has, which are read and decided together.
 CHUNK_VOXELS = 2**23
-# But more where that makes its rows whole, which lie one after another in most files.
+# A chunk may have this many voxels if its rows are whole then, because rows lie one
+# after another in most files.
 ROWS_VOXELS = 9 * 2**22
 
 
@@ -33,9 +34,11 @@ class Chunk:
     Parameters
     ----------
     labels : ndarray of uint8, shape (z, y, x)
+        The class of each voxel; 0 is background.
     probs : ndarray of float32, shape (K, z, y, x), or None
+        Class probabilities in [0, 1].
     uncertainty : ndarray of float32, shape (z, y, x), or None
-        In [0, 1]; see `fusion.Fuser.uncertainty`.
+        Numbers in [0, 1]; see `fusion.Fuser.uncertainty`.
     """
 
     labels: NDArray[np.uint8]
@@ -45,7 +48,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Sources on lattices that fit each other, and how they are fused.
+    """The sources of a prediction, how they are fused, and the chunks they run on.
 
     Parameters
     ----------
@@ -53,11 +56,11 @@ class Pipeline:
     fusion : Fusion
     classes : int
     chunk : tuple of int
-        Shape of a chunk (z, y, x): whole windows of every source.
+        Shape of a chunk (z, y, x), in voxels, which whole windows of each source fill.
     probs, uncertainty : bool
-        Whether these are wanted too.
+        Whether probabilities and uncertainty are wanted as well.
     exact : bool
-        Whether sums of several sources are kept in float32, not in 32000ths.
+        Whether sums of several sources are kept in float32 instead of 32000ths.
     """
 
     sources: tuple[Source, ...]
@@ -86,9 +89,9 @@ class Pipeline:
         ----------
         chunks : iterable of Roi
         progress : callable, optional
-            Called with voxels done and voxels in all, after each chunk.
+            Is called after each chunk with the voxels done and the voxels in all.
         done : int
-            Voxels that were done before.
+            The number of voxels that were done before.
         """
         total = Roi.whole(self.shape).size
         for chunk in chunks:
@@ -98,7 +101,7 @@ class Pipeline:
                 progress(done, total)
 
     def whole(self, progress: Progress | None = None) -> Chunk:
-        """Return the answer for the whole volume, chunk after chunk, in memory."""
+        """Return the answer for the whole volume, in memory."""
         labels = np.empty(self.shape, np.uint8)
         probs = uncertainty = None
         if self.probs:
@@ -114,12 +117,12 @@ class Pipeline:
         return Chunk(labels, probs, uncertainty)
 
     def run(self, chunk: Roi) -> Chunk:
-        """Return labels, and what else is wanted, of one chunk.
+        """Return the labels of one chunk, with probabilities and uncertainty if wanted.
 
         Raises
         ------
         NonFiniteError
-            If a network answers NaN or infinity.
+            If a network gives NaN or infinity.
         """
         one = len(self.sources) == 1
         labels = np.empty(chunk.shape if one else (0, 0, 0), np.uint8)
@@ -151,29 +154,29 @@ class Pipeline:
         return Chunk(labels, fused.cpu().numpy() if self.probs else None, unsure)
 
     def logits(self, chunk: Roi) -> Iterator[tuple[int, Roi, Tensor]]:
-        """Yield (number of a source, region, its logits) until all tile a chunk.
+        """Yield (number of the source, region, logits of the region) for a chunk.
 
-        Each source's logits, (K, z, y, x) or the difference of two classes, tile the
-        chunk exactly once.
+        The regions of each source cover each voxel of the chunk exactly once. Logits
+        have shape (K, z, y, x), or (1, z, y, x) for the difference of two classes.
 
         Raises
         ------
         NonFiniteError
-            If a network answers NaN or infinity.
+            If a network gives NaN or infinity.
         """
         for index, source in enumerate(self.sources):
             for roi, logits in source.logits(chunk):
                 if not bool(torch.isfinite(logits.sum(dtype=torch.float32))):
                     message = (
-                        f"{source.name}: the network answers NaN or infinity in the "
-                        f"region {roi}; its weights or this region are broken"
+                        f"{source.name}: the network gives NaN or infinity in the "
+                        f"region {roi}; check its weights and the volume there"
                     )
                     raise NonFiniteError(message)
                 yield index, roi, logits
 
 
 def alone(source: Source) -> Pipeline:
-    """Return the pipeline of one source, which also gives its probabilities."""
+    """Return the pipeline of one source, which gives probabilities as well."""
     chosen, chunk = fitted([source])
     return Pipeline(chosen, Fusion(), source.classes, chunk, probs=True)
 
@@ -181,21 +184,21 @@ def alone(source: Source) -> Pipeline:
 def fitted(
     sources: Sequence[Source], bytes_per_voxel: int = 2
 ) -> tuple[tuple[Source, ...], Zyx]:
-    """Return sources whose windows fill common chunks, and the chunks' shape.
+    """Return the sources with windows that fill common chunks, and the chunks' shape.
 
     Parameters
     ----------
     sources : sequence of Source
-        On one volume.
+        Sources on the same volume.
     bytes_per_voxel : int
-        Of the sums, where there are several.
+        Bytes that the sums of several sources take for each voxel.
     """
     most = round((FUSED_BYTES / bytes_per_voxel) ** (1 / 3))
     shape = sources[0].shape
     if len(sources) == 1:
         return tuple(sources), chunk_of_one(sources[0].lattice.core, shape)
     if any(source.view is not None for source in sources):
-        # Views have lattices of their own, which no chunk fits but by chance.
+        # Views have lattices of their own, which common chunks cannot fit.
         return tuple(sources), zyx([min(most, length) for length in shape])
     side = []
     for axis in range(3):
@@ -211,7 +214,7 @@ def fitted(
 
 
 def _stretch(source: Source, side: Sequence[int]) -> Source:
-    """Return a source of slices that reach across the whole chunk, where they can."""
+    """Return a source whose slices are as large as the chunk; a 3D one is unchanged."""
     lattice = source.lattice
     if lattice.axis is None:
         return source
@@ -223,10 +226,10 @@ def _stretch(source: Source, side: Sequence[int]) -> Source:
 
 
 def chunk_of_one(core: Zyx, shape: Zyx) -> Zyx:
-    """Return the chunk (z, y, x) of a single source: whole windows, a fair number.
+    """Return the shape (z, y, x) of the chunks of a single source, in voxels.
 
-    Windows are joined along x first, where that makes whole rows of up to
-    `ROWS_VOXELS`, then along y and z, up to `CHUNK_VOXELS`.
+    A chunk is made of whole windows. They are joined along x first, if that makes whole
+    rows of up to `ROWS_VOXELS`, and then along y and z, up to `CHUNK_VOXELS`.
 
     Parameters
     ----------
@@ -239,7 +242,7 @@ def chunk_of_one(core: Zyx, shape: Zyx) -> Zyx:
     for axis, voxels in ((2, ROWS_VOXELS), (1, CHUNK_VOXELS), (0, CHUNK_VOXELS)):
         held = [min(a, b) for a, b in zip(side, shape, strict=True)]
         held[axis] = 1
-        # A core that passes the volume's border holds no more than is inside.
+        # Only the voxels inside the volume count of a core that passes its border.
         room = voxels // math.prod(held)
         most = math.ceil(shape[axis] / core[axis])
         side[axis] = core[axis] * max(

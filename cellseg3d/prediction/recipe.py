@@ -1,4 +1,4 @@
-"""What another process needs to set up the same segmentation."""
+"""Describe a segmentation so that another process can set it up again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,15 @@ from cellseg3d.prediction.setup import set_up
 
 @dataclass(frozen=True)
 class Recipe:
-    """A volume, models and options; small enough to send when the volume is lazy."""
+    """The volume, models and options of a segmentation, to send to other processes.
+
+    It is small if the volume is read from disk rather than held in memory.
+    """
 
     volume: Volume
     models: Sequence[TrainedModel]
     options: SegmentOptions
 
     def pipeline(self) -> Pipeline:
-        """Return the pipeline, set up in the process that asks."""
+        """Return the pipeline, set up in the process that calls this."""
         return set_up(self.volume, self.models, self.options)

@@ -1,4 +1,4 @@
-"""What a segmentation says of itself: models, hashes, what ran where and how."""
+"""Record how labels were made: input, models, hashes, windows, device and precision."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from cellseg3d.prediction.pipeline import Pipeline
 def provenance(
     volume: Volume, models: Sequence[TrainedModel], pipeline: Pipeline
 ) -> dict[str, Any]:
-    """Return, as JSON holds it, how labels came about."""
+    """Return a record, ready for JSON, of how labels were made."""
     return {
         "cellseg3d": __version__,
         "volume": volume.name,
@@ -42,7 +42,7 @@ def provenance(
 
 
 def notes_of(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
-    """Return what a label file says about itself."""
+    """Return the metadata of a label file."""
     notes: dict[str, Any] = {"segmentation": record}
     if volume.provenance.get("simulated"):
         notes["simulated"] = True
@@ -52,8 +52,11 @@ def notes_of(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:
 def task_of(
     volume: Volume, record: dict[str, Any], pipeline: Pipeline
 ) -> dict[str, Any]:
-    """Return what tells this segmentation from any other: input, models, windows."""
-    # Why a format was picked is told, but another reason is no other task.
+    """Return what makes two segmentations the same: input, models, windows, options.
+
+    An unfinished output is continued only by the same task.
+    """
+    # The reason why a number format was picked does not change the labels.
     sources = [
         {key: value for key, value in source.items() if key != "precision_reason"}
         for source in record["sources"]

@@ -1,4 +1,4 @@
-"""Whether, and how, a volume is brought to the voxels that its models have seen."""
+"""Resample a volume to the voxel size on which its models were trained."""
 
 from collections.abc import Sequence
 
@@ -9,29 +9,32 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import onto_spacing
 
-# Voxel edges that differ by a smaller share are left as they are unless asked:
-# networks are trained on scales that differ by more, and each resampling blurs.
+# Voxel edges that differ by a smaller share are left as they are unless the user asks,
+# because training augments scales by more than this, and each resampling blurs.
 NEAR = 0.1
 
 
 def onto_training_grid(
     volume: Volume, models: Sequence[TrainedModel], *, rescale: bool | None
 ) -> Volume:
-    """Return a volume on the grid that its models expect; itself where that is its own.
+    """Return the volume on the grid that its models expect.
+
+    The volume itself is returned if it needs no resampling.
 
     Parameters
     ----------
     volume : Volume
     models : sequence of TrainedModel
     rescale : bool or None
-        Whether to resample to the training's voxel edges; None does so where the
-        training volumes were resampled as well, the volume's edges are known, and
-        those that a network sees differ by more than `NEAR`.
+        Whether to resample to the training's voxel edges. When None, this is done if
+        the training volumes were resampled too, the volume's edges are known, and the
+        edges that a network sees differ by more than `NEAR`.
 
     Raises
     ------
     SpacingError
-        If an edge is unknown, or the models differ in theirs.
+        If the voxel size of the volume or of the training is unknown, or the models
+        were trained on different ones.
     """
     wanted = any(one.resampled for one in models) if rescale is None else rescale
     if not wanted:
@@ -40,9 +43,9 @@ def onto_training_grid(
     target = next(iter(edges))
     if target is None or len(edges) > 1:
         message = (
-            f"{volume.name}: cannot be rescaled: its bundles were trained on voxels of "
-            f"{[str(edge) for edge in edges]}; give bundles of one spacing, or predict "
-            "without rescaling"
+            f"{volume.name}: cannot be rescaled, because its bundles were trained on "
+            f"voxels of {[str(edge) for edge in edges]}; give bundles of one spacing, "
+            "or predict without rescaling"
         )
         raise SpacingError(message)
     if volume.spacing is not None:
@@ -55,9 +58,10 @@ def onto_training_grid(
 def _without_unseen(
     here: Spacing, target: Spacing, models: Sequence[TrainedModel]
 ) -> Spacing:
-    """Return the target with the volume's own edge where no network looks along it.
+    """Return the target with the volume's own edge along an axis no network sees.
 
-    A 2D network looks at slices across one axis, one at a time.
+    2D networks see slices across their axis one at a time, so the distance between
+    slices does not matter to them.
     """
     axes: set[str] = set()
     for model in models:

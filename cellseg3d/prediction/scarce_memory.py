@@ -1,4 +1,4 @@
-"""Go on with less at a time when memory runs out."""
+"""Compute fewer planes at a time when memory runs out."""
 
 import logging
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ _log = logging.getLogger(__name__)
 def logits_in_scarce_memory(
     network: PreparedNetwork, read: Read, window: Zyx, keep: Keep, planes: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield what `PreparedNetwork.logits` yields; where memory runs out, go on.
+    """Yield what `PreparedNetwork.logits` yields, even when memory is short.
 
-    Each time half as many planes are computed together, from the first that is
-    missing.
+    Each time that memory runs out, half as many planes are computed together, from the
+    first missing plane on. The parameters are those of `PreparedNetwork.logits`.
 
     Raises
     ------
     EnvironmentFault
-        If not even one plane at a time fits.
+        If not even one plane at a time fits into memory.
     """
     along, height, width = keep
     first = along.start
@@ -39,16 +39,19 @@ def logits_in_scarce_memory(
                 raise
             if planes == 1:
                 message = (
-                    f"a window of {list(window[1:])} pixels a plane does not fit into "
-                    "memory; give a smaller window, or free memory"
+                    f"one plane of {list(window[1:])} pixels does not fit into memory; "
+                    "set a smaller window::core in the bundle's config, or free memory"
                 )
                 raise EnvironmentFault(message) from error
             planes //= 2
-            _log.warning("out of memory: going on with %d planes at a time", planes)
+            _log.warning(
+                "memory ran out; the prediction goes on with %d planes at a time",
+                planes,
+            )
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
+    """Return whether an error says that memory ran out, on any device."""
     text = str(error).lower()
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError)

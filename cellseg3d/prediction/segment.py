@@ -1,4 +1,4 @@
-"""The spine: a volume and trained models in, labels out, step by step."""
+"""Segment a volume with trained models, in memory or into a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,18 +24,18 @@ from cellseg3d.prediction.setup import set_up
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a segmentation yields, on the grid of the volume it came from.
+    """The result of a segmentation, on the grid of the volume it was made from.
 
     Parameters
     ----------
     labels : Volume
-        Of uint8: the class of each voxel, 0 is background.
+        The class of each voxel, uint8; 0 is background.
     probs : ndarray of float32, shape (K, Z, Y, X), or None
-        Class probabilities in [0, 1], where asked for.
+        Class probabilities in [0, 1], if they were asked for.
     uncertainty : ndarray of float32, shape (Z, Y, X), or None
-        In [0, 1], where asked for.
+        Uncertainty in [0, 1], if it was asked for.
     provenance : dict
-        Models, hashes, what ran where and how.
+        Models and their hashes, windows, device and precision.
     """
 
     labels: Volume
@@ -55,22 +55,22 @@ def segment(
     Parameters
     ----------
     volume : Volume
-        Raw intensities, in memory or lazy.
+        Raw intensities, in memory or on disk.
     models : TrainedModel or sequence of them
-        Several are fused.
+        The models to predict with; several are fused.
     options : SegmentOptions, optional
     progress : callable, optional
-        Called with voxels done and voxels in all, after each chunk.
+        Is called after each chunk with the voxels done and the voxels in all.
 
     Returns
     -------
     Segmentation
-        Labels of the volume's shape, with its spacing.
+        Labels with the shape and spacing of the volume.
 
     Raises
     ------
     ConfigError
-        If the models do not fit each other.
+        If the models have different classes.
     NonFiniteError
         If the volume or a network's answer holds NaN or infinity.
     """
@@ -104,22 +104,22 @@ def segment_to_file(
 ) -> Path:
     """Segment a volume of any size into a file, within bounded memory.
 
-    The output grows in ``NAME.partial``; killed at any moment and called again, it
-    goes on there and ends as if nothing had happened.
+    The output grows in the folder ``NAME.partial``. If the process is killed, calling
+    this again continues there, and the result is the same.
 
     Parameters
     ----------
     volume : Volume
-        Lazy where it does not fit into memory.
+        Raw intensities; read from disk if they do not fit into memory.
     models, options, progress
         As for `segment`.
     out : Path
-        Where the labels go; the suffix picks the format. Class probabilities and
-        uncertainty lie beside it.
+        The file of the labels; its suffix picks the format. Class probabilities and
+        uncertainty are written beside it.
     overwrite : bool
-        Replace what is there.
+        Whether to replace files that exist.
     extra : Extra, optional
-        What is made of the finished files before any of them gets its name.
+        A file that is made from the finished ones before all are moved to their names.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def segment_to_file(
     Raises
     ------
     ConfigError
-        If `out` is there and not to be replaced, or the models do not fit.
+        If `out` exists and must not be replaced, or the models have different classes.
     EnvironmentFault
         If the disk is full; the finished chunks are kept.
     """
@@ -145,7 +145,7 @@ def segment_to_file(
     runner, cluster = None, wanted.dask
     if cluster is not None:
         formats = {each.network.hardware.precision for each in pipeline.sources}
-        # Networks that want different formats find so themselves, on every machine.
+        # If networks take different formats, every machine repeats their trials.
         if len(formats) == 1:
             wanted = replace(wanted, precision=formats.pop())
         sent = Recipe(seen, chosen, wanted)
@@ -162,7 +162,7 @@ def segment_to_file(
 
 
 def _on_grid_of(volume: Volume, found: Segmentation) -> Segmentation:
-    """Return an answer that was found on another grid, on the volume's own."""
+    """Return a segmentation that was made on another grid on the grid of `volume`."""
     whole = Roi.whole(volume.shape).slices
     labels = nearest_on(found.labels.array, volume.shape)[whole]
     probs = uncertainty = None

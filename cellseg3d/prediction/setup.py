@@ -1,4 +1,4 @@
-"""Set up a prediction: from fields, networks and options to a pipeline that runs."""
+"""Set up a prediction: make the pipeline of some networks on one volume."""
 
 import logging
 from collections.abc import Sequence
@@ -25,24 +25,28 @@ from cellseg3d.prediction.sources import GPU_BYTES, NetworkUse, Source
 from cellseg3d.prediction.trial import prepare_for
 
 _log = logging.getLogger(__name__)
-# Edges that differ by more than this factor are told to the user.
+# The user is warned of voxel edges that differ from the training's by more than this
+# factor.
 FAR = 1.5
 
 
 class OneNetwork(Protocol):
-    """A network with its input and its windows, as bundles and their members have."""
+    """A network with its input and windows; bundles and their members have one each."""
 
     @property
     def name(self) -> str:
-        """Its name, for people."""
+        """The name that messages and records give it."""
 
     @property
     def network(self) -> nn.Module:
-        """Float32, in evaluation mode; (N, C, ...) in, logits (N, K, ...) out."""
+        """The network, in float32 and evaluation mode.
+
+        It takes (N, C, ...) and gives logits (N, K, ...).
+        """
 
     @property
     def spec(self) -> InputSpec:
-        """The shape of its input."""
+        """The description of its input."""
 
     @property
     def classes(self) -> Sequence[str]:
@@ -61,12 +65,12 @@ def set_up(
     Raises
     ------
     ConfigError
-        If there is no model, or the models' classes differ.
+        If no model is given, or the models' classes differ.
     AxisError
-        If a network takes other channels than a volume has.
+        If a network takes more channels than the one that a volume has.
     """
     if not models:
-        raise ConfigError("no bundle was given; expected at least one")
+        raise ConfigError("no `bundle` was given; expected at least one")
     names = [tuple(model.classes) for model in models]
     for model, classes in zip(models, names, strict=True):
         if classes != names[0]:
@@ -77,7 +81,7 @@ def set_up(
             raise ConfigError(message)
     bundles = [_checked_sources(volume, model, options) for model in models]
     if options.axes is not None and options.fuse == "auto":
-        # Learned weights are those of the bundle's own axes.
+        # Learned weights belong to the bundle's own axes.
         options = replace(options, fuse="weighted")
     return pipeline_of(bundles, options, volume.spacing)
 
@@ -92,10 +96,10 @@ def pipeline_of(
     Parameters
     ----------
     bundles : sequence of sequence of Source
-        The sources of each bundle; all on the same volume.
+        The sources of each bundle, all on the same volume.
     options : SegmentOptions
     spacing : Spacing or None
-        Of the volume.
+        The volume's voxel edges, in um.
     """
     pairs = [
         (view, row)
@@ -108,7 +112,7 @@ def pipeline_of(
     used = [pair for pair in pairs if max(pair[1]) > 0]
     for source, weight in pairs:
         if max(weight) <= 0:
-            _log.info("%s: left out, it was found not to help", source.name)
+            _log.info("%s: is left out, because its learned weight is 0", source.name)
     count = used[0][0].classes
     fusion = fusion_of(options.fuse, [row for _, row in used])
     held = fusion.bytes_per_voxel(len(used), count)
@@ -128,16 +132,17 @@ def sources_of(
     *,
     difference: bool = True,
 ) -> list[Source]:
-    """Return the sources of one network on what it sees of a volume.
+    """Return the sources of one network on a volume.
 
     Parameters
     ----------
     model : OneNetwork
         The network of a bundle, or one of its members.
     field : Field
+        The scaled intensities of the volume.
     options : SegmentOptions
     difference : bool
-        As for `trial.prepare_for`.
+        As for `acceleration.prepare.prepare`.
     """
     axes = options.axes or WindowSettings.parse(model.window, model.spec).axes
     network = prepare_for(
@@ -149,7 +154,7 @@ def sources_of(
 def use_of(
     model: OneNetwork, network: PreparedNetwork, options: SegmentOptions
 ) -> NetworkUse:
-    """Return how a network that is prepared is used.
+    """Return a prepared network with the settings by which it is used.
 
     Parameters
     ----------
@@ -157,7 +162,7 @@ def use_of(
     network : PreparedNetwork
         The network of `model`, prepared.
     options : SegmentOptions
-        Of these, axes, batch and skip_empty are looked at.
+        Only axes, batch and skip_empty are read.
     """
     window = WindowSettings.parse(model.window, model.spec)
     window = replace(
@@ -180,12 +185,12 @@ def use_of(
 def _checked_sources(
     volume: Volume, model: TrainedModel, options: SegmentOptions
 ) -> list[Source]:
-    """Return the sources of all networks of a bundle; tell what the user should know.
+    """Return the sources of all networks of a bundle, and warn the user of doubts.
 
     Raises
     ------
     AxisError
-        If a network takes other channels than a volume has.
+        If a network takes more channels than the one that a volume has.
     """
     for warning in model.warnings:
         _log.warning("%s: %s", model.name, warning)
@@ -197,20 +202,23 @@ def _checked_sources(
         channels = geometry_of(network.network).channels
         if channels != network.spec.in_channels or network.spec.image_channels != 1:
             message = (
-                f"{network.name}: its network takes {channels} channels, of "
-                f"{network.spec.image_channels} images; a volume has one"
+                f"{network.name}: its network takes {channels} channels and its spec "
+                f"gives {network.spec.in_channels}, {network.spec.image_channels} for "
+                "each slice; a volume has one channel, so take a network trained on one"
             )
             raise AxisError(message)
         sources = sources_of(network, field, options)
         use = sources[0].use
         if use.skip_empty and use.window.empty_below is None:
             _log.warning(
-                "%s: its bundle has no threshold for --skip-empty", network.name
+                "%s: no window is left out, because its bundle has no threshold "
+                "(window::empty_below) for `skip_empty`",
+                network.name,
             )
         if use.sees_window and any(source.lattice.tiled for source in sources):
             _log.warning(
-                "%s: its normalisation sees the whole window; windows overlap and "
-                "are blended, and labels depend a little on where they lie",
+                "%s: its normalisation depends on the whole window, so windows overlap "
+                "and are blended; labels depend a little on where windows lie",
                 network.name,
             )
         found += sources
@@ -218,16 +226,16 @@ def _checked_sources(
 
 
 def check_likeness(volume: Volume, model: TrainedModel) -> None:
-    """Tell the user when a volume looks unlike those of the training, and how."""
+    """Warn the user if a volume looks unlike those of the training, and say how."""
     if model.likeness is None:
         return
     features = volume_features(volume, model.intensity)
     differences = unlike(features, model.likeness)
     if differences:
         _log.warning(
-            "%s: does not look like what %s was trained on: %s; do not trust the "
-            "labels unchecked: see the card in %s, bring the voxels to another size "
-            "with --spacing-um, or train on a few labelled slices of yours",
+            "%s: does not look like what %s was trained on: %s; check the labels, read "
+            "the card in %s, give the right voxel edges with `spacing_um`, or train on "
+            "a few labelled slices of your own",
             volume.name,
             model.name,
             " and ".join(differences),
@@ -236,13 +244,13 @@ def check_likeness(volume: Volume, model: TrainedModel) -> None:
 
 
 def check_spacing(volume: Volume, model: TrainedModel) -> None:
-    """Tell the user when a volume's voxels are far from those of the training."""
+    """Warn the user if a volume's voxels differ much in size from the training's."""
     if model.spacing_um is None:
         return
     if volume.spacing is None:
         _log.warning(
             "%s: its voxel edges are unknown, so it is predicted as it is; %s was "
-            "trained on %s: pass --spacing-um Z Y X",
+            "trained on voxels of %s; pass `spacing_um`",
             volume.name,
             model.name,
             model.spacing_um,
@@ -251,7 +259,8 @@ def check_spacing(volume: Volume, model: TrainedModel) -> None:
     pairs = zip(volume.spacing.zyx, model.spacing_um.zyx, strict=True)
     if any(not 1 / FAR <= here / there <= FAR for here, there in pairs):
         _log.warning(
-            "%s: voxels of %s, but %s was trained on %s; pass --rescale",
+            "%s: has voxels of %s, but %s was trained on voxels of %s; pass `rescale` "
+            "to resample it",
             volume.name,
             volume.spacing,
             model.name,

@@ -1,4 +1,4 @@
-"""How much each source of a bundle counts for each class."""
+"""The weight of each source of a bundle for each class when sources are fused."""
 
 from collections.abc import Sequence
 
@@ -12,33 +12,33 @@ Row = tuple[float, ...]
 
 
 def source_key(source: Source) -> str:
-    """Return what a window's ``fusion`` calls a source: its axis, or ``"3d"``."""
+    """Return the key of a source in a window's ``fusion``: its axis, or ``"3d"``."""
     return source.lattice.axis or DEEP
 
 
 def bundle_weights(
     sources: Sequence[Source], fuse: str, spacing: Spacing | None
 ) -> list[Row]:
-    """Return the weights of one bundle's sources, one row a source.
+    """Return the weights of one bundle's sources, one row for each source.
 
-    Learned weights are scaled so that a bundle counts as much as the sources that it
-    uses, for each class; so several bundles can be fused, learned or not.
+    The learned weights of a class are scaled so that they sum to the number of sources
+    with a weight above 0. So bundles with and without learned weights can be fused.
 
     Parameters
     ----------
     sources : sequence of Source
         All sources of the bundle.
     fuse : str
-        ``"weighted"`` takes the prior of the voxel's shape; ``"learned"`` what the
-        windows hold; ``"auto"`` that, or the prior where they hold nothing; else all
-        are alike.
+        ``"weighted"`` takes weights from the voxel's shape, and ``"learned"`` those
+        that the windows hold. ``"auto"`` takes learned weights if there are any, and
+        else those of the voxel's shape. With any other word all sources count alike.
     spacing : Spacing or None
-        Of the volume.
+        The volume's voxel edges, in um.
 
     Raises
     ------
     ConfigError
-        If learned weights are asked for and there are none, or all are zero.
+        If learned weights are asked for and the bundle has none, or all are zero.
     """
     if fuse not in ("auto", "learned", "weighted"):
         return [(1.0,) * source.classes for source in sources]
@@ -53,14 +53,15 @@ def bundle_weights(
             return prior
         message = (
             f"{name}: its bundle holds no learned weights; fit them with `cellseg3d "
-            "train --fit-axes zyx` or `cellseg3d bundle fuse`, or pass --fuse mean"
+            "train --fit-axes zyx` or `cellseg3d bundle fuse`, or set `fuse` to mean"
         )
         raise ConfigError(message)
     totals = [sum(column) for column in zip(*rows, strict=True)]
     if min(totals) <= 0:
         message = (
             f"{name}: the learned weights leave out every source along "
-            f"{', '.join(key for _, key in held)}; take other --axes, or --fuse mean"
+            f"{', '.join(key for _, key in held)}; give other `axes`, or set `fuse` to "
+            "mean"
         )
         raise ConfigError(message)
     used = sum(max(row) > 0 for row in rows)
@@ -78,7 +79,7 @@ def fusion_of(fuse: str, rows: Sequence[Row]) -> Fusion:
     fuse : str
         A mode of `Fusion`, ``"learned"`` or ``"auto"``.
     rows : sequence of tuple of float
-        What `bundle_weights` returned, one row a source that is used.
+        What `bundle_weights` returned for each source that is used.
     """
     if fuse in ("auto", "learned", "weighted"):
         same = all(weight == rows[0][0] for row in rows for weight in row)

@@ -1,4 +1,4 @@
-"""A source of class probabilities: a network on its lattice, along one axis."""
+"""A source of logits: one network on its windows, along one axis or in 3D."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,18 @@ from cellseg3d.prediction.lattice import (
 from cellseg3d.prediction.views import View, ViewField, symmetric_views
 from cellseg3d.prediction.windows import blend_windows, sweep_windows
 
-# Features that a window which runs some planes at a time may hold, about: over the
-# features of a voxel, the pixels of its planes. In bfloat16 they take some 200 MiB.
+# A window that runs some planes at a time may have about this many pixels a plane,
+# divided by the network's features per voxel. In bfloat16 it then takes some 200 MiB.
 STREAMED = 2**20
-# Bytes of a GPU's memory that a window may take, where the user names no limit.
+# Bytes of a GPU's memory that a window may take, if the user sets no limit.
 GPU_BYTES = 2**32
-# The score of background against all else where nothing is looked at.
+# The logit of background in windows that are left out as empty.
 CERTAIN = 30.0
 
 
 @dataclass(frozen=True)
 class NetworkUse:
-    """A prepared network and how it is used.
+    """A prepared network with the settings by which it is used.
 
     Parameters
     ----------
@@ -43,13 +43,14 @@ class NetworkUse:
     spec : InputSpec
     window : WindowSettings
     stride : tuple of int
-        The net's total stride, one number a spatial dimension.
+        The network's total stride, one number for each spatial dimension.
     classes : int
+        The number of classes.
     sees_window : bool
-        Whether its normalisation sees the whole window; then windows overlap and are
-        blended, slices within their planes.
+        Whether its normalisation depends on the whole window. Windows then overlap and
+        are blended; those of slices overlap within the slices.
     skip_empty : bool
-        Whether windows that hold nothing are left out, by the window's threshold.
+        Whether windows whose intensities lie below ``window.empty_below`` are left out.
     gpu_bytes : int
         Bytes of a GPU's memory that a window may take.
     """
@@ -79,7 +80,7 @@ class NetworkUse:
         return int(self.gpu_bytes / held * math.prod(window))
 
     def sources(self, field: Field) -> list["Source"]:
-        """Return one source for 3D, one an axis for 2D and 2.5D."""
+        """Return one source in 3D, and one for each axis in 2D and 2.5D."""
         deep = self.spec.spatial_dims == 3
         axes: Sequence[str | None] = [None] if deep else list(self.window.axes)
         return [
@@ -93,7 +94,10 @@ class NetworkUse:
         ]
 
     def lattice(self, shape: Sequence[int], axis: str | None) -> Lattice:
-        """Return the lattice; what may be skipped is cut small, to be found empty."""
+        """Return the lattice on a volume.
+
+        Windows that may be skipped are small, because small ones are more often empty.
+        """
         features = self.network.features
         pixels = None
         if features is not None and not self.skip_empty:
@@ -106,20 +110,21 @@ class NetworkUse:
 
 @dataclass(frozen=True)
 class Source:
-    """One stream of logits over a volume.
+    """One network that gives logits for each voxel of a volume.
 
     Parameters
     ----------
     name : str
-        For people, such as ``"cell_tomo_unet25d along z"``.
+        The name in messages, such as ``"cell_tomo_unet25d along z"``.
     field : Field
-        What its network sees of the volume; through `view` when there is one.
+        The scaled intensities of the volume.
     use : NetworkUse
     lattice : Lattice
-        On the field as it is seen.
+        The windows, on the field as `view` shows it.
     view : View or None
+        How the volume is flipped and turned before the network sees it.
     most_planes : int or None
-        A limit to the planes that are computed together, where memory is short.
+        The most planes that are computed together when memory is short.
     """
 
     name: str
@@ -136,7 +141,7 @@ class Source:
 
     @property
     def network(self) -> PreparedNetwork:
-        """The network that answers."""
+        """The prepared network."""
         return self.use.network
 
     @property
@@ -152,11 +157,14 @@ class Source:
 
     @property
     def runs_in_planes(self) -> bool:
-        """Whether a 3D window may be long, because it runs some planes at a time."""
+        """Whether the network runs a window some planes at a time.
+
+        A 3D window may then be long without taking more memory.
+        """
         return self.network.features is not None
 
     def views(self, spacing: Spacing | None) -> list["Source"]:
-        """Return the source once for each symmetric view of its volume."""
+        """Return one source for each flipped or turned view of the volume."""
         found = []
         for view in symmetric_views(spacing, self.lattice.axis):
             shape, axis = view.shape(self.shape), view.axis(self.lattice.axis)
@@ -165,9 +173,9 @@ class Source:
         return found
 
     def logits(self, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
-        """Yield (roi, logits of shape (K, *roi.shape)) that tile a chunk.
+        """Yield (roi, logits of shape (K, *roi.shape)) for the parts of a chunk.
 
-        Each voxel of the chunk comes exactly once; a roi never leaves the chunk.
+        Each voxel of the chunk lies in exactly one part, and no part leaves the chunk.
         """
         view = self.view
         if view is None:
@@ -182,8 +190,8 @@ class Source:
         if least is None or not self.use.skip_empty:
             yield from self._swept(field, chunk)
             return
-        # Cores are looked at one by one, on the lattice, so that what is left out
-        # does not depend on the chunk.
+        # Each core of the lattice is checked by itself, so that the windows that are
+        # left out do not depend on the chunk.
         for tile in self.lattice.windows(chunk):
             inside = tile.write.intersect(chunk)
             if float(field.read(tile.write).max()) >= least:
@@ -205,7 +213,7 @@ class Source:
 
 
 def _runs(chunk: Roi, lattice: Lattice) -> Iterator[Roi]:
-    """Yield the chunk in 3D; else runs of as many slices as a window holds."""
+    """Yield the chunk in 3D, and else its runs of as many slices as a window has."""
     shape = list(chunk.shape)
     if lattice.axis is not None:
         across = axis_index(lattice.axis)

@@ -1,4 +1,4 @@
-"""Prepare a network for a volume: half precision where a trial keeps its labels."""
+"""Prepare a network for a volume, in half precision if its labels stay in a trial."""
 
 import contextlib
 import copy
@@ -31,14 +31,14 @@ from cellseg3d.prediction.fusion import labels_of
 from cellseg3d.prediction.options import SegmentOptions
 
 _log = logging.getLogger(__name__)
-# The part of the labels that the default may change, against float32.
+# The share of labels that bfloat16 may change against float32.
 ALLOWED = 1e-4
-# A trial is a sample: it must find this many times less.
+# A trial sees a sample of the volume, so it must find this many times less.
 MARGIN = 1.5
 SIDE_3D = 64
 SIDE_2D = 256
-# Where windows are tried: the middle, and four corners of the inner half that face
-# each other across every side.
+# Where the windows of a trial lie, as shares of the volume's sides: in the middle, and
+# in four corners of its inner half, no two of which share an edge.
 PLACES = (
     (0.5, 0.5, 0.5),
     (0.25, 0.25, 0.25),
@@ -59,21 +59,22 @@ def prepare_for(
 ) -> PreparedNetwork:
     """Return a network prepared for one volume.
 
-    Where the number format is left to us and half precision is fast, a few windows of
-    the volume run in both formats; if more labels change than are allowed, it is
-    float32. int8 is calibrated with the same windows.
+    If the precision is ``"auto"`` and the device computes fast in half precision, a
+    few windows of the volume run in both half precision and float32. If more than
+    ``ALLOWED / MARGIN`` of their labels change, float32 is taken. int8 is calibrated
+    with the same windows.
 
     Parameters
     ----------
     field : Field
-        What the network sees of the volume.
+        The scaled intensities of the volume.
     network : Module
-        Float32, in evaluation mode; left as it is.
+        A network in float32 and evaluation mode; it is not changed.
     spec : InputSpec
     axes : str
-        Axes across which slices are cut; unused in 3D.
+        Axes across which slices are cut. A 3D network ignores them.
     options : SegmentOptions, optional
-        Of these, device, precision, backend and acceleration are looked at.
+        Only device, precision, backend and acceleration are read.
     difference : bool
         As for `acceleration.prepare.prepare`.
     """
@@ -99,12 +100,15 @@ def prepare_for(
     changed = changed_labels(
         fast, exact_one, trial_windows(field, network, spec, axes), spec
     )
-    told = f"a trial changed {changed:.1e} of the labels"
+    told = f"in a trial bfloat16 changed {changed:.1e} of the labels"
     if changed <= ALLOWED / MARGIN:
         chosen, reason = fast, f"{hardware.reason}; {told}"
     else:
         chosen = exact_one
-        reason = f"with {hardware.precision} {told}, {ALLOWED / MARGIN:.1e} are allowed"
+        reason = (
+            f"with {hardware.precision} {told}, and at most {ALLOWED / MARGIN:.1e} may "
+            "change"
+        )
     _log.info("%s: %s", chosen.hardware.precision, reason)
     return replace(chosen, hardware=replace(chosen.hardware, reason=reason))
 
@@ -115,13 +119,13 @@ def changed_labels(
     windows: Sequence[Tensor],
     spec: InputSpec,
 ) -> float:
-    """Return the part of the labels of some windows in which two networks differ.
+    """Return the share of the voxels of some windows to which two networks differ.
 
     Parameters
     ----------
     one, other : PreparedNetwork
     windows : sequence of tensor
-        What `trial_windows` returns.
+        Windows as `trial_windows` returns them.
     spec : InputSpec
     """
     changed = total = 0
@@ -133,7 +137,7 @@ def changed_labels(
 
 
 def _labels(network: PreparedNetwork, window: Tensor, spec: InputSpec) -> Tensor:
-    """Return the labels (z, y, x) of a window; of one slice, (1, h, w)."""
+    """Return the labels (z, y, x) of a window, or (1, h, w) of one slice."""
     deep = spec.spatial_dims == 3
     # The channels of a stack are its slices.
     image_cnhw = window[0] if deep else window
@@ -149,7 +153,10 @@ def _labels(network: PreparedNetwork, window: Tensor, spec: InputSpec) -> Tensor
 def trial_windows(
     field: Field, network: nn.Module, spec: InputSpec, axes: str
 ) -> list[Tensor]:
-    """Return a few windows of a volume, spread over it, each (1, C, ...), float32."""
+    """Return a few windows spread over a volume, float32, each (1, C, ...).
+
+    The parameters are those of `prepare_for`.
+    """
     deep = spec.spatial_dims == 3
     stride = geometry_of(network).stride
     most = SIDE_3D if deep else SIDE_2D
@@ -167,7 +174,7 @@ def trial_windows(
             sides[axis_index(axis)] = 1
         count = math.ceil(math.prod(field.shape) / math.prod(sides))
         for place in itertools.islice(PLACES, count):
-            # A region that is broken stops the prediction where it comes to it.
+            # A broken region is left out here; the prediction itself refuses it.
             with contextlib.suppress(InputError):
                 found.append(_window(field, sides, place, axis, spec.context))
     return found
@@ -180,7 +187,7 @@ def _window(
     axis: str | None,
     context: int,
 ) -> Tensor:
-    """Return the window around a place of the volume, given in parts of its sides."""
+    """Return the window around a place, which is given as shares of the sides."""
     first = [
         max(0, min(int(part * length - side / 2), length - side))
         for length, side, part in zip(field.shape, sides, place, strict=True)

@@ -1,4 +1,4 @@
-"""Tune the decoder of a trained run on its own training volumes, and keep it there."""
+"""Tune the decoder of a run on its training volumes and store it in the run."""
 
 import json
 from collections.abc import Sequence
@@ -33,32 +33,36 @@ def tune_run(
 ) -> Tuned:
     """Tune a decoder on the training volumes of a run and write it into the run.
 
-    ``RUN/models/decoder.json`` is what `predict --objects` then decodes with. The net
-    has seen these volumes, so its answers are better there than elsewhere; volumes
-    that validated or test the run are never looked at.
+    The decoder is written to ``RUN/models/decoder.json``, and ``cellseg3d predict
+    --objects`` uses it from then on. The network answers better on these volumes, on
+    which it was trained, than on others. Volumes for validation or test are not used.
 
     Parameters
     ----------
     run : Path
-        A folder of `cellseg3d train`, of a data set of object ids.
+        A folder that `cellseg3d train` wrote, for a data set of object ids.
     method : str, optional
-        The decoder; what fits the classes of the net when None.
+        The decoder. When None, the one that fits the network's classes is taken.
     most : int
-        Training volumes to look at, the first ones.
+        The number of training volumes to use, counted from the first.
     side : int
-        Of volumes of more than its cube in voxels the middle is looked at, so many
-        along each axis.
+        Side of a cube, in voxels. Of larger volumes only the middle is used, this many
+        voxels along each axis.
+
+    Returns
+    -------
+    Tuned
 
     Raises
     ------
     ConfigError
-        If the folder is no run, or its labels hold no object ids.
+        If the folder is not a run, or its labels are not object ids.
     """
     model = load_model(run)
     datalist, training, held_out = _cases_of(run)
     options = ObjectOptions(method=method or decoder_for(model.classes))
     seen = [_predicted(case, datalist, model, side) for case in training[:most]]
-    # Without a true object there is nothing to choose numbers by.
+    # A case without objects cannot tell good numbers from bad ones.
     cases = [case for case in seen if np.any(case.truth[:])] or seen
     tuned = tune_decoder(cases, options, held_out=held_out)
     known = all(case.spacing is not None for case in cases)
@@ -76,7 +80,7 @@ def tune_run(
 
 
 def keep_sizes(run: Path, sizes: ObjectSizes, classes: Sequence[str]) -> None:
-    """Write a decoder into a run whose numbers are those of its training objects."""
+    """Write a decoder into a run, with the sizes of its training objects."""
     options = ObjectOptions(
         method=decoder_for(tuple(classes)),
         min_volume_um3=float(f"{sizes.least:.6g}"),
@@ -92,16 +96,16 @@ def keep_sizes(run: Path, sizes: ObjectSizes, classes: Sequence[str]) -> None:
 
 
 def kept_decoder(run: Path) -> dict[str, Any] | None:
-    """Return the decoder that a run keeps, with its unit; None without one."""
+    """Return the decoder that a run holds, with its unit of length, or None."""
     path = run / MODELS / DECODER
     return read_mapping(path) if path.is_file() else None
 
 
 def decoder_of(model: TrainedModel, spacing: Spacing | None) -> ObjectOptions:
-    """Return the decoder that fits a model, in the unit of a volume of some spacing.
+    """Return the decoder of a model, in the unit of a volume's spacing.
 
-    It is the one that was tuned for it, or that has the sizes of its training objects;
-    without either, the one that fits its classes, with its usual numbers.
+    It is the one that the run or the bundle holds. If there is none, it is the one that
+    fits the model's classes, with default numbers.
 
     Parameters
     ----------
@@ -124,13 +128,16 @@ def _cases_of(run: Path) -> tuple[Datalist, Sequence[Case], list[str]]:
         data = json.loads((run / "run.json").read_text(encoding="utf-8"))["data"]
         place, names = str(data["datalist"]), list(data["training"])
     except (OSError, ValueError, KeyError) as error:
-        message = f"{run}: has no run.json that names its training volumes"
+        message = (
+            f"{run}: has no run.json that names its training volumes; give a folder "
+            "that `cellseg3d train` wrote"
+        )
         raise ConfigError(message) from error
     datalist = load_datalist(place)
     if datalist.labels == "classes":
         message = (
-            f"{place}: its labels are classes; a decoder is tuned on object ids "
-            '("labels": "instances")'
+            f"{place}: its labels are classes, but a decoder is tuned on object ids; "
+            'train on a data set with "labels": "instances"'
         )
         raise ConfigError(message)
     training = [case for case in datalist.cases if case.name in names]
@@ -144,7 +151,7 @@ def _predicted(
     file, inner = split_inner(case.image)
     volume = open_volume(file, inner=inner, spacing=case.spacing)
     found = segment(volume, model, SegmentOptions(probs=True))
-    # As files hold them, so that a decoder meets the same numbers later.
+    # Probabilities are rounded as in files, because the decoder will read those.
     probs = np.rint(np.asarray(found.probs) * 255).astype(np.float32) / 255
     truth = read_case_label(case, datalist).read()
     middle: tuple[slice, ...] = Roi.whole(volume.shape).slices

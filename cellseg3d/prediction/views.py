@@ -1,4 +1,7 @@
-"""Test-time augmentation: a volume seen flipped and turned, answers turned back."""
+"""Test-time augmentation: show a network flipped and turned copies of a volume.
+
+The answers are turned back and fused.
+"""
 
 import itertools
 import math
@@ -14,7 +17,7 @@ from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.prediction.field import Field
 
-# Edges that differ by less are the same: a turned volume has the same voxels.
+# Edges whose relative difference is smaller count as equal.
 EQUAL_EDGES = 0.01
 
 
@@ -25,20 +28,21 @@ class View:
     Parameters
     ----------
     order : tuple of int
-        Which axis of the volume stands where, a permutation of (0, 1, 2).
+        A permutation of (0, 1, 2): the axis of the volume that each axis of the view
+        shows.
     flips : tuple of bool
-        Whether each axis, as it then stands, runs backwards.
+        Whether each axis of the view runs backwards.
     """
 
     order: Zyx = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)
 
     def shape(self, shape: Zyx) -> Zyx:
-        """Return the shape of a volume as it is seen."""
+        """Return the shape of the view of a volume of this shape."""
         return zyx([shape[axis] for axis in self.order])
 
     def seen(self, roi: Roi, shape: Zyx) -> Roi:
-        """Return where a box of the volume is seen."""
+        """Return the box of the view that shows a box of the volume."""
         start, stop = [], []
         for axis, flipped in zip(self.order, self.flips, strict=True):
             low, high = roi.start[axis], roi.stop[axis]
@@ -47,7 +51,7 @@ class View:
         return Roi(zyx(start), zyx(stop))
 
     def origin(self, roi: Roi, shape: Zyx) -> Roi:
-        """Return the box of the volume that is seen at `roi`; undoes `seen`."""
+        """Return the box of the volume that a box of the view shows; undo `seen`."""
         start, stop = [0, 0, 0], [0, 0, 0]
         for place, (axis, flipped) in enumerate(
             zip(self.order, self.flips, strict=True)
@@ -58,19 +62,19 @@ class View:
         return Roi(zyx(start), zyx(stop))
 
     def turn(self, array_czyx: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return an array of the volume as it is seen, a view of its memory."""
+        """Return an array of the volume as the view shows it, without copying it."""
         turned = array_czyx.transpose(0, *(1 + axis for axis in self.order))
         step = tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
         return turned[(slice(None), *step)]
 
     def turn_back(self, seen_kzyx: Tensor) -> Tensor:
-        """Return the answer to what is seen, as it lies in the volume."""
+        """Return a network's answer for the view, turned back onto the volume."""
         dims = [1 + place for place, flip in enumerate(self.flips) if flip]
         back = [0, *(1 + self.order.index(axis) for axis in range(3))]
         return seen_kzyx.flip(dims).permute(back)
 
     def axis(self, letter: str | None) -> str | None:
-        """Return the letter under which an axis of the volume is seen."""
+        """Return the axis of the view that shows an axis of the volume."""
         if letter is None:
             return None
         return AXES[self.order.index(AXES.index(letter))]
@@ -78,28 +82,29 @@ class View:
 
 @dataclass(frozen=True)
 class ViewField:
-    """A field seen in another way."""
+    """A field that reads another one through a view."""
 
     field: Field
     view: View
 
     @property
     def shape(self) -> Zyx:
-        """The number of voxels along the axes as they are seen."""
+        """The number of voxels along the axes of the view."""
         return self.view.shape(self.field.shape)
 
     def read(self, roi: Roi) -> NDArray[np.float32]:
-        """Return intensities (C, z, y, x) as they are seen, borders repeated."""
+        """Return intensities (C, z, y, x), with border voxels repeated."""
         part = self.field.read(self.view.origin(roi, self.field.shape))
         return np.ascontiguousarray(self.view.turn(part))
 
 
 def symmetric_views(spacing: Spacing | None, axis: str | None) -> list[View]:
-    """Return the views that keep the voxel's shape and the sense of a slice.
+    """Return the views in which voxels keep their shape and slices their order.
 
-    All flips; and turns by 90 degrees, as a swap with a flip, in a plane whose two
-    edges are equal: that of the slices, or that of y and x in 3D. With an unknown
-    spacing nothing is swapped. Slices are not flipped along their own axis.
+    They are all flips, except along the axis across which slices are cut. If the two
+    voxel edges of a slice (in 3D, of a slice across z) are equal, each flip comes with
+    its two axes swapped as well, which gives turns by 90 degrees. With an unknown
+    spacing no axes are swapped.
 
     Parameters
     ----------

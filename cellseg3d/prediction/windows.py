@@ -1,4 +1,7 @@
-"""Predict a volume window by window, in slices or in 3D; only each core is kept."""
+"""Predict a volume window by window, in slices or in 3D.
+
+Each window reads its core and a halo around it, and only the core's answer is kept.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,26 +27,27 @@ def sweep_windows(
 ) -> Iterator[tuple[Roi, Tensor]]:
     """Yield the logits of every window that writes into a chunk.
 
-    With frozen normalisation and a halo as wide as the receptive field they equal
-    those of one pass over the whole volume, to float rounding. Slices past the first
-    and the last of the volume repeat these.
+    If the normalisation is frozen and the halo is as wide as the receptive field, the
+    logits equal those of one pass over the whole volume, up to rounding. The first and
+    the last slice stand for slices past the ends of the volume.
 
     Parameters
     ----------
     field : Field
-        What the network sees.
+        The scaled intensities that the network sees.
     network : PreparedNetwork
     lattice : Lattice
-        Of windows of this network on this field.
+        The windows of this network on this field.
     chunk : Roi
-        Part of the volume.
+        The part of the volume that is wanted.
     planes : int
         Planes of the answer that are computed together.
 
     Yields
     ------
     tuple of Roi and tensor of shape (K, *roi.shape)
-        Each voxel of the chunk in exactly one; some may lie outside the chunk.
+        Each voxel of the chunk lies in exactly one of them. Some of their voxels may
+        lie outside the chunk.
     """
     across = axis_index(lattice.axis or "z")
     tiles = [
@@ -66,7 +70,7 @@ def answers_of(
     after: Tile | None,
     planes: int,
 ) -> Iterator[tuple[Roi, Tensor]]:
-    """Yield the logits of what a window writes, some planes at a time.
+    """Yield the logits of the part that a window writes, some planes at a time.
 
     Parameters
     ----------
@@ -109,7 +113,7 @@ def answers_of(
 
 
 class ReadAhead:
-    """Reads boxes of a field, and the next one while a network is at work.
+    """Read boxes of a field, and the next box while the network computes.
 
     Parameters
     ----------
@@ -144,7 +148,7 @@ class ReadAhead:
 
 
 def _only(tile: Tile, chunk: Roi, lattice: Lattice) -> Tile:
-    """Return a run of slices without those that lie outside the chunk."""
+    """Return a tile of slices without the slices that lie outside the chunk."""
     across = axis_index(lattice.axis or "z")
     context = lattice.halo[across]
     first = max(tile.write.start[across], chunk.start[across])
@@ -167,23 +171,23 @@ def blend_windows(
 ) -> Iterator[tuple[Roi, Tensor]]:
     """Yield the probabilities of a chunk, blended from overlapping windows.
 
-    For networks whose normalisation sees the whole window, whose answers jump from
-    one window to the next. Each window counts with its core and its halo, weighted
-    down towards its border, so that answers pass smoothly into each other; a
-    constant comes back unchanged.
+    This is for networks whose normalisation depends on the whole window, because their
+    answers jump from one window to the next. Each window counts with its core and its
+    halo, with weights that fall towards its border, so the answers change smoothly. If
+    all windows give the same constant, the result is that constant.
 
     Parameters
     ----------
     field, network, lattice, planes
-        As for `sweep_windows`; windows overlap by their halos, slices within their
-        planes alone.
+        As for `sweep_windows`. Windows overlap by their halos; those of slices overlap
+        only within the slices.
     chunk : Roi
-        Part of the volume.
+        The part of the volume that is wanted.
 
     Yields
     ------
     tuple of Roi and tensor of float32, shape (K, *chunk.shape)
-        Once: the logarithm of the probabilities.
+        The chunk and the logarithm of its probabilities, once.
 
     Raises
     ------
@@ -210,13 +214,16 @@ def blend_windows(
                 total[(slice(None), *place)] += probs * inner
                 weights[place] += inner
     if total is None or float(weights.min()) <= 0:
-        message = f"region {chunk}: some voxel lies in no window; widen the core"
+        message = (
+            f"region {chunk}: some voxels lie in no window of core {lattice.core} and "
+            f"halo {lattice.halo}; set a larger window::core"
+        )
         raise CoverageError(message)
     yield chunk, (total / weights).clamp_min(1e-7).log()
 
 
 def _overlapping(lattice: Lattice, chunk: Roi) -> Iterator[Tile]:
-    """Yield the windows that reach into a chunk with their cores or their halos."""
+    """Yield the windows whose core or halo reaches into a chunk."""
     reach = [
         0 if letter == lattice.axis else halo
         for letter, halo in zip("zyx", lattice.halo, strict=True)
@@ -227,7 +234,7 @@ def _overlapping(lattice: Lattice, chunk: Roi) -> Iterator[Tile]:
 
 
 def _all_pixels(tile: Tile, lattice: Lattice) -> Roi:
-    """Return what a window reads; of slices, only those that it writes."""
+    """Return the box that a window reads, but only the slices that it writes."""
     if lattice.axis is None:
         return tile.read
     across = axis_index(lattice.axis)
@@ -235,11 +242,11 @@ def _all_pixels(tile: Tile, lattice: Lattice) -> Roi:
 
 
 def window_weight(tile: Tile, lattice: Lattice) -> Tensor:
-    """Return the weight of each voxel of a window, shape of its read box, > 0.
+    """Return the weight of each voxel that a window reads, > 0.
 
-    1 in the core's middle, falling as a squared cosine across the overlap with each
-    neighbour, so that the weights of two neighbours add up to 1; at the volume's
-    border there is no neighbour and nothing falls.
+    The weight is 1 in the middle of the core. Across the overlap with each neighbour it
+    falls as a squared cosine, so that the weights of two neighbours add up to 1. It
+    does not fall towards the volume's border, where there is no neighbour.
     """
     weight = torch.ones(())
     for axis, letter in enumerate("zyx"):

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.assemble import write_config
-from cellseg3d.bundle.compose import Config, check_read, override, prune, read_config
+from cellseg3d.bundle.compose import Config, check_read, prune, read_config
 from cellseg3d.bundle.metadata import build_metadata
 from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.core.atomic import MARK
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
@@ -144,18 +145,16 @@ def create_run(
         If the data set cannot be read.
     """
     check_free(out)
-    files = configs_of(bundle)
-    window = files["train"].get("window", {})
-    files["train"]["window"] = {
-        key: value for key, value in window.items() if key not in _MEASURED
-    }
-    asked = override(files["train"], options.overrides())
+    files, path = configs_of(bundle), bundle / "configs" / "train.json"
+    overrides = options.overrides()
+    # Which classes and which spacing the data have depends on what is asked of them.
+    asked = resolve_config(path, overrides)
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist, _asked_spacing(asked))
-    base = override(files["train"], _for_data(datalist, facts, files["train"], options))
-    train = override(base, options.overrides())
-    check_read(prune(train), str(bundle / "configs" / "train.json"))
-    write_bundle(out, bundle, files, prune(train), facts)
+    chosen = _for_data(datalist, facts, files["train"], overrides)
+    train = prune(resolve_config(path, {**chosen, **overrides}))
+    check_read(train, str(path))
+    write_bundle(out, bundle, files, train, facts)
     return out / "configs" / "train.json"
 
 
@@ -174,7 +173,7 @@ def reopen_run(out: Path, options: TrainOptions) -> Path:
         message = f"{out}: holds no configs/train.json, so there is nothing to resume"
         raise ConfigError(message)
     before = read_config(path)
-    config = override(before, {**options.overrides(), "resume": True})
+    config = resolve_config(path, {**options.overrides(), "resume": True})
     if _asked_spacing(config) != _asked_spacing(before):
         message = (
             f"{path}: data::spacing_um is {_asked_spacing(before)}, and cannot become "
@@ -224,17 +223,20 @@ def configs_of(bundle: Path) -> dict[str, Config]:
 
 
 def _for_data(
-    datalist: Datalist, facts: ModelFacts, train: Config, options: TrainOptions
+    datalist: Datalist, facts: ModelFacts, train: Config, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Return the keys of a training config that follow from the data."""
     spec, shapes = InputSpec.parse(train["spec"]), _shapes(datalist, facts)
     cut: dict[str, Any] = {}
     if spec.spatial_dims == 2 and "axis" in train["spec"]:
         best, _ = choose_axis(shapes, facts.spacing_um)
-        cut = {"spec::axis": options.overrides().get("spec::axis", best)}
+        cut = {"spec::axis": overrides.get("spec::axis", best)}
         spec = replace(spec, axis=cut["spec::axis"])
     patch = choose_patch(spec, shapes, facts.spacing_um)
+    window = train.get("window", {})
     return {
         **cut,
+        "window": {k: v for k, v in window.items() if k not in _MEASURED},
         "dataset_dir": str(Path(datalist.path or ".").resolve()),
         "facts": {
             "_target_": "cellseg3d.bundle.model_facts.ModelFacts",

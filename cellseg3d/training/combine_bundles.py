@@ -21,7 +21,7 @@ from cellseg3d.training.model_files import ModelFiles
 # Whose training and inference a fused bundle takes over.
 PATTERN = "cell_tomo_triaxial"
 _NETWORK = "cellseg3d.bundle.model_facts.network_for"
-_MEMBER = "cellseg3d.bundle.members.member_for"
+_MEMBER = "cellseg3d.bundle.model_facts.member_for"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from cellseg3d.training.checkpoints import Checkpoints
 from cellseg3d.training.doctor_notes import kept_notes
 from cellseg3d.training.epochs import InWorkers
 from cellseg3d.training.history import History
-from cellseg3d.training.step import TrainingStep
+from cellseg3d.training.step import skipped_batches
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def run_training(
         facts = {"seed": seed, "trusted": trusted_names()}
         record = RunRecord(run_dir, {**facts, **_data_facts(data, run_dir)})
         record.start()
-        state, step = "failed", _step_of(trainer)
+        state = "failed"
         try:
             _run(trainer, checkpoints)
             state = "completed"
@@ -105,7 +105,7 @@ def run_training(
                 best_score=history.best_score,
                 best_iteration=history.best_iteration,
                 history=history.rows,
-                skipped_batches=step.skipped if step is not None else [],
+                skipped_batches=skipped_batches(trainer),
             )
 
 
@@ -136,8 +136,3 @@ def _run(trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:
     finally:
         if isinstance(trainer.data_loader, InWorkers):
             trainer.data_loader.close()
-
-
-def _step_of(trainer: SupervisedTrainer) -> TrainingStep | None:
-    step = trainer._process_function
-    return step if isinstance(step, TrainingStep) else None

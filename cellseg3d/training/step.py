@@ -7,6 +7,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from ignite.engine import Engine
 from monai.engines.trainer import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
@@ -49,7 +50,6 @@ class TrainingStep:
         self.max_gradient_norm = max_gradient_norm
         self.patience = patience
         self.frozen_epochs = frozen_epochs
-        self.skipped: list[str] = []
         self.in_a_row = 0
 
     def __call__(self, engine: SupervisedTrainer, batch: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -121,7 +121,7 @@ class TrainingStep:
         atomic_write(path, lambda new: torch.save(content, new))
         where = describe_batch(batch)
         message = f"{where}: {reason}; the batch is skipped and kept as {path}"
-        self.skipped.append(message)
+        engine.state.skipped_batches = [*skipped_batches(engine), message]
         logger.warning(message)
         if self.in_a_row >= self.patience:
             message = (
@@ -130,6 +130,11 @@ class TrainingStep:
                 "`cellseg3d inspect`, or lower the learning rate"
             )
             raise NonFiniteError(message)
+
+
+def skipped_batches(engine: Engine) -> list[str]:
+    """Return a line for each batch that `TrainingStep` has skipped in this process."""
+    return list(getattr(engine.state, "skipped_batches", []))
 
 
 def describe_batch(batch: Any) -> str:  # noqa: ANN401

@@ -9,10 +9,9 @@ from typing import Any
 
 import ignite.distributed as idist
 
-from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.resolve import resolve_in_place
 from cellseg3d.bundle.shipped import find_bundle
-from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.calibration.object_sizes import settle_decoder
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
@@ -138,9 +137,7 @@ def score_run(folder: Path) -> dict[str, Any]:
     CellSegError
         If the run has no weights, or its datalist nothing to score on.
     """
-    path = folder / "configs" / "evaluate.json"
-    refuse_foreign_code(read_config(path), path)
-    with _workflow(path, "evaluating") as workflow:
+    with _workflow(folder / "configs" / "evaluate.json", "evaluating") as workflow:
         workflow.initialize()
         [scores] = workflow.run()
     return dict(scores)
@@ -181,10 +178,6 @@ def run_config(
         What it was trained on, if its ``data`` says so; None in all processes but
         the first.
     """
-    refuse_foreign_code({**read_config(config), "_overrides_": overrides}, config)
-    if watch is not None:
-        # Whoever parses a config from outside cannot tell where it lies.
-        overrides.setdefault("bundle_root", str(config.resolve().parent.parent))
     with _workflow(config, "run", **overrides) as workflow:
         _check_precision(workflow.parser)
         workflow.initialize()
@@ -202,6 +195,7 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
     """Read what a config says, and take it down again; errors are our own."""
     from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
 
+    resolved = resolve_in_place(config, overrides)
     # It warns that we do not let it set up logging.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -212,8 +206,9 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
             workflow_type="train",
             run_id=run_id,
             logging_file=False,
-            **overrides,
         )
+        # MONAI has read the file by itself; what runs is what was checked.
+        workflow.parser.read_config(resolved)
     try:
         yield workflow
     except RuntimeError as error:

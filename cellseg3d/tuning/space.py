@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.bundle.compose import check_read, override, prune, read_config
+from cellseg3d.bundle.compose import check_read, prune, read_config
+from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.core.errors import ConfigError
 
@@ -84,7 +85,7 @@ class Space:
         """
         path = find_bundle(self.bundle) / "configs" / "train.json"
         some = {each.key: each.first() for each in self.dimensions}
-        changed = override(read_config(path), {**self.fixed, **some})
+        changed = resolve_config(path, {**self.fixed, **some})
         check_read(prune(changed), str(path))
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from small_bundle import small_bundle
 from small_models import noise_volume
 
 from cellseg3d.cli.main import main
+from cellseg3d.cli.wording import worded
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -46,6 +48,18 @@ def error_of(capsys):
 
 def journal(labels):
     return (work_folder(labels) / "journal.jsonl").read_text().count('"crc"')
+
+
+def test_a_file_of_channels_is_refused_with_an_option_that_exists(
+    bundle, tmp_path, capsys
+):
+    path = tmp_path / "two.tif"
+    voxels = np.zeros((4, 2, 16, 16), np.uint8)
+    tifffile.imwrite(path, voxels, imagej=True, metadata={"axes": "ZCYX"})
+
+    assert predict(path, bundle, tmp_path / "out") == 2
+
+    assert "`cellseg3d convert --channel`" in error_of(capsys)
 
 
 def test_a_corrupt_chunk_is_named_and_its_repair_is_another_input(
@@ -126,7 +140,7 @@ def test_far_spacing_is_told_and_rescaled(bundle, tmp_path, caplog):
     path = write_volume(tmp_path / "a.tif", volume)
 
     assert predict(path, bundle, tmp_path / "as_is") == 0
-    assert "--rescale" in caplog.text
+    assert "pass --rescale" in worded(caplog.records[0].getMessage())
     assert predict(path, bundle, tmp_path / "fit", "--rescale") == 0
 
     fit = open_volume(tmp_path / "fit" / "a_labels.tif")
@@ -214,3 +228,18 @@ def wait_for(journal: Path, lines: int, process):
         if found >= lines:
             return
         time.sleep(0.01)
+
+
+def test_a_result_without_its_uncertainty_is_refused_in_the_words_of_the_command(
+    bundle, tmp_path, capsys
+):
+    path = write_volume(tmp_path / "a.tif", noise_volume(SHAPE))
+    assert predict(path, bundle, tmp_path) == 0
+    capsys.readouterr()
+
+    code = predict(path, bundle, tmp_path, "--resume", "--uncertainty")
+
+    found = error_of(capsys)
+    assert code == 2
+    assert "a_uncertainty.tif is missing beside it" in found
+    assert "pass --overwrite without --resume" in found

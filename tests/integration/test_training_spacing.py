@@ -126,7 +126,7 @@ def test_a_volume_that_states_no_spacing_is_predicted_and_said(place, caplog):
     assert code == 0
     [said] = [r.getMessage() for r in caplog.records if "none.tif" in r.getMessage()]
     assert "voxel edges are unknown" in said
-    assert "--spacing-um" in said
+    assert "pass `spacing_um`" in said
 
 
 def run_monai(place, file, run_id, **overrides):

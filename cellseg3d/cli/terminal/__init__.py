@@ -1,1 +1,1 @@
-"""Options, bars and tables that several verbs share."""
+"""Options, progress bars and tables of the command line."""

@@ -1,17 +1,18 @@
-"""The option that switches all acceleration off, the same for every verb."""
+"""The option ``--acceleration``, the same in every verb that runs a network."""
 
 from typing import Annotated
 
 import typer
 
-# Read here alone: support asks for it where a command cannot be changed.
+# The same as the option, for a command that cannot be changed, such as a script's.
 VARIABLE = "CELLSEG3D_ACCELERATION"
 AccelerationOption = Annotated[
     str,
     typer.Option(
         "--acceleration",
         envvar=VARIABLE,
-        help="auto, or off: compute every layer as torch does. Slower; it shows "
-        "whether something that makes it faster is at fault.",
+        help="auto makes the network faster; off computes every layer with torch "
+        "alone. off is slower: use it to find out whether the acceleration causes a "
+        "problem.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""The tables that ``cellseg3d evaluate`` shows, each narrow enough for 80 columns."""
+"""The tables that ``cellseg3d evaluate`` prints, each at most 80 columns wide."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ Scores = Mapping[str, Mapping[str, Any]]
 
 
 def score_tables(evaluation: Evaluation) -> Iterator[Table]:
-    """Yield the tables that this evaluation has numbers for."""
+    """Yield the tables of an evaluation; a table without numbers is left out."""
     classes = [scored.classes for scored in evaluation.scored]
     objects = [scored.objects for scored in evaluation.scored]
     means = summaries(evaluation)
@@ -62,17 +62,17 @@ def score_tables(evaluation: Evaluation) -> Iterator[Table]:
     if any("hd95_um" in scores for table in classes for scores in table.values()):
         yield _table("Surfaces", SURFACES, evaluation, classes, means)
     if any("auc" in scores for table in classes for scores in table.values()):
-        title = "Probabilities; the threshold is the best for these very volumes"
+        title = "Probabilities (the threshold gives the best Dice on these volumes)"
         yield _table(title, PROBABILITIES, evaluation, classes, means)
     if any(objects):
         means = summaries(evaluation, objects=True)
-        title = "Objects, matched above IoU 0.5"
+        title = "Objects, matched where their IoU is above 0.5"
         yield _table(title, OBJECTS, evaluation, objects, means)
         yield _table("Objects and mistakes", MISTAKES, evaluation, objects, means)
 
 
 def caption(evaluation: Evaluation) -> str:
-    """Return what stands below the tables: accuracy, and how far to trust the means."""
+    """Return the lines below the tables: accuracies, and notes on the means."""
     lines = [
         f"{pair.name}: accuracy over all classes {number(scored.accuracy)} "
         f"({scored.annotated_voxels} annotated voxels)"
@@ -82,13 +82,13 @@ def caption(evaluation: Evaluation) -> str:
         found = summaries(evaluation).values()
         notes = [summary.note for each in found for summary in each.values()]
         note = next((note for note in notes if note), "")
-        lines.append("Below a mean: its 95 % bootstrap interval over volumes.")
+        lines.append("Below each mean stands its 95 % bootstrap interval over volumes.")
         lines += [f"{note}."] if note else []
     return "\n".join(lines)
 
 
 def number(value: Any) -> str:  # noqa: ANN401 - any score
-    """Return a score as people read it; a dash for one that is undefined."""
+    """Return a score with four decimals, or a dash if it is undefined."""
     if isinstance(value, int):
         return str(value)
     return "-" if math.isnan(value) else f"{value:.4f}"
@@ -125,7 +125,7 @@ def _table(
 
 
 def _mean(summary: Summary | None) -> str:
-    """Return a mean, its interval, and how many volumes it had to leave out."""
+    """Return a mean, its interval, and the number of volumes without a value."""
     if summary is None:
         return "-"
     lines = [number(summary.mean)]
@@ -137,5 +137,5 @@ def _mean(summary: Summary | None) -> str:
 
 
 def _short(value: float) -> str:
-    """Return three digits behind the point, without a 0 before it."""
+    """Return a number with three decimals and without a leading 0."""
     return f"{value:.3f}".removeprefix("0")

@@ -1,4 +1,4 @@
-"""A progress bar for reading one file, on a terminal alone."""
+"""A progress bar for the reading of one file."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,9 +7,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[float], None] | None]:
-    """Give a function that takes the share done; None where nobody looks.
+    """Show a progress bar while a file is read, if the error stream is a terminal.
 
-    The bar goes away when the file is read.
+    Parameters
+    ----------
+    what : str
+        The text beside the bar.
+
+    Yields
+    ------
+    callable or None
+        A function to call with the share that is done, in [0, 1]; None without a
+        terminal.
     """
     if not sys.stderr.isatty():
         yield None

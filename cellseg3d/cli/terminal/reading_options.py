@@ -1,4 +1,4 @@
-"""Options of verbs that read one volume as its file says, or as the user says."""
+"""Options that say how a file is to be read, for the verbs that read one volume."""
 
 from typing import Annotated
 
@@ -6,25 +6,30 @@ import typer
 
 SpacingUm = Annotated[
     tuple[float, float, float] | None,
-    typer.Option(metavar="Z Y X", help="Voxel edges in um, instead of the file's."),
+    typer.Option(
+        metavar="Z Y X", help="Use these voxel edges in um, not those of the file."
+    ),
 ]
 Inner = Annotated[
     str | None,
-    typer.Option(help="Dataset in an HDF5 file, or image in a Zarr folder."),
+    typer.Option(
+        help="Read this dataset of an HDF5 file, or this image of a Zarr folder."
+    ),
 ]
 Level = Annotated[
-    int, typer.Option(help="Level of an OME-Zarr pyramid; 0 is full size.")
+    int, typer.Option(help="Read this level of an OME-Zarr pyramid; 0 is full size.")
 ]
 Channel = Annotated[
     int | None,
-    typer.Option(help="Which channel, colour or time point, counted from 0."),
+    typer.Option(help="Read this channel, colour or time point, counted from 0."),
 ]
 ReadAs = Annotated[
     str | None,
     typer.Option(
         "--as",
         metavar="slices|channels|times|AXES",
-        help="What an axis is, where the file does not say it or says it wrongly; or "
-        "a letter for each axis, slowest first, such as zyxc.",
+        help="Say what the axes are, if the file does not say it or says it wrongly: "
+        "the third axis counts slices, channels or times; or give one letter for each "
+        "axis, slowest first, such as zyxc.",
     ),
 ]

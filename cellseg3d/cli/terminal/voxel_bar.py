@@ -1,4 +1,4 @@
-"""A progress bar in voxels per second, with the time that is left."""
+"""A progress bar that shows voxels per second and the time left."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,12 +6,17 @@ from contextlib import contextmanager
 
 @contextmanager
 def voxel_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal; yield what to call with voxels done and in all.
+    """Show a progress bar on the error stream.
 
     Parameters
     ----------
     name : str
-        What is being made.
+        The text beside the bar, such as the name of the file that is written.
+
+    Yields
+    ------
+    callable
+        A function to call with the number of voxels done and of all voxels.
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
@@ -25,10 +30,10 @@ def voxel_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     from rich.text import Text  # noqa: PLC0415
 
     class Speed(ProgressColumn):
-        """Millions of voxels per second."""
+        """A column that shows millions of voxels per second."""
 
         def render(self, task: Task) -> Text:
-            """Return the speed of late, or of all when it is done."""
+            """Return the recent speed, or the mean speed of a finished task."""
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed / 1e6:.1f} Mvoxel/s")
 

@@ -1,1 +1,1 @@
-"""Labels on disk, chunk by chunk: journal, stores, several machines."""
+"""Write labels to disk chunk by chunk, in one process or on several machines."""

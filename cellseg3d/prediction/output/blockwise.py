@@ -1,4 +1,8 @@
-"""Segment chunk by chunk into files: bounded memory, resumed after any crash."""
+"""Segment a volume chunk by chunk into files, and continue after a crash.
+
+The unfinished files lie in a work folder, ``NAME.partial``, with a journal of the
+chunks that are done. At the end all files are moved to their names.
+"""
 
 import json
 import logging
@@ -31,24 +35,25 @@ from cellseg3d.prediction.pipeline import Chunk, Pipeline, Progress
 
 _log = logging.getLogger(__name__)
 LOCK = "lock"
-# Work on chunks: given those to do, yields each with its arrays when it is done.
+# A function that is given the chunks to do and yields each one when it is done, with
+# its arrays, or with their checksum if it wrote them itself.
 Runner = Callable[[Sequence[Roi]], Iterator[tuple[Roi, "list[NDArray[Any]] | int"]]]
 
 
 @dataclass(frozen=True)
 class Output:
-    """The files that one segmentation writes, and the folder they grow in.
+    """The files that one segmentation writes.
 
     Parameters
     ----------
     labels : Path
-        Name of the label volume.
+        The file of the labels.
     stores : tuple of Store
-        Labels first, then probabilities of each class, then uncertainty.
+        The labels, then the probabilities of each class, then the uncertainty.
     source : str
-        The file that is segmented; must not change meanwhile.
+        The file that is segmented. It must not change in the meantime.
     extra : Extra, optional
-        What is made of the finished files before any of them gets its name.
+        A file that is made from the finished ones before all are moved to their names.
     """
 
     labels: Path
@@ -63,7 +68,7 @@ class Output:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files, the labels last: where these are, everything is."""
+        """All files; the labels come last, so that all others exist when they do."""
         others = [store.path for store in self.stores[1:]]
         more = [] if self.extra is None else [self.extra.path]
         return (*others, *more, sidecar(self.labels), self.labels)
@@ -71,14 +76,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Extra:
-    """A file that is made of the other outputs, such as single objects.
+    """A file that is made from the other outputs, such as single objects.
 
     Parameters
     ----------
     path : Path
-        Its name.
+        Where the file ends up.
     make : callable
-        Given where the finished labels lie, writes it beside them, under its name.
+        Is called with the path of the finished labels in the work folder, and writes
+        the file beside them, under its name.
     """
 
     path: Path
@@ -86,14 +92,14 @@ class Extra:
 
 
 def work_folder(path: Path) -> Path:
-    """Return where an output grows: its name and ``.partial``."""
+    """Return the folder of an unfinished output: its name and ``.partial``."""
     return path.with_name(f"{path.name}.partial")
 
 
 def is_unfinished(labels: Path) -> bool:
-    """Whether an output was begun and is not complete, or is being written.
+    """Return whether an output was begun and is not complete, or is being written.
 
-    A work folder that a killed process had all but removed is removed.
+    A work folder that holds nothing but the lock of a killed process is removed.
     """
     work = work_folder(labels)
     if not work.is_dir():
@@ -119,21 +125,22 @@ def output_of(
     final: Volume | None = None,
     extra: Extra | None = None,
 ) -> Output:
-    """Return the files that a pipeline's answers go to.
+    """Return the files into which the answers of a pipeline are written.
 
     Parameters
     ----------
     labels : Path
-        ``NAME_labels.SUFFIX``; probabilities become ``NAME_prob_CLASS.SUFFIX``.
+        ``NAME_labels.SUFFIX``; probabilities go to ``NAME_prob_CLASS.SUFFIX``.
     volume : Volume
-        Gives the grid.
+        The volume that is predicted; the answers have its grid.
     pipeline : Pipeline
     classes : sequence of str
+        Names of the classes, which name the files of the probabilities.
     probs_dtype : {"uint8", "float16", "float32"}
-        uint8 holds probabilities in 255ths; MRC, which knows no unsigned bytes,
-        gets float16 instead.
+        The dtype of probabilities; uint8 holds them in 255ths. MRC has no unsigned
+        bytes and gets float16 instead.
     final : Volume, optional
-        The grid of the finished files, where `volume` is resampled from it.
+        The volume whose grid the finished files have, if `volume` was resampled.
     extra : Extra, optional
         See `Output`.
     """
@@ -152,28 +159,29 @@ def output_of(
 
 
 def prob_paths(labels: Path, classes: Sequence[str]) -> list[Path]:
-    """Return the names of the probabilities of each class, no two the same."""
+    """Return the files of the probabilities of each class; no two are the same."""
     return [beside(labels, f"prob_{word}") for word in class_file_names(classes)]
 
 
 def share_dtype(path: Path, wanted: str = "uint8") -> np.dtype[Any]:
-    """Return the dtype that a format keeps shares in [0, 1] in.
+    """Return the dtype in which a file's format holds numbers in [0, 1].
 
-    MRC would widen bytes to 16 bits, of which nobody could tell what one is.
+    MRC gets float16 instead of uint8: it would widen bytes to 16 bits, and a reader
+    could not tell that 255 stands for 1.
     """
     widens = kind_to_write(path) == "mrc"
     return np.dtype("float16" if widens and wanted == "uint8" else wanted)
 
 
 def beside(labels: Path, what: str) -> Path:
-    """Return the name of another output of the same segmentation."""
+    """Return the file of another output of the same segmentation."""
     suffix = volume_suffix(labels.name)
     stem = labels.name[: len(labels.name) - len(suffix)].removesuffix("_labels")
     return labels.with_name(f"{stem}_{what}{suffix}")
 
 
 def arrays_of(answer: Chunk, stores: Sequence[Store]) -> list[NDArray[Any]]:
-    """Return a chunk's voxels in the order and dtypes of the stores."""
+    """Return a chunk's arrays in the order and dtypes of the stores."""
     arrays: list[NDArray[Any]] = [answer.labels]
     if answer.probs is not None:
         arrays += list(answer.probs)
@@ -203,39 +211,41 @@ def write_chunks(
     progress: Progress | None = None,
     runner: Runner | None = None,
 ) -> Path:
-    """Run a pipeline over all chunks that are not done yet; complete the files.
+    """Run a pipeline over all chunks that are not done yet, and complete the files.
 
-    All files get their names together, at the end. Killed meanwhile and called again,
-    it goes on with giving names.
+    All files are moved to their names together, at the end. If the process is killed
+    while they are moved, calling this again moves the rest.
 
     Parameters
     ----------
     pipeline : Pipeline
     output : Output
     task : dict
-        What distinguishes this segmentation from any other; see `Journal`.
+        What makes this segmentation the same as an earlier one; see `Journal`.
     notes : dict
-        What the files say about themselves.
+        The metadata of the files.
     overwrite : bool
-        Replace files that are there, and an unfinished segmentation of another kind.
+        Whether to replace files that exist and an unfinished segmentation of another
+        task.
     progress : callable, optional
-        Called with voxels done and voxels in all.
+        Is called after each chunk with the voxels done and the voxels in all.
     runner : callable, optional
-        Works on the chunks elsewhere; here, one after another, when None.
+        Runs the chunks, perhaps elsewhere. When None, they run in this process, one
+        after another.
 
     Returns
     -------
     Path
-        The label volume.
+        The file of the labels.
 
     Raises
     ------
     ConfigError
-        If an output is there already and `overwrite` is False.
+        If a file exists and `overwrite` is False.
     InputError
-        If the source was changed meanwhile.
+        If the source was changed in the meantime.
     EnvironmentFault
-        If another process is writing it, or the disk is full.
+        If another process is writing this output, or the disk is full.
     """
     state = state_of(output.source)
     is_unfinished(output.labels)
@@ -248,7 +258,10 @@ def write_chunks(
             total = Roi.whole(pipeline.shape).size
             covered = sum(roi.size for roi in journal.done)
             if covered != total:
-                message = f"{output.labels}: {total - covered} voxels were not written"
+                message = (
+                    f"{output.labels}: {total - covered} of {total} voxels were not "
+                    f"written; remove {output.work} and run again"
+                )
                 raise CoverageError(message)
             check_unchanged(output.source, state)
             _finish(output, notes)
@@ -267,7 +280,7 @@ def _refuse_to_replace(output: Output, *, overwrite: bool) -> None:
     for path in output.files:
         check_replaceable(path)
         if path.exists() and not overwrite:
-            message = f"{path}: is there already; pass --overwrite to replace it"
+            message = f"{path}: exists already; pass `overwrite` to replace it"
             raise ConfigError(message)
 
 
@@ -281,7 +294,10 @@ def _finish(output: Output, notes: dict[str, Any]) -> None:
 
 
 def _clear(output: Output, journal: Journal) -> None:
-    """Empty the work folder but for the journal, which says what the rest is."""
+    """Empty the work folder, except for the lock and the journal.
+
+    The journal goes last, because without it the folder would be refused as a stranger.
+    """
     for path in output.work.iterdir():
         if path not in (journal.path, output.work / LOCK):
             remove(path)
@@ -306,7 +322,11 @@ def _run(
     waiting = [chunk for chunk in pipeline.chunks() if chunk not in journal.done]
     done = total - sum(chunk.size for chunk in waiting)
     if done:
-        _log.info("%s: going on after %.0f %%", output.labels, 100 * done / total)
+        _log.info(
+            "%s: %.0f %% was done before; the rest follows",
+            output.labels,
+            100 * done / total,
+        )
     with finish_first() as asked_to_stop:
         for chunk, found in runner(waiting):
             if isinstance(found, int):
@@ -325,7 +345,7 @@ def _run(
 def _open_journal(
     journal: Journal, output: Output, notes: dict[str, Any], *, overwrite: bool
 ) -> None:
-    """Read the journal; leave out chunks whose voxels are not what it says."""
+    """Read the journal, and drop chunks whose voxels do not have its checksums."""
     journal.open(overwrite=overwrite)
     if journal.complete:
         return
@@ -333,18 +353,20 @@ def _open_journal(
         store.prepare(notes, anew=not journal.done)
     for chunk, known in list(journal.done.items()):
         if checksum(*(store.read(chunk) for store in output.stores)) != known:
-            _log.warning("%s: chunk %s is damaged; done again", output.labels, chunk)
+            _log.warning(
+                "%s: chunk %s is damaged, so it is computed again", output.labels, chunk
+            )
             del journal.done[chunk]
 
 
 def sidecar(labels: Path) -> Path:
-    """Return the name of the JSON file that says how a label file came about."""
+    """Return the JSON file that records how a label file was made."""
     suffix = volume_suffix(labels.name)
     return labels.with_name(f"{labels.name[: len(labels.name) - len(suffix)]}.json")
 
 
 def _write_record(place: Path, notes: dict[str, Any]) -> None:
-    """Write what the files say about themselves, whatever their format."""
+    """Write the metadata of the files as JSON."""
     text = json.dumps(notes, indent=2, sort_keys=True) + "\n"
 
     def write(path: Path) -> None:
@@ -355,14 +377,16 @@ def _write_record(place: Path, notes: dict[str, Any]) -> None:
 
 @contextmanager
 def _locked(output: Output) -> Iterator[None]:
-    """Hold the work folder; the lock dies with the process that holds it."""
+    """Lock the work folder; the system frees the lock if the process dies."""
     _refuse_strangers(output)
     try:
         output.work.mkdir(parents=True, exist_ok=True)
         lock = FileLock(output.work / LOCK)
         lock.acquire(blocking=False)
     except Timeout as error:
-        message = f"{output.work}: another process is writing this output; wait for it"
+        message = (
+            f"{output.work}: another process is writing this output; wait until it ends"
+        )
         raise EnvironmentFault(message) from error
     except OSError as error:
         raise environment_fault(error, output.work) from error
@@ -373,7 +397,7 @@ def _locked(output: Output) -> Iterator[None]:
 
 
 def _refuse_strangers(output: Output) -> None:
-    """Refuse a folder that only happens to have the name of an unfinished output."""
+    """Refuse a work folder that has no journal and holds files of others."""
     work = output.work
     if not work.exists() or (work / JOURNAL).is_file():
         return
@@ -381,17 +405,18 @@ def _refuse_strangers(output: Output) -> None:
     for path in work.iterdir() if work.is_dir() else [work]:
         if path.name not in known and not path.name.startswith(f".{MARK}"):
             message = (
-                f"{path}: was not written by cellseg3d, and {work.name} is the name "
-                "of unfinished output; move it away"
+                f"{path}: was not written by cellseg3d, which needs the name "
+                f"{work.name} for its unfinished output; move it away"
             )
             raise EnvironmentFault(message)
 
 
 @contextmanager
 def finish_first() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a wish to stop, so a chunk is finished.
+    """Let the current chunk finish when SIGINT or SIGTERM asks the process to stop.
 
-    A second one stops at once. Outside the main thread signals are left alone.
+    The event that is yielded is set by the first signal. A second signal stops the
+    process at once. In other threads than the main one signals are not handled.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

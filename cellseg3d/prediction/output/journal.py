@@ -1,4 +1,4 @@
-"""Which chunks of an unfinished output are done, so that a killed run goes on."""
+"""Keep a journal of the chunks that are done, so that a killed run can continue."""
 
 import json
 import os
@@ -17,15 +17,15 @@ NAME = "journal.jsonl"
 
 
 class Journal:
-    """A file with one line a finished chunk, each with a checksum of what was written.
+    """A file with one line for each finished chunk, with a checksum of its voxels.
 
     Parameters
     ----------
     folder : Path
-        The unfinished output.
+        The folder of the unfinished output.
     task : mapping
-        What is being computed, as JSON holds it: model hashes, input, lattice. A
-        journal of another task is not continued.
+        A description of what is computed, ready for JSON: model hashes, input,
+        windows. A journal of another task is not continued.
     """
 
     def __init__(self, folder: Path, task: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Journal:
         self.complete = False
 
     def open(self, *, overwrite: bool = False) -> None:
-        """Read what is there, or begin anew.
+        """Read the journal of this task, or begin a new one.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class Journal:
             )
             message = (
                 f"{self.path.parent}: holds an unfinished segmentation with another "
-                f"{', '.join(changed)}; pass --overwrite to begin anew"
+                f"{', '.join(changed)}; pass `overwrite` to start again"
             )
             raise ConfigError(message)
         self.done, self.complete = {}, False
@@ -63,23 +63,23 @@ class Journal:
         self._append({"task": self.task})
 
     def goes_on(self) -> bool:
-        """Whether this very task was all but complete: its files only lack names."""
+        """Return whether this task is complete, and files only need to be moved."""
         lines = self._lines() if self.path.is_file() else []
         same = bool(lines) and lines[0].get("task") == self.task
         return same and any("complete" in line for line in lines)
 
     def add(self, chunk: Roi, checksum: int) -> None:
-        """Note that a chunk lies in the output."""
+        """Record that a chunk is written, with the checksum of its voxels."""
         self.done[chunk] = checksum
         self._append({"start": chunk.start, "stop": chunk.stop, "crc": checksum})
 
     def finish(self) -> None:
-        """Note that all files lie in the folder, ready to be given their names."""
+        """Record that all files are complete and can be moved to their names."""
         self.complete = True
         self._append({"complete": True})
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        # One write of one line: a killed process leaves it whole or not at all.
+        # A line is one write, so a killed process leaves it whole or not at all.
         text = json.dumps(line) + "\n"
         with self.path.open("ab", buffering=0) as file:
             file.write(text.encode())
@@ -91,7 +91,7 @@ class Journal:
             try:
                 found.append(json.loads(text))
             except ValueError:
-                break  # cut short by a crash: what follows is done again
+                break  # A crash cut this line short; its chunk is computed again.
         return found
 
 

@@ -1,4 +1,7 @@
-"""The same chunk tasks on a Dask cluster: one chunk, one task, retried if it dies."""
+"""Run the chunks of a segmentation on a Dask cluster.
+
+Each chunk is one task, which is retried if it fails or its worker dies.
+"""
 
 import logging
 import uuid
@@ -18,24 +21,25 @@ from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.recipe import Recipe
 
 _log = logging.getLogger(__name__)
-# A task that fails is tried this often again; a worker that dies costs no try.
+# A task that fails is tried this many times more. A worker's death does not count.
 RETRIES = 2
 _pipelines: dict[str, Pipeline] = {}
 
 
 def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
-    """Return a runner that works on chunks on a Dask cluster.
+    """Return a runner that computes chunks on a Dask cluster.
 
-    Each task sets up the same pipeline (once a process), reads what it needs, and
-    writes its own chunk, so it may run twice and anywhere that sees the files.
+    Each task reads what it needs and writes its own chunk. It may run twice, and on any
+    machine that sees the files. Each process sets up the pipeline once.
 
     Parameters
     ----------
     address : str
-        Of a scheduler, such as ``"tcp://host:8786"``, or ``"local:N"`` for N worker
-        processes on this machine.
+        Address of a scheduler, such as ``"tcp://host:8786"``, or ``"local:N"`` for N
+        worker processes on this machine.
     recipe : Recipe
-        With the number format settled, so that all machines compute alike.
+        The segmentation. Its number format should be fixed, so that all machines
+        compute alike.
     output : Output
 
     Raises
@@ -48,10 +52,10 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
 
     def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, int]]:
         distributed = distributed_library()
-        # Workers that outlive this process must not take an earlier pipeline for it.
+        # Workers outlive this process, so an earlier pipeline must have another key.
         key = uuid.uuid4().hex
         with open_client(address, one_thread) as client:
-            # One copy a worker, however many chunks there are.
+            # Each worker gets one copy, however many chunks there are.
             shared = client.scatter((key, sent, output.stores), broadcast=True)
             futures = [
                 client.submit(run_chunk, shared, chunk, retries=RETRIES, pure=False)
@@ -69,7 +73,7 @@ def run_chunk(shared: tuple[str, Recipe, tuple[Store, ...]], chunk: Roi) -> Any:
     Parameters
     ----------
     shared : tuple
-        A name for the pipeline, the recipe, and where voxels go.
+        The key of the pipeline, its recipe, and the stores to write to.
     chunk : Roi
     """
     key, recipe, stores = shared
@@ -83,7 +87,7 @@ def run_chunk(shared: tuple[str, Recipe, tuple[Store, ...]], chunk: Roi) -> Any:
 
 
 def one_thread() -> None:
-    """Let a worker process compute in one thread; there are many workers."""
+    """Let a worker process compute in one thread, because there are many workers."""
     torch.set_num_threads(1)
 
 
@@ -93,6 +97,9 @@ def _result(future: Any) -> tuple[Roi, int]:  # noqa: ANN401
     except CellSegError:
         raise
     except Exception as error:
-        message = f"a chunk failed {RETRIES + 1} times on Dask: {error}; run again"
+        message = (
+            f"a chunk failed {RETRIES + 1} times on Dask: {error}; look into the "
+            "workers' logs and run again, which keeps the finished chunks"
+        )
         raise EnvironmentFault(message) from error
     return chunk, known

@@ -1,4 +1,4 @@
-"""An output volume while it is unfinished: filled by regions, read back, completed."""
+"""An unfinished output volume: fill it region by region, read it back, complete it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,26 +27,26 @@ from cellseg3d.io.registry import (
 
 @dataclass(frozen=True)
 class Store:
-    """Voxels of one output in a work folder; may be sent to other processes.
+    """The voxels of one output in a work folder; it can be sent to other processes.
 
-    Zarr and MRC are filled in place. Other formats cannot go on after a crash, so their
-    voxels lie one after another in a plain file until all are there.
+    Zarr and MRC files are filled in place. Other formats cannot be continued after a
+    crash, so their voxels lie in a plain file until all of them are written.
 
     Parameters
     ----------
     path : Path
-        The output's final name.
+        The final name of the output.
     work : Path
         The folder of unfinished output, on the same disk.
     grid : Volume
         The volume whose grid the output has.
     dtype : numpy dtype
     chunk : tuple of int
-        What one task writes (z, y, x).
+        Shape (z, y, x) of what one task writes, in voxels.
     labels : bool
-        Whether values are class indices.
+        Whether the values are class indices.
     final : Volume or None
-        Another grid of the same box, that the finished file has.
+        The volume whose grid the finished file has, if it is not `grid`.
     """
 
     path: Path
@@ -68,12 +68,19 @@ class Store:
         return self.final is None and can_resume(self.path)
 
     def prepare(self, notes: Mapping[str, Any], *, anew: bool) -> None:
-        """Make room for the voxels, or keep what is there.
+        """Create the unfinished file, or keep the one that exists.
+
+        Parameters
+        ----------
+        notes : mapping
+            The metadata of the file, ready for JSON.
+        anew : bool
+            Whether to remove what exists first.
 
         Raises
         ------
         EnvironmentFault
-            If the disk is full or refuses.
+            If the disk is full or cannot be written.
         """
         if anew:
             remove(self._scratch)
@@ -86,12 +93,12 @@ class Store:
             RawSink(self._scratch, 0, self.dtype, self.grid.shape)
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels where `roi` says.
+        """Write the voxels of a region.
 
         Raises
         ------
         EnvironmentFault
-            If the disk is full or refuses.
+            If the disk is full or cannot be written.
         """
         if self.in_place:
             self._writer({}).write(roi, array)
@@ -102,22 +109,22 @@ class Store:
             raise environment_fault(error, self.path) from error
 
     def read(self, roi: Roi) -> NDArray[Any]:
-        """Return voxels that were written before."""
+        """Return the voxels of a region that was written before."""
         found = np.asarray(self._array()[roi.slices])
-        return found.astype(self.dtype, copy=False)  # MRC widens bytes
+        return found.astype(self.dtype, copy=False)  # MRC holds bytes in 16 bits.
 
     def finish(self, notes: Mapping[str, Any]) -> Path:
-        """Complete the output in the work folder; return where it lies.
+        """Complete the output in the work folder and return its path there.
 
         Parameters
         ----------
         notes : mapping
-            What the file should say about itself, as JSON holds it.
+            The metadata of the file, ready for JSON.
 
         Raises
         ------
         EnvironmentFault
-            If the disk is full or refuses.
+            If the disk is full or cannot be written.
         """
         if self.in_place:
             return self.done if self._is_finished else self._writer(notes).close()
@@ -126,12 +133,12 @@ class Store:
 
     @property
     def done(self) -> Path:
-        """Where the complete output lies until it is given its name."""
+        """The path of the complete output before it is moved to its name."""
         return self.work / self.path.name
 
     @property
     def _is_finished(self) -> bool:
-        """Whether it was completed here before other outputs could be."""
+        """Whether the output was completed in the work folder before."""
         return self.done.exists() and not self._scratch.exists()
 
     @property
@@ -173,12 +180,13 @@ class Store:
 
 
 def put_in_place(done: Path, path: Path) -> None:
-    """Give a complete output its final name; what stood there goes.
+    """Move a complete output to its final name and replace what exists there.
 
     Raises
     ------
     EnvironmentFault
-        If the system refuses, or a folder there holds what is not ours.
+        If the system does not allow it, or a folder of that name holds files that
+        cellseg3d did not write.
     """
     try:
         restore(path)

@@ -92,7 +92,7 @@ def test_a_missing_tool_is_skipped_and_said(study, tmp_path, capsys):
 
     shown = capsys.readouterr()
     assert code == 0
-    assert "1 cells to run, 0 have a record" in shown.err
+    assert "1 job to run, 0 done before" in shown.err
     assert "skipped: --nnunet-python" in shown.err
     assert "No cell has finished yet." in shown.out
 

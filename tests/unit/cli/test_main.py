@@ -4,9 +4,12 @@ import sys
 
 import pytest
 import typer
+from typer.main import get_command
 
 from cellseg3d.cli import main as cli
 from cellseg3d.core.errors import ConfigError, EnvironmentFault, SpacingError
+
+TITLES = [f"{title}:" for title in cli.GROUPS]
 
 
 @pytest.fixture
@@ -67,7 +70,32 @@ def test_an_unknown_verb_or_option_is_one_line(capsys):
 def test_no_word_at_all_shows_the_help(capsys):
     assert cli.main([]) == 0
 
-    assert "Commands:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    titles = [line for line in said.splitlines() if line in TITLES]
+    assert titles == TITLES
+    listed = said.partition(f"{TITLES[0]}\n")[2]
+    assert "..." not in listed  # the sentence about each verb is complete
+
+
+def test_help_is_whole_sentences_that_fit_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words, command in commands(get_command(cli.build_app())):
+        said = [command.help, *(each.help for each in command.params)]
+        assert [text for text in said if not text.strip().endswith(".")] == [], words
+
+        assert cli.main([*words, "--help"]) == 0
+
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if len(line) > 80] == []
+
+
+def commands(command, words=()):
+    """Yield the words and the command of each verb, and of each verb of a verb."""
+    inside = getattr(command, "commands", {})
+    if not inside:
+        yield words, command
+    for name, each in inside.items():
+        yield from commands(each, (*words, name))
 
 
 def test_operators_that_an_apple_gpu_lacks_run_on_the_cpu():

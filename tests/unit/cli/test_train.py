@@ -217,7 +217,7 @@ def test_a_folder_of_images_is_predicted_as_it_was_trained(tmp_path, capsys):
 
     said = capsys.readouterr().out
     assert codes == [0, 0]
-    assert said.count("3 images, a volume each") == 1
+    assert said.count("3 images, each taken as a volume of its own") == 1
     names = ("s1", "s2", "s3")
     labels = [read_labels(tmp_path / "one" / f"{n}_labels.png") for n in names]
     assert [each.shape for each in labels] == [(1, 24, 32)] * 3
@@ -289,7 +289,7 @@ def test_a_run_as_bundle_begins_with_its_weights(folder, tmp_path, capsys):
 
     before, after = learned(weights_in(first)), learned(weights_in(out))
     assert f"begins with the weights of {first}" in said
-    assert "begins with" not in capsys.readouterr().out
+    assert "begins with the weights" not in capsys.readouterr().out
     for name, tensor in before.items():
         assert torch.equal(after[name], tensor), name
     scratch = weights_in(anew)

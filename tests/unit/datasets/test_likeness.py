@@ -46,7 +46,7 @@ def test_noise_alone_is_unlike_a_tomogram_and_is_said_to_be(tomograms):
 
     found = unlike(volume_features(noise, SCALE), profile_of(tomograms))
 
-    assert "its structures are of another size in voxels" in found
+    assert "its structures have another size in voxels" in found
 
 
 def test_white_noise_has_the_features_that_theory_gives():

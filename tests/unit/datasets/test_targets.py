@@ -79,7 +79,7 @@ def test_ids_are_counted_anew_without_255():
     assert counted.dtype == np.uint16
     assert 255 not in counted
     assert len(np.unique(counted)) == 300
-    with pytest.raises(LabelError, match="down to -1"):
+    with pytest.raises(LabelError, match="least object id is -1"):
         object_ids(np.array([-1, 2]), "x")
 
 

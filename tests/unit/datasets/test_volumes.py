@@ -44,12 +44,12 @@ def test_shapes_that_differ_are_refused_with_the_likely_cause(write_pair, write_
     data = load_datalist(write_list([ENTRY]))
 
     with pytest.raises(
-        LabelError, match=r"\(7, 6, 5\).*\(5, 6, 7\); transposed\? .* xyz"
+        LabelError, match=r"\(7, 6, 5\).*\(5, 6, 7\); transpose the label.* xyz"
     ):
         load_cases(data.cases, data)
 
     write_pair("a", IMAGE, LABEL[:3])
-    with pytest.raises(LabelError, match="label another file, or crop both"):
+    with pytest.raises(LabelError, match="or crop both equally"):
         load_cases(data.cases, data)
 
 
@@ -58,7 +58,7 @@ def test_spacings_that_differ_are_refused():
     two = Volume(LABEL, Spacing(1, 1, 2), provenance={"path": "l.mrc"})
     case = Case("a", "i.mrc", "l.mrc", "a")
 
-    with pytest.raises(SpacingError, match=r"^l\.mrc: spacing 1 x 1 x 2 um"):
+    with pytest.raises(SpacingError, match=r"^l\.mrc: spacing is 1 x 1 x 2 um"):
         check_pair(one, two, case)
     check_pair(one, Volume(LABEL), case)
     check_pair(one, two, Case("a", "i", "l", "a", spacing=Spacing(1, 1, 1)))

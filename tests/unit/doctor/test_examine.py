@@ -107,7 +107,7 @@ def test_nan_and_infinity_are_counted_and_placed(two_cells, value):
         (
             lambda im, lb: (im, lb * np.float32(0.4)),
             "fractional label values",
-            r"^\d+ label values are no whole numbers",
+            r"^\d+ label values are not whole numbers",
         ),
         (
             lambda im, lb: (im, np.where(lb, np.nan, lb).astype(np.float32)),
@@ -293,7 +293,7 @@ def test_a_training_is_refused_for_errors_and_told_of_warnings(two_cells, tmp_pa
     listed = two_cells(lambda image, label: (image + 9000, label))
     lines = examine_before_training(listed, cache_dir=cache)
     assert len(lines) == 2  # each of two is far from the other
-    assert all("far from the rest" in line for line in lines)
+    assert all("far from the other images" in line for line in lines)
 
     broken = two_cells(spoil_image(np.nan))
     with pytest.raises(InputError, match=r"a_image\.tif: 3 voxels are NaN"):

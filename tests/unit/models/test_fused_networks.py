@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cellseg3d.bundle.members import member_for
+from cellseg3d.bundle.model_facts import member_for
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.fused_networks import EverySourceLoss, FusedNetworks
 from cellseg3d.prediction.inferer import VolumeInferer

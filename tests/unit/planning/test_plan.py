@@ -7,6 +7,7 @@ import pytest
 
 from cellseg3d.bundle.compose import override, read_config
 from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
@@ -31,10 +32,10 @@ def data_of(shape=(64, 256, 256), spacing=(0.3, 0.1, 0.1), share=0.2, diameter=4
     return Survey("made up", 2, 2, (shape, shape), edges, (facts,), 1.0)
 
 
-def fixed_cost(network_def, spec, facts, batch):
+def fixed_cost(network_def, spec, batch):
     """A sample takes a microsecond and a kibibyte a voxel."""
     assert network_def["_target_"].endswith("network_for")
-    assert facts is FACTS
+    assert network_def["facts"]["classes"] == list(FACTS.classes)
     assert batch >= 1
     voxels = math.prod(spec.patch_shape)
     return StepCost(1e-6 * voxels, 1024 * voxels, 2**20)
@@ -203,11 +204,12 @@ def test_what_is_said_on_the_command_line_wins_over_the_plan():
 
 
 def test_a_step_costs_what_its_voxels_and_weights_do():
-    config = read_config(find_bundle("cell_tomo_unet2d") / "configs" / "train.json")
+    config = find_bundle("cell_tomo_unet2d") / "configs" / "train.json"
+    settings = {"facts": FACTS.as_dict()}
+    block = resolve_config(config, settings, only=["network_def"])["network_def"]
 
     small, large = (
-        measure_step(config["network_def"], InputSpec(2, (side, side)), FACTS, 2)
-        for side in (64, 128)
+        measure_step(block, InputSpec(2, (side, side)), 2) for side in (64, 128)
     )
 
     assert 3.0 < large.sample_bytes / small.sample_bytes < 5.0

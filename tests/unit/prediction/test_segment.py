@@ -77,7 +77,7 @@ def test_what_is_there_is_not_replaced_unasked(tmp_path):
     out = tmp_path / "a_labels.tif"
     out.write_bytes(b"precious")
 
-    with pytest.raises(ConfigError, match="--overwrite"):
+    with pytest.raises(ConfigError, match=r"a_labels.tif: .* pass `overwrite`"):
         segment_to_file(noise_volume((4, 16, 16)), small_model(), out)
 
     assert out.read_bytes() == b"precious"
@@ -224,7 +224,7 @@ def test_far_spacing_is_told_and_rescaling_brings_labels_back(caplog):
     segment(volume, model)
     found = segment(volume, model, SegmentOptions(rescale=True))
 
-    assert "--rescale" in caplog.text
+    assert "pass `rescale`" in caplog.records[0].getMessage()
     assert found.labels.shape == volume.shape
     labels = found.labels.array
     # Two voxels of the volume come of each voxel of the training's size.
@@ -286,7 +286,7 @@ def test_two_volumes_never_share_a_name(tmp_path):
         (tmp_path / folder).mkdir()
         write_volume(tmp_path / folder / "cell.tif", noise_volume((2, 4, 4)))
 
-    with pytest.raises(ConfigError, match="both become"):
+    with pytest.raises(ConfigError, match="both be written to"):
         tasks_of([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
     names = tasks_of([str(tmp_path / "a")], tmp_path / "out", ".ome.zarr")
     assert names[0].labels.name == "cell_labels.ome.zarr"

@@ -28,15 +28,15 @@ def test_float32_is_taken_when_bfloat16_changes_too_many_labels():
     network = prepare_for(field_with(1e-2), Threshold(1.0).eval(), SPEC, "z")
 
     assert network.hardware.precision == "float32"
-    assert "trial changed 1.0e-02" in network.hardware.reason
-    assert f"{ALLOWED / MARGIN:.1e} are allowed" in network.hardware.reason
+    assert "trial bfloat16 changed 1.0e-02" in network.hardware.reason
+    assert f"at most {ALLOWED / MARGIN:.1e} may change" in network.hardware.reason
 
 
 def test_bfloat16_is_taken_when_few_labels_change():
     network = prepare_for(field_with(2e-5), Threshold(1.0).eval(), SPEC, "z")
 
     assert network.hardware.precision == "bfloat16"
-    assert "trial changed" in network.hardware.reason
+    assert "trial bfloat16 changed" in network.hardware.reason
     assert "changed 0.0e+00" not in network.hardware.reason
 
 
@@ -48,7 +48,7 @@ def test_every_voxel_counts_whatever_its_label():
 
     network = prepare_for(field, Threshold(1.0).eval(), SPEC, "z")
 
-    assert f"trial changed {2 / 64:.1e}" in network.hardware.reason
+    assert f"trial bfloat16 changed {2 / 64:.1e}" in network.hardware.reason
 
 
 def test_an_inferer_tries_each_volume_of_a_batch():

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cellseg3d.core.errors import NonFiniteError
 from cellseg3d.training.precision import AutocastInferer, training_dtype
-from cellseg3d.training.step import TrainingStep
+from cellseg3d.training.step import TrainingStep, skipped_batches
 
 
 class Batches(Dataset):
@@ -57,10 +57,10 @@ def test_a_broken_batch_changes_nothing_and_is_named(tmp_path):
 
     engine.run()
 
-    step = engine._process_function
+    skipped = skipped_batches(engine)
     assert all(torch.isfinite(value).all() for value in net.state_dict().values())
-    assert len(step.skipped) == 1
-    assert "case4 at (3), case5 at (3)" in step.skipped[0]
+    assert len(skipped) == 1
+    assert "case4 at (3), case5 at (3)" in skipped[0]
     kept = torch.load(next(tmp_path.glob("*.pt")), weights_only=True)
     assert int(torch.isnan(kept["image"]).sum()) == 1
 
@@ -93,7 +93,7 @@ def test_statistics_survive_an_infinite_loss(tmp_path):
     engine = trainer(set(), tmp_path, net, loss)
     engine.run()
 
-    assert len(engine._process_function.skipped) == 1
+    assert len(skipped_batches(engine)) == 1
     # Six batches, of which one left no trace.
     assert int(net[1].num_batches_tracked) == 5
 
