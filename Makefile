@@ -27,7 +27,7 @@ $(DEMO_STAMP): setup.py setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[objects,report]'
 	touch $(DEMO_STAMP)
 
-demo: $(DEMO_STAMP)  ## Simulate, train, segment an unseen tomogram, score it: demo/index.html
+demo: $(DEMO_STAMP)  ## Label unseen cells with shipped weights, fine-tune these to others, score both
 	$(BIN)/cellseg3d demo --out demo
 
 test: $(STAMP)  ## The whole suite but what is marked slow

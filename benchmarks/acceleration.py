@@ -1,18 +1,18 @@
-"""What each part of the acceleration gains: every part switched off in turn, in pairs.
+"""Measure what each part of the acceleration gains by switching it off.
 
     python benchmarks/acceleration.py            # about a quarter of an hour
     python benchmarks/acceleration.py --pairs 1 --nets unet3d
 
-Each kind of processor is a process of its own, one thread: this one, and the same with
-``ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2``, which stands in for processors
-without AVX-512 and bfloat16. Prediction with everything and prediction without one
-part run in turn on the same volume; CPU seconds of the process are compared, since
-others may use the machine, and the median of the pairs' ratios is kept. Setting up,
-and the trial of bfloat16, are not counted. Writes
+Each kind of processor is measured in a process of its own, with one thread. With
+``ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2``, this processor stands for those
+without AVX-512 and bfloat16. Prediction with all parts and prediction without one part
+run in turn on the same volume, and the ratio of their CPU seconds is taken, because
+other programs may use the machine. The median over the pairs is recorded. Setting up a
+prediction and the trial of bfloat16 are not counted. The script writes
 `benchmarks/records/acceleration.json` and `docs/acceleration.md`.
 """
 
-# Measured parts are switched off by replacing functions, whose signatures vary.
+# Parts are switched off by replacing functions, whose signatures differ.
 # ruff: noqa: ANN001, ANN201, ANN202, PLC0415
 
 import argparse
@@ -31,13 +31,13 @@ ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "records" / "acceleration.json"
 PAGE = ROOT / "docs" / "acceleration.md"
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-# Name of the kind: environment, number format.
+# The environment and the number format of each kind of processor, by its name.
 KINDS = {
     "this processor, bfloat16": ({}, "bfloat16"),
     "this processor, float32": ({}, "float32"),
     "AVX2 alone, float32": (AVX2, "float32"),
 }
-# A part stays if without it some network on some kind takes this much longer.
+# A part is kept if some network on some kind takes this many times as long without it.
 LEAST = 1.05
 A = "cellseg3d.acceleration"
 PARTS = {
@@ -64,13 +64,13 @@ TRAINING = {
 SIZES = {
     "unet3d": (144, 128, 128),
     "unet25d": (16, 160, 160),
-    # Several windows: one alone has no halo to leave out.
+    # This volume takes several windows, because one alone has no halo to leave out.
     "basic_unet3d": (16, 256, 256),
 }
 
 
 def main() -> None:
-    """Measure all kinds, each in a fresh process; write the record and the page."""
+    """Measure all kinds, each in a fresh process, and write the record and the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--nets", default=",".join(SIZES))
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def earlier_rows() -> list[dict]:
-    """Return the rows of the record that is there: other networks keep theirs."""
+    """Return the rows of the existing record, so that other networks keep theirs."""
     if not RECORD.exists():
         return []
     return json.loads(RECORD.read_text(encoding="utf-8"))["rows"]
@@ -121,11 +121,11 @@ def measure(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     _, precision = KINDS[arguments.child]
     if precision == "bfloat16" and not can_bfloat16(torch.device("cpu")):
-        print("bfloat16: skipped, this processor has none", file=sys.stderr)
+        print("bfloat16 is skipped: this processor lacks it", file=sys.stderr)
         return
     for net in arguments.nets.split(","):
         model, volume = model_of(net), volume_of(net)
-        # The first run also makes oneDNN write its code.
+        # The first run is not measured, because oneDNN compiles its code in it.
         exact, _ = predict(model, volume, "float32")
         predict(model, volume, precision)
         for part, changes in PARTS.items():
@@ -145,7 +145,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def show(kind, net, part, ratios, seconds, changed=None) -> None:
-    """Print what one part was found to gain."""
+    """Print the gain of one part."""
     row = {
         "kind": kind,
         "net": net,
@@ -160,7 +160,7 @@ def show(kind, net, part, ratios, seconds, changed=None) -> None:
 
 
 def model_of(net):
-    """Return a network with settled statistics, two classes, as a model."""
+    """Return a model of two classes whose norms have statistics as after training."""
     import torch
 
     from cellseg3d.bundle.model import TrainedModel
@@ -191,7 +191,7 @@ def model_of(net):
 
 
 def volume_of(net):
-    """Return smooth noise."""
+    """Return a volume of smooth noise."""
     import numpy as np
     from scipy.ndimage import gaussian_filter
 
@@ -203,7 +203,10 @@ def volume_of(net):
 
 
 def predict(model, volume, precision, part="", changes=None):
-    """Return labels and CPU seconds, with some functions replaced; None: cannot."""
+    """Return labels and CPU seconds of a prediction with some functions replaced.
+
+    The labels are None if the part does not exist in this number format.
+    """
     import torch
 
     from cellseg3d.prediction.options import SegmentOptions
@@ -227,7 +230,7 @@ def predict(model, volume, precision, part="", changes=None):
 
 
 def measure_training(arguments: argparse.Namespace, precision: str) -> None:
-    """Print what parts gain in a step of a training: forward, backward, optimiser."""
+    """Print what parts gain in a training step: forward, backward and optimiser."""
     import torch
 
     from cellseg3d.models.losses import DiceCELoss
@@ -282,15 +285,17 @@ def page(record: dict) -> str:
     lines = [
         "# What each part of the acceleration gains",
         "",
-        "How many times as long prediction takes without a part, all others being on:",
-        "1.30 means 30 % longer. Slices have no planes to run in turn, so what stands",
-        "for that in the column of unet25d is noise: a few percent.",
-        f"Processor: {record['processor']}, one thread,",
-        "CPU seconds of the process, medians of pairs in turn on a shared machine;",
-        '"AVX2 alone" is the same processor with',
-        "`ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2`. Heap settings of the",
-        "command line are on in all. Written by `python benchmarks/acceleration.py`",
-        "from `benchmarks/records/acceleration.json`.",
+        "The tables show how many times as long prediction takes without one part",
+        "while all others are on: 1.30 means 30 % longer. A network of slices",
+        "(unet25d) has no planes to run in turn, so its number for that part is",
+        "measurement noise of a few percent.",
+        "",
+        f"The processor is {record['processor']}, with one thread. Pairs of runs on a",
+        "shared machine are compared by the CPU seconds of the process, and the median",
+        'over the pairs is shown. "AVX2 alone" is the same processor with',
+        "`ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2`. The heap settings of the",
+        "command line are on everywhere. `python benchmarks/acceleration.py` writes",
+        "this page from `benchmarks/records/acceleration.json`.",
         "",
     ]
     for kind in kinds:
@@ -309,11 +314,11 @@ def page(record: dict) -> str:
         most[part] = max(row["times_without"], most.get(part, 0.0))
     idle = [part for part, times in most.items() if times < LEAST]
     lines += [
-        f"Parts that gain less than {LEAST - 1:.0%} everywhere: "
+        f"These parts gain less than {LEAST - 1:.0%} everywhere: "
         + ("; ".join(idle) if idle else "none")
         + ".",
-        "Error diffusion gains no time: it keeps the labels of bfloat16 close enough",
-        "to those of float32 for the trial to allow it.",
+        "Error diffusion gains no time. It keeps the labels of bfloat16 close enough",
+        "to those of float32 for the trial to allow bfloat16.",
         "",
     ]
     return "\n".join(lines)

@@ -1,10 +1,10 @@
-"""Write a datalist for each real data set that CELLSEG3D_DATA points at.
+"""Write a datalist for each real data set in the folder CELLSEG3D_DATA.
 
     python benchmarks/datalists.py --data "$CELLSEG3D_DATA" --out runs/datalists
 
-The files name the volumes by absolute paths, so that nothing is copied. Sub-volumes of
-one acquisition share a group and say so (``allow_shared_groups``): scores between them
-measure generalisation within a specimen only, and every report repeats that.
+The datalists name the volumes by absolute paths, so nothing is copied. Sub-volumes of
+one acquisition share a group, and their datalist sets ``allow_shared_groups``. Scores
+between them measure generalisation within one specimen only, and every report says so.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# What a class of the task is made of: class names, and label value -> class index.
+# The class names of a task, and the class index of each label value.
 Task = tuple[list[str], dict[str, int] | None]
 TASKS: dict[str, tuple[str, Task]] = {
     "vnc_mito": (
@@ -34,7 +34,7 @@ ONE_SPECIMEN = {"vnc_mito", "vnc_all", "cdeep3m_mito", "gowt1", "fib25_neurons"}
 
 
 def main() -> None:
-    """Write every datalist whose volumes are there."""
+    """Write the datalist of every task."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -72,7 +72,7 @@ def datalist(task: str, meaning: Task, cases: list[dict[str, Any]]) -> dict[str,
 
 
 def cases_of(row: dict[str, Any], data: Path, task: str) -> list[dict[str, Any]]:
-    """Return the cases of one row of the manifest; a pattern gives many."""
+    """Return the cases of one row of the manifest; a file pattern gives many."""
     if "*" in row["image"]:
         images = sorted(data.glob(row["image"]))
         labels = data / Path(row["label"]).parent
@@ -94,7 +94,10 @@ def cases_of(row: dict[str, Any], data: Path, task: str) -> list[dict[str, Any]]
 
 
 def spacing_um(spacing_nm: list[float] | None) -> list[float] | None:
-    """Return (z, y, x) in um; an image of two axes is one slice as thick as wide."""
+    """Return the spacing (z, y, x) in um.
+
+    An image with two axes becomes one slice whose thickness is its first voxel edge.
+    """
     if spacing_nm is None:
         return None
     lengths = spacing_nm if len(spacing_nm) == 3 else [spacing_nm[0], *spacing_nm]

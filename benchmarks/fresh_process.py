@@ -1,4 +1,4 @@
-"""Benchmarks whose every case runs in a fresh process and answers with JSON."""
+"""Run each case of a benchmark in a fresh process that prints its result as JSON."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def case_parser(doc: str, size: int) -> argparse.ArgumentParser:
-    """Return a parser of the words that all such benchmarks take."""
+    """Return a parser with the options that all such benchmarks have."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--cases", default="", help="such as ours; all when empty")
     parser.add_argument(
@@ -28,7 +28,7 @@ def run_all(
     measure: Callable[[argparse.Namespace], list[dict]],
     run_case: Callable[[argparse.Namespace], dict],
 ) -> None:
-    """Measure and write the rows; or, in a child, print what its case measured."""
+    """Measure all cases and write the rows; in a child process, run its one case."""
     if arguments.child:
         print(json.dumps(run_case(arguments)))
         return
@@ -56,7 +56,7 @@ def run_fresh(script: str, case: str, threads: int, options: dict) -> dict:
 
 
 def busy_seconds() -> float:
-    """Return the CPU seconds that all processes of the machine have taken."""
+    """Return the CPU seconds that all processes of the machine have used."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     ticks = [int(field) for field in fields]
     return (sum(ticks[:3]) + sum(ticks[5:8])) / os.sysconf("SC_CLK_TCK")

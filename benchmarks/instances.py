@@ -1,13 +1,13 @@
-"""Train nets that tell touching objects apart, decode, and score against the truth.
+"""Train networks that tell touching objects apart, and score the objects they find.
 
     python benchmarks/instances.py --data "$CELLSEG3D_DATA" --out runs/instances \
         --epochs 6
 
-Each task trains on some volumes and is scored on others with the commands of the tool:
-``train --target``, ``predict --probs``, a decoder tuned on the training volumes alone
-(as the net predicts them), and the object scores of ``evaluate --objects``. The
-touching spheres are simulated; their number is known. Results grow in
-``OUT/instances.json``; what is there is not done again.
+Each network is trained on some volumes and scored on others, by the commands
+``train --target`` and ``predict --probs``. The decoder is tuned on the predictions of
+the training volumes only, and the scores are those of ``evaluate --objects``. Touching
+spheres are simulated, so their number is known. Results are added to
+``OUT/instances.json``, and networks that have results there are skipped.
 """
 
 import argparse
@@ -33,10 +33,9 @@ from cellseg3d.prediction.tune_objects import tune_run
 
 EDGE_UM = 0.1
 SHAPE = (48, 96, 96)
-TUNED_SIDE = (
-    64  # Voxels of the training volumes that a decoder is tuned on, along z, y, x.
-)
-# Cases with these names (or, for dsb2018, every fifth) are held out.
+# A decoder is tuned on this many voxels of the training volumes along z, y and x.
+TUNED_SIDE = 64
+# Cases with these names are held out; of dsb2018 every fifth case is.
 HELD_OUT = {
     "fib25_neurons": "z085-164",
     "ovule_nuclei": "1136_mini",
@@ -46,7 +45,7 @@ HELD_OUT = {
 
 @dataclass(frozen=True)
 class Net:
-    """A training, and the decoders that read what it predicts."""
+    """A training, and the decoders that find objects in its predictions."""
 
     data: str
     bundle: str
@@ -73,7 +72,7 @@ NETS = (
 
 
 def main() -> None:
-    """Run what is asked for and print a table."""
+    """Run the networks that are asked for and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -104,7 +103,7 @@ def main() -> None:
 
 
 def run(net: Net, datalist: Path, out: Path, epochs: int) -> list[dict[str, Any]]:
-    """Train, predict and score one net; return a row for each decoder."""
+    """Train, predict and score one network; return a row for each decoder."""
     folder = out / net.name
     if not (folder / "models" / "model.safetensors").exists():
         words = [
@@ -129,7 +128,7 @@ def run(net: Net, datalist: Path, out: Path, epochs: int) -> list[dict[str, Any]
 
 
 def scored(folder: Path, datalist: Path, method: str) -> dict[str, Any]:
-    """Tune on the training volumes, decode the others; return sums and means."""
+    """Tune a decoder on the training volumes and return its scores on the others."""
     begun = time.perf_counter()
     tuned = tune_run(folder, method, side=TUNED_SIDE)
     tables = []
@@ -158,7 +157,7 @@ def scored(folder: Path, datalist: Path, method: str) -> dict[str, Any]:
 
 
 def predicted(folder: Path, image: str) -> list[Volume]:
-    """Return the probabilities of a volume, as files hold them."""
+    """Return the probabilities of a volume, as `cellseg3d predict` writes them."""
     place = folder / "predictions"
     stem = case_stem(image)
     if not list(place.glob(f"{stem}*_labels.json")):
@@ -213,7 +212,7 @@ def write_spheres(folder: Path) -> Path:
 
 
 def touching_spheres(seed: int) -> tuple[Any, Any]:
-    """Return ids and a noisy image of spheres, each touching one put down before."""
+    """Return ids and a noisy image of spheres, each of which touches an earlier one."""
     rng = np.random.default_rng(seed)
     shape = np.array(SHAPE)
     centres, radii = [shape / 2], [8.0]
@@ -241,7 +240,7 @@ def touching_spheres(seed: int) -> tuple[Any, Any]:
 
 
 def command(words: list[Any]) -> None:
-    """Run one command of the tool."""
+    """Run one command of cellseg3d, and stop if it fails."""
     code = cellseg3d([str(word) for word in words])
     if code:
         raise SystemExit(code)

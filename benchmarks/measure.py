@@ -1,11 +1,11 @@
-"""Measure many objects with cellseg3d and with scikit-image, in one run.
+"""Compare how long cellseg3d and scikit-image take to measure many objects.
 
     python benchmarks/measure.py --objects 1000000 --json measure.json
 
 Both measure volume, bounding box, centroid, mean and standard deviation of intensity,
 principal axes and mesh area of the same labels. regionprops loops over objects, so it
-is timed on a sub-volume of whole objects and its time for an object is compared.
-Every number that both give for those objects is checked to agree first.
+is timed on a smaller volume, and the time for each object is compared. The script
+stops if volumes, centroids or intensities do not agree.
 """
 
 import argparse
@@ -27,7 +27,7 @@ CELL = 6
 
 
 def balls(count: int) -> NDArray[np.uint32]:
-    """Return touching balls on a lattice, no two of one id, `count` or a few more."""
+    """Return at least `count` balls on a lattice, each with an id of its own."""
     side = round(count ** (1 / 3) + 0.499)
     z, y, x = np.ogrid[:CELL, :CELL, :CELL]
     middle = (CELL - 1) / 2
@@ -40,7 +40,7 @@ def balls(count: int) -> NDArray[np.uint32]:
 def with_regionprops(
     labels: NDArray[np.uint32], image: NDArray[np.float32]
 ) -> list[tuple[float, ...]]:
-    """Return what regionprops and marching cubes say of each object."""
+    """Return what regionprops and marching cubes measure of each object."""
     rows = []
     for each in regionprops(labels, image, spacing=SPACING.zyx):
         padded = np.pad(each.image, 1).astype(np.float32)
@@ -61,7 +61,7 @@ def with_regionprops(
 
 
 def check(table: dict[str, NDArray[np.generic]], rows: list[tuple[float, ...]]) -> None:
-    """Stop unless both gave the same volumes, places and intensities."""
+    """Stop unless both gave the same volumes, centroids and intensities."""
     names = [
         "volume_um3",
         *(f"centroid_{letter}_um" for letter in "zyx"),
@@ -70,7 +70,7 @@ def check(table: dict[str, NDArray[np.generic]], rows: list[tuple[float, ...]]) 
     ]
     ours = np.stack([table[name][: len(rows)] for name in names], axis=1)
     theirs = np.array([row[: len(names)] for row in rows])
-    # Single precision of the image bounds the spread of its values.
+    # The image is in single precision, which limits how well the numbers agree.
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 

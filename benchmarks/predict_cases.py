@@ -1,6 +1,9 @@
-"""The ways to predict a volume that `predict.py` compares; each returns labels."""
+"""The ways to predict a volume that `predict.py` compares.
 
-# Cases import what they compare, and nothing else, in their own process.
+Each function sets up one way and returns a task, which predicts the labels.
+"""
+
+# Each case runs in a process of its own and imports only what it compares.
 # ruff: noqa: ANN001, ANN003, ANN201, ANN202, PLC0415
 
 import json
@@ -16,13 +19,13 @@ SIDE = 96
 
 
 def prepared(image):
-    """Return the image as stock inferers want it, (1, 1, Z, Y, X)."""
+    """Return the image in the shape (1, 1, Z, Y, X) that stock inferers take."""
     return torch.from_numpy(np.array(image))[None, None]
 
 
 @torch.no_grad()
 def monai(network, image, facts, folder, *, overlap, batch):
-    """Stock MONAI: sliding windows, Gaussian off as by default, argmax."""
+    """Set up stock MONAI: sliding windows without Gaussian weights, then argmax."""
     from monai.inferers import SlidingWindowInferer
 
     inferer = SlidingWindowInferer((SIDE,) * 3, batch, overlap)
@@ -39,7 +42,7 @@ def monai(network, image, facts, folder, *, overlap, batch):
 
 
 def monai_tuned(network, image, facts, folder):
-    """Stock MONAI as far as its options go: bfloat16, folded, larger windows."""
+    """Set up MONAI with all that makes it faster: bfloat16, folding, larger windows."""
     from monai.inferers import SlidingWindowInferer
 
     from cellseg3d.acceleration.folding import fold
@@ -62,7 +65,7 @@ def monai_tuned(network, image, facts, folder):
 
 
 def nnunet(network, image, facts, folder):
-    """nnU-Net's predictor with the same network, mirroring off."""
+    """Set up nnU-Net's predictor with the same network, without mirroring."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(
@@ -144,7 +147,7 @@ def ours(
     core=None,
     **chosen,
 ):
-    """Ours, from a lazily read volume into a label file, as the command does it."""
+    """Set up cellseg3d, from a volume on disk into a label file, as `predict` does."""
     from cellseg3d.bundle.model import TrainedModel
     from cellseg3d.core.input_spec import InputSpec
     from cellseg3d.datasets.intensity import IntensityScale
@@ -162,7 +165,7 @@ def ours(
         network,
         spec,
         ("background", "cell"),
-        IntensityScale("range", -1, 1),  # the intensities as they are
+        IntensityScale("range", -1, 1),  # Intensities are not changed.
         None,
         {"core": core, "halo": halo, "axes": axes},
         "",
@@ -193,7 +196,7 @@ CASE = {
     "ours": ours,
     "ours_float32": partial(ours, precision="float32"),
     "ours_fast": partial(ours, max_ram=4 * 2**30),
-    # A bundle may ask for windows that are as wide as the volume, where memory allows.
+    # A bundle may ask for windows as wide as the volume, if memory allows.
     "ours_wide": partial(ours, core=4096, max_ram=12 * 2**30),
     "ours_openvino": partial(ours, backend="openvino"),
     "ours_1axis": ours,

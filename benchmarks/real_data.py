@@ -1,12 +1,12 @@
-"""Train each network for the same few minutes on real volumes and score the rest.
+"""Train each network on real volumes for the same few minutes and score the others.
 
     python benchmarks/real_data.py --data "$CELLSEG3D_DATA" --out runs/real
 
-Trains on the quadrants TL and TR, tests on BL, with the shipped bundles and nothing
-set but the time, through the command line that a user types. Prints a table and writes
-`results.json`; a run that is complete is not repeated. The stock column is what a
-stock MONAI recipe (float32, DiceCE, Adam) reached in 300 s on a machine of the same
-kind, two cores: measured before this project began, one seed.
+The script trains the shipped bundles on the quadrants TL and TR and tests on BL,
+through the command line and with nothing set but the time. It prints a table and writes
+`results.json`; a run that is complete is not repeated. The column "stock" holds what a
+stock MONAI recipe (float32, DiceCE, Adam) reached in 300 s with one seed on two cores
+of a similar machine, measured before this project began.
 """
 
 import argparse
@@ -32,7 +32,7 @@ JOBS = [*STOCK, ("vnc_all", "2D")]
 
 
 def main() -> None:
-    """Run what is not there yet, then print the table."""
+    """Run what has no scores yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -90,12 +90,12 @@ def train_and_score(
 
 
 def cellseg3d(*words: str) -> None:
-    """Run one command as a user would."""
+    """Run one command of cellseg3d in a process of its own."""
     subprocess.run([sys.executable, "-m", "cellseg3d", *words], check=True)
 
 
 def summary(task: str, kind: str, run: Path) -> dict[str, object]:
-    """Return what a finished run says."""
+    """Return the scores and the cost of a finished run."""
     scores = json.loads((run / "scores.json").read_text())["mean"]
     record = json.loads((run / "run.json").read_text())
     return {

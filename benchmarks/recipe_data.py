@@ -1,4 +1,4 @@
-"""What each recipe is measured on, and which cases are left out together."""
+"""The data that each recipe is measured on, and the folds of its cases."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measure:
-    """One binary question that labels are scored by.
+    """One class against all others, by which labels are scored.
 
     Parameters
     ----------
     name : str
-        What the table calls the class.
+        The name of the class in the table.
     rename : mapping of int to int
-        Class to 0 or 1; the others stay.
+        The new index, 0 or 1, of a class. Classes that it does not hold are kept.
     published : str
-        What the original reports, on its own data.
+        The score that the original publication reports on its own data.
     """
 
     name: str
@@ -36,36 +36,38 @@ class Measure:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A bundle, the data that stand in for the original's, and what to score.
+    """A bundle, the data in place of the original's, and what is scored.
 
     Parameters
     ----------
     bundle : str
+        The name of the bundle.
     task : str
         One of `datalists.TASKS`, or ``"simulated"``.
     measures : tuple of Measure
     folds : int or None
-        Grouped k-fold; leave one case out when None.
+        The number of grouped folds. When None, each case is left out once.
     classes : tuple of str
-        For simulated cells: what the classes are called.
+        The names of the classes of simulated cells.
     label_map : mapping of int to int
-        For simulated cells: label value to class.
+        The class of each label value of simulated cells.
     roc : bool
-        Choose the threshold on the training images' ROC curve, where Dice is largest.
+        Whether the threshold is the point of the training images' ROC curve where
+        Dice is largest.
     objects : {"", "components", "instances"}
-        Score connected components of truth and prediction; or split objects and score
-        them against the truth's ids.
+        ``"components"`` scores connected components of truth and prediction;
+        ``"instances"`` splits touching objects and scores them against the true ids.
     settings : tuple of str
-        ``KEY=VALUE``, what the training changes in the bundle.
+        Texts ``KEY=VALUE`` that change the bundle's training config.
     trained : str
-        Name of the recipe whose networks predict; this one's own when empty.
+        The name of the recipe whose networks predict; when empty, its own do.
     axes : str or None
-        Axes along which slices are predicted and fused; the bundle's when None.
+        Axes along which slices are predicted and fused. When None, the bundle's own.
     flips : bool
-        Also predict flipped and turned copies.
+        Whether to predict flipped and turned copies as well.
     mount : {"capillary", "grid"}
-        For simulated cells: round ones seen from all sides, or flat ones with a
-        missing wedge.
+        Whether simulated cells are round and imaged from all sides, or flat and imaged
+        with a missing wedge.
     """
 
     bundle: str
@@ -95,10 +97,10 @@ CASCADE = Recipe(
     label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1},
 )
 NARROW = "network_def::channels=[16,32,64]"
-# The bundle's own rate is for pretrained filters.
+# The bundle's own learning rate is meant for pretrained filters.
 FRESH = "optimizer::lr=0.002"
 SHALLOW = replace(CASCADE, settings=("network_def::stage=unet", NARROW, FRESH))
-# Linear absorption coefficients, 1/um, as they are: no volume is scaled by itself.
+# All volumes are scaled alike, from linear absorption coefficients in 1/um.
 ABSOLUTE = ("intensity::mode=range", "intensity::lower=0.0", "intensity::upper=0.6")
 MEMORY = ("network_def::stage=convlstm_unet", NARROW, FRESH, "spec::context=2")
 
@@ -141,7 +143,7 @@ RECIPES = {
 }
 
 
-# Open questions of the cascade: shallower nets, and what may be added to them.
+# Variations of the cascade: shallower networks, and additions to them.
 VARIATIONS = {
     "sxt_shallow": SHALLOW,
     "sxt_convlstm": replace(CASCADE, settings=MEMORY),
@@ -157,10 +159,13 @@ VARIATIONS = {
 def write_datalist(
     recipe: Recipe, data: Path, out: Path, cells: int, side: int
 ) -> Path:
-    """Write the datalist of a recipe's data, simulated if need be; return its path."""
+    """Write the datalist of a recipe's data and return its path.
+
+    Simulated cells are made if they do not exist.
+    """
     path = out / "datalist.json"
     if recipe.task == "simulated":
-        # One set of cells serves every recipe that takes some.
+        # All recipes with simulated cells share one set of them.
         folder = out.parent / f"{recipe.mount}_{cells}x{side}"
         source = folder / "datalist.json"
         if not source.is_file():
@@ -188,7 +193,7 @@ def write_datalist(
 
 
 def folds_of(recipe: Recipe, path: Path) -> list[Fold]:
-    """Return the folds; the held-out side is called validation here."""
+    """Return the folds. The held-out cases of a `Fold` are called validation."""
     cases = load_datalist(path)
     if recipe.folds is None:
         return leave_one_group_out(cases)
@@ -196,9 +201,9 @@ def folds_of(recipe: Recipe, path: Path) -> list[Fold]:
 
 
 def write_fold(path: Path, held: Sequence[str], out: Path) -> Path:
-    """Write a datalist in which the held-out cases are for testing, and no more.
+    """Write a datalist in which the held-out cases are marked for testing only.
 
-    No score on them chooses weights or ends a training.
+    So no score on them chooses weights or ends a training.
     """
     values: Values = json.loads(path.read_text())
     for case in values["cases"]:

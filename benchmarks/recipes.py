@@ -5,10 +5,11 @@
     python benchmarks/recipes.py --data ... --out ... --only sxt_shallow --folds 1
     OMP_NUM_THREADS=1 python benchmarks/recipes.py --data ... --out ... --clock cpu
 
-Every case is predicted once, by a network that never saw it: the held-out side of a
-fold is marked for testing, so it chooses neither weights nor thresholds. What has no
-data at hand is measured on simulated cells. Killed and called again, it goes on.
-Variations of a recipe run when --only names them.
+Every case is predicted once, by a network that was not trained on it. The held-out
+cases of a fold are marked for testing, so they choose neither weights nor thresholds.
+Recipes for which there are no real data are measured on simulated cells. If the script
+is stopped, calling it again continues. Variations of a recipe run only when --only
+names them.
 """
 
 import argparse
@@ -69,12 +70,13 @@ COLUMNS = (
     "predict_cpu_s",
 )
 KNOWN = {**RECIPES, **VARIATIONS}
-# Percentile of the training objects' volumes; a stack's borders cut many components.
+# The percentile of the training objects' volumes that counts as the smallest object.
+# It is higher for components, because a stack's borders cut many of them.
 SMALLEST = {"instances": 1.0, "components": 10.0}
 
 
 def main() -> None:
-    """Run the recipes that are asked for; print one table, write one JSON."""
+    """Run the recipes that are asked for, print one table and write one JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,7 +110,7 @@ def main() -> None:
 
 
 def measure(name: str, recipe: Recipe, options: argparse.Namespace) -> list[Row]:
-    """Train and predict every fold of a recipe; return a row a measure."""
+    """Train and predict every fold of a recipe; return a row for each measure."""
     out = options.out / name
     base = write_datalist(recipe, options.data, out, options.cells, options.side)
     folds = folds_of(recipe, base)[: options.folds]
@@ -141,7 +143,7 @@ def measure(name: str, recipe: Recipe, options: argparse.Namespace) -> list[Row]
 def run_fold(
     recipe: Recipe, base: Path, fold: Fold, out: Path, options: argparse.Namespace
 ) -> Row:
-    """Train on one side of a fold and label the other; what is there is kept."""
+    """Train on one side of a fold and label the other, unless it is done."""
     record = out / "fold.json"
     if record.is_file():
         return dict(json.loads(record.read_text()))
@@ -161,13 +163,13 @@ def run_fold(
 
 
 def train(recipe: Recipe, listed: Path, run: Path, options: argparse.Namespace) -> Row:
-    """Train, or go on with a training; return what it took."""
-    # Windows come from the network's reach, or are whole slices: no halo to measure.
+    """Train, or continue a training, and return its cost."""
+    # Slices fit one window or the halo is the network's reach, so none is calibrated.
     words = ["train", "--out", str(run), "--quiet", "--no-calibrate"]
     if (run / "checkpoints" / "last.pt").is_file():
         words += ["--resume"]
     else:
-        # Killed before it had saved anything: there is nothing to go on with.
+        # A run without a checkpoint cannot be continued.
         shutil.rmtree(run, ignore_errors=True)
         words += ["--bundle", recipe.bundle, "--data", str(listed), "--fold", "none"]
         words += ["--minutes", str(options.minutes), "--seed", str(options.seed)]
@@ -191,11 +193,11 @@ def train(recipe: Recipe, listed: Path, run: Path, options: argparse.Namespace) 
 def predict(
     recipe: Recipe, model: TrainedModel, cases: Datalist, fold: Fold, out: Path
 ) -> Row:
-    """Write labels, and objects where asked for, of the held-out cases."""
+    """Write the labels, and the objects if wanted, of the held-out cases."""
     threshold = 0.5
     views = SegmentOptions(axes=recipe.axes, tta=recipe.flips)
     if recipe.roc:
-        # On what the network was trained on: the held-out images stay unseen.
+        # The training images choose the threshold, so held-out images stay unseen.
         threshold = roc_threshold(model, cases, fold.training)
     times, work, counts = [], [], {}
     least = smallest_object(recipe, cases, fold.training)
@@ -229,7 +231,7 @@ def predict(
         "threshold": threshold,
         "min_volume": least,
         "predict_s": times,
-        # What other work on the machine does not lengthen.
+        # Other programs on the machine do not lengthen CPU time.
         "predict_cpu_s": work,
         "objects": counts,
     }
@@ -240,8 +242,8 @@ def roc_threshold(
 ) -> float:
     """Return the threshold at the point of the ROC curve whose Dice is largest.
 
-    The largest gap between the curve's two rates lies elsewhere: where background is
-    most of the image, it makes every object too large.
+    The point where the curve's two rates differ most makes objects too large if most of
+    the image is background.
     """
     probs = [probs_of(model, case).ravel() for case in training]
     truth = [truth_of(case, cases).ravel() for case in training]
@@ -257,7 +259,7 @@ def probs_of(model: TrainedModel, case: Case) -> NDArray[np.float32]:
 
 
 def truth_of(case: Case, cases: Datalist) -> NDArray[np.uint8]:
-    """Return the classes (Z, Y, X) that a case's label says."""
+    """Return the true classes (Z, Y, X) of a case."""
     raw = read_case_label(case, cases)
     return class_labels(raw.read(), cases, raw.name)
 
@@ -271,7 +273,10 @@ def smallest_object(recipe: Recipe, cases: Datalist, training: Sequence[Case]) -
 
 
 def true_volumes(recipe: Recipe, case: Case, cases: Datalist) -> NDArray[np.float64]:
-    """Return the volume of each object of a case's label, in um^3, else in voxels."""
+    """Return the volume of each true object of a case.
+
+    Volumes are in um^3, or in voxels if the spacing is unknown.
+    """
     if recipe.objects == "components":
         truth = truth_of(case, cases)
         return label_objects(truth, case.spacing, "components").volumes
@@ -281,7 +286,7 @@ def true_volumes(recipe: Recipe, case: Case, cases: Datalist) -> NDArray[np.floa
 
 
 def sizes(true: NDArray[np.float64], found: NDArray[np.float64]) -> Row:
-    """Return how many objects there are, how many were found, and how large."""
+    """Return the numbers and the median volumes of true and found objects."""
     return {
         "true": len(true),
         "found": len(found),
@@ -291,7 +296,7 @@ def sizes(true: NDArray[np.float64], found: NDArray[np.float64]) -> Row:
 
 
 def scores(recipe: Recipe, wanted: Measure, base: Path, out: Path) -> Row:
-    """Return the mean scores over the cases that have been predicted."""
+    """Return the mean scores over all predicted cases."""
     rename = dict(wanted.rename)
     evaluation = evaluate_files(
         str(out / "labels"),
@@ -358,7 +363,7 @@ def image_accuracy(rename: dict[int, int], base: Path, out: Path) -> float:
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Return the value with every number cut to what a table shows."""
+    """Return the value with every number rounded to five decimals."""
     if isinstance(value, dict):
         return {key: rounded(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -367,7 +372,7 @@ def rounded(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 
 def print_table(rows: list[Row]) -> None:
-    """Print one line a row."""
+    """Print one line for each row."""
     print("\n" + "recipe".ljust(24) + " ".join(map(_wide, COLUMNS, COLUMNS)))
     for row in rows:
         cells = [row.get(column) for column in COLUMNS]

@@ -1,9 +1,9 @@
-"""Print how long a simulated tomogram takes, and at what peak of memory.
+"""Print the time and the peak memory of simulating a tomogram.
 
     python benchmarks/simulate.py --shapes 96 200 400
 
-Each size runs in a process of its own, so that its peak is its own; both mounts have
-their usual scan.
+Each size runs in a process of its own, so that its peak memory can be read. Both mounts
+are scanned with their default settings.
 """
 
 import argparse

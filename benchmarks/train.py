@@ -1,19 +1,20 @@
-"""Training: stock MONAI beside ours, same network, crop, batch, volumes, minutes.
+"""Compare training with stock MONAI and with cellseg3d, in the same time.
 
     python benchmarks/train.py                             # 2D, 2.5D and 3D
     python benchmarks/train.py --kinds 3d --seconds 30 --size 160
 
-Stock is what MONAI's tutorials write: `CacheDataset`, `RandCropByPosNegLabeld`, flips,
-`RandAffined`, intensities, `DataLoader` in this process, `DiceCELoss`, Adam, float32.
-In 2D and 2.5D it crops slices and stacks out of the cached volumes; `stock_slices`
-caches 2D slices instead. Ours is the shipped bundle as `cellseg3d train` runs it, with
-MONAI's UNet and the crop and batch of stock. Each runs in a fresh process.
+"Stock" trains as MONAI's tutorials do: `CacheDataset`, `RandCropByPosNegLabeld`, flips,
+`RandAffined`, intensity changes, `DataLoader`, `DiceCELoss`, Adam and float32. In 2D
+and 2.5D it crops slices and stacks out of the cached volumes; `stock_slices` caches 2D
+slices instead. "Ours" is the shipped bundle as `cellseg3d train` runs it. Both use
+MONAI's UNet, the same crop, batch and volumes, and each runs in a fresh process.
 
 Both are scored by the same code on the same unseen volume every few seconds of
-training; the clock stands while they are. Columns: samples a second, ours over each,
-share of the time that the network waits for a batch, best Dice, seconds of training
-until the best Dice of ours and of that stock, and how busy others kept the machine.
-Run it on a quiet one; on a shared one count processor time, with one thread:
+training, and the clock stops while they are. The columns are: samples a second; the
+samples a second of ours over those of each case; the share of the time that the network
+waits for a batch; the best Dice; the seconds of training that the case, and that ours,
+took to reach it; and how busy other programs kept the machine. Run the script on a
+quiet machine. On a shared one, count processor time and take one thread:
 ``python benchmarks/train.py --threads 1 --clock cpu``.
 """
 
@@ -57,7 +58,7 @@ def compare_all(arguments: argparse.Namespace) -> list[dict]:
 
 
 def compare(arguments: argparse.Namespace, kind: str) -> list[dict]:
-    """Measure the cases of one kind; print and return a row for each."""
+    """Measure the cases of one kind, and print and return a row for each."""
     child(arguments, kind, "prepare")
     wanted = arguments.cases.split(",") if arguments.cases else CASES[kind]
     rows = [child(arguments, kind, case) for case in wanted]
@@ -81,7 +82,7 @@ def compare(arguments: argparse.Namespace, kind: str) -> list[dict]:
 
 
 def seconds_to(scores: list[list[float]], goal: float) -> float | None:
-    """Return the seconds of training after which a score was first reached."""
+    """Return the seconds of training until a score was first reached."""
     reached = [seconds for seconds, dice in scores if dice >= goal]
     return min(reached, default=None)
 

@@ -1,4 +1,4 @@
-"""The trainings that `train.py` compares; each returns what it measured."""
+"""The trainings that `train.py` compares; each returns its measurements."""
 
 # ruff: noqa: ANN001, ANN201, PLC0415
 
@@ -26,7 +26,7 @@ KEYS = ("image", "label")
 
 @dataclass
 class Setting:
-    """What all cases share."""
+    """The settings that all cases share."""
 
     kind: str
     folder: Path
@@ -41,13 +41,13 @@ class Setting:
 
     @property
     def patch(self) -> list[int]:
-        """The crop, voxels."""
+        """The shape of a crop, in voxels."""
         dims = 3 if self.kind == "3d" else 2
         return [min(SIDE[self.kind], self.size // 16 * 16)] * dims
 
     @property
     def spec(self) -> dict:
-        """The network's input."""
+        """The description of the network's input."""
         context = CONTEXT.get(self.kind, 0)
         return {
             "spatial_dims": len(self.patch),
@@ -56,7 +56,7 @@ class Setting:
         }
 
     def fold(self):
-        """Return two volumes to train on and one to score."""
+        """Return two volumes to train on and one for scoring."""
         from cellseg3d.datasets.volumes import load_fold
 
         return load_fold(self.folder / "data" / "datalist.json")
@@ -64,7 +64,7 @@ class Setting:
 
 @dataclass
 class Meter:
-    """A clock that stands while a network is scored, and what it has seen."""
+    """A clock that stops during scoring, with the samples and scores so far."""
 
     setting: Setting
     validation: tuple = ()
@@ -78,7 +78,7 @@ class Meter:
         self.clock = CLOCKS[self.setting.clock]
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start the clock."""
         self.began, self.paused_s = self.clock(), 0.0
         self.busy, self.cpu = busy_seconds(), time.process_time()
         self.wall = time.perf_counter()
@@ -89,7 +89,7 @@ class Meter:
         return self.clock() - self.began - self.paused_s
 
     def due(self) -> bool:
-        """Whether it is time to score."""
+        """Return whether it is time to score."""
         return self.now() >= self.next_s
 
     def score(self, network) -> None:
@@ -112,7 +112,7 @@ class Meter:
         self.next_s = self.now() + self.setting.every
 
     def result(self) -> dict:
-        """Return what was measured."""
+        """Return the measurements."""
         seconds, wall = self.now(), time.perf_counter() - self.wall
         cpu = time.process_time() - self.cpu
         return {
@@ -126,7 +126,7 @@ class Meter:
 
 
 def prepare(setting: Setting) -> dict:
-    """Simulate the volumes, if they are not there."""
+    """Simulate the volumes if they do not exist."""
     from cellseg3d.datasets.simulated import ensure_dataset
 
     ensure_dataset(setting.folder / "data", 3, setting.size)
@@ -134,7 +134,7 @@ def prepare(setting: Setting) -> dict:
 
 
 def ours(setting: Setting) -> dict:
-    """Train the shipped bundle as `cellseg3d train` does, watched by a meter."""
+    """Train the shipped bundle as `cellseg3d train` does, with a meter."""
     from ignite.engine import Events
 
     from cellseg3d.bundle.compose import parse_setting
@@ -170,7 +170,8 @@ def ours(setting: Setting) -> dict:
         trainer, average = get("train::trainer"), get("average").module
         schedule, data = get("lr_scheduler"), get("data")
         meter.validation, meter.classes = data.validation, data.datalist.classes
-        # The meter scores instead, and its clock stands: set no time aside for it.
+        # The meter scores in place of the validation, and its clock stops meanwhile,
+        # so the training must not reserve time for it.
         get("train::validation").lasted_s = 0.0
 
         def begin() -> None:
@@ -192,7 +193,7 @@ def ours(setting: Setting) -> dict:
 
 
 def watch(trainer, network, meter: Meter) -> None:
-    """Let a meter follow a trainer: what it waits for, what it has seen."""
+    """Let a meter count the samples of a trainer and its time of waiting for them."""
     from ignite.engine import Events
 
     asked = [0.0]
@@ -213,7 +214,7 @@ def watch(trainer, network, meter: Meter) -> None:
 
 
 def stock(setting: Setting, *, slices: bool = False) -> dict:
-    """Train as MONAI's tutorials do, on the same volumes, crop and batch."""
+    """Train as MONAI's tutorials do, with the same volumes, crop and batch."""
     from monai.data import CacheDataset, DataLoader
     from monai.losses import DiceCELoss
     from monai.utils import set_determinism
@@ -225,7 +226,7 @@ def stock(setting: Setting, *, slices: bool = False) -> dict:
     items = [scaled(case) for case in fold.training]
     if slices:
         items = [each for item in items for each in item_slices(item)]
-    # Crops of one volume share one index of its classes, which favours stock.
+    # Crops of one volume share one index of its classes, which makes stock faster.
     crops, size = (1, BATCH[setting.kind]) if slices else (BATCH[setting.kind], 1)
     transform = tutorial(setting, crops, slices=slices)
     dataset = CacheDataset(items, transform, progress=False)
@@ -268,7 +269,7 @@ def stock(setting: Setting, *, slices: bool = False) -> dict:
 
 
 def build(setting: Setting, classes: int):
-    """Return MONAI's UNet, the network of the shipped bundles."""
+    """Return MONAI's UNet, which is the network of the shipped bundles."""
     from cellseg3d.core.input_spec import InputSpec
     from cellseg3d.models.unet import build_network
 
@@ -276,7 +277,7 @@ def build(setting: Setting, classes: int):
 
 
 def tutorial(setting: Setting, count: int, *, slices: bool):
-    """Return crop, flips, affine and intensities of MONAI's tutorials."""
+    """Return the transforms of MONAI's tutorials: crop, flips, affine, intensities."""
     from monai.transforms import Compose, EnsureChannelFirstd, RandCropByPosNegLabeld
 
     from cellseg3d.benchmark.stock_monai import stock_augmentation
@@ -298,26 +299,26 @@ def tutorial(setting: Setting, count: int, *, slices: bool):
 
 
 def centre_slice(keys, item):
-    """Return slices as channels, and of the label the middle one."""
+    """Return an item with its slices as channels and the label of the middle slice."""
     image, label = (item[key] for key in keys)
     middle = label.shape[1] // 2
     return {**item, "image": image[0], "label": label[0, middle : middle + 1]}
 
 
 def scaled(case) -> dict:
-    """Return a volume as all networks see it."""
+    """Return a volume with its intensities scaled as for all networks."""
     image = case.scale.apply(case.image, case.offset, case.factor)
     return {"image": image, "label": case.label}
 
 
 def item_slices(item: dict) -> list[dict]:
-    """Return the slices that hold something to learn."""
+    """Return the slices whose labels hold foreground."""
     pairs = zip(item["image"], item["label"], strict=True)
     return [{"image": image, "label": label} for image, label in pairs if label.any()]
 
 
 def forever(loader):
-    """Yield batches without end."""
+    """Yield batches endlessly."""
     while True:
         yield from loader
 

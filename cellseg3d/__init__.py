@@ -1,7 +1,7 @@
 """Segment cells, nuclei and organelles in 3D microscopy with 2D, 2.5D and 3D U-Nets.
 
-The public names below load lazily (PEP 562), so that ``import cellseg3d`` and the
-command line answer at once and reading a file never loads a deep-learning stack.
+Each public name is imported when it is first used (PEP 562). So ``import cellseg3d`` is
+fast, and code that only reads files does not load torch.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ __version__ = "0.2.0.dev0"
 
 answer_old_names()
 
-# Each name and the module that holds it.
+# Each public name and the module that holds it.
 _PUBLIC = {
     "CellSegError": "cellseg3d.core.errors",
     "InputSpec": "cellseg3d.core.input_spec",

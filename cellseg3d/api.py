@@ -1,7 +1,7 @@
-"""What a notebook calls with arrays: segment, measure, evaluate.
+"""Segment, measure and evaluate NumPy arrays and volumes, as a notebook needs it.
 
-The functions of this module take NumPy arrays and volumes alike, and call what the
-command line calls. Import them from `cellseg3d` itself.
+The functions do the same as the verbs of the command line. Import them from
+`cellseg3d` itself.
 """
 
 from collections.abc import Sequence
@@ -39,32 +39,32 @@ def segment(
     image : ndarray or Volume, shape (Z, Y, X)
         Raw intensities of any real dtype, in the unit of the training data. The model
         scales them itself.
-    model : TrainedModel or sequence of them
+    model : TrainedModel or sequence of TrainedModel
         What `load_model` returns; the probabilities of several models are fused.
     spacing_um : three floats, optional
-        Voxel edges along (z, y, x) in um; those of the volume when None.
+        Voxel edges along (z, y, x) in um. By default, those of the volume.
     options : SegmentOptions, optional
-        What else is wanted, such as ``SegmentOptions(probs=True)``.
+        Options such as ``SegmentOptions(probs=True)``.
 
     Returns
     -------
     Segmentation
-        ``labels`` is a `Volume` of uint8, shape (Z, Y, X), whose values are the
-        places of the classes in ``model.classes``. ``probs`` is an ndarray of
-        float32, shape (K, Z, Y, X), in [0, 1], or None when it was not asked for.
+        ``labels`` is a `Volume` of uint8, shape (Z, Y, X), whose values are indices
+        into ``model.classes``. ``probs`` is an ndarray of float32, shape
+        (K, Z, Y, X), in [0, 1], or None if it was not asked for.
 
     Raises
     ------
     AxisError
         If the array does not have three axes.
     ConfigError
-        If several models do not fit each other.
+        If several models do not have the same classes or channels.
     NonFiniteError
-        If the image or the answer of the network holds NaN or infinity.
+        If the image or the output of the network holds NaN or infinity.
 
     Examples
     --------
-    A network is trained on two simulated cells for a moment, then labels a third.
+    Train a network on two simulated cells for a moment, then segment a third cell.
 
     >>> import cellseg3d
     >>> cells = cellseg3d.simulate_dataset("two_cells", 2, 24)
@@ -99,28 +99,28 @@ def measure(
     Parameters
     ----------
     labels : ndarray or Volume of integers, shape (Z, Y, X)
-        Ids of objects, 0 is no object; class labels with `components`.
+        Ids of objects, 0 where there is none; classes if `components` is set.
     image : ndarray or Volume, shape (Z, Y, X), optional
         Intensities to average over each object.
     spacing_um : three floats, optional
-        Voxel edges along (z, y, x) in um; those of the volume when None. Without
-        any, lengths in um are NaN.
+        Voxel edges along (z, y, x) in um. By default, those of the volume; if it has
+        none, lengths in um are NaN.
     components : bool
-        Take each connected piece of a class for one object.
+        Whether to take each connected piece of a class for an object.
 
     Returns
     -------
     dict of ndarray, each of shape (n,)
-        One row for each object, by rising id, such as ``"id"``, ``"volume_um3"``,
-        ``"sphericity"`` and ``"mean_intensity"``;
-        `cellseg3d.metrics.morphometry.measure_objects` lists all columns.
+        One entry for each object, by rising id, in columns such as ``"id"``,
+        ``"volume_um3"``, ``"sphericity"`` and ``"mean_intensity"``;
+        `cellseg3d.metrics.morphometry.measure_objects` lists all of them.
 
     Raises
     ------
     AxisError
         If an array does not have three axes.
     LabelError
-        If labels are no integers or negative, or the image has another shape.
+        If labels are not integers or are negative, or the image has another shape.
 
     Examples
     --------
@@ -145,16 +145,17 @@ def evaluate(
     spacing_um: SpacingUm = None,
     options: ScoreOptions | None = None,
 ) -> ScoredVolume:
-    """Score predicted labels against true ones; voxels of value 255 count nowhere.
+    """Score predicted labels against true ones; true labels of 255 are left out.
 
     Parameters
     ----------
     prediction, truth : ndarray or Volume of integers, shape (Z, Y, X)
         Classes, 0 is background; object ids with ``ScoreOptions(ids=True)``.
     spacing_um : three floats, optional
-        Voxel edges along (z, y, x) in um, for distances and volumes.
+        Voxel edges along (z, y, x) in um, for distances and volumes. By default,
+        those of the volumes.
     options : ScoreOptions, optional
-        Names of the classes, and whether to score objects and surfaces.
+        The names of the classes, and whether to score objects and surfaces.
 
     Returns
     -------
@@ -167,7 +168,7 @@ def evaluate(
     AxisError
         If an array does not have three axes.
     LabelError
-        If shapes differ, or values are no classes.
+        If the shapes differ, or a value is not a class.
     SpacingError
         If two volumes state different spacings, or distances between surfaces are
         asked for and no spacing is known.
@@ -189,7 +190,7 @@ def evaluate(
 
 
 def _volume(image: Image, spacing_um: SpacingUm) -> Volume:
-    """Return a volume of what may be an array, with the spacing that is said."""
+    """Return an array or a volume as a volume with the given spacing, if any."""
     volume = image if isinstance(image, Volume) else Volume(np.asarray(image))
     if spacing_um is None:
         return volume

@@ -32,6 +32,9 @@ class SmallModel:
     members: tuple[Any, ...] = ()
     resampled: bool = False
     likeness: None = None
+    decoder: None = None
+    spacing_told: bool = False
+    label_meaning: dict[str, Any] = field(default_factory=dict)
 
 
 def small_model(

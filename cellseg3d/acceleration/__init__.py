@@ -1,1 +1,1 @@
-"""Faster ways to compute what the plain network computes."""
+"""Compute what the plain network computes, in less time."""

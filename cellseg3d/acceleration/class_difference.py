@@ -1,7 +1,7 @@
-"""Let a network of two classes answer one number: its second logit less its first.
+"""Let a network of two classes compute one number: its second logit less its first.
 
-Probabilities and labels depend on nothing else, and the sign of a difference survives
-any rounding. So the last layers may run in bfloat16, with half of the channels.
+Probabilities and labels depend on this difference alone, and rounding never changes its
+sign. So the last layers may run in bfloat16, with half of the channels.
 """
 
 import copy
@@ -20,18 +20,18 @@ _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def to_class_difference(traced: fx.GraphModule) -> bool:
-    """Rewrite a folded graph, in place, so that it answers (N, 1, ...).
+    """Rewrite a folded graph, in place, so that its answer has shape (N, 1, ...).
 
     Parameters
     ----------
     traced : GraphModule
-        Its answer, (N, 2, ...), is a convolution or a sum of some; what a layer reads
-        may be added to its own answer.
+        A graph whose answer, (N, 2, ...), is a convolution or a sum of convolutions.
+        The sum may also contain what one of these convolutions reads.
 
     Returns
     -------
     bool
-        Whether it was done; otherwise the graph is as it was.
+        Whether the graph was rewritten; if not, it is unchanged.
     """
     modules = dict(traced.named_modules())
     [output] = [node for node in traced.graph.nodes if node.op == "output"]
@@ -61,7 +61,7 @@ def to_class_difference(traced: fx.GraphModule) -> bool:
 
 
 def _terms(node: Any, found: list[Any]) -> list[Any]:  # noqa: ANN401
-    """Return the nodes, and perhaps numbers, whose sum a node is."""
+    """Return the terms of the sum that a node computes: nodes, and perhaps numbers."""
     sums = isinstance(node, fx.Node) and is_addition(node) and not node.kwargs
     if sums and len(node.users) == 1:
         for each in node.args:
@@ -72,7 +72,7 @@ def _terms(node: Any, found: list[Any]) -> list[Any]:  # noqa: ANN401
 
 
 def _answers_two(node: Any, layer: Any) -> bool:  # noqa: ANN401
-    """Whether a term is a convolution of its own with two channels of answers."""
+    """Return whether a term is a convolution of two channels that is used only here."""
     if not isinstance(layer, _CONVS + _TRANSPOSED) or len(node.users) != 1:
         return False
     calls = [each for each in node.graph.nodes if each.target == node.target]
@@ -80,7 +80,10 @@ def _answers_two(node: Any, layer: Any) -> bool:  # noqa: ANN401
 
 
 def _takes(node: fx.Node, layer: Any, added: Any) -> bool:  # noqa: ANN401
-    """Whether a convolution reads what is added to it, voxel for voxel."""
+    """Return whether a convolution reads the features that are added to its answer.
+
+    It must read and answer the same voxels, so that its middle tap can add them.
+    """
     if not isinstance(layer, _CONVS) or node.args[0] is not added:
         return False
     sides = zip(layer.kernel_size, layer.padding, layer.dilation, strict=True)
@@ -91,13 +94,13 @@ def _takes(node: fx.Node, layer: Any, added: Any) -> bool:  # noqa: ANN401
 
 
 def _difference(layer: Any, times: int) -> nn.Module:  # noqa: ANN401
-    """Return a convolution that answers the difference of two channels.
+    """Return a convolution that computes the difference of the two channels of a layer.
 
     Parameters
     ----------
     layer : Conv2d, Conv3d, ConvTranspose2d or ConvTranspose3d
     times : int
-        How often what it reads is added to its answer.
+        How many times the features that it reads are added to its answer.
     """
     made: Any = copy.deepcopy(layer)
     made.out_channels = 1

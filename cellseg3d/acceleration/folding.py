@@ -1,4 +1,4 @@
-"""Rewrite a trained network for prediction: fewer layers, the same function."""
+"""Rewrite a trained network with fewer layers that compute the same function."""
 
 import copy
 import logging
@@ -21,16 +21,16 @@ _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """Return a copy whose frozen batch norms are folded into the convolutions before.
+    """Return a copy with frozen batch norms folded into the convolutions before them.
 
-    The copy computes the same function, to float rounding, for sides that are
-    multiples of the total stride: that is checked on noise. A network that cannot be
-    traced is folded child by child.
+    For sides that are multiples of the total stride, the copy computes the same
+    function up to rounding; this is checked on noise. A network that cannot be traced
+    whole is folded child by child.
 
     Parameters
     ----------
     network : Module
-        Float32, in evaluation mode; it is left as it is.
+        A network in float32 and evaluation mode; it is not changed.
     """
     twin = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     probe = geometry_of(network).noise().to(next(twin.parameters()).device)
@@ -43,16 +43,22 @@ def fold(network: nn.Module) -> nn.Module:
         traced = _traced(plain)
         if traced is not None and _agrees(traced, probe, expected):
             return traced
-        _log.info("%s cannot be traced as a whole", type(twin).__name__)
+        _log.info(
+            "%s cannot be traced whole, so its parts are folded one by one",
+            type(twin).__name__,
+        )
         parts = _fold_children(copy.deepcopy(twin))
         return parts if _agrees(parts, probe, expected) else twin
 
 
 def _traced(module: nn.Module) -> fx.GraphModule | None:
-    """Return a module as a folded graph; None if it branches on what it is given."""
+    """Return a module as a folded graph, or None if it cannot be traced.
+
+    A module cannot be traced if its code branches on its input.
+    """
     try:
         traced = fx.symbolic_trace(module)
-    except Exception as why:  # a network may raise anything here
+    except Exception as why:  # A network may raise any error here.
         _log.debug("%s cannot be traced: %s", type(module).__name__, why)
         return None
     _drop_nothing(traced)
@@ -64,7 +70,7 @@ def _traced(module: nn.Module) -> fx.GraphModule | None:
 
 
 def _fold_children(module: nn.Module) -> nn.Module:
-    """Fold what can be traced within a module that cannot."""
+    """Fold the children that can be traced, of a module that cannot."""
     for name, child in list(module.named_children()):
         if not any(isinstance(part, _NORMS) for part in child.modules()):
             continue
@@ -77,7 +83,7 @@ def _fold_children(module: nn.Module) -> nn.Module:
 
 
 def _agrees(module: nn.Module, probe: Tensor, expected: Tensor) -> bool:
-    """Whether a rewritten network answers as the original, to float rounding."""
+    """Return whether a rewritten network answers as the original, up to rounding."""
     try:
         found = module(probe)
     except (RuntimeError, TypeError, ValueError):
@@ -89,7 +95,10 @@ def _agrees(module: nn.Module, probe: Tensor, expected: Tensor) -> bool:
 
 
 class _UpCat(nn.Module):
-    """MONAI's UpCat for sides that halve evenly: no test of sizes, so traceable."""
+    """MONAI's UpCat for sides that halve evenly.
+
+    It does not compare sizes, so it can be traced.
+    """
 
     def __init__(self, upsample: nn.Module, convs: nn.Module) -> None:
         super().__init__()
@@ -112,14 +121,14 @@ def _without_branches(module: nn.Module) -> nn.Module:
 
 
 def module_of(node: Any, modules: dict[str, nn.Module]) -> nn.Module | None:  # noqa: ANN401
-    """Return the module that a node of a graph calls, if it calls one."""
+    """Return the module that a node of a graph calls, or None."""
     if isinstance(node, fx.Node) and node.op == "call_module":
         return modules.get(str(node.target))
     return None
 
 
 def is_addition(node: fx.Node) -> bool:
-    """Whether a node adds two tensors."""
+    """Return whether a node adds two tensors."""
     return node.op == "call_function" and node.target in {
         operator.add,
         operator.iadd,

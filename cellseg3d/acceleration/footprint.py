@@ -1,4 +1,4 @@
-"""How much memory a rewritten network takes, measured on a small window."""
+"""Measure on a small window how much memory a rewritten network takes."""
 
 import math
 from collections.abc import Callable
@@ -11,26 +11,26 @@ from cellseg3d.acceleration.stream import Stream
 from cellseg3d.models.geometry import Geometry
 from cellseg3d.models.prepared import PLANES
 
-# Planes of a window after which every layer of most networks holds all it ever does.
+# In a window of this many planes every layer of most networks reaches its most memory.
 LONG = 256
-# Bytes a voxel of a window where the network could not be traced.
+# Bytes that are assumed for each voxel of a window if a network cannot be traced.
 UNTRACED = 512
 
 
 def bytes_per_pixel(
     stream: Stream, geometry: Geometry, laid_out: Callable[[Tensor], Tensor]
 ) -> float:
-    """Return the most memory of a window that is streamed, over the pixels of a plane.
+    """Return the most bytes that a streamed window takes for each pixel of a plane.
 
-    Measured on a narrow window that is long enough for the deepest layer.
+    They are measured on a narrow window that is long enough for the deepest layer.
 
     Parameters
     ----------
     stream : Stream
     geometry : Geometry
-        Of the network as it was given.
+        The geometry of the network before it was rewritten.
     laid_out : callable
-        Brings an image into the network's number format and layout.
+        Converts an image to the network's number format and memory layout.
     """
     held = [0]
     z, y, x = geometry.stride
@@ -51,13 +51,13 @@ def bytes_per_pixel(
 
 
 def bytes_per_voxel(traced: fx.GraphModule, noise: Tensor) -> float:
-    """Return the memory of the features that are alive at once, over the voxels.
+    """Return the most bytes that features take at once, for each voxel of a window.
 
     Parameters
     ----------
     traced : GraphModule
     noise : tensor, shape (N, C, ...)
-        A small window, in the number format of the network.
+        A small window in the number format of the network.
     """
     meter = _Meter(traced)
     with torch.inference_mode():
@@ -66,14 +66,14 @@ def bytes_per_voxel(traced: fx.GraphModule, noise: Tensor) -> float:
 
 
 class _Meter(fx.Interpreter):
-    """Runs a graph and notes the most bytes that were alive at once."""
+    """Run a graph and record the most bytes that its features took at once."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__(traced)
         self.peak = 0
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401
-        """Run a node; what it needs and what it makes are alive together."""
+        """Run a node and count its inputs and its output together."""
         made = super().run_node(n)
         alive = [value for value in self.env.values() if isinstance(value, Tensor)]
         if isinstance(made, Tensor):

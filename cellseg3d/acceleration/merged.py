@@ -1,4 +1,7 @@
-"""Run a convolution, its activation and an addition as one call to oneDNN."""
+"""Run a convolution, an addition and an activation as one call to oneDNN.
+
+oneDNN is the library with which torch computes convolutions on a CPU.
+"""
 
 import itertools
 import operator
@@ -13,24 +16,26 @@ from cellseg3d.acceleration.folding import is_addition, module_of, put_module
 Unary = tuple[str, list[float]]
 _CONVS = (nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
-# Up to so many channels a shuffle pays; measured on a CPU with 512-bit vectors.
+# A transposed convolution whose shuffled form has at most this many channels is faster
+# as a convolution and a shuffle, as measured on a CPU with 512-bit vectors.
 SUBPIXEL_CHANNELS = 32
-# Up to so many channels a copy of the image in float32 is cheap.
+# An image of at most this many channels is copied to float32 in little time.
 NARROW = 8
 _ONEDNN: Any = torch.ops.mkldnn
 
 
 class MergedConv(nn.Module):
-    """A convolution, then perhaps an addition, then perhaps an activation.
+    """A convolution that may be followed by an addition and an activation.
 
-    Half the passes over memory of the separate layers; and float32 windows in batches
-    of one do not fall back to torch's slow path.
+    It passes over memory half as often as separate layers do, and float32 windows in
+    batches of one do not take torch's slow path.
 
     Parameters
     ----------
     conv : Conv2d or Conv3d
     unary : tuple of str and list of float
-        oneDNN's name of the activation and its numbers; ``("none", [])`` for none.
+        oneDNN's name of the activation and its numbers; ``("none", [])`` if there is
+        no activation.
     adds : bool
         Whether a second input is added before the activation.
     """
@@ -46,9 +51,13 @@ class MergedConv(nn.Module):
         self.adds = adds
 
     def forward(self, image: Tensor, other: Tensor | None = None) -> Tensor:
-        """Return the features; `other` has their shape.
+        """Return the features, in the number format of the weights.
 
-        Of an image in another format than the weights', in the weights' format.
+        Parameters
+        ----------
+        image : tensor, shape (N, C, ...)
+        other : tensor, optional
+            What is added before the activation, in the shape of the features.
         """
         weight, bias = self.weight, self.bias
         if weight.dtype != image.dtype:
@@ -59,16 +68,17 @@ class MergedConv(nn.Module):
         if other is None:
             return self._one(image, weight, bias)
         if bias is not None and bias.dtype != image.dtype:
-            # A sum takes no bias of another format than the image.
+            # oneDNN's call with a sum needs a bias in the image's number format.
             summed = self._bare(image, weight, bias).add_(other)
             return _activated(summed, self.unary)
         return self._sum(image, other, weight, bias)
 
     def _in_parts(self, image: Tensor) -> Tensor:
-        """Return float32 answers to many channels of bfloat16, without a copy of them.
+        """Return the float32 answer to a bfloat16 image of many channels.
 
-        oneDNN sums in float32 and rounds at the end; what the rounding of weights and
-        of the sum left out is computed as a second answer.
+        The image is not copied to float32. oneDNN sums in float32 and rounds the sum to
+        bfloat16, so a second call computes what the rounding of the weights and of the
+        sum left out, and both are added.
         """
         high = self.weight.to(image.dtype)
         low = (self.weight - high.float()).to(image.dtype)
@@ -110,12 +120,12 @@ class MergedConv(nn.Module):
 
 
 def _geometry(conv: Any) -> tuple[list[int], list[int], list[int], int]:  # noqa: ANN401
-    """Return padding, stride, dilation and groups as oneDNN's calls take them."""
+    """Return padding, stride, dilation and groups in the form of oneDNN's calls."""
     return list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
 
 
 def _activated(features: Tensor, unary: Unary) -> Tensor:
-    """Return features, overwritten by their activation."""
+    """Apply an activation to features in place and return them."""
     name, numbers = unary
     if name == "none":
         return features
@@ -124,7 +134,7 @@ def _activated(features: Tensor, unary: Unary) -> Tensor:
 
 
 class MergedUp(nn.Module):
-    """A transposed convolution, then perhaps an activation.
+    """A transposed convolution that may be followed by an activation.
 
     Parameters
     ----------
@@ -143,7 +153,7 @@ class MergedUp(nn.Module):
         self.unary = unary
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the features, larger by the stride."""
+        """Return the features, whose sides are larger by the stride."""
         image = image.to(self.weight.dtype)
         padding, stride, dilation, groups = self.geometry
         name, numbers = self.unary
@@ -166,13 +176,14 @@ class MergedUp(nn.Module):
 class SubpixelUp(nn.Module):
     """A transposed convolution of few channels, as a convolution and a shuffle [1]_.
 
-    All 2^d voxels that grow out of one are channels of one convolution, so the
-    processor's vectors are full where those of a transposed one would be mostly empty.
+    Each voxel becomes 2^d finer voxels, which are channels of one convolution here. So
+    the processor's vectors are full; in a transposed convolution of few channels they
+    would be mostly empty.
 
     Parameters
     ----------
     conv : ConvTranspose2d or ConvTranspose3d
-        Stride 2; kernel 3, padding 1 and output padding 1, one group.
+        A layer of stride 2, kernel 3, padding 1, output padding 1 and one group.
     unary : tuple of str and list of float
 
     References
@@ -191,15 +202,15 @@ class SubpixelUp(nn.Module):
         self.weight = nn.Parameter(_subpixel_weight(weight), requires_grad=False)
         bias = weight.new_zeros(self.channels) if conv.bias is None else conv.bias
         self.bias = nn.Parameter(bias.repeat(2**dims), requires_grad=False)
-        # The kernel's size as `trim` sees it: that of the transposed convolution.
+        # `trim` needs the kernel size of the transposed convolution.
         self.kernel_size = (3,) * dims
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the features, twice as large."""
+        """Return the features, whose sides are twice as long."""
         image = image.to(self.weight.dtype)
         dims = image.ndim - 2
         ones = [1] * dims
-        # Zeros are wanted at the far ends alone; oneDNN puts them at both.
+        # Zeros are needed at the far ends only, but oneDNN pads both ends.
         fine = _ONEDNN._convolution_pointwise(
             image, self.weight, self.bias, ones, ones, ones, 1, *self.unary, ""
         )
@@ -208,10 +219,10 @@ class SubpixelUp(nn.Module):
 
 
 def _subpixel_weight(weight: Tensor) -> Tensor:
-    """Return (2^d * K, C, 2, ...) from a transposed convolution's (C, K, 3, ...)."""
+    """Return weights (2^d * K, C, 2, ...) from transposed ones (C, K, 3, ...)."""
     dims, channels = weight.ndim - 2, weight.shape[1]
     fine = weight.new_zeros((2**dims * channels, weight.shape[0], *(2,) * dims))
-    # An even voxel sees the middle tap alone, an odd one the outer two.
+    # An even voxel depends on the middle tap only, an odd voxel on the outer two.
     taps = {(0, 0): 1, (1, 0): 2, (1, 1): 0}
     for place, child in enumerate(itertools.product((0, 1), repeat=dims)):
         for step in itertools.product((0, 1), repeat=dims):
@@ -234,18 +245,18 @@ def _shuffled(fine: Tensor, dims: int, channels: int) -> Tensor:
 
 
 def has_onednn() -> bool:
-    """Whether this build of torch has the calls that are used here."""
+    """Return whether this build of torch has oneDNN and the calls used here."""
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(built) and hasattr(_ONEDNN, "_convolution_pointwise")
 
 
 def merge_calls(traced: fx.GraphModule) -> fx.GraphModule:
-    """Merge, in place, the convolutions of a graph with what follows them.
+    """Merge the convolutions of a graph, in place, with additions and activations.
 
     Parameters
     ----------
     traced : GraphModule
-        Its norms are folded already; it runs on the CPU.
+        A graph that runs on the CPU and whose norms are folded.
     """
     _activations(traced)
     _additions(traced)
@@ -256,7 +267,7 @@ def merge_calls(traced: fx.GraphModule) -> fx.GraphModule:
 
 
 def _activations(traced: fx.GraphModule) -> None:
-    """Put every convolution, with the activation that follows it, into one call."""
+    """Merge every convolution with the activation that follows it."""
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         conv = module_of(node, modules)
@@ -272,7 +283,7 @@ def _activations(traced: fx.GraphModule) -> None:
 
 
 def _additions(traced: fx.GraphModule) -> None:
-    """Put ``conv(x) + y``, and an activation of the sum, into the convolution."""
+    """Merge ``conv(x) + y``, and an activation of the sum, into the convolution."""
     order = {node: index for index, node in enumerate(traced.graph.nodes)}
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
@@ -281,14 +292,14 @@ def _additions(traced: fx.GraphModule) -> None:
             continue
         pairs = [(node.args[0], node.args[1]), (node.args[1], node.args[0])]
         fits = [pair for pair in pairs if _takes_sum(pair[0], modules)]
-        # The later of two convolutions: by then the other's answer is there.
+        # Of two convolutions the later one adds, because the other is computed by then.
         fits.sort(key=lambda pair: order[pair[0]])
         if not fits or fits[-1][0] is fits[-1][1]:
             _add_in_place(node, modules)
             continue
         conv, other = fits[-1]
         if order[other] > order[conv]:
-            other.append(conv)  # nothing but the sum waits for this convolution
+            other.append(conv)  # Only the sum reads this convolution, so it may move.
         module = modules[str(conv.target)]
         users = list(node.users)
         unary = _unary(users[0], modules) if len(users) == 1 else None
@@ -302,7 +313,7 @@ def _additions(traced: fx.GraphModule) -> None:
 
 
 def _add_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> None:
-    """Let a sum overwrite the features of a layer that nothing else looks at."""
+    """Let a sum overwrite the features of a layer that nothing else reads."""
     first, second = node.args
     for fresh, other in ((first, second), (second, first)):
         made = isinstance(module_of(fresh, modules), MergedConv | MergedUp)
@@ -323,7 +334,7 @@ def _takes_sum(node: Any, modules: dict[str, nn.Module]) -> bool:  # noqa: ANN40
 
 
 def _is_plain(module: nn.Module | None) -> bool:
-    """Whether oneDNN's call knows all that a convolution does."""
+    """Return whether oneDNN's call can compute a convolution."""
     if not isinstance(module, _CONVS + _TRANSPOSED):
         return False
     return module.padding_mode == "zeros" and not isinstance(module.padding, str)
@@ -347,14 +358,14 @@ def _merged(conv: Any, unary: Unary) -> nn.Module:  # noqa: ANN401
 
 
 def _unary(node: fx.Node, modules: dict[str, nn.Module]) -> Unary | None:
-    """Return oneDNN's words for an activation; None for any other node."""
+    """Return oneDNN's name and numbers for an activation; None for any other node."""
     module = module_of(node, modules)
     if isinstance(module, nn.ReLU):
         return ("relu", [])
     if isinstance(module, nn.LeakyReLU):
         return ("leaky_relu", [float(module.negative_slope)])
     if isinstance(module, nn.PReLU) and module.weight.numel() == 1:
-        # One slope for all channels is a leaky ReLU.
+        # A PReLU with one slope for all channels is a leaky ReLU.
         return ("leaky_relu", [float(module.weight)])
     if node.op == "call_function" and node.target in {functional.relu, torch.relu}:
         return ("relu", [])

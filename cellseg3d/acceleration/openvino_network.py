@@ -1,4 +1,4 @@
-"""Run a network with OpenVINO: a compiled graph, in bfloat16, float32 or int8."""
+"""Run a network with OpenVINO, compiled for bfloat16, float32 or int8."""
 
 import importlib
 import sys
@@ -20,14 +20,14 @@ _WORDS = {"bfloat16": "bf16", "float32": "f32", "int8": "f32"}
 
 
 class CompiledNetwork(nn.Module):
-    """A network that OpenVINO runs; compiled once for each shape of window.
+    """A network that OpenVINO runs; it is compiled once for each shape of window.
 
     Parameters
     ----------
     model : openvino.Model
-        With inputs of any spatial shape.
+        A model that takes any spatial shape.
     settings : dict
-        For the compiler.
+        Settings of OpenVINO's compiler.
     """
 
     def __init__(self, model: Any, settings: dict[str, Any]) -> None:  # noqa: ANN401
@@ -53,23 +53,23 @@ class CompiledNetwork(nn.Module):
 def compile_network(
     network: nn.Module, hardware: Hardware, windows: Sequence[Tensor] = ()
 ) -> CompiledNetwork:
-    """Return a network in OpenVINO's hands.
+    """Return a network that OpenVINO runs.
 
     Parameters
     ----------
     network : Module
-        Float32, in evaluation mode; left as it is.
+        A network in float32 and evaluation mode; it is not changed.
     hardware : Hardware
-        Gives the number format.
+        The number format to compute in.
     windows : sequence of tensor
-        Windows of the volume, (N, C, ...), that int8 is calibrated with.
+        Windows of the volume, (N, C, ...), with which int8 is calibrated.
 
     Raises
     ------
     ConfigError
-        If int8 is asked for and there is no window.
+        If int8 is asked for and no window is given.
     EnvironmentFault
-        If OpenVINO (for int8, NNCF too) is not installed.
+        If OpenVINO is not installed, or NNCF, which int8 needs as well.
     """
     openvino = _import("openvino")
     geometry = geometry_of(network)
@@ -80,7 +80,10 @@ def compile_network(
     if hardware.precision == "int8":
         nncf = _import("nncf")
         if not windows:
-            message = "int8 is calibrated with a volume's windows; none were given"
+            message = (
+                "int8 is calibrated with windows of a volume, and none were given; "
+                "give some, or take precision 'float32'"
+            )
             raise ConfigError(message)
         shown = [window.float().cpu().numpy() for window in windows]
         model = nncf.quantize(model, nncf.Dataset(shown))
@@ -93,11 +96,14 @@ def compile_network(
 
 
 def _import(name: str) -> Any:  # noqa: ANN401
-    # Both look up a host and leave an id in the home folder, unless the package that
-    # does so cannot be imported; then they know how to go without.
+    # OpenVINO and NNCF report their use to a host and leave an id in the home folder.
+    # They do without if the package for it cannot be imported.
     sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        message = f'{name} is not installed: pip install "cellseg3d[openvino]"'
+        message = (
+            f"{name} is not installed, but int8 and the backend openvino need it; run "
+            'pip install "cellseg3d[openvino]"'
+        )
         raise EnvironmentFault(message) from error

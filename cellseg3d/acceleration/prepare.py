@@ -1,4 +1,4 @@
-"""Make a trained network fast without changing its answer."""
+"""Rewrite a trained network so that it gives the same answers in less time."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ from cellseg3d.models.layout import memory_layout
 from cellseg3d.models.prepared import Keep, Read, batches_of_stacks
 
 _log = logging.getLogger(__name__)
-# Copies that layers make on their way, on top of the features that are alive.
+# Layers make copies while they compute, which take this much on top of the features.
 SLACK = 1.5
 
 
@@ -39,18 +39,18 @@ class AcceleratedNetwork:
     Parameters
     ----------
     network : Module
-        Folded, in `hardware.dtype`, channels last.
+        The folded network, in `hardware.dtype`, with channels last in memory.
     spec : InputSpec
     hardware : Hardware
     geometry : Geometry
-        Of the network as it was given.
+        The geometry of the network before it was rewritten.
     backend : {"torch", "openvino"}
-        What runs it.
+        The library that runs it.
     stream : Stream or None
-        How a 3D network runs over a long window, some planes at a time; None where it
-        cannot.
+        Runs a 3D network over a long window, some planes at a time; None if windows
+        run whole.
     features : float or None
-        Of a network that is streamed: numbers that its layers answer for a voxel.
+        How many numbers the layers of a streamed network compute for each voxel.
     """
 
     network: nn.Module
@@ -65,7 +65,7 @@ class AcceleratedNetwork:
     def logits(
         self, read: Read, window: Zyx, keep: Keep, planes: int
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield (first plane, logits) as `PreparedNetwork.logits` says."""
+        """Yield (first plane, logits), as `PreparedNetwork.logits` does."""
         along, *inside = keep
         if self.stream is not None:
             box = tuple((part.start, part.stop) for part in keep)
@@ -81,7 +81,7 @@ class AcceleratedNetwork:
             yield along.start, self.run(read(0, window[0])[None], keep)[0]
         else:
             context = self.spec.context
-            # Placed once for all the stacks that a slice is part of.
+            # A slice is part of several stacks and is moved to the device once.
             image = read(along.start - context, along.stop + context).to(
                 self.hardware.device,
                 self.hardware.dtype,
@@ -98,15 +98,15 @@ class AcceleratedNetwork:
         Parameters
         ----------
         batch : tensor, shape (N, C, ...)
-            In float32 or the network's format; sides are multiples of the total
-            stride.
+            Images in float32 or the network's number format, with sides that are
+            multiples of the total stride.
         keep : tuple of slice, optional
-            One a spatial dimension; all when None.
+            One slice for each spatial dimension. When None, all is kept.
 
         Returns
         -------
         tensor
-            On the network's device, in float32 or its number format.
+            Logits on the network's device, in float32 or its number format.
         """
         given = self.laid_out(batch)
         if isinstance(self.network, TrimmedNetwork):
@@ -116,7 +116,7 @@ class AcceleratedNetwork:
         return logits if keep is None else logits[(slice(None), slice(None), *keep)]
 
     def laid_out(self, batch: Tensor) -> Tensor:
-        """Return a batch on the device, in the network's format and layout."""
+        """Return a batch on the device, in the network's number format and layout."""
         return batch.to(
             self.hardware.device,
             self.hardware.dtype,
@@ -124,19 +124,19 @@ class AcceleratedNetwork:
         )
 
     def held_bytes(self, window: Zyx, planes: int) -> float:
-        """Return about how much memory `logits` takes for such a window."""
+        """Return about how many bytes `logits` takes for a window of this shape."""
         depth, height, width = window
         if self.stream is not None:
             return SLACK * self._pixel_bytes * height * width
         if self.spec.spatial_dims == 3:
             return self._voxel_bytes * depth * height * width
-        # A run of slices is read at once, in its own format and in float32.
+        # Slices are read together, once in the network's format and once in float32.
         return (self._voxel_bytes * planes + 8 * depth) * height * width
 
     @cached_property
     def _pixel_bytes(self) -> float:
         if self.stream is None:
-            raise ValueError("a network that is not streamed holds whole windows")
+            raise ValueError("the network does not run some planes at a time")
         return bytes_per_pixel(self.stream, self.geometry, self.laid_out)
 
     @cached_property
@@ -144,12 +144,12 @@ class AcceleratedNetwork:
         if not isinstance(self.network, TrimmedNetwork):
             return UNTRACED
         noise = self.laid_out(self.geometry.noise())
-        # The input comes in float32 too.
+        # The input is held in float32 as well.
         peak = bytes_per_voxel(self.network.traced, noise)
         return SLACK * peak + 8 * self.geometry.channels
 
     def describe(self) -> dict[str, Any]:
-        """Return what runs the network, where and how."""
+        """Return the backend, the device and the precision, for records."""
         return {"backend": self.backend, **self.hardware.describe()}
 
 
@@ -163,30 +163,31 @@ def prepare(
     difference: bool = False,
     folded: nn.Module | None = None,
 ) -> AcceleratedNetwork:
-    """Return a network made fast; the network that is given is left as it is.
+    """Return a fast form of a network; the network itself is not changed.
 
     Parameters
     ----------
     network : Module
-        Float32, in evaluation mode.
+        A network in float32 and evaluation mode.
     spec : InputSpec
     hardware : Hardware
     backend : {"auto", "torch", "openvino"}
-        What runs it; ``"auto"`` is torch, but OpenVINO for int8.
+        The library that runs it. ``"auto"`` is OpenVINO for int8 and torch otherwise.
     windows : sequence of tensor
-        Inputs (N, C, ...) that int8 is calibrated with; needed for it alone.
+        Inputs (N, C, ...) with which int8 is calibrated. Other formats ignore them.
     difference : bool
-        Whether a network of two classes may answer their difference, one channel, as
-        `prediction.fusion.labels_of` and `prediction.fusion.probs_of` take it.
+        Whether a network of two classes may give the difference of their logits, one
+        channel, which `prediction.fusion.labels_of` and `prediction.fusion.probs_of`
+        take as well.
     folded : Module, optional
-        What `fold` made of the network; taken over and changed.
+        What `fold` returned for the network. It is changed in place.
 
     Raises
     ------
     ConfigError
         If int8 is asked for without windows.
     EnvironmentFault
-        If OpenVINO is needed and is not installed.
+        If OpenVINO is needed and not installed.
     """
     geometry = geometry_of(network)
     if backend == "openvino" or hardware.precision == "int8":

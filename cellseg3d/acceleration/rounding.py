@@ -1,4 +1,4 @@
-"""Put a network into bfloat16 so that its answers change least."""
+"""Convert a network to bfloat16 with little change to its answers."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,24 +16,23 @@ _CONVS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED, *_MERGED)
 
 
 def to_bfloat16(network: nn.Module) -> nn.Module:
-    """Put a network into bfloat16, in place; return it.
+    """Convert a network to bfloat16, in place, and return it.
 
-    Three things that cost next to nothing make its labels ten times as faithful as
-    rounding alone: weights are rounded by `shaped`, the biases of oneDNN's calls stay
-    in float32, and the layers that answer run in float32, unless they
-    answer one number.
+    Three measures make a tenth as many labels change as with plain rounding, at little
+    cost in time: weights are rounded by `shaped`, the biases of oneDNN's calls stay in
+    float32, and the last layers run in float32 unless they compute one number.
 
     Parameters
     ----------
     network : Module
-        Float32, folded; perhaps with oneDNN's calls.
+        A folded network in float32, with or without oneDNN's calls.
     """
     last = set(_last_layers(network))
     kept: list[tuple[Any, str, Tensor]] = []
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, _MERGED):
-                # The sign of a single answer survives rounding.
+                # Rounding does not change the sign of a single number.
                 exact = module in last and _channels(module) > 1
                 names = ["bias", "weight"] if exact else ["bias"]
                 own = [(name, getattr(module, name)) for name in names]
@@ -47,12 +46,12 @@ def to_bfloat16(network: nn.Module) -> nn.Module:
 
 
 def shaped(weight: Tensor) -> Tensor:
-    """Return weights (K, C, ...) whose every value bfloat16 holds, in float32.
+    """Return weights (K, C, ...) rounded to bfloat16, as float32.
 
-    What one tap loses by rounding is given to the next one along a path from
-    neighbour to neighbour (error diffusion [1]_), so that the error of a kernel sums
-    to nearly nothing: features that vary slowly hardly see it, while plain rounding
-    shifts all their voxels alike.
+    The rounding error of each tap is added to the next one along a path from neighbour
+    to neighbour (error diffusion [1]_), so the errors of a kernel sum to nearly zero.
+    Features that vary slowly are then hardly changed, while plain rounding would shift
+    all their voxels alike.
 
     References
     ----------
@@ -69,7 +68,7 @@ def shaped(weight: Tensor) -> Tensor:
 
 
 def _channels(module: Any) -> int:  # noqa: ANN401
-    """Return how many channels one of oneDNN's calls answers."""
+    """Return the number of output channels of one of oneDNN's calls."""
     if isinstance(module, SubpixelUp):
         return module.channels
     return int(module.weight.shape[1 if isinstance(module, MergedUp) else 0])
@@ -79,7 +78,7 @@ def _rounded(module: Any) -> Tensor:  # noqa: ANN401
     weight: Tensor = module.weight
     if not isinstance(module, (MergedUp, *_TRANSPOSED)):
         return shaped(weight)
-    # Each voxel that grows sees one tap in `stride`; these are kernels of their own.
+    # Each finer voxel depends on every `stride`-th tap, so these taps are one kernel.
     found = weight.clone()
     stride = module.geometry[1] if isinstance(module, MergedUp) else module.stride
     for phase in itertools.product(*(range(step) for step in stride)):
@@ -91,7 +90,7 @@ def _rounded(module: Any) -> Tensor:  # noqa: ANN401
 
 
 def _snake(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the taps of a kernel so that each is next to the one before."""
+    """Yield the taps of a kernel in an order in which each is next to the last one."""
     if not shape:
         yield ()
         return
@@ -102,7 +101,7 @@ def _snake(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _last_layers(network: nn.Module) -> list[nn.Module]:
-    """Return the layers of a graph whose sum is its answer."""
+    """Return the layers whose sum is the answer of a graph."""
     traced = getattr(network, "traced", None)
     if not isinstance(traced, fx.GraphModule):
         return []

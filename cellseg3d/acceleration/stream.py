@@ -1,8 +1,9 @@
-"""Run a 3D network over a long window, some planes at a time, as in one pass.
+"""Run a 3D network over a long window, some planes at a time.
 
 Every layer computes each of its planes once and keeps the few that later planes still
-need. So a window may be as long and as wide as a volume and yet take little memory:
-nothing is computed twice in the halos of many small windows.
+need. So a window as long as the volume takes little memory, and no plane is computed
+twice, as it would be in the halos of many small windows. The answer is that of one pass
+over the window.
 """
 
 import copy
@@ -31,15 +32,15 @@ Read = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True)
 class Stream:
-    """A traced network and how its layers reach along z.
+    """A traced network that runs some planes at a time.
 
     Parameters
     ----------
     traced : GraphModule
     reaches : dict
-        Of each layer; None where it answers voxel by voxel.
+        The reach of each layer; None for a layer that answers voxel by voxel.
     unpadded : dict
-        Modules by name, without padding along z where they have one.
+        The modules by name, without their padding along z.
     """
 
     traced: fx.GraphModule
@@ -59,26 +60,30 @@ class Stream:
         Parameters
         ----------
         read : callable
-            Given a range of planes of the window, returns them, (N, C, z, y, x), in
-            the network's format, channels last.
+            Returns the planes of the window from a first one up to, but without, a
+            last one: (N, C, z, y, x), in the network's number format, channels last.
         sides : tuple of int
-            Shape of the window, multiples of the total stride.
+            Shape of the window, in multiples of the total stride.
         keep : tuple of (int, int)
             The part of the answer that is kept, along z, y, x.
         depth : int
             Planes of the answer that are computed at a time.
         meter : callable, optional
-            Told, after each layer, how many bytes all layers hold.
+            Is called after each layer with the bytes that all layers hold.
 
         Yields
         ------
         tuple of (int, int) and tensor of shape (N, K, z, y, x)
-            Planes counted as the window's; each of the kept ones once.
+            The range of planes, counted from the window's first, and their logits.
+            Each plane that is kept comes once.
         """
         lengths = lengths_of(self.traced, sides, self.reaches)
         cuts = cuts_for(self.traced, sides, ((0, sides[0]), *keep[1:]))
         if lengths is None or cuts is None:
-            raise ValueError("a network that cannot be cut cannot be streamed")
+            raise ValueError(
+                f"a window of {sides} voxels cannot be run some planes at a time, "
+                "because the reach of some layer is not known"
+            )
         along = _Along(self, {node: each[0] for node, each in lengths.items()})
         run = _Run(along, read, cuts, meter)
         for step in _steps(along, keep[0], depth):
@@ -89,16 +94,17 @@ class Stream:
 
 @dataclass(frozen=True)
 class _Step:
-    """What is computed at a time.
+    """The planes that are computed together.
 
     Parameters
     ----------
     new : dict
-        The planes that each layer computes.
+        The range of planes that each layer computes.
     answered : tuple of int
-        Those of the answer; none while the first layers run ahead.
+        The range of planes of the answer. It is empty while the first layers must run
+        ahead of the last.
     later : dict
-        The first plane of each layer that steps to come read.
+        The first plane of each layer that later steps read.
     """
 
     new: dict[fx.Node, Range]
@@ -108,24 +114,24 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Along:
-    """A network's layers along z, in a window of some length."""
+    """The layers of a network along z, in a window of a given length."""
 
     stream: Stream
     lengths: dict[fx.Node, int]
 
     @property
     def layers(self) -> list[fx.Node]:
-        """The layers, the last one first."""
+        """The layers, from the last to the first."""
         return [n for n in reversed(self.stream.traced.graph.nodes) if n.op != "output"]
 
     def reads(self, node: fx.Node, new: Range, index: int) -> Range:
-        """Return the planes of an input that new planes of a layer depend on."""
+        """Return the range of planes of an input that a layer reads for new planes."""
         low, high = self._reads(node, new, index)
         length = self.lengths[inputs_of(node)[index]]
         return max(0, low), min(length, high)
 
     def padding(self, node: fx.Node, new: Range) -> Range:
-        """Return how many planes before and after its input a layer takes for zero."""
+        """Return how many planes of zeros a layer reads before and after its input."""
         low, high = self._reads(node, new, 0)
         length = self.lengths[inputs_of(node)[0]]
         return max(0, -low), max(0, high - length)
@@ -138,7 +144,7 @@ class _Along:
         return min(low, new[0] // reach.stride[0]) if reach.up else low, high
 
     def firsts(self, answered: Range) -> dict[fx.Node, int]:
-        """Return the first plane of each layer that some of the answer depends on."""
+        """Return the first plane of each layer that a range of the answer needs."""
         layers = self.layers
         needed = {layers[0]: answered}
         for node in layers:
@@ -149,9 +155,9 @@ class _Along:
         return {node: low for node, (low, _) in needed.items()}
 
     def lasts(self, end: int) -> dict[fx.Node, int]:
-        """Return how far each layer must be when the answer reaches a plane.
+        """Return how many planes each layer must have computed for `end` of the answer.
 
-        Before the first plane, too: then only the first layers have begun.
+        `end` may lie before the first plane; then only the first layers have begun.
         """
         layers = self.layers
         found = {layers[0]: end}
@@ -164,7 +170,11 @@ class _Along:
 
 
 def _steps(along: _Along, kept: Range, depth: int) -> list[_Step]:
-    """Return steps of `depth` planes of the answer, all about as much work."""
+    """Return the steps of a pass, each of `depth` planes of the answer.
+
+    Steps in which only the first layers run come before them, so that all steps take
+    about the same time.
+    """
     done = along.firsts((kept[0], min(kept[0] + depth, kept[1])))
     image, first = along.layers[-1], kept[0]
     while along.lasts(first)[image] > done[image]:
@@ -194,7 +204,7 @@ def _steps(along: _Along, kept: Range, depth: int) -> list[_Step]:
 
 @dataclass
 class _Run:
-    """The state of one pass: which planes of which layer are there."""
+    """The state of one pass: the planes that each layer holds."""
 
     along: _Along
     read: Read
@@ -203,11 +213,14 @@ class _Run:
     held: dict[fx.Node, list[tuple[int, Tensor]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Look up once after which layer each one is read for the last time."""
+        """Look up after which layer each layer is read for the last time."""
         self.last_uses = _last_uses(self.along.stream.traced)
 
     def advance(self, step: _Step) -> Tensor | None:
-        """Compute what a step asks for, drop what no later one reads; the answer."""
+        """Compute a step, drop planes that no later step reads, return the answer.
+
+        The answer is None while the first layers run ahead.
+        """
         for node in self.along.stream.traced.graph.nodes:
             if node.op == "output":
                 [last] = inputs_of(node)
@@ -223,10 +236,10 @@ class _Run:
                     self.meter(self._bytes())
             for each in self.last_uses.get(node, ()):
                 self.drop(each, step.later)
-        raise AssertionError("a traced network ends in an output")
+        raise AssertionError("the traced network has no output node")
 
     def _bytes(self) -> int:
-        """Return how much memory the planes of all layers take."""
+        """Return how many bytes the planes of all layers take."""
         parts = [made for held in self.held.values() for _, made in held]
         storages = {each.data_ptr(): each for each in parts}
         return sum(each.untyped_storage().nbytes() for each in storages.values())
@@ -248,7 +261,7 @@ class _Run:
             elif index == 0 and reach is not None:
                 part = _with_zeros(part, *self.along.padding(node, new))
             given.append(part)
-        # One layer may be two inputs of another; they differ in what was read.
+        # One layer may be two inputs of another, with different planes for each.
         parts = iter(given)
         args = map_arg(node.args, lambda _: next(parts))
         layer: Any = node.target
@@ -262,7 +275,7 @@ class _Run:
     def planes(
         self, node: fx.Node, wanted: Range, cut: tuple[slice, ...] | None
     ) -> Tensor:
-        """Return planes of a layer, cut along y and x."""
+        """Return a range of planes of a layer, cut along y and x."""
         inside = (slice(None), slice(None)) if cut is None else cut[1:]
         parts = []
         for first, made in self.held[node]:
@@ -273,7 +286,7 @@ class _Run:
         return whole.contiguous(memory_format=torch.channels_last_3d)
 
     def drop(self, node: fx.Node, later: dict[fx.Node, int]) -> None:
-        """Forget the planes of a layer that no slab to come reads."""
+        """Drop the planes of a layer that no later step reads."""
         first_needed = later.get(node)
         kept = []
         for first, made in self.held.get(node, ()):
@@ -292,12 +305,12 @@ def _storage(features: Tensor) -> int:
 
 
 def stream_of(traced: fx.GraphModule) -> Stream | None:
-    """Return how a network is streamed; None where it cannot be.
+    """Return a network that runs some planes at a time; None if it cannot.
 
     Parameters
     ----------
     traced : GraphModule
-        A 3D network, folded, its calls perhaps merged.
+        A folded 3D network, with or without oneDNN's calls.
     """
     reaches = reaches_of(traced, 3)
     if reaches is None:
@@ -317,7 +330,7 @@ def stream_of(traced: fx.GraphModule) -> Stream | None:
 
 
 def without_padding(module: Any) -> Any:  # noqa: ANN401
-    """Return a convolution, its weights shared, that pads y and x but not z."""
+    """Return a convolution with the same weights that pads y and x but not z."""
     bare = copy.copy(module)
     if hasattr(module, "geometry"):
         padding, *rest = module.geometry
@@ -330,7 +343,7 @@ def without_padding(module: Any) -> Any:  # noqa: ANN401
 
 
 def _with_zeros(features: Tensor, before: int, after: int) -> Tensor:
-    """Return features with planes of zeros, as a convolution pads them."""
+    """Return features with planes of zeros before and after, as convolutions pad."""
     if not (before or after):
         return features
     whole = functional.pad(features, [0, 0, 0, 0, before, after])
@@ -338,7 +351,7 @@ def _with_zeros(features: Tensor, before: int, after: int) -> Tensor:
 
 
 def _last_uses(traced: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
-    """Return, for each layer, the inputs that no layer after it reads."""
+    """Return for each layer the inputs that no later layer reads."""
     last: dict[fx.Node, fx.Node] = {}
     for node in traced.graph.nodes:
         for each in inputs_of(node):

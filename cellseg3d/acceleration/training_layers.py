@@ -1,4 +1,4 @@
-"""Layers that torch trains slowly on a CPU, computed by its faster kernels."""
+"""Compute layers that torch trains slowly on a CPU with its faster kernels."""
 
 from typing import Any
 
@@ -10,21 +10,22 @@ from torch.overrides import TorchFunctionMode
 
 from cellseg3d.models.layout import memory_layout
 
-# A channels-last batch norm fills the processor's vectors with channels: with fewer
-# than this it takes three times as long as with the channels outermost.
+# With channels last in memory, a batch norm fills the processor's vectors with
+# channels. With fewer channels than this it takes three times as long as with the
+# channels outermost.
 _FEW_CHANNELS = 8
-# Features at a time: what is made of them on the way stays in the cache.
+# Features that are computed at a time, so that intermediate arrays stay in the cache.
 _BLOCK = 2**16
 
 
 class QuickLayers(TorchFunctionMode):
-    """Within it, some layers of a network on a CPU are computed in another way.
+    """A context in which some layers on a CPU are computed in a faster way.
 
     The functions and their gradients are the same. A PReLU of one slope runs as a
-    leaky ReLU of that slope: torch's gradient of a PReLU makes a second array as large
-    as the features and takes a third of a small U-Net's training step, this one takes
-    a fifth of that. A batch norm of few channels runs with the channels outermost.
-    GPUs keep torch's own.
+    leaky ReLU: torch's gradient of a PReLU makes a second array as large as the
+    features and takes a third of a small U-Net's training step, and the gradient here
+    takes a fifth of that. A batch norm of few channels runs with the channels
+    outermost. On a GPU nothing changes.
     """
 
     def __torch_function__(
@@ -34,7 +35,7 @@ class QuickLayers(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        """Call a torch function, or what stands for it."""
+        """Call a torch function, or the faster one in its place."""
         if func is torch.prelu and len(args) == 2 and _is_slow_prelu(*args):
             return _OneSlope.apply(*args)  # type: ignore[no-untyped-call]
         if func is functional.batch_norm and _is_slow_norm(args[0]):
@@ -47,10 +48,10 @@ class QuickLayers(TorchFunctionMode):
 def relaid(
     features: Tensor, layout: torch.memory_format, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Return features in another layout and format; so is the gradient, on its way.
+    """Return features in another memory layout and dtype, and their gradient likewise.
 
-    torch's own changes of layout leave the gradient as it comes, and every layer
-    before then works on two arrays whose voxels lie in different orders.
+    torch's own changes of layout do not change the gradient back, so every layer before
+    them would work on two arrays whose voxels lie in different orders.
     """
     dtype = dtype or features.dtype
     if features.dtype == dtype and features.is_contiguous(memory_format=layout):
@@ -96,7 +97,7 @@ def _trains_on_cpu(features: Tensor) -> bool:
 
 
 class _OneSlope(torch.autograd.Function):
-    """``max(x, 0) + slope * min(x, 0)``, with the gradient of the slope as a sum."""
+    """``max(x, 0) + slope * min(x, 0)``, whose slope's gradient is summed in blocks."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401
@@ -130,7 +131,7 @@ class _OneSlope(torch.autograd.Function):
 
 
 def _as_it_lies(features: Tensor, layout: torch.memory_format) -> Tensor:
-    """Return features as one row in the order of a layout, a view if they have it."""
+    """Return features as one row in the order of a layout, if possible uncopied."""
     dense = features.contiguous(memory_format=layout)
     return (
         dense if layout == torch.contiguous_format else dense.movedim(1, -1)

@@ -1,8 +1,8 @@
-"""Run a network on a window, leaving out what only the discarded halo needs.
+"""Run a network on a window without computing what only the discarded halo needs.
 
-The deepest level of a U-Net needs the whole halo; the layers after it need less and
-less of it. Features are cut, on the way up, to what the kept core can still see, so a
-wide halo costs little where voxels are many.
+The deepest level of a U-Net needs the whole halo, and the layers after it need less and
+less of it. Features are cut, on the way up, to what the kept core depends on. So a wide
+halo takes little time at the fine levels, where there are many voxels.
 """
 
 import copy
@@ -20,7 +20,7 @@ from cellseg3d.acceleration.merged import MergedConv, MergedUp, SubpixelUp
 
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
-# Features are cut where that leaves at most this part of them; a cut is a copy.
+# Features are cut only if at most this share of them is left, because a cut is a copy.
 PAYS = 0.9
 _POINTWISE = (
     nn.ReLU,
@@ -48,9 +48,14 @@ _POINTWISE_CALLS = {
 
 @dataclass(frozen=True)
 class Reach:
-    """What a layer reads for each voxel it answers, a spatial dimension.
+    """The voxels that a layer reads for each voxel that it computes.
 
-    For ``up``, stride and kernel are those of a transposed convolution.
+    Parameters
+    ----------
+    kernel, stride, padding : tuple of int
+        Numbers of the layer, one for each spatial dimension.
+    up : bool
+        Whether the layer is a transposed convolution.
     """
 
     kernel: tuple[int, ...]
@@ -59,7 +64,7 @@ class Reach:
     up: bool = False
 
     def reads(self, wanted: Box) -> Box:
-        """Return the inputs that answers in a box depend on, borders ignored."""
+        """Return the box of inputs that a box of answers needs, ignoring borders."""
         boxes = []
         parts = zip(wanted, self.kernel, self.stride, self.padding, strict=True)
         for (low, high), k, s, p in parts:
@@ -70,7 +75,7 @@ class Reach:
         return tuple(boxes)
 
     def scaled(self, given: Box) -> Box:
-        """Return where the answers to a box of inputs lie."""
+        """Return the box of answers that a box of inputs gives."""
         if self.up:
             return tuple(
                 (low * s, high * s)
@@ -82,12 +87,12 @@ class Reach:
         )
 
     def along(self, axis: int) -> "Reach":
-        """Return the reach along one axis alone."""
+        """Return the reach along one axis only."""
         one = slice(axis, axis + 1)
         return Reach(self.kernel[one], self.stride[one], self.padding[one], self.up)
 
     def grain(self, after: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the lattice that inputs must begin on, from that of the answers."""
+        """Return the multiples at which inputs must begin, from those of answers."""
         if self.up:
             return tuple(
                 max(1, n // s) for n, s in zip(after, self.stride, strict=True)
@@ -97,14 +102,15 @@ class Reach:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where features are cut for one shape of window.
+    """The cuts of features for one shape of window.
 
     Parameters
     ----------
     of : dict
-        For a node, the slices of each of its tensor inputs; None leaves one whole.
+        For each node that cuts, the slices of each of its inputs; None leaves an input
+        whole.
     last : tuple of slice
-        What is kept of the answer.
+        The part of the answer that is kept.
     """
 
     of: dict[fx.Node, tuple[tuple[slice, ...] | None, ...]]
@@ -112,12 +118,12 @@ class Cuts:
 
 
 class TrimmedNetwork(nn.Module):
-    """A traced network that computes what is kept and little else.
+    """A traced network that computes little more than the part that is kept.
 
     Parameters
     ----------
     traced : GraphModule
-        Folded, its calls perhaps merged.
+        A folded network, with or without oneDNN's calls.
     """
 
     def __init__(self, traced: fx.GraphModule) -> None:
@@ -132,7 +138,7 @@ class TrimmedNetwork(nn.Module):
         ----------
         image : tensor, shape (N, C, ...)
         keep : tuple of slice, optional
-            One a spatial dimension; all when None.
+            One slice for each spatial dimension. When None, all is kept.
         """
         if keep is None:
             whole: Tensor = self.traced(image)
@@ -146,24 +152,24 @@ class TrimmedNetwork(nn.Module):
         if runner is None:
             whole = self.traced(image)
             return whole[(slice(None), slice(None), *keep)]
-        # A copy: a runner holds the features of the window that it runs.
+        # A runner holds the features of its window, so each window has its own copy.
         answer: Tensor = copy.copy(runner).run(image)
         return answer[(slice(None), slice(None), *runner.cuts.last)]
 
 
 class _Runner(fx.Interpreter):
-    """Runs a graph node by node and cuts inputs where it should."""
+    """Run a graph node by node and cut the inputs of its nodes."""
 
     def __init__(self, traced: fx.GraphModule, cuts: Cuts) -> None:
         super().__init__(traced)
         self.cuts = cuts
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401
-        """Run a layer; looked up once, not by its dotted name at every window."""
+        """Run a layer, which was looked up by its dotted name before."""
         return self.submodules[target](*args, **kwargs)
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
-        """Return a node's inputs, cut."""
+        """Return the inputs of a node, cut."""
         args, kwargs = super().fetch_args_kwargs_from_env(n)
         cuts = self.cuts.of.get(n)
         if cuts is None:
@@ -175,7 +181,7 @@ class _Runner(fx.Interpreter):
 
 
 def cuts_for(traced: fx.GraphModule, sides: tuple[int, ...], keep: Box) -> Cuts | None:
-    """Return where to cut; None if a layer is met whose reach is not known.
+    """Return where to cut, or None if the reach of some layer is not known.
 
     Parameters
     ----------
@@ -194,18 +200,18 @@ def cuts_for(traced: fx.GraphModule, sides: tuple[int, ...], keep: Box) -> Cuts 
 
 
 def reaches_of(traced: fx.GraphModule, dims: int) -> dict[fx.Node, Reach | None] | None:
-    """Return what every layer reads; None if a layer is met that is not known.
+    """Return the reach of every layer, or None if some layer is not known.
 
     Parameters
     ----------
     traced : GraphModule
     dims : int
-        Spatial dimensions.
+        The number of spatial dimensions.
 
     Returns
     -------
     dict or None
-        None as a value stands for a layer that answers voxel by voxel.
+        The value of a layer that answers voxel by voxel is None.
     """
     modules = dict(traced.named_modules())
     reaches: dict[fx.Node, Reach | None] = {}
@@ -229,7 +235,7 @@ def inputs_of(node: fx.Node) -> list[fx.Node]:
 def _reach(
     node: fx.Node, modules: dict[str, nn.Module], dims: int
 ) -> tuple[bool, Reach | None]:
-    """Return whether a node is understood, and its reach; None for voxel by voxel."""
+    """Return whether a node is known, and its reach; None if it is voxel by voxel."""
     if node.op == "call_function":
         known = is_addition(node) or node.target in _POINTWISE_CALLS
         joins = node.target is torch.cat and _dim_of(node) == 1
@@ -272,9 +278,9 @@ def _dim_of(node: fx.Node) -> Any:  # noqa: ANN401
 def lengths_of(
     traced: fx.GraphModule, sides: tuple[int, ...], reaches: dict[fx.Node, Any]
 ) -> dict[fx.Node, tuple[int, ...]] | None:
-    """Return the sides of every node's features when nothing is cut.
+    """Return the sides of every node's features if nothing is cut.
 
-    None where features that are joined differ in their sides.
+    Return None if features of different sides are joined.
     """
     lengths: dict[fx.Node, tuple[int, ...]] = {}
     for node in traced.graph.nodes:
@@ -299,9 +305,9 @@ def _needs(
     lengths: dict[fx.Node, tuple[int, ...]],
     keep: Box,
 ) -> dict[fx.Node, Box]:
-    """Return the part of every node's features that the kept part depends on.
+    """Return the box of every node's features that the kept part depends on.
 
-    It begins and ends on the lattice of the strides that are still to come.
+    The box begins and ends at multiples of the strides of the layers that follow.
     """
     need: dict[fx.Node, Box] = {}
     grain: dict[fx.Node, tuple[int, ...]] = {}
@@ -317,8 +323,8 @@ def _needs(
             if reach is not None and index == 0:
                 wanted, steps = reach.reads(wanted), reach.grain(steps)
             elif reach is not None:
-                # What is added within a convolution has the shape of its answer,
-                # which is as much larger as its input is.
+                # Features that a convolution adds have the shape of its answer, so
+                # they are needed for the whole input that it reads.
                 wanted = reach.scaled(reach.reads(wanted))
             grain[each] = tuple(map(max, steps, grain.get(each, steps)))
             need[each] = _join(need.get(each), wanted, lengths[each], grain[each])
@@ -372,7 +378,7 @@ def _step(
     have: dict[fx.Node, Box],
     need: dict[fx.Node, Box],
 ) -> tuple[Box, list[Box]]:
-    """Return where a node's answer lies, and what its inputs are cut to."""
+    """Return the box of a node's answer, and the boxes its inputs are cut to."""
     inputs = inputs_of(node)
     if reach is None:
         common = have[inputs[0]]

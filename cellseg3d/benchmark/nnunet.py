@@ -24,8 +24,8 @@ from cellseg3d.benchmark.process import Cost, run_process
 from cellseg3d.benchmark.study import Budget
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case
-from cellseg3d.datasets.labels import IGNORE, class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import read_volume
 
 LOG = "log.txt"
@@ -127,7 +127,7 @@ def write_raw(fold: WrittenFold, folder: Path) -> None:
     ignored = False
     for number, case in enumerate(fold.training):
         truth = read_case_label(case, fold.datalist)
-        classes = class_labels(truth.read(), fold.datalist, truth.name)
+        classes = case_classes(truth.read(), fold.datalist, case, truth.name)
         ignored |= bool((classes == IGNORE).any())
         # nnU-Net requires that its label "ignore" follows the last class.
         values = np.where(classes == IGNORE, len(fold.datalist.classes), classes)

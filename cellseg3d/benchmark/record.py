@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellseg3d.benchmark.study import Job, Study
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.scoring.report import plain_numbers
 
@@ -128,11 +128,7 @@ def write_record(record: Record, folder: Path) -> Path:
 def write_json(values: Mapping[str, Any], path: Path) -> None:
     """Write plain JSON atomically; numbers that are undefined become null."""
     text = json.dumps(plain_numbers(values), indent=1, allow_nan=False) + "\n"
-
-    def write(new: Path) -> None:
-        new.write_text(text, encoding="utf-8")
-
-    atomic_write(path, write)
+    write_text(path, text)
 
 
 def number(value: object) -> float:

@@ -9,7 +9,7 @@ from cellseg3d.benchmark.picture import draw_pareto
 from cellseg3d.benchmark.record import Record, read_records, write_json
 from cellseg3d.benchmark.study import Study
 from cellseg3d.benchmark.summary import summarise_study
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 
 TABLE = "benchmark.md"
 VALUES = "benchmark.json"
@@ -38,11 +38,7 @@ def write_results(study: Study, folder: Path) -> dict[str, Any]:
     values = {"study": study.name, "question": study.question, **summary}
     write_json(values, folder / VALUES)
     text = markdown(study.name, study.question, summary)
-
-    def write(new: Path) -> None:
-        new.write_text(text, encoding="utf-8")
-
-    atomic_write(folder / TABLE, write)
+    write_text(folder / TABLE, text)
     draw_pareto(summary, folder / PICTURE)
     return values
 

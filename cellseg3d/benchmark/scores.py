@@ -7,8 +7,7 @@ from typing import Any
 from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case
-from cellseg3d.datasets.labels import class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.metrics.components import label_components
 from cellseg3d.scoring.evaluate import open_labels
 from cellseg3d.scoring.one_volume import FOREGROUND, ScoreOptions, score_volume
@@ -49,7 +48,7 @@ def score_case(
     datalist = fold.datalist
     raw = read_case_label(case, datalist)
     spacing = case.spacing or raw.spacing
-    truth = raw.with_array(class_labels(raw.read(), datalist, raw.name))
+    truth = raw.with_array(case_classes(raw.read(), datalist, case, raw.name))
     ids = datalist.labels != "classes"
     options = ScoreOptions(
         classes=datalist.classes,

@@ -42,8 +42,8 @@ from cellseg3d.core.clock import CLOCKS
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.labels import IGNORE, class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import read_volume, write_labels
 
 KEYS = ("image", "label")
@@ -211,7 +211,7 @@ def _items(
 
 def _arrays(case: Case, datalist: Datalist) -> tuple[np.ndarray, np.ndarray]:
     raw = read_case_label(case, datalist)
-    label = class_labels(raw.read(), datalist, raw.name)
+    label = case_classes(raw.read(), datalist, case, raw.name)
     # MONAI's tutorials have no ignore label; unannotated voxels become background.
     return _scaled(_read(case).read()), np.where(label == IGNORE, 0, label)
 

@@ -1,1 +1,1 @@
-"""Configs composed, bundles assembled, checked and loaded."""
+"""Compose configs, assemble and check bundles, and load the models that they hold."""

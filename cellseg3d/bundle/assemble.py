@@ -1,4 +1,4 @@
-"""Write the committed bundles from configs/, or say where they differ."""
+"""Write the bundles of a checkout from its configs/, or list where they differ."""
 
 import copy
 import json
@@ -19,17 +19,17 @@ from cellseg3d.bundle.compose import (
 from cellseg3d.bundle.metadata import build_metadata
 from cellseg3d.bundle.shipped import MODELS, WEIGHTS, weights_file
 from cellseg3d.bundle.shipped_record import eval_metrics, headline, read_record
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.models.checkpoint import load_weights
 
-# Which fragments of common/ each file of a bundle is made of, in order.
+# The fragments of configs/common/ that make up each file of a bundle, in order.
 PARTS = {
     "train": ("paths", "network", "validate", "train"),
     "inference": ("paths", "network", "infer"),
     "evaluate": ("paths", "network", "validate", "evaluate"),
 }
-# Weights that a user trains in place are nobody else's.
+# Git ignores weights that a user trains inside a bundle's folder.
 IGNORE_MODELS = "*\n!.gitignore\n"
 LOGGING = """[loggers]
 keys=root
@@ -56,34 +56,38 @@ format=%(asctime)s %(levelname)s %(name)s: %(message)s
 
 
 def experiments(configs_dir: Path) -> list[Path]:
-    """Return the experiments that become bundles, by name.
+    """Return the experiments of which bundles are made, sorted by name.
 
     Raises
     ------
     ConfigError
-        If the folder holds none.
+        If the folder holds no experiment.
     """
     found = sorted((configs_dir / "experiment").glob("*.yaml"))
     if not found:
-        raise ConfigError(f"{configs_dir}: holds no experiment/*.yaml")
+        message = (
+            f"{configs_dir}: holds no experiment/*.yaml; give the configs/ of a "
+            "checkout of the repository"
+        )
+        raise ConfigError(message)
     return found
 
 
 def bundle_configs(experiment: Path) -> dict[str, Config]:
-    """Return the configs of one bundle by file name: train, inference, and so on.
+    """Return the configs of one bundle, by file name such as ``train``.
 
-    Each holds only what it reads; a key that none of them reads is refused.
+    Each config holds only the keys that it reads.
 
     Parameters
     ----------
     experiment : Path
-        ``configs/experiment/NAME.yaml``: name, title, dataset and network, and what
-        it sets differently.
+        The file ``configs/experiment/NAME.yaml``. It gives the name, title, dataset and
+        network, and the values that differ from the common fragments.
 
     Raises
     ------
     ConfigError
-        If a fragment is missing or a key is read by nothing.
+        If a fragment is missing, or a key is not read by any config.
     """
     configs_dir = experiment.parents[1]
     choice = read_config(experiment)
@@ -99,15 +103,15 @@ def bundle_configs(experiment: Path) -> dict[str, Config]:
     note = {"_generated_from_": f"configs/experiment/{experiment.name}"}
     for file, parts in PARTS.items():
         common = [configs_dir / "common" / f"{part}.yaml" for part in parts]
-        # The common part stands first: what a network or data set needs wins.
+        # The common part comes first, so a network or data set can override it.
         config = compose([*common, *shared], choice)
         composed[file] = note | prune(config)
         ignored.append(set(unread_keys(config)))
-        # Left after pruning: an argument that its target does not take.
+        # What pruning leaves are arguments that their targets do not take.
         arguments |= set(unread_keys(composed[file]))
     never = sorted(set.intersection(*ignored) | arguments)
     if never:
-        message = f"{experiment}: nothing reads {', '.join(map(repr, never))}"
+        message = f"{experiment}: no config reads {', '.join(map(repr, never))}"
         raise ConfigError(message + with_hint(never[0], composed["train"]))
     base = read_config(configs_dir / "common" / "metadata.yaml")
     train = composed["train"]
@@ -130,7 +134,7 @@ def bundle_configs(experiment: Path) -> dict[str, Config]:
 
 
 def _measured(record: Mapping[str, Any], configs_dir: Path) -> Config:
-    """Return what metadata says of weights that come along."""
+    """Return the metadata about the weights that a bundle holds."""
     data_sets = read_config(configs_dir / "data_sets.yaml")
     used = [data_sets[row["dataset"]] for row in record["data"] if row["training"]]
     version = "0.2.0"
@@ -159,7 +163,7 @@ def _with_windows(config: Config, windows: Mapping[str, Mapping[str, Any]]) -> C
 
 
 def bundle_files(experiment: Path) -> Iterator[tuple[str, str]]:
-    """Yield path in the bundle and text of every generated file."""
+    """Yield the path in the bundle and the text of every generated file."""
     for name, config in bundle_configs(experiment).items():
         yield f"configs/{name}.json", json.dumps(config, indent=2) + "\n"
     yield "configs/logging.conf", LOGGING
@@ -167,7 +171,7 @@ def bundle_files(experiment: Path) -> Iterator[tuple[str, str]]:
 
 
 def _card(experiment: Path) -> Iterator[tuple[str, str]]:
-    """Yield the model card and the licence of the data where weights come along."""
+    """Yield the model card and the data's licence, if the bundle holds weights."""
     configs_dir = experiment.parents[1]
     record = read_record(configs_dir.parent, experiment.stem)
     if record is None:
@@ -176,8 +180,8 @@ def _card(experiment: Path) -> Iterator[tuple[str, str]]:
     choice = read_config(experiment)
     if "about" not in choice:
         message = (
-            f"{experiment}: has no 'about' (purpose, not_for, expects), which the card "
-            "of its weights needs"
+            f"{experiment}: has no 'about', which the card of its weights needs; add "
+            "purpose, not_for and expects"
         )
         raise ConfigError(message)
     data_sets = read_config(configs_dir / "data_sets.yaml")
@@ -190,12 +194,14 @@ def _card(experiment: Path) -> Iterator[tuple[str, str]]:
 
 
 def assemble(configs_dir: Path, bundles_dir: Path) -> list[Path]:
-    """Write every bundle; its card is a person's and stays where no weights come along.
+    """Write every bundle.
+
+    The card of a bundle without weights is written by a person and not replaced.
 
     Returns
     -------
     list of Path
-        The bundles' folders.
+        The folders of the bundles.
     """
     written = []
     for experiment in experiments(configs_dir):
@@ -213,7 +219,7 @@ def assemble(configs_dir: Path, bundles_dir: Path) -> list[Path]:
 
 
 def drift(configs_dir: Path, bundles_dir: Path) -> list[str]:
-    """Return one line for each file of a bundle that configs/ would write otherwise."""
+    """Return one line for each file of a bundle that differs from configs/."""
     lines = []
     for experiment in experiments(configs_dir):
         folder = bundles_dir / experiment.stem
@@ -230,7 +236,7 @@ def drift(configs_dir: Path, bundles_dir: Path) -> list[str]:
 
 
 def _weights_drift(configs_dir: Path, folder: Path) -> list[str]:
-    """Return where weights and record of a bundle are not of one training."""
+    """Return the faults of a bundle whose weights and record do not belong together."""
     record = read_record(configs_dir.parent, folder.name)
     path = weights_file(folder)
     if record is None:
@@ -239,10 +245,10 @@ def _weights_drift(configs_dir: Path, folder: Path) -> list[str]:
         kept = f"!{WEIGHTS}" in text
         return [f"{path}: has no record of how it was made"] if kept else []
     if not path.is_file():
-        return [f"{path}: is missing; its record says it comes along"]
-    found = load_weights(path).sha256
-    if found != record["weights"]["sha256"]:
-        return [f"{path}: sha256 {found}, its record says another training's"]
+        return [f"{path}: is missing, but there is a record of its training"]
+    found, known = load_weights(path).sha256, record["weights"]["sha256"]
+    if found != known:
+        return [f"{path}: has sha256 {found}, but its record says {known}"]
     return []
 
 
@@ -252,8 +258,4 @@ def write_config(path: Path, config: Config) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    atomic_write(path, lambda new: _write_text(new, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

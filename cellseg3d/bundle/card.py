@@ -1,11 +1,11 @@
-"""The model card of shipped weights, written from what was measured."""
+"""Write the model card of a bundle's weights from what was measured."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellseg3d.bundle.shipped_record import interval, measured, overall, short
 
-# The data of a card: name of a data set to title, licence, citation, source.
+# The title, licence, citation and source of each data set, by its name.
 DataSets = Mapping[str, Mapping[str, Any]]
 
 
@@ -16,22 +16,22 @@ def model_card(
     record: Mapping[str, Any],
     data_sets: DataSets,
 ) -> str:
-    """Return ``docs/README.md``.
+    """Return the text of a bundle's ``docs/README.md``.
 
     Parameters
     ----------
     name, title : str
-        The bundle and what it does.
+        The name of the bundle and what it does.
     about : mapping
-        ``purpose``, ``not_for`` and ``expects``, a sentence or more each.
+        The entries ``purpose``, ``not_for`` and ``expects``, each in sentences.
     record : mapping
-        What `cellseg3d bundle train-weights` has measured.
+        What `cellseg3d bundle train-weights` measured.
     data_sets : mapping
-        What the data are and under which licence (``configs/data_sets.yaml``).
+        The data sets with their licences, from ``configs/data_sets.yaml``.
     """
     parts = [
         f"# {name}",
-        f"{title}. The weights come along; this page is written from "
+        f"{title}. The bundle holds weights. This page is generated from "
         f"`benchmarks/records/weights/{name}.json`.",
         "## What it is for",
         str(about["purpose"]).strip(),
@@ -41,7 +41,7 @@ def model_card(
         _use(name),
         "## Data",
         _data(record, data_sets),
-        "## Scores on volumes that were left out",
+        "## Validation: scores on volumes that were left out",
         _protocol(record),
         _scores(record),
         _pictures(record),
@@ -54,7 +54,7 @@ def model_card(
 
 
 def data_license(record: Mapping[str, Any], data_sets: DataSets) -> str:
-    """Return ``docs/data_license.txt``: whose the data are and how they may be used."""
+    """Return ``docs/data_license.txt``: the sources and licences of the data."""
     lines = []
     for row in record["data"]:
         known = data_sets[row["dataset"]]
@@ -89,7 +89,7 @@ def _uses(row: Mapping[str, Any]) -> str:
         for side, word in (("training", "training"), ("test", "testing only"))
         if row[side]
     ]
-    return ", ".join(counts) or "testing; simulated when it is scored"
+    return ", ".join(counts) or "testing, simulated during scoring"
 
 
 def _use(name: str) -> str:
@@ -130,7 +130,8 @@ def _protocol(record: Mapping[str, Any]) -> str:
     text += "with fewer than four volumes every value is shown."
     if missing:
         text += (
-            f" Not trained to their end yet, so missing or early: {', '.join(missing)}."
+            " Some trainings have not ended, so their scores are missing or early: "
+            f"{', '.join(missing)}."
         )
     return text
 
@@ -190,8 +191,9 @@ def _training(record: Mapping[str, Any]) -> str:
     lines = [
         f"- network: {settings['network']['name']}, "
         f"{weights['parameters'] / 1e6:.2f} million parameters, stored in "
-        f"{weights['precision']} ({weights['bytes'] / 1e6:.1f} MB; of the labels, "
-        f"{weights['labels_changed_by_half']:.1g} differ from those in float32)",
+        f"{weights['precision']} ({weights['bytes'] / 1e6:.1f} MB; a share of "
+        f"{weights['labels_changed_by_half']:.1g} of the labels differs from those in "
+        "float32)",
         f"- patch {settings['patch']}, batch {settings['batch']}, loss "
         f"{_last(settings['loss'])}, optimiser {_last(settings['optimizer'])} at a "
         f"rate of {settings['optimizer']['lr']}",
@@ -200,7 +202,7 @@ def _training(record: Mapping[str, Any]) -> str:
     ]
     lines += [_cost(row) for row in record["trainings"]]
     lines.append(f"- commit {record['commit']}, made {record['made']}")
-    lines.append(f"- again: `cellseg3d bundle train-weights {record['name']}`")
+    lines.append(f"- to repeat it: `cellseg3d bundle train-weights {record['name']}`")
     return "\n".join(lines)
 
 
@@ -225,7 +227,8 @@ def _cost(row: Mapping[str, Any]) -> str:
     return text
 
 
-# A loss that falls by more than this share in the last fifth is still falling.
+# A training whose loss falls by more than this share over its last fifth has not
+# converged.
 STILL_FALLING = 0.03
 
 

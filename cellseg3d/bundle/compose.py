@@ -1,4 +1,4 @@
-"""Fragments to one resolved config; what nothing reads is refused."""
+"""Merge fragments into one config, apply overrides, and refuse keys nothing reads."""
 
 import copy
 import difflib
@@ -15,7 +15,7 @@ from cellseg3d.core.mappings import PlainLoader, read_mapping
 
 Config = dict[str, Any]
 SEPARATOR = "::"
-# What MONAI itself reads from a config, beside what a config refers to.
+# Keys that MONAI itself reads from a config; other keys are read by references.
 ROOTS = (
     "_meta_",
     "_generated_from_",
@@ -38,15 +38,25 @@ SECTIONS = ("train", "validate")
 
 
 def read_config(path: Path) -> Config:
-    """Return the mapping in a JSON or YAML file; see `core.mappings.read_mapping`."""
+    """Return the mapping that a JSON or YAML file holds.
+
+    Errors are those of `cellseg3d.core.mappings.read_mapping`.
+    """
     return read_mapping(path)
 
 
 def compose(files: Sequence[Path], last: Mapping[str, Any] | None = None) -> Config:
-    """Return fragments merged in order; a later file overrides an earlier one.
+    """Return the config that some fragments make; a later one overrides earlier ones.
 
-    Mappings merge key by key; everything else is replaced, and so is a mapping whose
-    ``_target_`` changes. ``a::b`` reaches inside. `last` overrides all files.
+    Mappings merge key by key. Any other value is replaced, and so is a mapping whose
+    ``_target_`` changes. A key ``a::b`` sets ``b`` inside ``a``.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The fragments, in order.
+    last : mapping, optional
+        Values that override those of all files.
 
     Raises
     ------
@@ -65,16 +75,16 @@ def compose(files: Sequence[Path], last: Mapping[str, Any] | None = None) -> Con
 def override(
     config: Config, settings: Mapping[str, Any], where: str | Path = "config"
 ) -> Config:
-    """Return a copy with values replaced; a key that nothing reads is refused.
+    """Return a copy of a config with some values replaced.
 
     Parameters
     ----------
     config : dict
     settings : mapping of str to object
-        ``a::b`` (or ``a#b``) to the new value. A key must be there already, or be a
-        parameter of the ``_target_`` that it is set on.
+        New values by key, such as ``a::b`` or ``a#b``. A key must be in the config, or
+        be a parameter of the ``_target_`` that it is set on.
     where : str or Path
-        The config's file, for messages.
+        The config's file, which errors name.
 
     Raises
     ------
@@ -98,7 +108,10 @@ def override(
 
 
 def unread_keys(config: Config) -> list[str]:
-    """Return the ids that nothing refers to and the arguments that no target takes."""
+    """Return the keys of a config that nothing reads.
+
+    They are ids that nothing refers to, and arguments that their target does not take.
+    """
     blocks = split_ids(config)
     read = {key for key in ROOTS if key in blocks}
     waiting = list(read)
@@ -122,7 +135,7 @@ def unread_keys(config: Config) -> list[str]:
 
 
 def prune(config: Config) -> Config:
-    """Return a config without the ids that nothing refers to; arguments stay."""
+    """Return a config without the ids that nothing refers to; keep all arguments."""
     ids = split_ids(config)
     dropped = {name for name in unread_keys(config) if name in ids}
     kept: Config = {}
@@ -138,12 +151,13 @@ def prune(config: Config) -> Config:
 
 
 def check_read(config: Config, where: str) -> None:
-    """Refuse a config that holds a key that nothing reads.
+    """Refuse a config with keys that nothing reads.
 
     Raises
     ------
     ConfigError
-        Names the keys, and the closest known one for the first.
+        If there are such keys. The message names them, and the known key that is most
+        like the first.
     """
     unread = unread_keys(config)
     if unread:
@@ -159,7 +173,7 @@ def with_hint(key: str, config: Config) -> str:
 
 
 def split_ids(config: Config) -> Config:
-    """Return what can be referred to: top ids, and those inside the sections."""
+    """Return what can be referred to, by id: top-level keys and those in sections."""
     ids = {key: value for key, value in config.items() if key not in SECTIONS}
     for section in SECTIONS:
         inner = config.get(section, {})
@@ -168,20 +182,23 @@ def split_ids(config: Config) -> Config:
 
 
 def target_parameters(target: str) -> set[str] | None:
-    """Return the names that a ``_target_`` takes; None when it takes any.
+    """Return the arguments that a ``_target_`` takes by name; None if it takes any.
 
     Raises
     ------
     ConfigError
-        If there is no such thing.
+        If there is no such class or function.
     """
     from pydoc import locate  # noqa: PLC0415
 
-    # Importing a module runs it, so no other name is even looked up.
+    # Importing a module runs its code, so only names on the list are looked up.
     refuse_foreign_code({"_target_": target}, "config")
     found = locate(target)
     if found is None or not callable(found):
-        raise ConfigError(f"_target_ {target!r}: there is no such class or function")
+        message = (
+            f"_target_ {target!r} is not a class or function; correct its spelling"
+        )
+        raise ConfigError(message)
     try:
         parameters = inspect.signature(found).parameters
     except (TypeError, ValueError):
@@ -192,21 +209,22 @@ def target_parameters(target: str) -> set[str] | None:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Return key and value of ``key=value``; the value is read as YAML.
+    """Return the key and the value of a text ``key=value``; the value is read as YAML.
 
     Raises
     ------
     ConfigError
-        If there is no ``=``.
+        If there is no ``=``, or the value is not valid YAML.
     """
     key, mark, value = text.partition("=")
     if not mark or not key:
-        message = f"--set {text!r}: expected KEY=VALUE, such as train::samples=200"
+        message = f"`settings` {text!r}: expected KEY=VALUE, such as train::samples=200"
         raise ConfigError(message)
     try:
         return key.strip(), yaml.load(value, Loader=PlainLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: {value!r} is not valid YAML") from error
+        message = f"`settings` {text!r}: {value!r} is not valid YAML; put it in quotes"
+        raise ConfigError(message) from error
 
 
 def _place(config: Config, key: str, value: Any, where: str) -> None:  # noqa: ANN401
@@ -215,7 +233,11 @@ def _place(config: Config, key: str, value: Any, where: str) -> None:  # noqa: A
     for name in names[:-1]:
         node = node.setdefault(name, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"{where}: {key!r} reaches into {name!r}, no mapping")
+            message = (
+                f"{where}: {key!r} cannot be set, because {name!r} is not a mapping; "
+                "set it as a whole"
+            )
+            raise ConfigError(message)
     node[names[-1]] = _merged(node.get(names[-1]), value)
 
 
@@ -242,13 +264,13 @@ def _children(node: Any, *, last: bool) -> set[str]:  # noqa: ANN401
 
 
 def _takes_any(node: Any) -> bool:  # noqa: ANN401
-    """Whether a target takes keys that only it knows, and checks them itself."""
+    """Return whether a block has a target that takes any arguments."""
     target = node.get("_target_") if isinstance(node, dict) else None
     return target is not None and target_parameters(str(target)) is None
 
 
 def _references(value: Any) -> Iterator[list[str]]:  # noqa: ANN401
-    """Yield the ids, split, that a value refers to by ``@id`` or ``%id``."""
+    """Yield the ids that a value refers to by ``@id`` or ``%id``, split into parts."""
     from monai.bundle.reference_resolver import ReferenceResolver  # noqa: PLC0415
 
     if isinstance(value, Mapping):

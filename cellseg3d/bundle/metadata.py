@@ -1,4 +1,4 @@
-"""``metadata.json``: what a bundle eats, what it answers, what it needs."""
+"""Write ``metadata.json``: a bundle's input, output, versions and use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from cellseg3d.bundle.compose import Config
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.input_spec import InputSpec
 
-# Sizes that a network is verified on are multiples of this; it takes any other too.
+# MONAI checks a network with sizes that are multiples of this number. Others work too.
 SIDE = 16
 
 
@@ -19,20 +19,20 @@ def build_metadata(
     title: str,
     modality: str = "tomogram",
 ) -> Config:
-    """Return a bundle's metadata.
+    """Return the metadata of a bundle.
 
     Parameters
     ----------
     base : mapping
-        What all bundles say: versions, authors, use.
+        Entries that all bundles share: versions, authors, use.
     spec : InputSpec or mapping
-        Shapes the network's input.
+        The network's input.
     facts : ModelFacts or mapping
-        Names the classes and the spacing.
+        The classes and the spacing.
     name, title : str
         The bundle's name and one line about it.
     modality : str
-        What takes the images, such as "electron microscopy".
+        How the images are made, such as "electron microscopy".
     """
     shape = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
     known = ModelFacts.parse(facts)

@@ -1,8 +1,8 @@
-"""Load a trained model from a bundle or run folder without running its code."""
+"""Load a trained model from the folder of a bundle or run without running its code."""
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,50 +21,55 @@ from cellseg3d.models.fused_networks import FusedNetworks, Member
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-# What describes a network and its input, and is all that prediction builds.
+# The blocks that describe a network and its input. Prediction builds no others.
 _BLOCKS = ("facts", "spec", "intensity", "window", "network_def")
 _CANDIDATES = (WEIGHTS, "last.safetensors", "model.pt")
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network with its weights, and all that its training fixed.
+    """A network with its weights and everything that its training fixed.
 
     Parameters
     ----------
     name : str
         The bundle's name.
     path : Path
-        Where it was loaded from.
+        The folder that it was loaded from.
     network : Module
-        Float32, in evaluation mode, on the CPU; (N, C, ...) in, logits (N, K, ...)
-        out.
+        The network in float32 and evaluation mode, on the CPU. It takes (N, C, ...)
+        and gives logits (N, K, ...).
     spec : InputSpec
     classes : tuple of str
         Names of the K classes, background first.
     intensity : IntensityScale
         How raw intensities are scaled.
     spacing_um : Spacing or None
-        Voxel edges of the training volumes; None when unknown.
+        Voxel edges of the training volumes, in um; None if they are unknown.
     window : mapping
-        Core, halo, axes of the windows.
+        Settings of the windows; see `cellseg3d.prediction.lattice.WindowSettings`.
     sha256 : str
         Hash of the weights.
     warnings : tuple of str
-        What the user should be told.
+        Sentences that the user should read.
     members : tuple of TrainedModel
         The networks of a bundle that fuses several, each with its own spec and
         window; empty for one network.
     single_slices : bool
-        Whether every volume of the training was one slice.
+        Whether every training volume was one slice.
     likeness : mapping or None
-        What the training volumes look like (`cellseg3d.datasets.likeness`); None when
-        it was not measured.
+        What the training volumes look like (`cellseg3d.datasets.likeness`); None if it
+        was not measured.
     resampled : bool
-        Whether the training volumes were brought to `spacing_um`.
+        Whether the training volumes were resampled to `spacing_um`.
     decoder : mapping or None
-        How objects are found in its probabilities, with the numbers of its training
-        objects, as ``models/decoder.json`` of a run holds it.
+        How objects are found in the probabilities, in the form of a run's
+        ``models/decoder.json``.
+    spacing_told : bool
+        Whether the user gave `spacing_um` because the training files had no spacing.
+        Volumes without a spacing are then taken to have it.
+    label_meaning : mapping
+        What the values of the training labels meant: their kind and label map.
     """
 
     name: str
@@ -82,25 +87,31 @@ class TrainedModel:
     likeness: Mapping[str, Any] | None = None
     resampled: bool = False
     decoder: Mapping[str, Any] | None = None
+    spacing_told: bool = False
+    label_meaning: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_model(place: str | Path) -> TrainedModel:
-    """Return the trained model of a bundle or run folder.
+    """Return the trained model of a bundle or run.
 
-    Only the blocks that describe the network and its input are built, from names on
-    a short list; expressions are refused; weights are tensors alone.
+    The config's code is not run: only classes on a short list are built, and
+    expressions are refused. The file of the weights holds nothing but tensors.
 
     Parameters
     ----------
     place : str or Path
-        A folder, or the name of a bundle that came along.
+        A folder, or the name of a bundle of the package.
+
+    Returns
+    -------
+    TrainedModel
 
     Raises
     ------
     ConfigError
-        If the folder is no bundle, or names code that is not on the list.
+        If the folder is not a bundle, or its config names code that is not on the list.
     InputError
-        If it holds no weights yet, or they cannot be used.
+        If it holds no weights, or the weights do not fit the network.
 
     Examples
     --------
@@ -143,12 +154,14 @@ def load_model(place: str | Path) -> TrainedModel:
         likeness=weights.metadata.get("likeness"),
         resampled=facts.resampled,
         decoder=weights.metadata.get("decoder"),
+        spacing_told=facts.spacing_told,
+        label_meaning=facts.meaning,
     )
     return replace(model, members=_members(model))
 
 
 def _members(model: TrainedModel) -> tuple[TrainedModel, ...]:
-    """Return the networks of a model that fuses several, as models of their own."""
+    """Return the networks of a model that fuses several, each as a model."""
     if not isinstance(model.network, FusedNetworks):
         return ()
     return tuple(
@@ -166,9 +179,9 @@ def _members(model: TrainedModel) -> tuple[TrainedModel, ...]:
 
 
 def _facts_in(config: Path, weights: Weights) -> dict[str, Any]:
-    """Return the setting that puts the facts of a model in their place.
+    """Return the override that sets the facts of a model.
 
-    Those that travel with the weights count; else those that its bundle began with.
+    The facts stored with the weights are taken, or else the bundle's default facts.
     """
     said = read_config(config)
     stored = weights.metadata.get("facts", said.get("default_facts"))
@@ -184,29 +197,29 @@ def _weights(path: Path) -> Weights:
 
 
 def _expect(found: Any, kind: type, key: str, where: Path) -> None:  # noqa: ANN401
-    """Refuse a block that builds something else than what it stands for."""
+    """Refuse a block that does not build what its key stands for."""
     if not isinstance(found, kind):
         message = (
-            f"{where}: {key} builds a {type(found).__name__}; expected a "
-            f"{kind.__name__}; copy the bundle again"
+            f"{where}: {key} builds a {type(found).__name__}, but a {kind.__name__} "
+            "was expected; copy the bundle again"
         )
         raise ConfigError(message)
 
 
 def _parsed(parse: Callable[[Any], _T], values: Any, key: str, where: Path) -> _T:  # noqa: ANN401
-    """Return what `parse` makes of a block; its error is one line with the file."""
+    """Return what `parse` makes of a block; an error names the file in one line."""
     try:
         return parse(values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {key}: {error}") from error
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         message = (
-            f"{where}: {key} is {values!r:.200}, which makes no sense ({error}); copy "
-            "the bundle again or train anew"
+            f"{where}: {key} is {values!r:.200}, which cannot be used ({error}); copy "
+            "the bundle again, or train again"
         )
         raise ConfigError(message) from error
 
 
 def networks_of(model: TrainedModel) -> tuple[TrainedModel, ...]:
-    """Return a bundle's networks: its members, or itself."""
+    """Return the networks of a bundle: its members, or the model itself."""
     return model.members or (model,)

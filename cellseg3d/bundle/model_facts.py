@@ -1,4 +1,7 @@
-"""What data a model is for: classes and spacing; they travel with its weights."""
+"""The facts about a model's training data, such as classes and spacing.
+
+They are stored with the weights.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,21 +21,28 @@ from cellseg3d.models.unet import build_network
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a network was, or will be, trained on.
+    """Facts about the data that a network was, or will be, trained on.
 
     Parameters
     ----------
     classes : tuple of str
-        Names by class index, background first.
+        Names of the classes in the order of their indices, background first.
     spacing_um : tuple of float or None
-        Voxel edges (z, y, x) of the training volumes; None when they do not say.
+        Voxel edges (z, y, x) of the training volumes, in um; None if they are unknown.
     intensity_unit : {"1/um", "arbitrary"}
     single_slices : bool
-        Whether every training volume was one slice: a folder of images is then many
-        volumes, not the slices of one.
+        Whether every training volume was one slice. A folder of images is then read as
+        many volumes, not as the slices of one.
     resampled : bool
-        Whether the training volumes were brought to `spacing_um`; every volume that
-        the network sees is, then.
+        Whether the training volumes were resampled to `spacing_um`. Every volume that
+        the network predicts is then resampled too.
+    spacing_told : bool
+        Whether the user gave the spacing because the files had none. Volumes without a
+        spacing are then taken to have it.
+    labels : {"classes", "instances", "masks"}
+        The kind of values in the training labels.
+    label_map : mapping of int to int or None
+        The class that each value of the training labels became; None without a map.
 
     Raises
     ------
@@ -45,9 +55,15 @@ class ModelFacts:
     intensity_unit: str = "arbitrary"
     single_slices: bool = False
     resampled: bool = False
+    spacing_told: bool = False
+    labels: str = "classes"
+    label_map: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        if self.label_map is not None:
+            renaming = {int(key): int(to) for key, to in self.label_map.items()}
+            object.__setattr__(self, "label_map", renaming)
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             message = (
                 f"classes are {list(self.classes)}; expected two or more different "
@@ -59,39 +75,51 @@ class ModelFacts:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, background included."""
+        """The number of classes, background included."""
         return len(self.classes)
 
     @property
     def resampled_um(self) -> tuple[float, float, float] | None:
-        """What all volumes are brought to; None where they are taken as they are."""
+        """The spacing to which all volumes are resampled; None if they are not."""
         return self.spacing_um if self.resampled else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the facts as a mapping that JSON can hold."""
         values = asdict(self)
+        if self.label_map is None:
+            del values["label_map"]
+        else:  # The keys of a JSON object are texts.
+            values["label_map"] = {str(key): to for key, to in self.label_map.items()}
+        if self.labels == "classes":
+            del values["labels"]
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
             if value is not False
         }
 
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """The meaning of the training labels' values, as a mapping for JSON."""
+        known = self.as_dict()
+        return {key: known[key] for key in ("labels", "label_map") if key in known}
+
     @classmethod
     def parse(cls, values: "ModelFacts | Mapping[str, Any]") -> "ModelFacts":
-        """Return facts from a mapping; facts pass through.
+        """Return the facts that a mapping holds; facts are returned as they are.
 
         Raises
         ------
         ConfigError
-            If a key is unknown or a value makes no sense.
+            If a key is unknown, classes are missing, or a value is not valid.
         """
         if isinstance(values, ModelFacts):
             return values
         known = tuple(field.name for field in fields(cls))
         unknown = sorted(set(values) - set(known))
         if unknown or "classes" not in values:
-            found = f"unknown key {unknown[0]!r}" if unknown else "no classes"
-            message = f"facts: {found}; expected {', '.join(known)}"
+            found = f"an unknown key {unknown[0]!r}" if unknown else "no key 'classes'"
+            message = f"facts: there is {found}; expected {', '.join(known)}"
             raise ConfigError(message)
         return cls(**values)
 
@@ -99,14 +127,14 @@ class ModelFacts:
 def stored_facts(
     bundle_root: str | Path, default: ModelFacts | Mapping[str, Any]
 ) -> ModelFacts:
-    """Return the facts that a bundle's weights carry; `default` before training.
+    """Return the facts stored with a bundle's weights, or `default` before a training.
 
     Parameters
     ----------
     bundle_root : str or Path
-        The bundle or run folder.
+        The folder of the bundle or run.
     default : ModelFacts or mapping
-        What the bundle is trained on when nobody says otherwise.
+        The facts of the data on which the bundle is trained by default.
     """
     path = weights_file(bundle_root)
     if not path.is_file():
@@ -120,7 +148,7 @@ def network_for(
     facts: ModelFacts | Mapping[str, Any],
     **options: Any,  # noqa: ANN401 - each network has its own
 ) -> nn.Module:
-    """Return a network of as many classes as the facts name, shaped by their spacing.
+    """Return a network for the classes and the spacing that the facts name.
 
     Parameters
     ----------
@@ -147,7 +175,7 @@ def member_for(
     name, spec, facts, **options
         As for `network_for`.
     window : mapping, optional
-        Core, halo, axes and weights of this member; see
+        Core, halo, axes and fusion weights of this member; see
         `cellseg3d.prediction.lattice.WindowSettings`.
     """
     return Member(network_for(name, spec, facts, **options), spec, window)

@@ -1,14 +1,14 @@
-"""Every class and function that a config may name, and no others.
+"""List every class and function that a config may name.
 
-A reader of the configs finds here which modules only JSON names: the session, the
-validation, the evaluator, pictures, progress, inputs, MONAI's reader, the inferer, the
-root. A test holds the list against ``configs/`` and ``bundles/``.
+Some modules of the package are named by configs only, and no Python module imports
+them; they can be found here. A test compares the list with ``configs/`` and
+``bundles/``.
 """
 
 from cellseg3d.models.network_arguments import NETWORK_ARGUMENTS
 
 NETWORK_NAMES = frozenset(f"monai.networks.nets.{name}" for name in NETWORK_ARGUMENTS)
-# What describes a model: its network and its input. Prediction builds nothing else.
+# The names that describe a network and its input. Prediction builds no others.
 MODEL_NAMES = NETWORK_NAMES | {
     "cellseg3d.bundle.model_facts.ModelFacts",
     "cellseg3d.bundle.model_facts.member_for",

@@ -1,4 +1,4 @@
-"""Resolve a bundle's or run's config: what a file says, with overrides, checked."""
+"""Resolve the config of a bundle or run: read it, apply overrides, check its names."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.old_names import current_name
 
 _DEEPEST = 50
-# References to references can multiply: a few lines would fill the memory.
+# References to references multiply, so a few lines could fill the memory.
 _MOST_VALUES = 100_000
 
 
@@ -22,10 +22,10 @@ def resolve_config(
     *,
     only: Sequence[str] = (),
 ) -> Config:
-    """Return a config with overrides in place, after a check of every name in it.
+    """Return a config with its overrides, after a check of every name in it.
 
-    Every verb that builds something from a config reads it here. The check is made
-    once, on what is returned, and imports nothing.
+    Every command that builds something from a config reads it here. What is returned
+    is checked once, without importing anything.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ def resolve_config(
     settings : mapping of str to object, optional
         Keys and their new values, as `cellseg3d.bundle.compose.override` takes them.
     only : sequence of str
-        Blocks to return. Their references are replaced by what these refer to,
-        expressions are refused, and they may name what describes a model, nothing
-        else. Without any, the whole config is returned and references stay.
+        Blocks to return. Their references are replaced by the values that they refer
+        to, expressions are refused, and they may only name what describes a model.
+        When empty, the whole config is returned with its references.
 
     Raises
     ------
@@ -54,12 +54,12 @@ def resolve_config(
 
 
 def resolve_in_place(file: Path, settings: Mapping[str, Any] | None = None) -> Config:
-    """Return a config that is to run, told which folder its bundle lies in.
+    """Return a config that can run, with the folder of its bundle as ``bundle_root``.
 
     Parameters
     ----------
     file, settings
-        As for `resolve_config`. A ``bundle_root`` that they give as text stays.
+        As for `resolve_config`. A ``bundle_root`` that they give as text is kept.
     """
     config = resolve_config(file, settings)
     if not isinstance(config.get("bundle_root"), str):
@@ -68,7 +68,7 @@ def resolve_in_place(file: Path, settings: Mapping[str, Any] | None = None) -> C
 
 
 class _Plain:
-    """Put references in place; refuse expressions."""
+    """Replace references by what they refer to, and refuse expressions."""
 
     def __init__(self, config: Config, where: str | Path) -> None:
         self.config, self.where, self.count = config, where, 0
@@ -84,9 +84,9 @@ class _Plain:
         self.count += 1
         if depth > _DEEPEST or self.count > _MOST_VALUES:
             message = (
-                f"{self.where}: refers to itself, or is nested more than {_DEEPEST} "
-                f"deep or of more than {_MOST_VALUES} values; write out what @ stands "
-                "for"
+                f"{self.where}: refers to itself, is nested more than {_DEEPEST} deep, "
+                f"or has more than {_MOST_VALUES} values; write out the values that @ "
+                "refers to"
             )
             raise ConfigError(message)
         if isinstance(value, list):
@@ -113,19 +113,19 @@ class _Plain:
 
 
 def build(value: Any, where: str | Path) -> Any:  # noqa: ANN401
-    """Return a resolved block with every part that has a ``_target_`` built.
+    """Return what a resolved block builds; parts with a ``_target_`` are built first.
 
     Parameters
     ----------
     value : object
-        A block that `resolve_config` returned when it was asked for it.
+        A block that `resolve_config` returned with `only`.
     where : str or Path
-        The file, for messages.
+        The file, which errors name.
 
     Raises
     ------
     ConfigError
-        If something cannot be built.
+        If a part cannot be built.
     """
     if isinstance(value, list):
         return [build(item, where) for item in value]
@@ -137,17 +137,17 @@ def build(value: Any, where: str | Path) -> Any:  # noqa: ANN401
     target = current_name(value["_target_"])
     try:
         found: Any = locate(target)
-        # Calling None, where there is no such name, is an error with words, too.
+        # If there is no such name, calling None raises a TypeError that says so.
         return found(**arguments)
     except (CellSegError, MemoryError):
         raise
     except Exception as error:
-        # Numbers that a network cannot be built with can raise any kind of error.
+        # A network that gets unsuitable numbers may raise any kind of error.
         raise ConfigError(f"{where}: {target}: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:
-    """Return the first line of an error's words, or its kind when it has none."""
+    """Return the first line of an error's text, or its type if it has no text."""
     words = str(error).strip()
     first = words.splitlines()[0] if words else ""
     if isinstance(error, TypeError | ValueError) and first:

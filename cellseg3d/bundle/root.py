@@ -1,4 +1,4 @@
-"""Tell MONAI's own tools where the bundle lies whose config they read."""
+"""Find the folder of a bundle whose config MONAI's own tools read."""
 
 import sys
 from collections.abc import Mapping
@@ -8,18 +8,19 @@ from typing import Any
 
 
 def find_root() -> str:
-    """Return the folder of the bundle whose config asks.
+    """Return the folder of the bundle whose config calls this.
 
-    Only `python -m monai.bundle` and `monai.bundle.load` need it: our own verbs set
-    ``bundle_root`` (`cellseg3d.bundle.resolve.resolve_in_place`). MONAI tells a config
-    everything but where it lies, so this looks at who is parsing: MONAI's workflow
-    keeps the folder of its config files, its export functions keep the file's path.
-    Whoever parses a config by hand gets ``"."``, MONAI's own default.
+    Only `python -m monai.bundle` and `monai.bundle.load` need it; the commands of this
+    package set ``bundle_root`` themselves, by
+    `cellseg3d.bundle.resolve.resolve_in_place`. MONAI does not tell a config which file
+    it comes from, so this function searches the call stack: MONAI's workflow holds the
+    folder of its config files, and its export functions hold the file's path. If
+    neither is found, the result is ``"."``, MONAI's own default.
 
     Returns
     -------
     str
-        For ``bundle_root``; ``--bundle_root`` overrides it.
+        The value for ``bundle_root``; MONAI's option ``--bundle_root`` overrides it.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -1,4 +1,4 @@
-"""Find a bundle: a folder of the user's, or one that came with the package."""
+"""Find a bundle, which is a folder of the user's or comes with the package."""
 
 import difflib
 import logging
@@ -9,11 +9,11 @@ from cellseg3d.core.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
 _MARK = ("configs", "metadata.json")
-# Where the weights of a bundle or run lie in its folder.
+# The place of the weights in the folder of a bundle or run.
 MODELS = "models"
 WEIGHTS = "model.safetensors"
 _SUFFIXES = (".safetensors", ".pt", ".pth")
-# Old name of a bundle to its name today; the old one still finds it.
+# Bundles by their old names, which still find them.
 RENAMED = {
     "recipe_dsb2018_nuclei": "nuclei_unet2d",
     "recipe_em_mitochondria": "em_mitochondria_unet2d",
@@ -24,46 +24,46 @@ RENAMED = {
 
 
 def find_bundle(place: str | Path) -> Path:
-    """Return the folder of a bundle or of a run.
+    """Return the folder of a bundle or run.
 
-    A name that a bundle had before is understood, with a warning that says the
-    name of today.
+    The old name of a renamed bundle works too, with a warning that gives the new one.
 
     Parameters
     ----------
     place : str or Path
-        A folder, or the name of a bundle that came with the package.
+        A folder, or the name of a bundle of the package.
 
     Raises
     ------
     ConfigError
-        If there is no such folder or name, or the folder is no bundle.
+        If there is no such folder or bundle, or the folder is not a bundle.
     """
     path = Path(place)
     if path.is_dir():
         if not path.joinpath(*_MARK).is_file():
             message = (
-                f"{path}: is no bundle (it holds no configs/metadata.json); give the "
-                "folder of a bundle or of a training run"
+                f"{path}: is not a bundle, because it holds no configs/metadata.json; "
+                "give the folder of a bundle or of a training run"
             )
             raise ConfigError(message)
         return path.resolve()
     name = str(place)
     if name in RENAMED:
-        logger.warning("the bundle %s is called %s today", name, RENAMED[name])
+        logger.warning("the bundle %s was renamed to %s", name, RENAMED[name])
         name = RENAMED[name]
     shipped = shipped_bundles()
     if name in shipped:
         return shipped[name]
     near = difflib.get_close_matches(name, sorted(shipped), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(shipped)}"
-    raise ConfigError(f"{place}: neither a folder nor a bundle that came along; {hint}")
+    message = f"{place}: is neither a folder nor a bundle of the package; {hint}"
+    raise ConfigError(message)
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """Return the bundles that came with the package, by name.
+    """Return the folders of the bundles that come with the package, by name.
 
-    An installed package holds them as ``cellseg3d/bundles``. In a checkout, which an
+    An installed package holds them in ``cellseg3d/bundles``. In a checkout, which an
     editable installation reads, they lie beside the package.
     """
     package = Path(str(files("cellseg3d")))
@@ -75,30 +75,31 @@ def shipped_bundles() -> dict[str, Path]:
 
 
 def weights_file(folder: str | Path) -> Path:
-    """Return where the weights of a bundle or run lie, or will lie."""
+    """Return the file that holds, or will hold, the weights of a bundle or run."""
     return Path(folder) / MODELS / WEIGHTS
 
 
 def no_weights(folder: Path) -> str:
-    """Return what to do with a bundle that holds no weights yet, in one line."""
+    """Return a message about a bundle without weights, which says what to do."""
     return (
-        f"{folder / MODELS}: holds no weights; train first: cellseg3d train --bundle "
-        f"{folder.name} --data DATALIST --out RUN, then predict with --bundle RUN"
+        f"{folder / MODELS}: holds no weights; train the bundle first with cellseg3d "
+        f"train --bundle {folder.name} --data DATALIST --out RUN, then predict with "
+        "--bundle RUN"
     )
 
 
 def require_weights(path: str | Path) -> None:
-    """End ``python -m monai.bundle`` with one line when a bundle holds no weights.
+    """End ``python -m monai.bundle`` with one line if a bundle holds no weights.
 
     Parameters
     ----------
     path : str or Path
-        ``models/model.safetensors`` of the bundle, or a file of the user's.
+        The bundle's ``models/model.safetensors``, or a file of the user's.
 
     Raises
     ------
     SystemExit
-        If there is no such file; MONAI passes it on, other errors become tracebacks.
+        If there is no such file. MONAI would show any other error as a traceback.
     """
     file = Path(path)
     if not (file.is_file() or file.with_name(f"{file.name}.prev").is_file()):
@@ -106,12 +107,13 @@ def require_weights(path: str | Path) -> None:
 
 
 def weights_of(place: str | Path) -> Path:
-    """Return the file of weights of a bundle, a run, or a file itself.
+    """Return the file of the weights that a user named.
 
     Parameters
     ----------
     place : str or Path
-        A file of weights, the folder of a bundle or run, or a shipped bundle's name.
+        A file of weights, the folder of a bundle or run, or the name of a bundle of the
+        package.
 
     Raises
     ------
@@ -124,30 +126,36 @@ def weights_of(place: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix in _SUFFIXES:
-        message = f"{path}: no such file; expected weights ({', '.join(_SUFFIXES)})"
+        message = (
+            f"{path}: does not exist; expected a file of weights "
+            f"({', '.join(_SUFFIXES)})"
+        )
         raise InputError(message)
     bundle = find_bundle(place)
     file = weights_file(bundle)
     if not file.is_file():
         message = (
-            f"{place}: has no weights yet ({file.name} is not in its models folder); "
-            "train it first, or name a bundle that `cellseg3d bundle list` shows with "
-            "weights"
+            f"{place}: has no weights yet, because its folder models holds no "
+            f"{file.name}; train it first, or name a bundle that `cellseg3d bundle "
+            "list` shows with weights"
         )
         raise ConfigError(message)
     return file
 
 
 def configs_dir() -> Path:
-    """Return the checkout's ``configs/``.
+    """Return the folder ``configs/`` of the checkout.
 
     Raises
     ------
     ConfigError
-        If the package was installed without it.
+        If the package is not run from a checkout.
     """
     folder = Path(str(files("cellseg3d"))).parent / "configs"
     if not folder.is_dir():
-        message = f"{folder}: bundles are assembled in a checkout; clone the repository"
+        message = (
+            f"{folder}: does not exist, because the package does not run from a "
+            "checkout; clone the repository and install it with pip install -e"
+        )
         raise ConfigError(message)
     return folder

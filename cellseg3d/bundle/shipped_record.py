@@ -1,4 +1,7 @@
-"""What was measured of shipped weights: one JSON a bundle, for card and metadata."""
+"""Read what was measured about the weights of a bundle.
+
+Each bundle with weights has one JSON file, from which its card and metadata are made.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +13,12 @@ RECORDS = ("benchmarks", "records", "weights")
 
 
 def record_path(checkout: Path, name: str) -> Path:
-    """Return where the record of a bundle's weights lies in a checkout."""
+    """Return the file of a checkout that holds the record of a bundle's weights."""
     return checkout.joinpath(*RECORDS, f"{name}.json")
 
 
 def read_record(checkout: Path, name: str) -> dict[str, Any] | None:
-    """Return the record of a bundle's weights; None when it ships none."""
+    """Return the record of a bundle's weights; None if the bundle has no weights."""
     path = record_path(checkout, name)
     return read_config(path) if path.is_file() else None
 
@@ -26,7 +29,7 @@ def measured(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def eval_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return ``metadata.json``'s table: class, metric and condition to the mean."""
+    """Return mean scores by class, metric and condition, for ``metadata.json``."""
     return {
         f"{row['class']} {row['metric']}, {row['condition']}": row["mean"]
         for row in measured(record)
@@ -39,8 +42,8 @@ def overall(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``class``, ``metric``, ``mean``, ``conditions`` and ``n``, the volumes of all
-        conditions together.
+        Each has ``class``, ``metric``, ``mean``, ``conditions`` (how many) and ``n``,
+        the number of volumes in all conditions together.
     """
     table: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in measured(record):
@@ -58,7 +61,7 @@ def overall(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """Return the scores in one line, such as ``nucleus dice .93 (66 volumes)``."""
+    """Return the scores in one line, such as ``nucleus Dice .930 (n = 66)``."""
     rows = overall(record)
     main = [row for row in rows if row["metric"] in ("dice", "object_f1")]
     if not main:
@@ -72,14 +75,14 @@ def headline(record: Mapping[str, Any]) -> str:
 
 
 def short(value: float | None) -> str:
-    """Return a score as tables write it: ``.931``, ``1.000``, a dash for none."""
+    """Return a score for a table, such as ``.931`` or ``1.000``; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.3f}".removeprefix("0")
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """Return mean and interval, or every value where the volumes are too few."""
+    """Return the mean with its interval, or with every value if volumes are few."""
     values: Sequence[float | None] = row["values"]
     if row["low"] is None or row["n"] < 4:
         return f"{short(row['mean'])} ({', '.join(short(value) for value in values)})"

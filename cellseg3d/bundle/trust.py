@@ -1,4 +1,8 @@
-"""Refuse a config that could run code: exact names and a small grammar, no others."""
+"""Refuse configs that could run foreign code.
+
+A config may name the classes and functions on a list, and hold expressions of a small
+grammar.
+"""
 
 import ast
 import re
@@ -13,9 +17,9 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.old_names import current_name
 from cellseg3d.models.network_arguments import NETWORK_ARGUMENTS
 
-# Keys whose text MONAI takes for the name of a class, too.
+# Keys whose text MONAI takes as the name of a class.
 _NAMING = ("_target_", "reader", "writer")
-# What an expression may read of a reference, and call of one.
+# The attributes of a reference that an expression may read, and what it may call.
 _ATTRIBUTES = (
     "classes",
     "module",
@@ -27,34 +31,35 @@ _ATTRIBUTES = (
 _CALLS = ("network.parameters()", "evaluator.run()")
 _SEED = "monai.utils.set_determinism(seed=reference_seed)"
 _REFERENCE = re.compile(r"@([\w:#]+)")
-# Arguments by which a network's constructor would fetch or open files.
+# Names of arguments with which a network's constructor may fetch or open files.
 FETCHES = re.compile(r"(^|_)(pretrained|url|download|cache_dir)(_|$)")
-# Keys of a block that are MONAI's own, not arguments.
+# Keys of a block that MONAI reads itself; they are not arguments.
 _SPECIAL = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-# Names beyond the list that the user lets through. A training checks its config at
-# many places, so they stand here and not among the parameters of each.
+# Names that the user allows beyond the list. They are not passed as parameters, because
+# a training checks its config in many places.
 _TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 
 
 @contextmanager
 def trusting(names: Sequence[str]) -> Iterator[None]:
-    """Let configs name these classes and functions, too, while the block runs.
+    """Let configs name further classes and functions while the block runs.
 
     Parameters
     ----------
     names : sequence of str
-        Full dotted names, such as ``"mylab.losses.Clever"``; exactly these.
+        Full dotted names, such as ``"mylab.losses.Clever"``. Only exactly these names
+        are allowed.
 
     Raises
     ------
     ConfigError
-        If one is no dotted name.
+        If a name has no dots.
     """
     for name in names:
         if not _DOTTED.fullmatch(name):
             message = (
-                f"trust: {name!r} is no dotted name; give the full name that the "
+                f"`trust` {name!r} is not a dotted name; give the full name that the "
                 "config holds, such as mylab.losses.Clever"
             )
             raise ConfigError(message)
@@ -66,7 +71,7 @@ def trusting(names: Sequence[str]) -> Iterator[None]:
 
 
 def trusted_names() -> list[str]:
-    """Return the names that the user lets through, sorted."""
+    """Return the names that the user allows beyond the list, sorted."""
     return sorted(set(_TRUSTED.get()))
 
 
@@ -75,25 +80,27 @@ def refuse_foreign_code(
     where: str | Path,
     names: Collection[str] = CONFIG_NAMES,
 ) -> None:
-    """Refuse a config that names or evaluates what no bundle of ours needs.
+    """Refuse a config that names code, or holds an expression, that is not allowed.
 
-    Nothing is imported. Keys such as ``loss::_target_`` count as MONAI splits them.
-    An expression may join references and text by ``+``, read one of a few attributes,
-    take ``@network.parameters()``, run ``@evaluator.run()`` and set the seed.
+    The check imports nothing. A key such as ``loss::_target_`` is read as MONAI splits
+    it. An expression may join references and text by ``+``, read one of a few
+    attributes, call ``@network.parameters()`` or ``@evaluator.run()``, and set the
+    seed.
 
     Parameters
     ----------
     config : mapping
-        What is to be built: with overrides and plans in place, or these alone.
+        The config with its overrides, or the overrides alone.
     where : str or Path
-        The file, for messages.
+        The file, which errors name.
     names : collection of str
-        The classes and functions that may be named, beside those of `trusting`.
+        The classes and functions that may be named. Those of `trusting` may be too.
 
     Raises
     ------
     ConfigError
-        Names the target, the argument or the expression.
+        If something is not allowed. The message names the target, the argument or the
+        expression.
     """
     for key, value in _entries(config):
         fault = _fault(key, value, names)
@@ -102,7 +109,7 @@ def refuse_foreign_code(
 
 
 def plain_expression(text: str) -> bool:
-    """Whether an expression (without its ``$``) is one that configs may hold."""
+    """Return whether configs may hold an expression, given without its ``$``."""
     named = _REFERENCE.sub(lambda found: f"reference_{_last(found[1])}", text)
     try:
         tree = ast.parse(named, mode="eval").body
@@ -112,7 +119,10 @@ def plain_expression(text: str) -> bool:
 
 
 def _plain(node: ast.AST) -> bool:
-    """Whether a node joins, names a reference, reads of it, or is a known call."""
+    """Return whether a node of an expression is of an allowed kind.
+
+    It may be a constant, a reference, an attribute of one, a sum, or a known call.
+    """
     if isinstance(node, ast.BinOp):
         joins = isinstance(node.op, ast.Add)
         return joins and _plain(node.left) and _plain(node.right)
@@ -129,28 +139,28 @@ def _plain(node: ast.AST) -> bool:
 
 
 def _fault(key: str, value: Any, names: Collection[str]) -> str | None:  # noqa: ANN401
-    """Return what is wrong with one entry of a config; None when it is harmless."""
+    """Return what is wrong with one entry of a config; None if it is allowed."""
     fault = _fault_of_value(key, value)
     if fault is not None:
         return (
-            f"{fault}; nothing was run; if you trust the author, run it with python -m "
-            "monai.bundle, which checks nothing"
+            f"{fault}; nothing was run; if you trust the author, run the bundle with "
+            "python -m monai.bundle, which does not check configs"
         )
     return _fault_of_name(key, value, names) if isinstance(value, str) else None
 
 
 def _fault_of_value(key: str, value: Any) -> str | None:  # noqa: ANN401
     if key == "_mode_" and value != "default":
-        return f"_mode_ {value!r} does something else than build; leave it out"
-    # Weights to begin with, a file of the user's, are no download.
+        return f"_mode_ {value!r} does not build an object; leave it out"
+    # Weights to start from are a file of the user's, which is not a download.
     is_file = key == "pretrained" and isinstance(value, str) and "://" not in value
     if FETCHES.search(key) and value not in (None, False) and not is_file:
-        return f"the argument {key}={value!r} fetches files; leave it out"
+        return f"the argument {key}={value!r} may fetch files; leave it out"
     if isinstance(value, str):
         return _fault_of_text(value)
     if isinstance(value, Mapping):
         return _fault_of_network(value)
-    return f"_target_ {value!r} is no name" if key == "_target_" else None
+    return f"_target_ {value!r} is not a name" if key == "_target_" else None
 
 
 def _fault_of_name(key: str, text: str, names: Collection[str]) -> str | None:
@@ -158,17 +168,17 @@ def _fault_of_name(key: str, text: str, names: Collection[str]) -> str | None:
     known = current_name(text) in names or text in _TRUSTED.get()
     if key not in _NAMING or refers or known:
         return None
-    message = f"{key} {text!r} is not among the names that a config may use"
+    message = f"{key} {text!r} is not one of the names that a config may use"
     if not _DOTTED.fullmatch(text):
         return f"{message}; nothing was run"
     return (
-        f"{message}; nothing was run; if you trust its author, --trust {text} (of "
-        "train, tune, preview and predict) lets it through"
+        f"{message}; nothing was run; if you trust its author, allow it with `trust` "
+        f"{text} in train, tune, preview or predict"
     )
 
 
 def _fault_of_network(block: Mapping[str, Any]) -> str | None:
-    """Return which argument of a network of MONAI's a config may not give."""
+    """Return a fault if a block gives one of MONAI's networks an unknown argument."""
     target = block.get("_target_")
     if not isinstance(target, str) or target not in NETWORK_NAMES:
         return None
@@ -177,21 +187,21 @@ def _fault_of_network(block: Mapping[str, Any]) -> str | None:
     if not other:
         return None
     return (
-        f"{target}: the argument {other[0]!r} is not among those that a config may "
-        f"give: {', '.join(sorted(allowed - _SPECIAL))}"
+        f"{target}: a config may not give the argument {other[0]!r}; expected some of "
+        f"{', '.join(sorted(allowed - _SPECIAL))}"
     )
 
 
 def _fault_of_text(text: str) -> str | None:
     if text.startswith("$") and not plain_expression(text[1:]):
-        return f"the expression {text!r} does more than join and read"
+        return f"the expression {text!r} does more than join texts and read values"
     if text.startswith("%") and "." in text:
         return f"the macro {text!r} reads another file"
     return None
 
 
 def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Yield every value with the last part of its key; those of lists under theirs."""
+    """Yield every value with the last part of its key; items have their list's key."""
     if key:
         yield key, value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The windows in a bundle's configs: its own, or one of each of its networks."""
+"""Read and write the windows in a bundle's configs: one for each of its networks."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,31 +7,31 @@ from typing import Any
 from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.compose import Config, read_config
 
-# The window stands in each of them; predict reads the one of inference.
+# Each of these configs holds the windows; predict reads those of inference.
 FILES = ("train", "inference", "evaluate")
-# The name of a bundle's own window, beside those of its members.
+# The key of the window of a bundle with one network; members have their names.
 OWN = ""
 Window = dict[str, Any]
 
 
 def members_in(config: Config) -> dict[str, Config]:
-    """Return the blocks of the networks that a config fuses, by name."""
+    """Return the blocks of the networks that a config fuses, by member name."""
     members = config.get("network_def", {}).get("members", {})
     return dict(members) if isinstance(members, Mapping) else {}
 
 
 def read_windows(folder: Path) -> dict[str, Window]:
-    """Return what a bundle says of its windows.
+    """Return the windows of a run or bundle.
 
     Parameters
     ----------
     folder : Path
-        A run or bundle.
+        The folder of the run or bundle.
 
     Returns
     -------
     dict of str to dict
-        By member; of one network under ``""``.
+        The window of each member by its name, or of a single network under ``""``.
     """
     config = read_config(folder / "configs" / "inference.json")
     members = members_in(config)
@@ -41,15 +41,15 @@ def read_windows(folder: Path) -> dict[str, Window]:
 
 
 def store_windows(folder: Path, windows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write windows into all configs of a run or bundle that have them.
+    """Write windows into all configs of a run or bundle that hold windows.
 
     Parameters
     ----------
     folder : Path
-        A run or bundle.
+        The folder of the run or bundle.
     windows : mapping of str to mapping
-        As `read_windows` returns them; what `prediction.lattice.WindowSettings.parse`
-        reads.
+        Windows in the form that `read_windows` returns. Each holds what
+        `prediction.lattice.WindowSettings.parse` reads.
     """
     for file in FILES:
         path = folder / "configs" / f"{file}.json"

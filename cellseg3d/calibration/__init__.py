@@ -1,1 +1,1 @@
-"""What is measured on validation volumes after training: halo, windows, weights."""
+"""Measure after a training what prediction needs: halo, windows, weights, sizes."""

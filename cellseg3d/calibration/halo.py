@@ -1,4 +1,7 @@
-"""Measure what the seams between windows cost, and find the least halo that is good."""
+"""Measure the errors at the seams between windows and find the smallest halo.
+
+A seam is the place where the cores of two windows meet.
+"""
 
 import math
 import time
@@ -21,29 +24,29 @@ from cellseg3d.prediction.setup import sources_of, use_of
 from cellseg3d.prediction.sources import Source
 from cellseg3d.prediction.trial import prepare_for
 
-# The largest region that is passed through a network in one piece, in voxels.
+# The largest region, in voxels, that passes through a network in one piece.
 WHOLE_VOXELS = 160**3
 BOUND = 0.02
-# Of a network that cuts slices along one axis, this many show the seams.
+# This many slices show the seams of a network with slices across one axis.
 SLICES = 8
 
 
 @dataclass(frozen=True)
 class Seams:
-    """How far windows differ from one pass over the whole region.
+    """The differences between windows and one pass over the whole region.
 
     Parameters
     ----------
     source : str
-        Network and axis.
+        The network and its axis.
     halo : int
-        Voxels; the largest of the axes.
+        The halo in voxels, the largest along any axis.
     difference : float
-        Largest difference of a probability.
+        The largest difference of a probability.
     place_zyx : tuple of int
-        Where it lies in the volume.
+        The voxel of that difference.
     changed : float
-        Part of the voxels whose label differs.
+        The share of voxels whose label differs.
     """
 
     source: str
@@ -69,18 +72,18 @@ def verify_seams(
     volume : Volume
     model : TrainedModel
     precision : str
-        In which both are computed; float32 shows the seams alone.
+        The precision of both. With float32 only the seams make a difference.
     acceleration : {"auto", "off"}
         As in `SegmentOptions`.
     axes : str, optional
-        Other axes than the bundle's.
+        The axes to sweep. When None, the bundle's own are taken.
     limit : int
-        The most voxels that are passed in one piece.
+        The most voxels that pass through the network in one piece.
 
     Returns
     -------
     list of Seams
-        One a source.
+        One for each source.
     """
     if model.members:
         return [
@@ -97,7 +100,7 @@ def verify_seams(
         ]
     window = WindowSettings.parse(model.window, model.spec)
     if window.core is None and model.spec.spatial_dims == 3:
-        # Windows that are as wide as the region would show no seams.
+        # Windows as wide as the region would have no seams.
         model = replace(model, window={**model.window, "core": [CORE_3D] * 3})
     options = SegmentOptions(
         axes=axes, device="cpu", precision=precision, acceleration=acceleration
@@ -116,42 +119,45 @@ def calibrate_halo(
     seconds: float = math.inf,
     progress: Callable[[Seams], None] | None = None,
 ) -> dict[str, object]:
-    """Return the window of a bundle with the least halo that keeps a bound.
+    """Return the window of a bundle with the smallest halo that keeps a bound.
 
-    Halos grow by the net's total stride until the largest difference of a
-    probability to the whole-volume pass, on all volumes, is at most `bound`. A halo
-    with which every window reads the whole volume has not been measured, and is not
-    returned.
+    Halos of 0, 1, 2, ... total strides are tried until no probability, on any volume,
+    differs by more than `bound` from one pass over the whole volume. A halo with which
+    every window reads the whole volume cannot be measured and is never returned.
 
     Parameters
     ----------
     model : TrainedModel
     volumes : sequence of Volume
-        Training volumes; the middle of each is compared.
+        Volumes of which the middle is compared.
     bound : float
-        In (0, 1].
+        The largest difference that is allowed, in (0, 1].
     most : int
         The largest halo that is tried, in voxels.
     limit : int
-        The most voxels of a volume that are passed in one piece.
+        The most voxels of a volume that pass through the network in one piece.
     seconds : float
         After this time no further halo is tried.
     progress : callable, optional
-        Told each measurement.
+        Is called with each measurement.
 
     Returns
     -------
     dict
-        `model.window` with ``halo`` and ``halo_error``; to be stored in the bundle.
+        A copy of `model.window` with ``halo`` and ``halo_error``.
 
     Raises
     ------
     ConfigError
-        If there is no volume, no halo keeps the bound, the volumes are too small to
-        show, or time is up.
+        If there is no volume, the volumes are too small to have seams, or no halo keeps
+        the bound within the time.
     """
     if not volumes:
-        raise ConfigError("calibrating a halo needs at least one training volume")
+        message = (
+            f"{model.name}: a halo is calibrated on at least one volume, and none was "
+            "given"
+        )
+        raise ConfigError(message)
     begun = time.monotonic()
     window = WindowSettings.parse(model.window, model.spec)
     step = max(geometry_of(model.network).stride)
@@ -160,7 +166,7 @@ def calibrate_halo(
     network = prepare_for(fields[0], model.network, model.spec, window.axes, options)
     dims = model.spec.spatial_dims
     longest = max(max(field.shape) for field in fields)
-    # Small cores make many seams: what holds for them holds for larger ones.
+    # Small cores have many seams, so a halo that suits them suits larger cores.
     core = [max(2 * step, min(32, longest // 3))] * dims
     whole: dict[tuple[int, str], np.ndarray] = {}
     found, halo = math.inf, -step
@@ -170,8 +176,9 @@ def calibrate_halo(
         pairs = [(n, s) for n, field in enumerate(fields) for s in use.sources(field)]
         if not any(_has_seams(source.lattice) for _, source in pairs):
             message = (
-                f"{model.name}: volumes of {longest} voxels or less do not show what "
-                f"a halo of {halo} costs; give larger ones"
+                f"{model.name}: volumes of at most {longest} voxels a side have no "
+                f"seams with a halo of {halo}, so it cannot be measured; give larger "
+                "volumes"
             )
             raise ConfigError(message)
         found = 0.0
@@ -189,13 +196,13 @@ def calibrate_halo(
             break
     message = (
         f"{model.name}: no halo up to {halo} voxels keeps the difference below "
-        f"{bound} (it is {found:.3f}); allow a wider one, more time or another bound"
+        f"{bound} (it is {found:.3f}); allow a wider halo, more time or a larger bound"
     )
     raise ConfigError(message)
 
 
 def _compare(source: Source, expected: np.ndarray | None = None) -> Seams:
-    """Return how far a source differs from the same without seams."""
+    """Return the differences of a source from its answer without seams."""
     found = _probs(source)
     if expected is None:
         expected = _seamless(source)
@@ -211,13 +218,13 @@ def _compare(source: Source, expected: np.ndarray | None = None) -> Seams:
 
 
 def _seamless(source: Source) -> np.ndarray:
-    """Return probabilities of one pass over the whole volume, or slice."""
+    """Return the probabilities of one pass over the whole volume, or whole slices."""
     use = replace(source.use, sees_window=False)
     return _probs(replace(source, use=use, lattice=_one_window(source.lattice)))
 
 
 def _has_seams(lattice: Lattice) -> bool:
-    """Whether some window does not see the whole volume, or slice."""
+    """Return whether some window does not read the whole volume, or whole slices."""
     return any(
         read < side
         for tile in lattice.windows()
@@ -229,12 +236,12 @@ def _has_seams(lattice: Lattice) -> bool:
 
 
 def _probs(source: Source) -> np.ndarray:
-    """Return the probabilities (K, Z, Y, X) of a source on its whole volume."""
+    """Return the probabilities (K, Z, Y, X) of a source on its volume."""
     return np.asarray(alone(source).whole().probs)
 
 
 def _one_window(lattice: Lattice) -> Lattice:
-    """Return the lattice whose windows reach over the whole volume, or slice."""
+    """Return the lattice whose windows hold the whole volume, or whole slices."""
     core = [
         own if letter == lattice.axis else length
         for letter, own, length in zip("zyx", lattice.core, lattice.shape, strict=True)
@@ -245,9 +252,9 @@ def _one_window(lattice: Lattice) -> Lattice:
 def _middle(
     volume: Volume, model: TrainedModel, limit: int, axes: str = ""
 ) -> VolumeField:
-    """Return the middle of a volume as the network sees it, at most `limit` voxels.
+    """Return the middle of a volume, of at most `limit` voxels, as the network sees it.
 
-    Where slices are cut along the one axis of `axes`, few of them, but wide.
+    If `axes` holds one axis, the middle has few slices across it, which are then wide.
     """
     offset, factor = model.intensity.measure(volume)
     shape = list(volume.shape)

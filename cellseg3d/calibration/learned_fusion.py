@@ -1,4 +1,4 @@
-"""Learn how much each source counts for each class, on validation volumes."""
+"""Learn on validation volumes how much each source counts for each class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,29 +12,29 @@ from cellseg3d.prediction.pipeline import alone
 from cellseg3d.prediction.sources import Source
 
 IGNORE = 255
-# A source that betters the mean Dice by less than this is left out.
+# A source that raises the mean Dice by less than this is left out.
 LEAST_GAIN = 0.002
-# Voxels on which Dice is measured, and on which a mixture is fitted, at most.
+# The most voxels on which Dice is measured, and on which a mixture is fitted.
 SAMPLE, FITTED = 200_000, 20_000
-# Steps towards the best mixture, and the change of a weight that ends them.
+# The most steps of a fit, and the change of a weight below which it ends.
 ROUNDS, SETTLED = 200, 1e-4
 
 
 @dataclass(frozen=True)
 class LearnedWeights:
-    """Weights of sources, what they gain, and what the user should know.
+    """The learned weights of some sources, and the gain in Dice.
 
     Parameters
     ----------
     names : tuple of str
-        The sources.
+        The names of the sources.
     rows : tuple of tuple of float
-        One row a source, one number a class, >= 0.
+        One row for each source with one number >= 0 for each class.
     dice, dice_mean : float
-        Mean Dice over classes of the validation volumes, with these weights and with
-        equal ones.
+        The mean Dice over classes on the validation volumes, with these weights and
+        with equal ones.
     sentence : str
-        For the user.
+        A sentence for the user that says which sources help.
     """
 
     names: tuple[str, ...]
@@ -51,24 +51,28 @@ def fit_weights(
 ) -> LearnedWeights:
     """Fit weights to validation voxels.
 
-    For each class, the mixture of the sources that makes the class's own voxels (and
-    the lack of all others) likeliest, by expectation maximisation [1]_, or equal
-    weights where their Dice is higher; then sources are left out, one by one, as long
-    as that costs no more than `LEAST_GAIN` of Dice.
+    For each class, expectation maximisation [1]_ finds the mixture of the sources under
+    which the true answers, class or not, are likeliest. Equal weights are taken if
+    their Dice is higher. Then sources are left out, one by one, as long as Dice falls
+    by no more than `LEAST_GAIN`.
 
     Parameters
     ----------
     names : sequence of str
-        The S sources.
+        The names of the S sources.
     probs_skn : ndarray of float32, shape (S, K, n)
         Probabilities of n voxels, in [0, 1].
     labels_n : ndarray of uint8, shape (n,)
-        Classes; 255 counts nowhere.
+        The classes of the voxels; those of 255 are not counted.
+
+    Returns
+    -------
+    LearnedWeights
 
     Raises
     ------
     ConfigError
-        If no voxel is annotated, or shapes do not fit.
+        If no voxel is annotated, or the shapes do not fit.
 
     References
     ----------
@@ -78,9 +82,9 @@ def fit_weights(
     known = labels_n != IGNORE
     if not known.any() or probs_skn.shape[::2] != (len(names), len(labels_n)):
         message = (
-            f"learned fusion: {int(known.sum())} annotated voxels, probabilities of "
-            f"shape {probs_skn.shape} for {len(names)} sources; expected some, and "
-            "(sources, classes, voxels)"
+            f"learned fusion: there are {int(known.sum())} annotated voxels, and "
+            f"probabilities of shape {probs_skn.shape} for {len(names)} sources; "
+            "expected at least one voxel, and shape (sources, classes, voxels)"
         )
         raise ConfigError(message)
     probs, labels = probs_skn[:, :, known], labels_n[known]
@@ -109,20 +113,22 @@ def held_out_gain(
     names: Sequence[str],
     parts: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
 ) -> float | None:
-    """Return what weights fitted on all other volumes add to the Dice of each.
+    """Return the gain in Dice on volumes that the weights were not fitted on.
+
+    Each volume is scored with weights fitted on all others.
 
     Parameters
     ----------
     names : sequence of str
-        The S sources.
+        The names of the S sources.
     parts : sequence of tuple of ndarray
         Probabilities (S, K, n) and labels (n,) of each volume.
 
     Returns
     -------
     float or None
-        The mean over volumes of the Dice with such weights less that with equal
-        ones; None for a single volume.
+        The Dice with such weights less the Dice with equal ones, averaged over the
+        volumes. It is None for a single volume.
     """
     if len(parts) < 2:
         return None
@@ -141,7 +147,7 @@ def held_out_gain(
 def together(
     parts: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return the voxels of several volumes as one set."""
+    """Return the voxels of several volumes joined into one array each."""
     probs, labels = zip(*parts, strict=True)
     return np.concatenate(probs, axis=2), np.concatenate(labels)
 
@@ -152,18 +158,18 @@ def sample_sources(
     most: int = SAMPLE,
     seed: int = 0,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return what sources say of annotated voxels of one validation volume.
+    """Return the probabilities of sources at annotated voxels of a validation volume.
 
     Parameters
     ----------
     sources : sequence of Source
-        On the volume.
+        Sources on the volume.
     labels_zyx : ndarray of uint8, shape (Z, Y, X)
-        Its labels; 255 is not annotated.
+        The labels of the volume; 255 is not annotated.
     most : int
-        How many voxels are drawn at most.
+        The most voxels that are drawn.
     seed : int
-        Of the draw.
+        Seed of the random choice of voxels.
 
     Returns
     -------
@@ -174,7 +180,7 @@ def sample_sources(
     if len(places) > most:
         rng = np.random.default_rng(seed)
         places = np.sort(rng.choice(places, most, replace=False))
-    # Where each voxel's answer goes; -1 for voxels that were not drawn.
+    # The place of each voxel among those drawn; -1 for voxels that were not drawn.
     rank = np.full(labels_zyx.size, -1, np.int32)
     rank[places] = np.arange(len(places))
     rank_zyx = rank.reshape(labels_zyx.shape)
@@ -192,7 +198,7 @@ def sample_sources(
 
 
 def mean_dice(fused_kn: NDArray[np.floating], labels_n: NDArray[np.uint8]) -> float:
-    """Return the mean Dice of the foreground classes that are there."""
+    """Return the mean Dice of the foreground classes that occur in the labels."""
     found = fused_kn.argmax(0)
     scores = []
     for index in range(1, len(fused_kn)):
@@ -212,7 +218,7 @@ def _fused(
 def _best_rows(
     probs: NDArray[np.float32], labels: NDArray[np.uint8], kept: Sequence[int]
 ) -> tuple[float, NDArray[np.floating]]:
-    """Return the better of mixed and equal weights of some sources, and its Dice."""
+    """Return the higher Dice of mixed and equal weights of some sources, and these."""
     mixed = np.zeros(probs.shape[:2])
     step = max(1, len(labels) // FITTED)
     mixed[kept] = _mixture(probs[kept][:, :, ::step], labels[::step])
@@ -237,7 +243,7 @@ def _mixture(
     for index in range(probs.shape[1]):
         true = labels == index
         likely = np.where(true, probs[:, index], 1 - probs[:, index]).clip(1e-6)
-        # Both sides count alike, however rare the class.
+        # Voxels of the class and all others count alike, even if the class is rare.
         weight = np.where(true, 0.5 / max(1, true.sum()), 0.5 / max(1, (~true).sum()))
         row = rows[:, index].copy()
         for _ in range(ROUNDS):
@@ -255,7 +261,7 @@ def _mixture(
 def _sentence(
     names: Sequence[str], kept: Sequence[int], dice: float, before: float
 ) -> str:
-    """Return what the fit says, for the user."""
+    """Return a sentence for the user that says which sources help."""
     gain = f"Dice {dice:.4f} against {before:.4f} with equal weights"
     if len(kept) == 1 < len(names):
         return f"{names[kept[0]]} alone is as good ({gain})"

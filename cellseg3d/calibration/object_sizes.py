@@ -1,4 +1,4 @@
-"""After a training, keep the sizes of its objects, so that specks can be left out."""
+"""Store the sizes of the training objects, so that prediction can leave out specks."""
 
 import logging
 from pathlib import Path
@@ -12,17 +12,17 @@ logger = logging.getLogger(__name__)
 
 
 def settle_decoder(folder: Path, data: LoadedFold) -> None:
-    """Write the least size of an object into a run, from its training labels.
+    """Write the sizes of the training objects into the decoder of a run.
 
-    A decoder that is there, such as a tuned one, stays. A fault costs the sizes, not
-    the training: it is logged.
+    A decoder that the run holds already, such as a tuned one, is kept. If the sizes
+    cannot be measured, a warning says so and the training is not affected.
 
     Parameters
     ----------
     folder : Path
-        The run.
+        The folder of the run.
     data : LoadedFold
-        What it was trained on.
+        The data that it was trained on.
     """
     if kept_decoder(folder) is not None:
         return
@@ -31,4 +31,4 @@ def settle_decoder(folder: Path, data: LoadedFold) -> None:
         if sizes is not None:
             keep_sizes(folder, sizes, data.datalist.classes)
     except CellSegError as error:
-        logger.warning("the sizes of the training objects are not known: %s", error)
+        logger.warning("the sizes of the training objects were not stored: %s", error)

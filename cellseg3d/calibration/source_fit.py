@@ -1,4 +1,4 @@
-"""Fit on validation volumes how much each source of a bundle counts; store it there."""
+"""Fit the weights of a bundle's sources and store them in the bundle."""
 
 import logging
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from cellseg3d.prediction.source_weights import source_key
 
 logger = logging.getLogger(__name__)
 Answers = tuple[NDArray[np.float32], NDArray[np.uint8]]
-# What a window says of its fusion; a new fit replaces it.
+# The keys of a window about fusion, which a new fit replaces.
 KEYS = ("fusion", "fusion_gain")
 
 
@@ -38,29 +38,30 @@ def settle_fusion(
 ) -> dict[str, Any]:
     """Fit the weights of a bundle's sources and store them in its windows.
 
-    A fault costs the weights, not the bundle: it becomes a note. Metadata and, in a
-    run, ``run.json`` keep what was found under ``fusion``.
+    The result is also stored under ``fusion`` in the metadata and, in a run, in
+    ``run.json``. If the fit fails, the result is a note and the bundle is unchanged.
 
     Parameters
     ----------
     folder : Path
-        A run, or a bundle with weights.
+        The folder of a run, or of a bundle with weights.
     cases : sequence of LoadedCase
-        Validation volumes; nothing that trained the bundle, no test volume.
+        Validation volumes. None may have trained the bundle or be used to test it.
     axes : str, optional
-        What 2D and 2.5D networks sweep from now on; their windows' own when None.
+        The axes that 2D and 2.5D networks sweep from now on. When None, those of their
+        windows are kept.
 
     Returns
     -------
     dict
-        ``sentence``, ``dice``, ``dice_equal``, ``gain``, ``gain_held_out`` (weights
-        fitted on the other volumes; None for one), ``weights`` by source, ``volumes``;
-        or ``notes`` alone.
+        ``sentence``, ``dice``, ``dice_equal``, ``gain``, ``gain_held_out`` (with
+        weights fitted on the other volumes; None for a single volume), ``weights`` by
+        source, and ``volumes``; or ``notes`` alone.
     """
     try:
         found = _fit_and_store(folder, cases, axes)
     except CellSegError as error:
-        found = {"notes": [f"fusion not fitted: {error}"]}
+        found = {"notes": [f"the fusion was not fitted: {error}"]}
         logger.warning("%s", found["notes"][0])
     if (folder / "run.json").is_file():
         record_in_run(folder, "fusion", found)
@@ -104,32 +105,33 @@ def _fit_and_store(
 def sample_model(
     model: TrainedModel, cases: Sequence[LoadedCase], axes: str | None = None
 ) -> tuple[list[tuple[str, str]], list[Answers]]:
-    """Return what each source of a model says of labelled volumes.
+    """Return the probabilities of each source of a model on labelled volumes.
 
     Parameters
     ----------
     model : TrainedModel
     cases : sequence of LoadedCase
     axes : str, optional
-        Other axes than those of the windows.
+        The axes to sweep. When None, those of the windows are taken.
 
     Returns
     -------
     owners : list of (str, str)
         For each source its member (``""`` for one network) and its axis or ``"3d"``.
     parts : list of tuple of ndarray
-        Of each volume, probabilities (S, K, n), float32, and labels (n,), uint8.
+        For each volume the probabilities (S, K, n), float32, and labels (n,), uint8.
 
     Raises
     ------
     ConfigError
-        If there is but one source, or no labelled volume.
+        If the model has only one source, or no volume is labelled.
     """
     pairs = [(case, case.label) for case in cases if case.label is not None]
     if not pairs:
         message = (
-            f"{model.name}: no validation volume to fit weights on; keep a labelled "
-            "specimen back (--fold, or split 'validation' in the datalist)"
+            f"{model.name}: there is no validation volume to fit weights on; keep a "
+            "labelled specimen back with `fold`, or with the split 'validation' in the "
+            "datalist"
         )
         raise ConfigError(message)
     options = SegmentOptions(axes=axes)
@@ -145,8 +147,8 @@ def sample_model(
         owners = [(owner, source_key(source)) for owner, source in found]
         if len(owners) < 2:
             message = (
-                f"{model.name}: has one source only, {_named(owners[0])}; give 2D and "
-                "2.5D networks several axes, such as zyx"
+                f"{model.name}: has only one source, {_named(owners[0])}, so there are "
+                "no weights to fit; give 2D and 2.5D networks several axes, such as zyx"
             )
             raise ConfigError(message)
         share = max(1, SAMPLE // len(pairs))

@@ -1,4 +1,4 @@
-"""After a training, measure what its windows need and write it into the run."""
+"""Calibrate the windows of a finished run and store the result in the run."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.windows import OWN, read_windows, store_windows
 from cellseg3d.calibration.halo import BOUND, calibrate_halo
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.emptiness import empty_threshold
@@ -19,34 +19,35 @@ from cellseg3d.models.geometry import sees_window
 from cellseg3d.runs.record import NAME
 
 logger = logging.getLogger(__name__)
-# What a calibration may cost on a laptop: two crops, and about a minute.
+# A calibration uses two crops and takes about a minute on a laptop.
 VOLUMES, CROP_VOXELS, SECONDS = 2, 96**3, 60.0
 
 
 def settle_window(
     folder: Path, data: LoadedFold, *, seconds: float = SECONDS
 ) -> dict[str, Any]:
-    """Calibrate the windows of a finished run and store what was found.
+    """Calibrate the windows of a finished run and store the result in the run.
 
-    The halo is the least whose seams, on the validation volumes (training volumes
-    without any), change no probability by more than `calibration.halo.BOUND`; the
-    threshold of ``--skip-empty`` comes from the training volumes. What the run's
-    ``window`` says already stays, unless an earlier calibration said it. A fault
-    costs the calibration, not the training: it becomes a note.
+    The halo is the smallest one whose seams change no probability by more than
+    `calibration.halo.BOUND`, measured on the validation volumes, or on training volumes
+    if there are none. The threshold of ``--skip-empty`` comes from the training
+    volumes. Values that the run's config gives are kept, but those of an earlier
+    calibration are replaced. If the calibration fails, the result is a note and the
+    training is not affected.
 
     Parameters
     ----------
     folder : Path
-        The run.
+        The folder of the run.
     data : LoadedFold
-        What it was trained on.
+        The data that it was trained on.
     seconds : float
         After this time no further halo is tried.
 
     Returns
     -------
     dict
-        The ``calibration`` of ``run.json``: bound, halo, halo_error, empty_below,
+        The entry ``calibration`` of ``run.json``: bound, halo, halo_error, empty_below,
         volumes, notes, elapsed_s.
     """
     begun = time.monotonic()
@@ -58,7 +59,7 @@ def settle_window(
         try:
             window.update(_halo(folder, name, window, cases, seconds / len(windows)))
         except CellSegError as error:
-            notes.append(f"halo not calibrated: {error}")
+            notes.append(f"the halo was not calibrated: {error}")
         if window.get("empty_below") is None and threshold is not None:
             window["empty_below"] = threshold
     store_windows(folder, windows)
@@ -76,7 +77,7 @@ def settle_window(
 
 
 def _widest(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the window with the largest error, for the record."""
+    """Return the values of the window with the largest error, for the record."""
     worst = max(windows, key=lambda window: window.get("halo_error") or 0.0)
     return {key: worst.get(key) for key in ("halo", "halo_error", "empty_below")}
 
@@ -88,23 +89,23 @@ def _halo(
     cases: list[LoadedCase],
     seconds: float,
 ) -> Mapping[str, Any]:
-    """Return halo and halo_error; nothing where the halo was given.
+    """Return halo and halo_error; an empty mapping if the config gives the halo.
 
     Raises
     ------
     CellSegError
-        If there is no halo to be found.
+        If no halo keeps the bound, or it cannot be measured.
     """
     if window.get("halo") is not None and window.get("halo_error") is None:
-        logger.info("the halo of %s was given, and stays", folder)
+        logger.info("%s: the halo is given in the config and is kept", folder)
         return {}
     model = load_model(folder)
     if name != OWN:
         [model] = [member for member in model.members if member.name == name]
     if sees_window(model.network):
         message = (
-            f"{model.name}: its normalisation sees the whole window, so windows are "
-            "blended whatever the halo"
+            f"{model.name}: its normalisation depends on the whole window, so windows "
+            "are blended with any halo"
         )
         raise ConfigError(message)
     found = calibrate_halo(
@@ -114,17 +115,13 @@ def _halo(
 
 
 def volume_of(case: LoadedCase) -> Volume:
-    """Return the image of a case as prediction takes it: raw, with its spacing."""
+    """Return the raw image of a case as a volume with its spacing."""
     return Volume(case.image, case.spacing, provenance={"path": case.name})
 
 
 def record_in_run(folder: Path, key: str, found: Mapping[str, Any]) -> None:
-    """Add what was measured after a training to its ``run.json``."""
+    """Add a result that was measured after a training to its ``run.json``."""
     path = folder / NAME
     record = json.loads(path.read_text(encoding="utf-8"))
     text = json.dumps({**record, key: found}, indent=1) + "\n"
-    atomic_write(path, lambda new: _write(new, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -48,6 +48,7 @@ def list_bundles(
 
     from cellseg3d.bundle.compose import read_config
     from cellseg3d.bundle.shipped import shipped_bundles, weights_file
+    from cellseg3d.core.atomic import write_text
 
     rows = []
     for name, folder in shipped_bundles().items():
@@ -73,7 +74,7 @@ def list_bundles(
         table.add_row(row["name"], row["description"], spacing, score)
     Console().print(table)
     if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps(rows, indent=1) + "\n")
 
 
 @app.command()
@@ -134,6 +135,44 @@ def fuse(
         print(f"note: {note}")
     print(found.get("sentence", "all members count equally"))
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
+
+
+@app.command()
+def export(
+    name: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NAME",
+            help="The bundle to export, which must have weights: its name or folder, "
+            "or a run of `cellseg3d train`.",
+        ),
+    ],
+    bioimageio: Annotated[
+        Path,
+        typer.Option(
+            metavar="OUT",
+            help="Write a package of bioimage.io to this new folder, or to this file "
+            "if its name ends in .zip.",
+        ),
+    ],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take the test input from the middle of this volume; by default, a "
+            "tomogram is simulated."
+        ),
+    ] = None,
+) -> None:
+    """Write a bundle for other programs, such as those that read bioimage.io.
+
+    The package is still a MONAI bundle. It gets TorchScript weights, a description, a
+    test input with its output, and a picture as well.
+    """
+    from cellseg3d.bundle.bioimageio.export import export_bioimageio
+    from cellseg3d.io.registry import open_volume
+
+    volume = None if image is None else open_volume(image)
+    print(export_bioimageio(name, bioimageio, volume))
 
 
 @app.command(name="train-weights")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import AnnotatedSlices, SpacingUm
+from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def command(
             help="Expect this many classes in --label, background included.",
         ),
     ] = None,
+    spacing_um: SpacingUm = None,
+    annotated_slices: AnnotatedSlices = None,
     fix: Annotated[
         Path | None,
         typer.Option(
@@ -62,13 +66,15 @@ def command(
     label values, labels stored as floats or with turned axes. OUT/fixes.json lists
     each change.
     """
+    from cellseg3d.datasets.told import told_datalist
     from cellseg3d.doctor.examine import default_cache, examine, pair_datalist
+    from cellseg3d.doctor.findings import REPAIRABLE
     from cellseg3d.io.ownership import check_outputs
 
     given = [str(each) for each in (data, image, label) if each]
     files = [each for each in given if not Path(each).is_dir()]
     check_outputs([each for each in (json, fix) if each], files)
-    source: Path | Datalist
+    source: str | Path | Datalist
     if data is not None and image is None and label is None:
         source = data
     elif data is None and image and label and classes:
@@ -78,6 +84,7 @@ def command(
             "doctor: give a datalist or a folder, or else all of --image, --label and "
             "--classes"
         )
+    source = told_datalist(source, spacing_um, annotated_slices)
     diagnosis = examine(source, cache_dir=default_cache())
     _show(diagnosis)
     if json is not None:
@@ -86,6 +93,9 @@ def command(
         from cellseg3d.doctor.repair import repair
 
         _tell(repair(diagnosis, fix))
+    elif any(finding.kind in REPAIRABLE for finding in diagnosis.findings):
+        again = data or "--image IMAGE --label LABEL --classes N"
+        print(f"next: cellseg3d doctor {again} --fix OUT writes a repaired copy")
     if diagnosis.errors:
         raise typer.Exit(2)
 
@@ -117,8 +127,8 @@ def _table(findings: "Sequence[Finding]") -> object:
         table.add_row(
             f"[{style}]{finding.severity}[/]",
             escape(finding.file),
-            escape(f"{finding.kind}: {finding.cause}"),
-            escape(finding.way_out),
+            escape(worded(f"{finding.kind}: {finding.cause}")),
+            escape(worded(finding.way_out)),
         )
     return table
 
@@ -126,14 +136,10 @@ def _table(findings: "Sequence[Finding]") -> object:
 def _write_json(diagnosis: "Diagnosis", path: Path) -> None:
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
 
     text = json.dumps([each.as_dict() for each in diagnosis.findings], indent=2) + "\n"
-    atomic_write(path, lambda target: _put(target, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _tell(done: "Repair") -> None:

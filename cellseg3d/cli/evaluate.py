@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,13 +88,7 @@ def command(
             "surface Dice (NSD); by default, the longest voxel edge."
         ),
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X",
-            help="Use these voxel edges in um for files that state none.",
-        ),
-    ] = None,
+    spacing_um: SpacingUm = None,
     csv: Annotated[
         Path | None,
         typer.Option(help="Write one row for each volume and class to this CSV file."),
@@ -166,6 +161,9 @@ def _show(evaluation: "Evaluation") -> None:
     for table in score_tables(evaluation):
         console.print(table)
     console.print(caption(evaluation), markup=False, highlight=False)
+    notes = dict.fromkeys(note for each in evaluation.scored for note in each.notes)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for role in ("predictions", "truths"):
         for path in getattr(evaluation, f"unmatched_{role}"):
             other = {"predictions": "truth", "truths": "prediction"}[role]

@@ -174,14 +174,10 @@ def _labels(findings: "Findings") -> str:
 def _write_json(found: "list[Findings]", path: Path) -> None:
     import json  # noqa: PLC0415
 
-    from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
+    from cellseg3d.core.atomic import write_text  # noqa: PLC0415
 
     text = json.dumps([_facts(findings) for findings in found], indent=2) + "\n"
-    atomic_write(path, lambda target: _put(target, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _facts(findings: "Findings") -> dict[str, Any]:

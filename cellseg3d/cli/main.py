@@ -12,9 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 from cellseg3d import __version__
-from cellseg3d.cli.process import tune_process
+from cellseg3d.cli.process import restart_in_utf8, tune_process
 from cellseg3d.cli.wording import running, worded
 from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.steps import logger as steps
 
 # The verbs in the groups and in the order of the main help. Each verb has a module of
 # its name, which holds a function `command`, or a typer app `app` where the verb has
@@ -89,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         4 if the machine refused (disk, memory, permission), 130 if the user
         interrupted, 1 if cellseg3d itself failed.
     """
+    if arguments is None:
+        restart_in_utf8()
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold a letter that the console cannot show.
@@ -169,7 +172,10 @@ class _Worded(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as a line, with options in place of parameters."""
-        return worded(super().format(record))
+        line = super().format(record)
+        if record.name == steps.name:
+            line = line.removeprefix(f"{record.levelname}: ")
+        return worded(line)
 
 
 def _show_version(value: bool) -> None:
@@ -195,6 +201,7 @@ def _options(
     if not leads():
         level = logging.ERROR  # the first process logs the rest
     logging.basicConfig(level=level)
+    steps.setLevel(logging.INFO if leads() else logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Worded("%(levelname)s: %(message)s"))
     del version

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
@@ -92,13 +93,7 @@ def command(
             help="Take the connected pieces of all labels above 0 for the parents.",
         ),
     ] = False,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X",
-            help="Use these voxel edges in um for files that state none.",
-        ),
-    ] = None,
+    spacing_um: SpacingUm = None,
 ) -> None:
     """Measure volume, surface, shape and place of every object.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
 
@@ -116,13 +117,7 @@ def command(
             "probabilities in files named NAME_prob_CLASS, and labels in others.",
         ),
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X",
-            help="Use these voxel edges in um for files that state none.",
-        ),
-    ] = None,
+    spacing_um: SpacingUm = None,
     block: Annotated[
         int, typer.Option(help="Work on blocks of this many voxels a side.")
     ] = 192,
@@ -151,8 +146,7 @@ def command(
     """
     from contextlib import ExitStack  # noqa: PLC0415
 
-    from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
-    from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
+    from cellseg3d.core.atomic import write_text  # noqa: PLC0415
     from cellseg3d.io.check import open_input  # noqa: PLC0415
     from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
@@ -189,8 +183,8 @@ def command(
         options = ObjectOptions.read(options_file)
     with unchanged(channels), ExitStack() as stack:
         found = label_objects(
-            [open_input(path) for path in channels],
-            Spacing.of(spacing_um) if spacing_um else None,
+            [open_input(path, spacing=spacing_um) for path in channels],
+            None,
             options,
             probs=True if probs is None and named_as_probs(volumes) else probs,
             out=out,
@@ -208,11 +202,7 @@ def command(
         )
     if json_file:
         text = json.dumps(summary, indent=1) + "\n"
-        atomic_write(json_file, lambda new: _put(new, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_text(json_file, text)
 
 
 def _summary(found: Any, out: Path) -> dict[str, Any]:  # noqa: ANN401

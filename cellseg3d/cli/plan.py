@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import AnnotatedSlices, SpacingUm
+from cellseg3d.cli.wording import worded
+
 if TYPE_CHECKING:
     from cellseg3d.planning.plan import Plan
 
@@ -31,6 +34,8 @@ def command(
             "patches."
         ),
     ] = None,
+    spacing_um: SpacingUm = None,
+    annotated_slices: AnnotatedSlices = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the plans to this JSON file.")
     ] = None,
@@ -42,7 +47,10 @@ def command(
     machine, on which one training step of each network is timed. Use a plan with
     `cellseg3d train --plan FILE`.
     """
+    from cellseg3d.core.steps import say
+    from cellseg3d.datasets.cases import Datalist
     from cellseg3d.datasets.datalist import load_datalist
+    from cellseg3d.datasets.told import told_datalist
     from cellseg3d.io.ownership import check_outputs
     from cellseg3d.planning.files import facts_lines, plan_facts, write_plans
     from cellseg3d.planning.machine import this_machine
@@ -52,7 +60,9 @@ def command(
 
     if json is not None and data.is_file():
         check_outputs([json], [data])
-    datalist = load_datalist(data)
+    told = told_datalist(data, spacing_um, annotated_slices)
+    datalist = told if isinstance(told, Datalist) else load_datalist(data)
+    say("reading labels and timing a training step of each network")
     seen, machine = survey(datalist), this_machine()
     plans = make_plans(facts_of_datalist(datalist), seen, machine, minutes=minutes)
     for line in facts_lines(seen, machine):
@@ -85,7 +95,10 @@ def _show(plans: "list[Plan]") -> None:
             f"{plan.kind} ({plan.bundle}): {plan.steps} steps, about "
             f"{plan.minutes:.0f} min here; {plan.advice}"
         )
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        title = escape(worded(title))
+        table = Table(
+            title=escape(worded(title)), title_justify="left", box=None, pad_edge=False
+        )
         for heading in ("setting", "value", "because"):
             table.add_column(heading, overflow="fold")
         for choice in plan.choices:
@@ -98,11 +111,7 @@ def _show(plans: "list[Plan]") -> None:
 def _write_json(values: object, path: Path) -> None:
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
 
     text = json.dumps(values, indent=2) + "\n"
-    atomic_write(path, lambda target: _put(target, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

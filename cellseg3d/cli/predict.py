@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.cli.wording import line_of
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
@@ -108,8 +109,9 @@ def command(
         float | None,
         typer.Option(
             min=0.0,
-            help="Leave out smaller objects; in voxels where the voxel edges are "
-            "unknown. By default half of what the smallest training objects have.",
+            help="Leave out objects below this volume in um^3, or in voxels if the "
+            "spacing is unknown. By default, this is half the volume of the smallest "
+            "training objects.",
         ),
     ] = None,
     skip_empty: Annotated[
@@ -129,13 +131,7 @@ def command(
             "were.",
         ),
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X",
-            help="Use these voxel edges in um for files that state none.",
-        ),
-    ] = None,
+    spacing_um: SpacingUm = None,
     suffix: Annotated[
         str | None,
         typer.Option(

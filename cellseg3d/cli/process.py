@@ -1,14 +1,30 @@
-"""Set threads and memory of the process; only the command line does so."""
+"""Set encoding, threads and memory of the process; only the command line does so."""
 
 import ctypes
 import os
 import platform
+import sys
 
 # Numbers of two parameters of glibc's function mallopt.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 # glibc returns free memory at the end of the heap to the system from this size on.
 KEPT_BYTES = 2**28
 SPIN_COUNT = "5000"
+
+
+def restart_in_utf8() -> None:
+    """Start the process again in Python's UTF-8 mode, where file names need it.
+
+    Without a UTF-8 locale, such as in a bare container or a cron job with ``LC_ALL=C``,
+    Python reads an umlaut in a name as bytes that torch and safetensors refuse to
+    write. With UTF-8 names, or where Python ignores its environment, nothing is done.
+    """
+    fits = sys.getfilesystemencoding().lower() == "utf-8"
+    if fits or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def tune_process() -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
+
 
 def command(
     run: Annotated[
@@ -76,12 +78,14 @@ def command(
             "that of RUN.",
         ),
     ] = None,
+    spacing_um: SpacingUm = None,
     title: Annotated[str, typer.Option(help="Give the page this title.")] = "",
 ) -> None:
     """Write an HTML page about a run, benchmark or prediction.
 
     The page is one file that opens without a server or a network.
     """
+    from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.datasets.datalist import load_datalist  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.report.benchmark_folder import (  # noqa: PLC0415
@@ -113,7 +117,10 @@ def command(
         run=record,
         benchmark=benchmark,
         volumes=open_volumes(
-            located, datalist=None if objects else cases, classes=shown
+            located,
+            datalist=None if objects else cases,
+            classes=shown,
+            spacing=None if spacing_um is None else Spacing.of(spacing_um),
         ),
         ids=objects,
         classes=names if objects else shown,

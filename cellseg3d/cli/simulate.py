@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -172,8 +172,4 @@ def _show(path: Path, out: Path | None) -> None:
     console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if out is not None:
         text = json_text.dumps({"datalist": str(path), **truth}, indent=2) + "\n"
-        atomic_write(out, lambda new: _write_text(new, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_text(out, text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.terminal.reading_options import AnnotatedSlices, SpacingUm
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
@@ -42,12 +43,14 @@ def command(
             "volumes and labels pair by name.",
         ),
     ] = None,
+    spacing_um: SpacingUm = None,
+    annotated_slices: AnnotatedSlices = None,
     target: Annotated[
         str | None,
         typer.Option(
             "--target",
-            help="Learn this from labels that are object ids: classes, border-core or "
-            "affinity. The last two separate objects that touch.",
+            help="Learn this from labels that are object ids: classes, border-core, "
+            "affinity or long-affinity. All but the first separate objects that touch.",
         ),
     ] = None,
     fold: Annotated[
@@ -204,9 +207,11 @@ def command(
         settings=dict(parse_setting(text) for text in settings or []),
         calibrate=calibrate,
         fit_axes=fit_axes,
+        spacing_um=spacing_um,
+        annotated_slices=annotated_slices,
     )
     if resume:
-        go_on(out, options)
+        go_on(out, options, data=data)
     elif data is None:
         raise ConfigError("--data is missing; give a datalist or a folder of volumes")
     elif bundle is not None:
@@ -261,15 +266,21 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from dataclasses import replace
 
     from cellseg3d.cli.main import leads
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
+    from cellseg3d.core.steps import say
+    from cellseg3d.datasets.cases import Datalist
+    from cellseg3d.datasets.told import told_datalist
     from cellseg3d.doctor.examine import examine_before_training
     from cellseg3d.planning.files import plan_data
     from cellseg3d.runs.folder import check_free
     from cellseg3d.training.train import train
 
     check_free(out)  # planning takes minutes
-    examine_before_training(data)  # a plan for broken files would hide the fault
-    plan, text = plan_data(data, options.minutes)
+    told = told_datalist(data, options.spacing_um, options.annotated_slices)
+    say("examining the data, then timing a training step to choose a plan")
+    examine_before_training(told)  # a plan for broken files would hide the fault
+    source = told if isinstance(told, Datalist) else data
+    plan, text = plan_data(source, options.minutes)
     said = ", ".join(
         f"{key.rsplit('::', maxsplit=1)[-1]} {value}"
         for key, value in plan.settings.items()
@@ -278,7 +289,7 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
         print(f"plan: {plan.kind}, {plan.bundle}: {said}; reasons: {out / PLAN}")
 
     def keep(_parser: object) -> None:
-        atomic_write(out / PLAN, lambda new: _put(new, text))
+        write_text(out / PLAN, text)
 
     train(plan.bundle, data, out, replace(options, plan=plan.settings), watch=keep)
 
@@ -287,7 +298,7 @@ def _tell(out: Path, target: Path | None) -> None:
     """Print the scores of a training and what to do next."""
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
     from cellseg3d.runs.record import NAME
 
     record = json.loads((out / NAME).read_text(encoding="utf-8"))
@@ -310,7 +321,7 @@ def _tell(out: Path, target: Path | None) -> None:
     if target is not None:
         facts = {"run": str(out), **record, "validation": best}
         text = json.dumps(facts, indent=1) + "\n"
-        atomic_write(target, lambda new: _put(new, text))
+        write_text(target, text)
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
 
 
@@ -349,7 +360,3 @@ def _show(row: "Mapping[str, Any]") -> None:
 
 def _size(found: "Mapping[str, Any]") -> str:
     return f"{found['size']} {round(found['recall'] * found['n'])}/{found['n']}"
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -178,11 +178,7 @@ def _show(result: "Mapping[str, Any]") -> None:
 def _write_json(values: "Mapping[str, Any]", path: Path) -> None:
     import json
 
-    from cellseg3d.core.atomic import atomic_write
+    from cellseg3d.core.atomic import write_text
 
     text = json.dumps(values, indent=1) + "\n"
-    atomic_write(path, lambda target: _put(target, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -18,7 +18,7 @@ from cellseg3d.core.errors import CellSegError
 
 # The verbs that take a datalist, and the keys of its cases that say how to read a file.
 DATA_VERBS = ("doctor", "plan", "preview", "train", "tune", "benchmark")
-CASE_KEYS = ("spacing_um", "channel", "read_as")
+CASE_KEYS = ("spacing_um", "channel", "read_as", "annotated_slices")
 _PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 
@@ -52,7 +52,7 @@ def worded(text: str) -> str:
     Parameters
     ----------
     text : str
-        A message, such as ``"pick it with `channel` (0..2)"``. A name that is not
+        A message, such as ``"choose it with `channel` (0..2)"``. A name that is not
         known as a parameter stays as it is.
     """
     verb = _running.get()

@@ -61,6 +61,30 @@ def atomic_write(
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8 and with one kind of line end.
+
+    The file has the same bytes on every system.
+
+    Parameters
+    ----------
+    path : Path
+        The file to create or replace. Its folder must exist.
+    text : str
+        What the file shall hold.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk is full or the folder cannot be written. The old file is kept.
+    """
+
+    def write(new: Path) -> None:
+        new.write_text(text, encoding="utf-8", newline="\n")
+
+    atomic_write(path, write)
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parent folders where they do not exist.
 

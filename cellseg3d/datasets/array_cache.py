@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d import __version__
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist, split_inner
 
@@ -66,7 +66,7 @@ class ArrayCache:
             if array is not None:
                 _save(path, array)
         text = json.dumps(arrays[2])
-        atomic_write(facts, lambda new: _write(new, text))
+        write_text(facts, text)
         found = self.find(case, datalist, target)
         return arrays if found is None else found
 
@@ -78,7 +78,7 @@ class ArrayCache:
             "image": _fingerprint(case.image),
             "label": None if case.label is None else _fingerprint(case.label),
             "spacing": case.spacing and case.spacing.zyx,
-            "opening": [case.channel, case.read_as],
+            "opening": [case.channel, case.read_as, case.annotated_slices],
             "target": target and target.zyx,
             "label_map": datalist.label_map and sorted(datalist.label_map.items()),
             "labels": datalist.labels,
@@ -101,7 +101,3 @@ def _fingerprint(location: str) -> list[Any]:
 
 def _save(path: Path, array: NDArray[Any]) -> None:
     atomic_write(path, lambda new: np.save(new, array))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -16,6 +16,8 @@ from cellseg3d.io.sniff import volume_suffix
 LabelKind = Literal["classes", "instances", "masks"]
 Split = Literal["training", "validation", "test"]
 INNER = "::"
+# The word for all slices of a label that hold something.
+LABELLED = "labelled"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Case:
         The channel to read, for an image with several channels.
     read_as : str or None
         What an axis of both files means, as in `cellseg3d.io.registry.open_volume`.
+    annotated_slices : tuple of int, "labelled" or None
+        Slices along z that the label annotates, counted from 0; ``"labelled"`` for
+        those with a value above 0. All others are not annotated. None means all.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Case:
     annotated: tuple[str, ...] | None = None
     channel: int | None = None
     read_as: str | None = None
+    annotated_slices: str | tuple[int, ...] | None = None
 
     @property
     def opening(self) -> registry.Opening:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.datasets.cases import (
     INNER,
+    LABELLED,
     Case,
     Datalist,
     LabelKind,
@@ -89,7 +90,7 @@ def write_datalist(datalist: Datalist, path: Path) -> None:
         values["label_map"] = {str(k): v for k, v in datalist.label_map.items()}
     values["cases"] = [_case_values(case, path.parent) for case in datalist.cases]
     text = json.dumps(values, indent=2) + "\n"
-    atomic_write(path, lambda new: _write_text(new, text))
+    write_text(path, text)
 
 
 def num_classes(place: str | Path, default: int) -> int:
@@ -122,6 +123,9 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
         values["channel"] = case.channel
     if case.read_as is not None:
         values["read_as"] = case.read_as
+    if case.annotated_slices is not None:
+        slices = case.annotated_slices
+        values["annotated_slices"] = slices if slices == LABELLED else list(slices)
     return values
 
 
@@ -132,7 +136,3 @@ def _relative(location: str, folder: Path) -> str:
     if file.is_relative_to(folder):
         file = file.relative_to(folder)
     return file.as_posix() if inner is None else f"{file.as_posix()}{INNER}{inner}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

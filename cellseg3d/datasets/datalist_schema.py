@@ -9,6 +9,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
 from cellseg3d.datasets.cases import (
     INNER,
+    LABELLED,
     Case,
     Datalist,
     LabelKind,
@@ -35,6 +36,7 @@ _KEYS = (
     "label_map",
     "labels",
     "spacing_um",
+    "annotated_slices",
     "intensity_unit",
     "allow_shared_groups",
     "cases",
@@ -49,6 +51,7 @@ _CASE_KEYS = (
     "annotated",
     "channel",
     "read_as",
+    "annotated_slices",
 )
 
 
@@ -66,11 +69,12 @@ def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
     _refuse_unknown(values, _KEYS, where)
     classes = _class_names(values.get("classes"), where)
     spacing = _spacing(values.get("spacing_um"), where)
+    slices = values.get("annotated_slices")
     entries = values.get("cases")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{where}: 'cases' is {entries!r}; expected a list of cases")
     cases = tuple(
-        _case(entry, f"{where}: case {number}", path.parent, (classes, spacing))
+        _case(entry, f"{where}: case {number}", path.parent, (classes, spacing, slices))
         for number, entry in enumerate(entries)
     )
     _refuse_doubles(cases, where)
@@ -97,9 +101,9 @@ def _case(
     entry: object,
     where: str,
     folder: Path,
-    common: tuple[tuple[str, ...], Spacing | None],
+    common: tuple[tuple[str, ...], Spacing | None, object],
 ) -> Case:
-    classes, spacing = common
+    classes, spacing, slices = common
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is {entry!r}; expected a mapping with 'image'")
     _refuse_unknown(entry, _CASE_KEYS, where)
@@ -121,6 +125,9 @@ def _case(
         annotated=_annotated(entry.get("annotated"), classes, where),
         channel=_channel(entry.get("channel"), where),
         read_as=_read_as(entry.get("read_as"), where),
+        annotated_slices=_slices(
+            entry.get("annotated_slices", slices), f"{where}: 'annotated_slices'"
+        ),
     )
 
 
@@ -130,6 +137,22 @@ def _channel(value: object, where: str) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigError(f"{where}: 'channel' is {value!r}; expected 0, 1, 2, ...")
     return value
+
+
+def _slices(value: object, where: str) -> str | tuple[int, ...] | None:
+    if value is None or value == LABELLED:
+        return None if value is None else LABELLED
+    numbers = isinstance(value, list) and all(
+        isinstance(each, int) and not isinstance(each, bool) and each >= 0
+        for each in value
+    )
+    if not isinstance(value, list) or not numbers or not value:
+        message = (
+            f"{where} is {value!r}; expected slice numbers counted from 0, such as "
+            f'[3, 10], or "{LABELLED}"'
+        )
+        raise ConfigError(message)
+    return tuple(sorted(set(value)))
 
 
 def _read_as(value: object, where: str) -> str | None:

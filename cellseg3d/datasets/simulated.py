@@ -8,7 +8,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from cellseg3d.core.atomic import atomic_write, environment_fault
+from cellseg3d.core.atomic import environment_fault, write_text
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.cases import Case, Datalist, Split
 from cellseg3d.datasets.datalist import resolve_datalist, write_datalist
@@ -141,7 +141,7 @@ def simulate_dataset(
         if progress is not None:
             progress(number + 1, n)
     text = json.dumps({"simulated": True, "cases": truths}, indent=2) + "\n"
-    atomic_write(place / TRUTH, lambda new: _write_text(new, text))
+    write_text(place / TRUTH, text)
     path = place / DATALIST
     write_datalist(
         Datalist(
@@ -230,10 +230,6 @@ def _make(place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise environment_fault(error, place) from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _hold(path: Path) -> FileLock:

@@ -8,6 +8,7 @@ classes into objects.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import ConfigError, EnvironmentFault, LabelError
 from cellseg3d.core.spacing import Spacing
 
-TargetKind = Literal["classes", "border-core", "affinity"]
+TargetKind = Literal["classes", "border-core", "affinity", "long-affinity"]
 KINDS: tuple[str, ...] = get_args(TargetKind)
 IGNORE = 255
 CORE, BORDER = 1, 2
@@ -33,6 +34,12 @@ LINKS = (
     "link_zy",
     "link_zyx",
 )
+# The distance of the far neighbour of a long link, in voxels.
+REACH = 5
+# The class index is 9 z + 3 y + x. A digit is 0 if the voxel and its lower neighbour
+# along that axis belong to different objects, 1 if to the same one, and 2 if the voxel
+# `REACH` below belongs to it, too.
+LONG_LINKS = tuple(f"links_{z}{y}{x}" for z, y, x in product(range(3), repeat=3))
 # Augmentation holds ids as float32, which is exact for whole numbers up to 2^24.
 MOST_OBJECTS = 2**24 - 2
 
@@ -43,9 +50,10 @@ class LabelTarget:
 
     Parameters
     ----------
-    kind : {"classes", "border-core", "affinity"}
-        The label's own classes; the border and the core of each object; or the links
-        of each voxel to its lower neighbours along z, y and x.
+    kind : {"classes", "border-core", "affinity", "long-affinity"}
+        The label's own classes; the border and the core of each object; the links
+        of each voxel to its lower neighbours along z, y and x; or these links and those
+        to the voxels `REACH` below.
     border_um : float
         Thickness of a border in um, or in voxels when the spacing is unknown. The
         outermost layer of voxels of an object is always border.
@@ -86,18 +94,28 @@ class LabelTarget:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the target's classes; empty for the label's own classes."""
-        return {"border-core": BORDER_CORE, "affinity": LINKS}.get(self.kind, ())
+        known = {
+            "border-core": BORDER_CORE,
+            "affinity": LINKS,
+            "long-affinity": LONG_LINKS,
+        }
+        return known.get(self.kind, ())
+
+    @property
+    def has_direction(self) -> bool:
+        """Whether the target must be made anew when a label is flipped or turned."""
+        return self.kind in ("affinity", "long-affinity")
 
     def label_of(self, ids: NDArray[Any], spacing: Spacing | None) -> NDArray[np.uint8]:
         """Return the target of object ids, as class indices of shape (Z, Y, X)."""
         if self.kind == "border-core":
             return border_core_target(ids, self.border_um, spacing)
-        return link_classes(ids)
+        return link_classes(ids, far=self.kind == "long-affinity")
 
 
 def decoder_for(classes: tuple[str, ...]) -> str:
     """Return the method of `objects.label` that fits a network's classes."""
-    known = {BORDER_CORE: "border-core", LINKS: "affinity"}
+    known = {BORDER_CORE: "border-core", LINKS: "affinity", LONG_LINKS: "affinity"}
     return known.get(tuple(classes), "watershed")
 
 
@@ -205,50 +223,90 @@ def affinity_target(instances: NDArray[Any]) -> NDArray[np.uint8]:
     return links
 
 
-def link_classes(ids: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the class of each voxel, an index into `LINKS`, from object ids.
+def link_classes(ids: NDArray[Any], *, far: bool = False) -> NDArray[np.uint8]:
+    """Return which links to lower neighbours each voxel has, as class indices.
 
     Parameters
     ----------
     ids : ndarray of any numeric dtype, shape (Z, Y, X) or (Y, X)
-        Object ids, all whole numbers; 0 is background and 255 is not annotated.
+        Object ids, whole numbers; 0 is background and 255 means "not annotated".
+    far : bool
+        Whether the classes are `LONG_LINKS` and not `LINKS`.
 
     Returns
     -------
     ndarray of uint8, same shape
-        255 where the voxel or a lower neighbour is not annotated, and in the first
-        layer along each axis longer than 1, because its lower neighbours are unknown.
+        Indices of the classes. 255 where a voxel or one of its lower neighbours is not
+        annotated, and in the first layer along each axis longer than 1, because its
+        lower neighbours are not known. With `far` also where a voxel is linked to its
+        lower neighbour, but the voxel `REACH` below is not annotated or not known.
     """
     classes = np.zeros(ids.shape, np.uint8)
-    unknown = ids == IGNORE
-    for bit, links in enumerate(affinity_target(ids)[::-1]):
-        classes |= links << np.uint8(bit)
-    unseen = unknown.copy()
-    for axis, length in enumerate(ids.shape):
-        if length > 1:
-            lower, _ = _pairs(unknown, axis)
-            _pairs(unseen, axis)[1][:] |= lower
-            np.moveaxis(unseen, axis, 0)[0] = True
+    unseen = ids == IGNORE
+    for axis, near in enumerate(affinity_target(ids)):
+        digit = near
+        if ids.shape[axis] > 1:
+            unseen |= _below(ids, axis, 1)[1]
+        if far:
+            same, unknown = _below(ids, axis, REACH)
+            digit = near + (near & same)
+            unseen |= (near > 0) & unknown
+        classes = classes * np.uint8(3 if far else 2) + digit
     classes[unseen] = IGNORE
     return classes
 
 
 def link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability of a link along each axis.
+    """Return the probability of a link to the lower neighbour along each axis.
 
     Parameters
     ----------
-    probs_kzyx : ndarray of float, shape (8, z, y, x)
-        Probabilities of the classes `LINKS`, in [0, 1].
+    probs_kzyx : ndarray of float, shape (8, z, y, x) or (27, z, y, x)
+        Probabilities of the classes `LINKS` or `LONG_LINKS`, in [0, 1].
 
     Returns
     -------
     ndarray of float, shape (3, z, y, x)
         Probabilities of a link along z, y and x, in [0, 1].
     """
-    bits = [[index for index in range(8) if index >> bit & 1] for bit in (2, 1, 0)]
-    links: NDArray[Any] = np.stack([probs_kzyx[rows].sum(axis=0) for rows in bits])
+    links: NDArray[Any] = _digit_probs(probs_kzyx)[:, 1:].sum(axis=1)
     return links
+
+
+def long_link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
+    """Return the probability of a link to the voxel `REACH` below along each axis.
+
+    Parameters
+    ----------
+    probs_kzyx : ndarray of float, shape (27, z, y, x)
+        Probabilities of the classes `LONG_LINKS`, in [0, 1].
+
+    Returns
+    -------
+    ndarray of float, shape (3, z, y, x)
+    """
+    return _digit_probs(probs_kzyx)[:, 2]
+
+
+def _digit_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
+    """Return the probability of each digit of the class index, (3, digits, z, y, x)."""
+    base = 3 if len(probs_kzyx) == len(LONG_LINKS) else 2
+    table = probs_kzyx.reshape((base,) * 3 + probs_kzyx.shape[1:])
+    others = ((1, 2), (0, 2), (0, 1))
+    digits: NDArray[Any] = np.stack([table.sum(axis=pair) for pair in others])
+    return digits
+
+
+def _below(
+    ids: NDArray[Any], axis: int, step: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return where the voxel `step` below has the same id, and where it is unknown."""
+    same = np.zeros(ids.shape, np.uint8)
+    unknown = np.ones(ids.shape, np.bool_)
+    along = np.moveaxis(ids, axis, 0)
+    np.moveaxis(same, axis, 0)[step:] = along[:-step] == along[step:]
+    np.moveaxis(unknown, axis, 0)[step:] = along[:-step] == IGNORE
+    return same, unknown
 
 
 def _outermost(ids: NDArray[np.uint32]) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class LoadedCase:
     objects : ndarray of unsigned integers, shape (Z, Y, X), or None
         Object ids without 255, for a target of links: links have a direction, so they
         are computed again after each augmentation. None for other targets.
+    target : LabelTarget
+        What `label` was made of, and is made of again from `objects`.
     """
 
     name: str
@@ -73,6 +75,7 @@ class LoadedCase:
     warnings: tuple[str, ...] = ()
     annotated: tuple[bool, ...] | None = None
     objects: NDArray[Any] | None = None
+    target: LabelTarget = field(default_factory=LabelTarget)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,15 @@ class LoadedFold:
     def hashes(self) -> dict[str, str]:
         """The content hash of each image, by case name."""
         return {case.name: case.content for case in self.training + self.validation}
+
+    @property
+    def label_hashes(self) -> dict[str, str]:
+        """Content hash of each label as it is learned, by case name."""
+        return {
+            case.name: content_hash(np.asarray(case.label))
+            for case in self.training + self.validation
+            if case.label is not None
+        }
 
 
 def load_fold(  # noqa: PLR0913 - each is a key of a config
@@ -216,6 +228,55 @@ def read_case_label(case: Case, datalist: Datalist) -> Volume:
     return read_labels(case.label, read_as=case.read_as)
 
 
+def case_classes(
+    values: NDArray[Any], datalist: Datalist, case: Case, name: str
+) -> NDArray[np.uint8]:
+    """Return the class indices of a case's label; 255 where it is not annotated.
+
+    Parameters
+    ----------
+    values : ndarray of integers, shape (Z, Y, X)
+        What `read_case_label` has read.
+    datalist : Datalist
+        Says what the values mean.
+    case : Case
+        Says which slices are annotated.
+    name : str
+        The file, for messages.
+
+    Raises
+    ------
+    LabelError
+        If values are unexpected, or an annotated slice does not exist.
+    """
+    return only_annotated(class_labels(values, datalist, name), case, name)
+
+
+def only_annotated(values: NDArray[Any], case: Case, name: str) -> NDArray[Any]:
+    """Return labels whose slices that the case does not annotate are 255."""
+    slices = case.annotated_slices
+    if slices is None:
+        return values
+    depth = len(values)
+    kept = np.zeros(depth, np.bool_)
+    if isinstance(slices, str):
+        seen = (values > 0) & (values != IGNORE)
+        kept = seen.any(axis=(1, 2))
+    elif max(slices) >= depth:
+        message = (
+            f"{name}: slice {max(slices)} is said to be annotated, and it has the "
+            f"slices 0 to {depth - 1}; correct `annotated_slices`"
+        )
+        raise LabelError(message)
+    else:
+        kept[list(slices)] = True
+    if kept.all():
+        return values
+    unseen = values.copy()
+    unseen[~kept] = IGNORE
+    return unseen
+
+
 def check_pair(image: Volume, label: Volume, case: Case) -> None:
     """Refuse a label whose shape, spacing or affine differs from its image's.
 
@@ -277,6 +338,7 @@ def _load(
         warnings=tuple(facts["warnings"]),
         annotated=_annotated(case, datalist),
         objects=objects,
+        target=datalist.target,
     )
 
 
@@ -289,15 +351,15 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
     if case.label is not None:
         raw = read_case_label(case, datalist)
         check_pair(volume, raw, case)
-        values = _values(raw, datalist)
+        values = _values(raw, datalist, case)
     if target is not None:
         seen = onto_spacing(replace(volume, array=image), target)
         image, spacing, every = seen.read(), seen.spacing, Roi.whole(seen.shape).slices
         values = None if values is None else nearest_on(values, seen.shape)[every]
     label, objects = values, None
     if values is not None and datalist.target.of_objects:
-        label = datalist.target.label_of(values, spacing)
-        objects = values if datalist.target.kind == "affinity" else None
+        label = _target_label(values, datalist.target, spacing)
+        objects = values if datalist.target.has_direction else None
     facts: dict[str, Any] = {
         "content": content,
         "warnings": _oddities(case, image, label),
@@ -306,11 +368,30 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
     return image, label, facts, objects
 
 
-def _values(raw: Volume, datalist: Datalist) -> NDArray[Any]:
+def _target_label(
+    ids: NDArray[Any], target: LabelTarget, spacing: Spacing | None
+) -> NDArray[np.uint8]:
+    """Return what a network learns of ids; 255 in slices that are not annotated.
+
+    Such slices count as their nearest annotated one for the borders of objects, which
+    would else lie all over the annotated slices beside them.
+    """
+    unseen = (ids == IGNORE).all(axis=(1, 2))
+    if target.has_direction or not unseen.any() or unseen.all():
+        return target.label_of(ids, spacing)
+    seen = np.flatnonzero(~unseen)
+    nearest = [int(seen[np.abs(seen - z).argmin()]) for z in range(len(ids))]
+    label = target.label_of(np.ascontiguousarray(ids[nearest]), spacing)
+    label[unseen] = IGNORE
+    return label
+
+
+def _values(raw: Volume, datalist: Datalist, case: Case) -> NDArray[Any]:
     """Return class indices, or object ids if the target is made from them."""
     if datalist.target.of_objects:
-        return object_ids(whole_numbers(raw.read(), raw.name), raw.name)
-    return class_labels(raw.read(), datalist, raw.name)
+        ids = object_ids(whole_numbers(raw.read(), raw.name), raw.name)
+        return only_annotated(ids, case, raw.name)
+    return case_classes(raw.read(), datalist, case, raw.name)
 
 
 def _annotated(case: Case, datalist: Datalist) -> tuple[bool, ...] | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cellseg3d import __version__
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.datasets.cases import Case, Datalist, split_inner
 from cellseg3d.doctor.findings import (
@@ -108,7 +108,7 @@ def examine(
 
 
 def examine_before_training(
-    data: str | Path, *, cache_dir: Path | None = None
+    data: str | Path | Datalist, *, cache_dir: Path | None = None
 ) -> list[str]:
     """Return the warnings about a data set; refuse the data set if it has errors.
 
@@ -135,9 +135,10 @@ def examine_before_training(
         for finding in stopping[1:]:
             logger.error("%s", finding.line)
         more = len(stopping) - 1
+        place = data.where if isinstance(data, Datalist) else data
         hint = f" ({more} more above)" if more else ""
         fault = ConfigError if stopping[0].kind == DATALIST else InputError
-        raise fault(f"{stopping[0].line}{hint}; `cellseg3d doctor {data}` shows all")
+        raise fault(f"{stopping[0].line}{hint}; `cellseg3d doctor {place}` shows all")
     return [finding.line for finding in findings]
 
 
@@ -217,10 +218,6 @@ def _keep(path: Path, report: CaseReport) -> None:
     text = json.dumps(asdict(report))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, lambda new: _write(new, text))
+        write_text(path, text)
     except (OSError, CellSegError) as error:
         logger.info("the report is not kept: %s", error)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

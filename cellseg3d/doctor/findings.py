@@ -23,10 +23,12 @@ FLOAT_LABEL = "label stored as float"
 TRANSPOSED = "transposed label"
 GAPS = "gaps in label values"
 MACHINE = "machine"
+REPAIRABLE = frozenset({NAN_IMAGE, BINARY_LABEL, FLOAT_LABEL, TRANSPOSED, GAPS})
 DUPLICATE = "duplicate content"
 CONSTANT = "constant image"
 EMPTY_LABEL = "empty label"
 FOLDS = "folds"
+PARTLY = "slices without labels"
 DATALIST = "datalist"
 
 _KINDS: tuple[tuple[type[CellSegError], str], ...] = (
@@ -78,6 +80,18 @@ class Finding:
         return asdict(self)
 
 
+def parted(text: str) -> tuple[str, str]:
+    """Return what was found, and what to do; the second is empty without a way out.
+
+    The way out begins at the first semicolon after what was found and expected, and
+    may hold further ones.
+    """
+    cause, *rest = text.split("; ")
+    while rest and rest[0].startswith("expected"):
+        cause = f"{cause}; {rest.pop(0)}"
+    return cause, "; ".join(rest)
+
+
 def from_error(
     error: CellSegError,
     file: str,
@@ -86,7 +100,7 @@ def from_error(
     kind: str = "",
     severity: Severity = "error",
 ) -> Finding:
-    """Return an error as a finding; its message is split at the last semicolon.
+    """Return a refusal as a finding; its line is taken apart by `parted`.
 
     Parameters
     ----------
@@ -102,8 +116,9 @@ def from_error(
     """
     text = " ".join(str(error).split()).removeprefix(f"{file}: ")
     text = text.removeprefix(f"{file.partition('::')[0]}: ")
-    cause, mark, way_out = text.rpartition("; ")
-    if not mark:
-        cause, way_out = text, "look at it with `cellseg3d inspect`"
+    cause, way_out = parted(text)
+    if not way_out:
+        looks = isinstance(error, ConfigError)
+        way_out = "correct it" if looks else "look at it with `cellseg3d inspect`"
     named = kind or next(name for known, name in _KINDS if isinstance(error, known))
     return Finding(severity, named, file, cause, way_out, case)

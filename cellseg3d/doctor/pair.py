@@ -11,23 +11,28 @@ from cellseg3d.core.memory import check_memory
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.intensity import sample_voxels
-from cellseg3d.datasets.labels import IGNORE, class_labels, value_counts, whole_numbers
+from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
 from cellseg3d.datasets.splits import content_hash
-from cellseg3d.datasets.volumes import check_pair, read_case_label
+from cellseg3d.datasets.volumes import case_classes, check_pair, read_case_label
 from cellseg3d.doctor.findings import (
     BINARY_LABEL,
     CONSTANT,
     EMPTY_LABEL,
     FLOAT_LABEL,
+    PARTLY,
     TRANSPOSED,
     Finding,
     from_error,
+    parted,
 )
 from cellseg3d.doctor.orientation import fitting_orders, guess_turn
 from cellseg3d.io.check import check_volume
 from cellseg3d.io.damage import reading
 from cellseg3d.io.registry import list_volumes, open_volume
 
+# A label of so many slices or more, a quarter of them filled at most, whose outer
+# slices hold nearly as much as all do in the mean, may be annotated in part.
+LEAST_SLICES, FEW_SLICES, ABRUPT = 8, 0.25, 0.8
 _CONSTANT = "every voxel is"
 
 
@@ -154,13 +159,15 @@ def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume |
         found, counts = value_counts(raw.array)
         report.values = _counted(found, counts)
     try:
-        classes = class_labels(raw.array, datalist, file)
+        classes = case_classes(raw.array, datalist, case, file)
     except LabelError as error:
         binary = set(report.values) <= {0, IGNORE}
         report.caught(error, file, BINARY_LABEL if binary else "unexpected values")
         return raw
     report.classes = _counted(*value_counts(classes))
     _check_annotation(file, report)
+    if case.annotated_slices is None:
+        _check_slices(file, classes, report)
     return raw
 
 
@@ -221,6 +228,37 @@ def _check_annotation(file: str, report: CaseReport) -> None:
     report.warn(EMPTY_LABEL, file, cause, way_out)
 
 
+def _check_slices(file: str, classes: NDArray[np.uint8], report: CaseReport) -> None:
+    """Ask whether slices without a label were annotated, if labels end abruptly.
+
+    Objects taper off from slice to slice. If most slices are empty, and those beside
+    an empty one hold as much as the others, somebody labelled some slices only.
+    """
+    depth = len(classes)
+    if depth < LEAST_SLICES or (classes == IGNORE).any():
+        return
+    filled = np.count_nonzero(classes, axis=(1, 2))
+    held = filled > 0
+    count = int(held.sum())
+    parts = count - int((held[1:] & held[:-1]).sum())
+    if not 0 < count <= FEW_SLICES * depth or (parts == 1 and count > 1):
+        return  # one run of slices may be one object
+    # At the ends of a volume nothing says whether an object ends.
+    before, after = np.r_[True, held[:-1]], np.r_[held[1:], True]
+    ends = held & ~(before & after)
+    if not ends.any() or filled[ends].mean() < ABRUPT * filled[held].mean():
+        return
+    where = ", ".join(map(str, np.flatnonzero(held)[:8].tolist()))
+    cause = (
+        f"labels lie in {count} of {depth} slices ({where}{', ...' * (count > 8)}) and "
+        "end abruptly there; all other slices are learned as background"
+    )
+    way_out = (
+        "if only these slices are annotated, say so with `annotated_slices` labelled"
+    )
+    report.warn(PARTLY, file, cause, way_out)
+
+
 def _check_both(case: Case, image: Volume, label: Volume, report: CaseReport) -> None:
     """Report shape, spacing and affine one by one, then guess whether it is turned."""
     file = str(case.label)
@@ -260,5 +298,5 @@ def _counted(values: NDArray[Any], counts: NDArray[Any]) -> dict[int, int]:
 
 
 def _parts(warning: str, way_out: str) -> tuple[str, str]:
-    cause, mark, advice = warning.rpartition("; ")
-    return (cause, advice) if mark else (warning, way_out)
+    cause, advice = parted(warning)
+    return cause, advice or way_out

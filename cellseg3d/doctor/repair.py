@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
@@ -92,7 +92,7 @@ def repair(diagnosis: Diagnosis, out: Path) -> Repair:
         _repair_cases(diagnosis, diagnosis.datalist, out, done)
     log = {"changes": done.changes, "left_out": done.left_out}
     text = json.dumps(log, indent=2) + "\n"
-    atomic_write(out / LOG, lambda new: _write(new, text))
+    write_text(out / LOG, text)
     return done
 
 
@@ -195,7 +195,3 @@ def _target(folder: Path, name: str, source: str) -> Path:
 def _absolute(case: Case) -> Case:
     label = None if case.label is None else str(Path(case.label).resolve())
     return replace(case, image=str(Path(case.image).resolve()), label=label)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

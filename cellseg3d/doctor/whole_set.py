@@ -18,6 +18,7 @@ from cellseg3d.doctor.findings import (
     GAPS,
     Finding,
     from_error,
+    parted,
 )
 from cellseg3d.doctor.pair import CaseReport
 
@@ -185,9 +186,10 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
     without = [report.name for report in read if not report.spacing_um]
     if without:
         cause = (
-            f"spacing is unknown for {len(without)} of {counted(len(read), 'image')}"
+            f"spacing is unknown for {len(without)} of {counted(len(read), 'image')}, "
+            "so 3D networks take their voxels for cubes"
         )
-        way_out = 'give "spacing_um": [z, y, x]; without it nothing is measured in um'
+        way_out = "give `spacing_um`; without it nothing is measured in um"
         yield Finding("warning", "spacing", datalist.where, cause, way_out)
     edges = np.array([report.spacing_um for report in read if report.spacing_um])
     if not len(edges):
@@ -217,7 +219,6 @@ def _folds(datalist: Datalist) -> Iterator[Finding]:
         return
     for warning in fold.warnings:
         words = warning.replace(f"{datalist.where}: ", "")
-        cause, mark, advice = words.rpartition("; ")
-        way_out = advice if mark else "consider it when you read the scores"
-        kept = cause if mark else words
+        kept, advice = parted(words)
+        way_out = advice or "consider it when you read the scores"
         yield Finding("warning", FOLDS, datalist.where, kept, way_out)

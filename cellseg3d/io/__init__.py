@@ -1,1 +1,1 @@
-"""Read and write volumes: one format a module, one registry over them."""
+"""Read and write volumes: each format has a module, and `registry` chooses it."""

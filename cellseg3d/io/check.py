@@ -1,4 +1,4 @@
-"""Read a whole volume once, in bounded memory, and refuse what is broken."""
+"""Read a whole volume once, part by part, and raise an error if it is broken."""
 
 import logging
 from collections.abc import Callable
@@ -20,26 +20,27 @@ from cellseg3d.io.registry import Opening, open_volume, split_inner
 from cellseg3d.io.writing import slabs
 
 logger = logging.getLogger(__name__)
-# Integers with more distinct values than this are taken for an image.
+# Integers with more distinct values than this are taken for an image, not for labels.
 LABEL_VALUES = 64
-# Real volumes pack 10 to 100 times, all-zero ones a thousand times.
+# Real volumes shrink 10 to 100 times when they are compressed, zeros a thousand times.
 BOMB_RATIO = 2000
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a whole volume holds.
+    """The results of `check_volume`.
 
     Parameters
     ----------
     volume : Volume
-        The volume, lazy.
+        The volume, which reads its voxels from the file.
     smallest, largest : float or int
         The range of its values.
     label_counts : dict of int to int, or None
-        Voxels of each value, when the values are integers and few.
+        The number of voxels of each value, if the values are integers and at most 64
+        distinct ones.
     warnings : tuple of str
-        What is odd but can be worked with.
+        Sentences about what is unusual but can be worked with.
     """
 
     volume: Volume
@@ -56,27 +57,28 @@ def check_volume(
     on_part: Callable[[float], None] | None = None,
     **opening: Unpack[Opening],
 ) -> Findings:
-    """Read every voxel of a volume and return what it holds.
+    """Read every voxel of a volume and return range, label values and warnings.
 
     Parameters
     ----------
     path, **opening
         As for `registry.open_volume`.
     require_complete : bool
-        Refuse a Zarr or HDF5 array of which chunks are absent, instead of a warning.
+        Whether missing chunks of a Zarr or HDF5 array are an error, not a warning.
     on_part : callable, optional
-        Called with the share of the voxels read so far, in (0, 1].
+        A function that is called with the share of voxels read so far, in (0, 1].
 
     Raises
     ------
     FormatError
-        If the file is cut, damaged, another format, or promises what it has not.
+        If the file is incomplete, damaged, of another format, or does not hold what
+        its header states.
     AxisError
         If it holds more than one volume.
     NonFiniteError
-        If a voxel is NaN or infinite, with their number and the first one's place.
+        If a voxel is NaN or infinite.
     EnvironmentFault
-        If one part of it needs more memory than there is.
+        If a part of it needs more memory than is available.
     """
     volume = open_volume(path, **opening)
     file, _ = split_inner(path, opening.get("inner"))
@@ -84,7 +86,7 @@ def check_volume(
     warnings = list(volume.provenance.get("warnings", ()))
     absent, whole = _missing_chunks(file, volume)
     if absent:
-        message = f"{absent} of {whole} chunks are absent and read as zeros"
+        message = f"{absent} of {whole} chunks are missing and read as zeros"
         if require_complete:
             raise FormatError(f"{file}: {message}; copy it again")
         warnings.append(message)
@@ -107,7 +109,7 @@ def check_volume(
 
 
 class _Scan:
-    """Range, values and faults of the parts seen so far."""
+    """The range, the values and the faults of the parts read so far."""
 
     def __init__(self) -> None:
         self.smallest: Any = np.inf
@@ -142,9 +144,9 @@ class _Scan:
 
 
 def _values(part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the distinct integers of an array, and how many there are of each."""
+    """Return the distinct integers of an array and the number of voxels of each."""
     if part.dtype.kind == "u" and part.dtype.itemsize <= 2:
-        counts = np.bincount(part.ravel())  # no sort: ten times as fast
+        counts = np.bincount(part.ravel())  # ten times as fast as np.unique
         values = np.flatnonzero(counts)
         return values, counts[values]
     values, counts = np.unique(part, return_counts=True)
@@ -152,7 +154,9 @@ def _values(part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
-    """Open a volume that is to be worked on, and log all that is odd about it.
+    """Open a volume as the input of some work, and log what is unusual about it.
+
+    The log also says where the caller contradicts the file.
 
     Parameters
     ----------
@@ -162,7 +166,7 @@ def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     Raises
     ------
     FormatError
-        If it says that it holds far more than its bytes can.
+        If its header states far more voxels than a file of its size can hold.
     """
     volume = open_volume(path, **opening)
     file, _ = split_inner(path, opening.get("inner"))
@@ -170,14 +174,14 @@ def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     warnings = list(volume.provenance.get("warnings", ()))
     absent, whole = _missing_chunks(file, volume)
     if absent:
-        warnings.append(f"{absent} of {whole} chunks are absent and read as zeros")
-    for warning in warnings:
-        logger.warning("%s: %s", path, warning)
+        warnings.append(f"{absent} of {whole} chunks are missing and read as zeros")
+    for sentence in (*warnings, *volume.provenance.get("told", ())):
+        logger.warning("%s: %s", path, sentence)
     return volume
 
 
 def _refuse_bomb(path: Path, volume: Volume) -> None:
-    """Refuse a file of few bytes that says it holds more than the memory."""
+    """Raise an error if a small file states more voxels than fit into memory."""
     z, y, x = volume.shape
     needed = z * y * x * volume.dtype.itemsize
     free = available_bytes()
@@ -187,9 +191,10 @@ def _refuse_bomb(path: Path, volume: Volume) -> None:
     stored = sum(each.stat().st_size for each in files if each.is_file())
     if needed > BOMB_RATIO * max(stored, 1):
         raise FormatError(
-            f"{path}: says it holds {needed / 2**30:.1f} GiB in {stored / 2**20:.2f} "
-            f"MiB ({free / 2**30:.1f} GiB of memory are available); no real volume "
-            "packs so well, check where it comes from"
+            f"{path}: its header states {needed / 2**30:.1f} GiB of voxels, but the "
+            f"file has {stored / 2**20:.2f} MiB; no real volume can be compressed so "
+            f"much (and {free / 2**30:.1f} GiB of memory are available); check where "
+            "the file comes from"
         )
 
 

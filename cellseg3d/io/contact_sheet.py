@@ -1,4 +1,4 @@
-"""Draw the three mid slices of volumes side by side, in their true proportions."""
+"""Draw the three middle slices of volumes side by side, in true proportions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,22 +14,24 @@ from cellseg3d.core.volume import Volume
 PANEL = 320
 GAP = 8
 TITLE = 18
-# Values outside these percentiles are clipped, so that one bright grain hides nothing.
+# Values outside these percentiles are clipped, so that one bright grain does not
+# darken the rest.
 CLIPPED = (0.5, 99.5)
 
 
 def contact_sheet(volumes: Sequence[tuple[str, Volume, bool]]) -> Image.Image:
-    """Return one picture with a row for each volume: its z, y and x mid slice.
+    """Return a picture with a row for each volume: its middle slices.
 
     Parameters
     ----------
-    volumes : sequence of (title, Volume, bool)
-        The flag says that the values are labels, drawn in colours.
+    volumes : sequence of (str, Volume, bool)
+        For each volume its title, the volume, and whether its values are labels, which
+        are drawn in colours.
 
     Returns
     -------
     PIL.Image.Image
-        RGB; a voxel has its physical proportions when the spacing is known.
+        An RGB picture. Voxels have their true proportions if the spacing is known.
     """
     rows = [_row(title, volume, labels=labels) for title, volume, labels in volumes]
     width = max(row.width for row in rows)
@@ -42,7 +44,7 @@ def contact_sheet(volumes: Sequence[tuple[str, Volume, bool]]) -> Image.Image:
 
 
 def mid_slices(volume: Volume) -> dict[str, NDArray[Any]]:
-    """Return the middle slice across each axis, read alone.
+    """Return the middle slice across each axis, without reading the whole volume.
 
     Returns
     -------
@@ -69,8 +71,8 @@ def _row(title: str, volume: Volume, *, labels: bool) -> Image.Image:
     panels = []
     for letter, plane in slices.items():
         height, width = (max(1, round(side * scale)) for side in sides[letter])
-        colours = _coloured(plane) if labels else _grey(plane, lower, upper)
-        # Nearest: a picture of the data as they are, and labels cannot be mixed.
+        colours = coloured(plane) if labels else grey(plane, lower, upper)
+        # Nearest neighbour shows the voxels as they are and does not mix labels.
         panels.append(
             Image.fromarray(colours).resize((width, height), Image.Resampling.NEAREST)
         )
@@ -93,15 +95,16 @@ def _range(slices: dict[str, NDArray[Any]]) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _grey(plane: NDArray[Any], lower: float, upper: float) -> NDArray[np.uint8]:
+def grey(plane: NDArray[Any], lower: float, upper: float) -> NDArray[np.uint8]:
+    """Return a plane as RGB, `lower` in black and `upper` in white."""
     span = upper - lower if upper > lower else 1.0
     scaled = np.clip((plane.astype(np.float64) - lower) / span, 0.0, 1.0)
     grey = np.rint(scaled * 255).astype(np.uint8)
     return np.repeat(grey[..., np.newaxis], 3, axis=2)
 
 
-def _coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return label colours; 0 is black, ids beyond the palette begin it again."""
+def coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the colours of labels: 0 is black, and large ids repeat the palette."""
     palette = np.asarray(LABEL_COLOURS, np.uint8)
     ids = plane.astype(np.int64)
     index = np.where(ids == 0, 0, (ids - 1) % (len(palette) - 1) + 1)
@@ -109,5 +112,5 @@ def _coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _drawable(title: str) -> str:
-    """Return a title without what Pillow's built-in font lacks."""
+    """Return a title without the letters that Pillow's built-in font lacks."""
     return title.encode("latin-1", "replace").decode("latin-1").replace("\n", " ")

@@ -1,4 +1,8 @@
-"""Tell a damaged file, which a library refuses, from a mistake of our own."""
+"""Turn errors of libraries about damaged files into one-line errors.
+
+A mistake of this package must not look like a damaged file, so only errors that a
+library raised are turned.
+"""
 
 import struct
 import zlib
@@ -9,7 +13,7 @@ from types import TracebackType
 
 from cellseg3d.core.errors import CellSegError, EnvironmentFault, FormatError
 
-# The libraries that decode files; what they raise, they raise about the file.
+# The libraries that decode files: their errors are about the file.
 LIBRARIES = (
     "tifffile",
     "imagecodecs",
@@ -23,25 +27,24 @@ LIBRARIES = (
     "zlib",
     "xml",
 )
-# What they raise from compiled code, which leaves no frame of theirs.
+# Errors from their compiled code, which leaves no frame of the library in a traceback.
 _READ_ERRORS = (OSError, EOFError, zlib.error, struct.error)
-# Messages of the system about a file that another program holds.
+# Parts of the system's messages about a file that another program has locked.
 _LOCKED = ("unable to lock file", "resource temporarily unavailable")
 
 
 @contextmanager
 def reading(name: Path | str) -> Iterator[None]:
-    """Turn what a library raises about a damaged file into one line that names it.
+    """Raise a library's error about a damaged file as one line that names the file.
 
-    An error that no library raised is a mistake of this package; it comes through as
-    it is, so that nobody copies a sound file again because of it.
+    Other errors, which are mistakes of this package, pass unchanged.
 
     Raises
     ------
     FormatError
-        With the library's words.
+        With the library's message, if the file is damaged.
     EnvironmentFault
-        If another program holds the file.
+        If another program has locked the file.
     """
     try:
         yield
@@ -54,34 +57,40 @@ def reading(name: Path | str) -> Iterator[None]:
 
 
 def damaged(name: Path | str, error: Exception, part: str = "") -> CellSegError:
-    """Return the error of this package that says what a library said about a file.
+    """Return the error of this package for a library's error about a file.
 
     Parameters
     ----------
     name : Path or str
         The file.
     error : Exception
-        What the library raised.
+        The library's error.
     part : str
-        Which part of the file it was reading, such as ``"page 3"``.
+        The part of the file that was read, such as ``"page 3"``; ``""`` if unknown.
+
+    Returns
+    -------
+    FormatError or EnvironmentFault
+        The latter if another program has locked the file.
     """
     said = " ".join(str(error).split())
     if any(words in said.lower() for words in _LOCKED):
         return EnvironmentFault(
-            f"{name}: another program holds it open for writing ({said}); close it "
+            f"{name}: another program has the file open for writing ({said}); close it "
             "there and try again"
         )
-    what = f"{part} cannot be read" if part else "damaged, cannot be read"
+    what = part or "the file"
     return FormatError(
-        f"{name}: {what} ({type(error).__name__}: {said}); copy it again"
+        f"{name}: {what} cannot be read and may be damaged ({type(error).__name__}: "
+        f"{said}); copy it again"
     )
 
 
 def is_read_error(error: Exception) -> bool:
-    """Whether a library that decodes files raised an error, rather than this package.
+    """Return whether a library that decodes files raised an error.
 
-    It did if the error's class is a library's or one of the system's read errors, or
-    if the call went through a library below the last function of this package.
+    This is so if the error's class belongs to a library or is a read error of the
+    system, or if a library's function was called after the last one of this package.
     """
     if isinstance(error, _READ_ERRORS) or _library(type(error).__module__):
         return True

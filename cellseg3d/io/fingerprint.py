@@ -1,4 +1,4 @@
-"""Tell whether a volume's files are what they were."""
+"""Detect whether the files of a volume have changed."""
 
 import hashlib
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 
 from cellseg3d.core.errors import InputError
 
-# Up to this many bytes are read; of more, names, sizes and times must do.
+# Contents up to this many bytes are hashed. Above, names, sizes and times must do.
 CHEAP_BYTES = 2**26
 _LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*")
 
 
 def fingerprint(location: Path | str) -> str:
-    """Return a text that changes when a file, or a file in a folder, changes.
+    """Return a hash that changes when a file, or a file in a folder, changes.
 
-    Of up to 64 MiB it is a hash of the content, which a copy shares. Of more, it is
-    made of the names, the sizes and the times of change of all files: of a Zarr, its
-    chunks; of a folder of slices, its slices.
+    Up to 64 MiB it is a hash of the content, the same for a copy. Above that, it is a
+    hash of the names, sizes and times of change of all files, such as the chunks of a
+    Zarr or the slices in a folder.
 
     Parameters
     ----------
@@ -41,12 +41,17 @@ def fingerprint(location: Path | str) -> str:
 
 @contextmanager
 def unchanged(locations: Iterable[Path | str]) -> Iterator[None]:
-    """Refuse what was made of files that were changed while it was made.
+    """Raise an error at the end of a ``with`` block if a file has changed in it.
+
+    Parameters
+    ----------
+    locations : iterable of Path or str
+        The files and folders that the block reads; ``file.h5::raw`` means the file.
 
     Raises
     ------
     InputError
-        At the end, naming the first file that is not what it was.
+        With the name of the first file that has changed.
     """
     before = {str(each): state_of(each) for each in locations}
     yield
@@ -55,28 +60,28 @@ def unchanged(locations: Iterable[Path | str]) -> Iterator[None]:
 
 
 def state_of(location: Path | str) -> str:
-    """Return names, sizes and times of a file or a folder's files, as a hash."""
+    """Return a hash of the names, sizes and times of a file or of a folder's files."""
     listed = "\n".join(f"{each}" for each in sorted(_files(file_of(location))))
     return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def check_unchanged(location: Path | str, state: str) -> None:
-    """Refuse a file whose `state_of` is another than it was.
+    """Raise an error if the `state_of` a file is no longer `state`.
 
     Raises
     ------
     InputError
-        Naming the file.
+        With the name of the file.
     """
     if state_of(location) != state:
         raise InputError(
-            f"{location}: was changed while it was read, so the result would be a "
-            "mixture; run again when it is complete"
+            f"{location}: was changed while it was read, so the result would mix old "
+            "and new data; run again when the file is complete"
         )
 
 
 def file_of(location: Path | str) -> Path:
-    """Return the file or folder of a location that may name a dataset in it."""
+    """Return the file or folder of a location such as ``file.h5::raw``."""
     path = Path(location)
     return path if path.exists() else Path(str(location).partition("::")[0])
 
@@ -93,7 +98,7 @@ def _files(path: Path) -> Iterator[tuple[str, int, int]]:
             file = Path(place) / name
             try:
                 found = file.stat()
-            except OSError:  # gone since, or a link to nothing: a change, too
+            except OSError:  # removed in the meantime, or a link to nothing
                 continue
             inside = file.relative_to(path).as_posix()
             yield inside, found.st_size, found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Find NaN and infinity, and say where."""
+"""Find voxels that are NaN or infinite, and name the first one."""
 
 from typing import Any
 
@@ -9,13 +9,19 @@ from cellseg3d.core.errors import NonFiniteError
 
 
 def non_finite(array: NDArray[Any]) -> tuple[int, tuple[int, ...] | None]:
-    """Return how many voxels are NaN or infinite, and the first one's index.
+    """Return how many voxels are NaN or infinite, and the index of the first.
 
     Parameters
     ----------
     array : ndarray of any dtype, shape (z, y, x)
-        Integers are always finite. A float64 beyond float32 counts as infinite: it is
-        infinite to every network.
+        Integers are always finite. A float64 value beyond the range of float32 counts
+        as infinite, since networks compute in float32.
+
+    Returns
+    -------
+    count : int
+    first : tuple of int, or None
+        The index (z, y, x) of the first such voxel; None if there is none.
     """
     if array.dtype.kind != "f" or not array.size:
         return 0, None
@@ -31,12 +37,12 @@ def non_finite(array: NDArray[Any]) -> tuple[int, tuple[int, ...] | None]:
 
 
 def check_finite(array: NDArray[Any], name: str) -> None:
-    """Refuse NaN and infinity, with their number and the first one's place.
+    """Raise an error if an array holds NaN or infinity.
 
     Raises
     ------
     NonFiniteError
-        If there is one.
+        With the number of such voxels and the place of the first.
     """
     count, first = non_finite(array)
     if first is not None:
@@ -44,10 +50,11 @@ def check_finite(array: NDArray[Any], name: str) -> None:
 
 
 def message_of(name: str, count: int, first: tuple[int, ...]) -> str:
-    """Return the line that names a file's NaN or infinite voxels."""
+    """Return the message about a file's NaN or infinite voxels."""
     z, y, x = first
+    found = "1 voxel is" if count == 1 else f"{count} voxels are"
     return (
-        f"{name}: {count} voxels are NaN, infinite or beyond float32, the first at "
-        f"(z={z}, y={y}, x={x}); "
-        "replace them (`cellseg3d doctor --fix OUT` does), or crop"
+        f"{name}: {found} NaN, infinite or beyond float32, the first at "
+        f"(z={z}, y={y}, x={x}); replace them, for instance with `cellseg3d doctor "
+        "--fix OUT`, or crop the volume"
     )

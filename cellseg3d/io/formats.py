@@ -1,4 +1,4 @@
-"""Which module reads and writes which format."""
+"""Choose the module that reads or writes a file, by its suffix or its first bytes."""
 
 from importlib import import_module
 from pathlib import Path
@@ -18,19 +18,20 @@ FORMATS = {
 }
 
 
-# Suffixes of other formats: a file of ours under such a name was renamed by mistake.
+# Suffixes of formats that are not read here. A file with such a name is refused even if
+# its first bytes are those of a volume, since somebody renamed it by mistake.
 _PICTURES = (".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 
 
 def kind_to_read(path: Path) -> str:
-    """Return the key in `FORMATS` of a path that exists.
+    """Return the format, a key of `FORMATS`, of a path that exists.
 
-    A file of an unknown suffix is what its first bytes say that it is.
+    The suffix decides; the first bytes decide for a file with an unknown suffix.
 
     Raises
     ------
     FormatError
-        If neither the suffix nor the first bytes are of a format read here.
+        If neither belongs to a format that is read here.
     """
     suffix = volume_suffix(path.name)
     if path.is_dir():
@@ -38,22 +39,26 @@ def kind_to_read(path: Path) -> str:
     if suffix and SUFFIXES[suffix] != "zarr":
         return SUFFIXES[suffix]
     if SUFFIXES.get(suffix) == "zarr":
-        raise FormatError(f"{path}: a file; Zarr is a folder")
+        raise FormatError(
+            f"{path}: is a file, but Zarr is a folder; rename it after its true format"
+        )
     found = true_format(path)
     if found in FORMATS and path.suffix.lower() not in _PICTURES:
         return found
     raise FormatError(
-        f"{path}: unknown suffix; expected one of {', '.join(sorted(SUFFIXES))}"
+        f"{path}: the suffix is unknown; expected one of {', '.join(sorted(SUFFIXES))}"
     )
 
 
 def kind_to_write(path: Path) -> str:
-    """Return the key in `FORMATS` for a name that is to be written.
+    """Return the format, a key of `FORMATS`, for the name of a new file.
+
+    A name without a suffix means a folder of PNG slices.
 
     Raises
     ------
     FormatError
-        If the suffix is none of ours; a name without one is a folder of slices.
+        If the suffix belongs to no format that is written here.
     """
     suffix = volume_suffix(path.name)
     if suffix:
@@ -71,8 +76,8 @@ def _is_zarr(path: Path) -> bool:
 
 
 def module_of(kind: str) -> Any:  # noqa: ANN401
-    """Return the module with ``open_file(path, request)`` and ``create(path, layout)``.
+    """Return the module of a format, with the functions ``open_file`` and ``create``.
 
-    Imported here, so that a command pays only for the format it meets.
+    It is imported on first use, so that a command loads only the libraries it needs.
     """
     return import_module(FORMATS[kind])

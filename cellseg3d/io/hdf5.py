@@ -1,4 +1,4 @@
-"""HDF5: one dataset of a file, chunk by chunk, spacing from its attributes."""
+"""Read and write volumes in HDF5 files, chunk by chunk."""
 
 import errno
 import json
@@ -27,6 +27,7 @@ from cellseg3d.io.layout import (
     Sink,
     pack_notes,
     split_unit,
+    unknown_spacing,
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
@@ -37,23 +38,24 @@ NOTES_ATTRIBUTE = "cellseg3d"
 DEFAULT_CHUNK = (32, 64, 64)
 _MAX_FIXED = 60_000
 INNER = {False: "raw", True: "label"}
-# What programs call the image and its labels in one file.
+# The usual names of an image and of its labels in one file.
 IMAGE_NAMES = ("raw", "image", "volume", "data", "exported_data")
 LABEL_NAMES = ("label", "labels", "mask", "masks", "segmentation", "gt")
 
 
 def open_file(path: Path, request: Request) -> Volume:
-    """Open a dataset of an HDF5 file lazily.
+    """Open a dataset of an HDF5 file without reading its voxels.
 
-    Without an inner path the file's only dataset of two or more axes is meant.
+    If the request names no dataset, the only one of two or more axes is opened, or the
+    one with a usual name such as ``raw`` or ``label``.
 
     Raises
     ------
     FormatError
-        If there is no such dataset or several, if the file is cut, or if the data lie
-        in another file.
+        If no such dataset exists, if several do, if the file is damaged, or if the
+        voxels lie in another file.
     AxisError
-        If there are several channels or time points and none is picked.
+        If the dataset holds several channels or time points and none is chosen.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -69,7 +71,7 @@ def open_file(path: Path, request: Request) -> Volume:
             chunk = chunk_note(axes, dataset.chunks)
             check_memory(_chunk_bytes(dataset), f"{path}: a chunk")
     except OSError as error:
-        raise damaged(path, error, "an incomplete or damaged HDF5 file") from error
+        raise damaged(path, error, "the HDF5 file") from error
     provenance: dict[str, Any] = {
         "path": str(path),
         "format": "HDF5",
@@ -85,7 +87,11 @@ def open_file(path: Path, request: Request) -> Volume:
 
 
 def create(path: Path, layout: Layout) -> Sink:
-    """Write an HDF5 file with one chunked, packed dataset, ``raw`` or ``label``."""
+    """Make an HDF5 file and return the writer of its voxels.
+
+    The file holds one chunked and compressed dataset, ``raw`` or, for labels,
+    ``label``.
+    """
     name = INNER[layout.labels]
     chunk = zyx(
         [
@@ -115,18 +121,18 @@ def create(path: Path, layout: Layout) -> Sink:
 
 @dataclass(frozen=True)
 class Hdf5Voxels:
-    """Voxels of a dataset; the file is opened for each read, so it may be shared.
+    """A reader of a dataset; it opens the file for each read, so it may be shared.
 
     Parameters
     ----------
     path : Path
         The file.
     inner : str
-        Path of the dataset in it.
+        The path of the dataset in it.
     axes : str
-        One letter an axis.
+        One letter for each axis.
     picked : dict
-        Index taken along each axis that is none of Z, Y and X.
+        The index to read along each axis that is not Z, Y or X.
     """
 
     path: Path
@@ -135,7 +141,7 @@ class Hdf5Voxels:
     picked: dict[str, int]
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
+        """Return the voxels in a box of three slices (z, y, x)."""
         place = dict(zip("ZYX", box, strict=True))
         key = tuple(
             self.picked[each] if each in self.picked else place[each]
@@ -153,38 +159,38 @@ class Hdf5Voxels:
 
 @dataclass(frozen=True)
 class Hdf5Sink:
-    """Takes regions of the one dataset of a new file, from one process."""
+    """A writer of the only dataset of a new file; only one process may use it."""
 
     path: Path
     inner: str
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says, and read them back.
+        """Write the voxels (z, y, x) of the region `roi` and read them back.
 
         Raises
         ------
         OSError
-            If the system refuses a part, or gives back other voxels.
+            If they cannot be written, or if other voxels are read back.
         """
         with _written(self.path, "r+") as file:
             file[self.inner][roi.slices] = array
         with h5py.File(self.path, "r") as file:
             found = file[self.inner][roi.slices]
         if found.tobytes() != array.astype(found.dtype, copy=False).tobytes():
-            raise OSError(errno.EIO, "other voxels are read back than were written")
+            raise OSError(errno.EIO, "the voxels read back are not those written")
 
     def close(self) -> None:
-        """Nothing is left to do: the file is closed after each region."""
+        """Do nothing, since the file is closed after each region."""
 
 
 @contextmanager
 def _written(path: Path, mode: str) -> Iterator[h5py.File]:
-    """Open a file to write; what the system refuses is raised when it is closed.
+    """Open a file to write; an error while writing is raised when it is closed.
 
     Raises
     ------
     OSError
-        The first one that a write, a flush or the closing met.
+        The first error of a write, a flush or the closing.
     """
     with path.open("w+b" if mode == "w" else "r+b") as raw:
         kept = _KeepsErrors(raw)
@@ -201,9 +207,9 @@ def _written(path: Path, mode: str) -> Iterator[h5py.File]:
 
 
 class _KeepsErrors:
-    """A file for the HDF5 library, which ends the process when a write fails late.
+    """A file whose writes never fail; it keeps the first error in `error` instead.
 
-    The library believes that every write succeeds; who opened the file asks `error`.
+    The HDF5 library ends the whole process if a write fails while it closes the file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -211,11 +217,11 @@ class _KeepsErrors:
         self.error: OSError | None = None
 
     def seek(self, place: int, whence: int = 0) -> int:
-        """Go to a place."""
+        """Move to a place in the file."""
         return self.file.seek(place, whence)
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the current place in the file."""
         return self.file.tell()
 
     def read(self, count: int = -1) -> bytes:
@@ -227,7 +233,7 @@ class _KeepsErrors:
         return int(self.file.readinto(buffer))  # type: ignore[attr-defined]
 
     def write(self, data: Any) -> int:  # noqa: ANN401
-        """Write, or keep the error."""
+        """Write bytes, or keep the error."""
         try:
             if self.error is None:
                 self.file.write(data)
@@ -237,7 +243,7 @@ class _KeepsErrors:
         return len(data)
 
     def truncate(self, size: int) -> int:
-        """Set the length, or keep the error."""
+        """Set the length of the file, or keep the error."""
         try:
             self.file.truncate(size)
         except OSError as error:
@@ -245,11 +251,11 @@ class _KeepsErrors:
         return size
 
     def flush(self) -> None:
-        """Do nothing: every write is flushed."""
+        """Do nothing, since every write is flushed."""
 
 
 def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  # noqa: ANN401
-    """Return the dataset that is meant, and a sentence where others were left alone."""
+    """Return the name of the dataset to read, and a sentence about any others."""
     if request.inner:
         return request.inner, []
     found = candidates(file)
@@ -258,8 +264,8 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
         if outside:
             raise FormatError(f"{path}: {outside[0]}; copy the data into this file")
         raise FormatError(
-            f"{path}: holds no dataset of two or more axes of numbers; write the "
-            "volume into it as one"
+            f"{path}: holds no dataset of numbers with two or more axes; write the "
+            "volume into it as a dataset (z, y, x)"
         )
     if len(found) == 1:
         return found[0], []
@@ -267,7 +273,8 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
     named = [each for each in found if each.rpartition("/")[2].lower() in names]
     if len(named) == 1:
         rest = ", ".join(each for each in found if each != named[0])
-        return named[0], [f"{named[0]} is read; {path.name} holds {rest} as well"]
+        said = f"its dataset {named[0]} is read, but not {rest}, which it holds as well"
+        return named[0], [said]
     raise FormatError(
         f"{path}: holds {len(found)} datasets ({', '.join(found[:8])}); name one as "
         f"{path.name}::{(named or found)[0]}"
@@ -275,29 +282,29 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
 
 
 def datasets_of(path: Path) -> list[str]:
-    """Return the datasets of a file that may be volumes, by name.
+    """Return the names of the datasets of a file that may be volumes.
 
     Raises
     ------
     FormatError
-        If it is damaged.
+        If the file is damaged.
     EnvironmentFault
-        If another program holds it.
+        If another program has locked the file.
     """
     with reading(path), h5py.File(path, "r") as file:
         return candidates(file)
 
 
 def candidates(file: Any) -> list[str]:  # noqa: ANN401
-    """Return the datasets of an open file that may be volumes.
+    """Return the names of the datasets of an open file that may be volumes.
 
-    Tables are none; nor is a matrix, such as a list of points, beside a dataset of
-    three axes or more.
+    They hold numbers and have two axes or more. If any has three or more, those with
+    two, such as lists of points, are left out.
     """
     found: dict[str, int] = {}
 
     def collect(name: str, item: Any) -> None:  # noqa: ANN401
-        # Three numbers are a spacing, not an image.
+        # A dataset of one axis is not an image; it may be a spacing.
         if (
             isinstance(item, h5py.Dataset)
             and item.ndim >= 2
@@ -315,43 +322,49 @@ def _links_outside(group: Any) -> list[str]:  # noqa: ANN401
     for name in group:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
-            found.append(f"{name} is a link into another file ({link.filename})")
+            found.append(
+                f"its dataset {name} is a link into another file ({link.filename})"
+            )
     return found
 
 
 def _dataset(path: Path, file: Any, name: str) -> Any:  # noqa: ANN401
-    """Return a dataset whose voxels all lie in this very file."""
+    """Return a dataset after a check that its voxels lie in this file."""
     group = file
     for part in [each for each in name.split("/") if each]:
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
         if isinstance(link, h5py.ExternalLink):
             raise FormatError(
-                f"{path}: {name} is a link into another file ({link.filename}); copy "
-                "the data into this file"
+                f"{path}: its dataset {name} is a link into another file "
+                f"({link.filename}); copy the data into this file"
             )
         try:
             group = group[part]
         except (KeyError, TypeError) as error:
-            there = ", ".join(candidates(file)[:8]) or "none of two or more axes"
+            there = ", ".join(candidates(file)[:8]) or "none with two or more axes"
             raise FormatError(
-                f"{path}: holds no dataset {name!r}; its datasets: {there}"
+                f"{path}: holds no dataset {name!r}; its datasets are: {there}"
             ) from error
     if not isinstance(group, h5py.Dataset):
         inside = ", ".join(f"{name}/{each}" for each in list(group)[:8])
-        raise FormatError(f"{path}: {name!r} is a group; name a dataset ({inside})")
+        raise FormatError(
+            f"{path}: {name!r} is a group, not a dataset; name one of {inside}"
+        )
     if group.external or group.is_virtual or group.file.filename != file.filename:
         raise FormatError(
-            f"{path}: the voxels of {name} lie in another file; copy them into this one"
+            f"{path}: the voxels of its dataset {name} lie in another file; copy them "
+            "into this one"
         )
     if group.dtype.kind not in "biuf":
         raise FormatError(
-            f"{path}: {name} holds {group.dtype}; expected integers or floats"
+            f"{path}: its dataset {name} holds {group.dtype}; expected integers or "
+            "floats"
         )
     return group
 
 
 def _axes(path: Path, dataset: Any) -> str:  # noqa: ANN401
-    """Return one letter an axis: from ilastik's tags, or by the number of axes."""
+    """Return a letter for each axis, from ilastik's tags or by the number of axes."""
     tags = dataset.attrs.get("axistags")
     if tags is not None:
         try:
@@ -362,7 +375,8 @@ def _axes(path: Path, dataset: Any) -> str:  # noqa: ANN401
             return letters
     if not 2 <= dataset.ndim <= 5:
         raise FormatError(
-            f"{path}: {dataset.name} has {dataset.ndim} axes; expected 3 (z, y, x)"
+            f"{path}: its dataset {dataset.name} has {dataset.ndim} axes; expected 3 "
+            "(z, y, x)"
         )
     return "TCZYX"[-dataset.ndim :]
 
@@ -374,7 +388,7 @@ def _spacing(dataset: Any) -> tuple[Spacing | None, list[str]]:  # noqa: ANN401
     try:
         return Spacing.of(lengths), []
     except (SpacingError, TypeError, ValueError) as error:
-        return None, [f"{SPACING_KEY} is {lengths} ({error}): spacing unknown"]
+        return None, [f"{unknown_spacing(error)} (attribute {SPACING_KEY})"]
 
 
 def _chunk_bytes(dataset: Any) -> int:  # noqa: ANN401
@@ -382,10 +396,10 @@ def _chunk_bytes(dataset: Any) -> int:  # noqa: ANN401
 
 
 def _text(text: str) -> Any:  # noqa: ANN401
-    """Return a text of fixed length, as HDF5 keeps it beside the dataset.
+    """Return a text as an HDF5 attribute of fixed length, unless it is over 60 kB.
 
-    Texts of any length lie on a heap of the file, and the library can loop for ever
-    where a byte of that heap is damaged. Attributes over 64 KiB fit only there.
+    HDF5 keeps attributes of variable length in a heap, and its library can loop for
+    ever if a byte of the heap is damaged. But longer attributes fit only there.
     """
     data = text.encode()
     return np.bytes_(data) if 0 < len(data) < _MAX_FIXED else text
@@ -406,9 +420,10 @@ def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
-    """Return how many chunks of a dataset are absent, and how many belong to it.
+    """Return how many chunks of a dataset are missing, and how many it should have.
 
-    An absent chunk reads as zeros: some writers mean that, a killed one does not.
+    A missing chunk reads as zeros. Some programs leave out chunks of zeros, but a
+    program that was killed leaves out others as well.
     """
     with h5py.File(path, "r") as file:
         dataset = file[inner]

@@ -1,4 +1,7 @@
-"""What a file must say about the voxels it is to hold, and notes kept as text."""
+"""Describe what to read from a file (`Request`) and what to write (`Layout`).
+
+Notes about a volume, such as that it is simulated, are kept in the file as text.
+"""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +18,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit, Volume
 
 NOTES_KEY = "cellseg3d"
-# What a reader puts into provenance by itself and no file needs to repeat.
+# The keys that a reader sets in the provenance; files do not need to keep them.
 _READERS_OWN = (
     "path",
     "format",
@@ -31,21 +34,21 @@ _READERS_OWN = (
 
 @dataclass(frozen=True)
 class Request:
-    """Which part of a file is meant, where it holds more than one volume.
+    """Which part of a file to read, and how; see `registry.open_volume`.
 
     Parameters
     ----------
     inner : str or None
-        Path of a dataset in HDF5 or of a group in Zarr.
+        The path of a dataset in HDF5, or of an image or array in Zarr.
     level : int
-        Level of a pyramid; 0 is full size.
+        The level of an OME-Zarr pyramid; 0 is full size.
     channel : int or None
-        Which channel (or colour) of a file that holds several.
+        The channel, colour or time point to read.
     read_as : str or None
-        What the user says an axis is, against the file: ``"slices"``, ``"channels"``,
+        What the axes are by the word of the user: ``"slices"``, ``"channels"`` or
         ``"times"``, or one letter for each axis of the file, such as ``"zyxc"``.
     labels : bool
-        Whether ids are wanted, where a file holds an image and its labels.
+        Whether to read the labels of a file that holds an image and its labels.
     """
 
     inner: str | None = None
@@ -61,7 +64,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Layout:
-    """A volume still to be written.
+    """The shape, type and metadata of a volume to be written.
 
     Parameters
     ----------
@@ -74,15 +77,15 @@ class Layout:
     intensity_unit : {"1/um", "arbitrary"}
         Unit of the values.
     affine_mm : ndarray of float64, shape (4, 4), or None
-        Kept by NIfTI alone.
+        The affine of a NIfTI file; other formats do not keep it.
     notes : mapping
         JSON values to keep beside the voxels, such as ``{"simulated": True}``.
     chunk : tuple of int or None
-        Wanted unit on disk (z, y, x), where the format has one.
+        Shape (z, y, x) of a shard of Zarr or a chunk of HDF5.
     labels : bool
-        Whether the values are ids: pyramids then pick, never average.
+        Whether the values are labels, which a pyramid must not average.
     ome_zarr : {"0.5", "0.4"}
-        Version of OME-Zarr; 0.4 has no shards.
+        The version of OME-Zarr; 0.4 has no shards.
     """
 
     shape: Zyx
@@ -97,22 +100,22 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """The voxels' size, uncompressed, in bytes."""
+        """The size of the uncompressed voxels, in bytes."""
         z, y, x = self.shape
         return z * y * x * self.dtype.itemsize
 
     @property
     def all_notes(self) -> dict[str, Any]:
-        """The notes with the intensity unit and the kind of values among them."""
+        """The notes, with the intensity unit and whether the values are labels."""
         kind = {"labels": True} if self.labels else {}
         return {**self.notes, "intensity_unit": self.intensity_unit, **kind}
 
 
 class Sink(Protocol):
-    """An unfinished file that takes regions in any order."""
+    """A writer of an unfinished file, which takes regions in any order."""
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says, of a dtype that the file's holds."""
+        """Write the voxels (z, y, x) of the region `roi`."""
 
     def close(self) -> None:
         """Complete the file."""
@@ -121,16 +124,24 @@ class Sink(Protocol):
 def check_unfinished(
     path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> None:
-    """Refuse to go on with an unfinished volume that is not what is to be written.
+    """Raise an error if an unfinished volume is not the one to be written.
+
+    Parameters
+    ----------
+    path : Path
+        The unfinished volume, for messages.
+    found, wanted : mapping
+        Facts such as shape and dtype, of the unfinished volume and of the one to be
+        written.
 
     Raises
     ------
     FormatError
-        If what was found, such as shape and dtype, differs from what is wanted.
+        If the two differ.
     """
     if found != wanted:
         raise FormatError(
-            f"{path}: unfinished volume of {_listed(found)}; this run writes "
+            f"{path}: is an unfinished volume of {_listed(found)}, but this run writes "
             f"{_listed(wanted)}; remove it or run with the same options"
         )
 
@@ -139,8 +150,14 @@ def _listed(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
+def unknown_spacing(error: Exception) -> str:
+    """Return the warning about a file that states a wrong spacing."""
+    cause = str(error).partition(";")[0]
+    return f"its spacing is unknown, since {cause}"
+
+
 def notes_of(volume: Volume) -> dict[str, Any]:
-    """Return what a volume's provenance holds that a file should keep."""
+    """Return the part of a volume's provenance that a file should keep."""
     return {
         key: value
         for key, value in volume.provenance.items()
@@ -149,12 +166,12 @@ def notes_of(volume: Volume) -> dict[str, Any]:
 
 
 def pack_notes(notes: Mapping[str, Any]) -> str:
-    """Return notes as one line of JSON that `unpack_notes` knows again."""
+    """Return notes as one line of JSON, which `unpack_notes` reads."""
     return json.dumps({NOTES_KEY: dict(notes)}, sort_keys=True)
 
 
 def unpack_notes(text: str | None) -> dict[str, Any]:
-    """Return the notes that stand in a text, or none; never raises."""
+    """Return the notes in a text; an empty dict if it holds none."""
     start = (text or "").find(f'{{"{NOTES_KEY}"')
     if text is None or start < 0:
         return {}
@@ -167,7 +184,7 @@ def unpack_notes(text: str | None) -> dict[str, Any]:
 
 
 def split_unit(notes: Mapping[str, Any]) -> tuple[IntensityUnit, dict[str, Any]]:
-    """Return the intensity unit among some notes, and the other notes."""
+    """Return the intensity unit that is kept in notes, and the other notes."""
     rest = {key: value for key, value in notes.items() if key != "intensity_unit"}
     known = notes.get("intensity_unit") == "1/um"
     return ("1/um" if known else "arbitrary"), rest

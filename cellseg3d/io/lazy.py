@@ -1,4 +1,4 @@
-"""An array that reads from its file only the voxels that are asked for."""
+"""Arrays that read only the voxels that are asked for from their file."""
 
 import errno
 import itertools
@@ -21,18 +21,19 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class LazyArray:
-    """A volume's voxels (z, y, x) on disk; indexing reads that region alone.
+    """The voxels (z, y, x) of a volume on disk; indexing reads only that region.
 
-    It keeps no open file and can be sent to another process.
+    The array keeps no file open and can be sent to another process.
 
     Parameters
     ----------
     shape : tuple of int
         Shape (Z, Y, X), in voxels.
     dtype : numpy dtype
-        Type of a voxel as handed out, in the byte order of this machine.
+        Type of a voxel in memory, in the byte order of this machine.
     read : callable
-        Given three slices with start, stop and a step > 0, returns those voxels.
+        A function of three slices with start, stop and a step > 0 that returns those
+        voxels.
     """
 
     shape: Zyx
@@ -41,7 +42,7 @@ class LazyArray:
 
     @property
     def ndim(self) -> int:
-        """Three."""
+        """The number of axes, which is 3."""
         return 3
 
     @property
@@ -51,7 +52,7 @@ class LazyArray:
         return z * y * x
 
     def __getitem__(self, key: Any) -> NDArray[Any]:  # noqa: ANN401 - as numpy's
-        """Return the voxels of a region as a numpy array of this machine."""
+        """Return the voxels of a region as a numpy array."""
         box, after = _boxed(key, self.shape)
         found = np.asarray(self.read(box)).astype(self.dtype, copy=False)
         return found[after]  # type: ignore[no-any-return]
@@ -61,20 +62,23 @@ class LazyArray:
         dtype: np.dtype[Any] | None = None,
         copy: bool | None = None,  # noqa: FBT001 - numpy's own signature
     ) -> NDArray[Any]:
-        """Return every voxel in memory."""
+        """Return all voxels as a numpy array."""
         del copy
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def _boxed(key: Any, shape: Zyx) -> tuple[Box, tuple[Any, ...]]:  # noqa: ANN401
-    """Return the box to read and what is left to do to it in memory."""
+    """Return the box to read, and the index that then turns it into the answer."""
     keys = list(key) if isinstance(key, tuple) else [key]
     if Ellipsis in keys:
         place = keys.index(Ellipsis)
         keys[place : place + 1] = [slice(None)] * (4 - len(keys))
     keys += [slice(None)] * (3 - len(keys))
     if len(keys) != 3:
-        message = f"a volume has three axes (z, y, x); found {len(keys)} indices"
+        message = (
+            f"found {len(keys)} indices; a volume has three axes (z, y, x), so give "
+            "three at most"
+        )
         raise IndexError(message)
     pairs = [_one(each, size) for each, size in zip(keys, shape, strict=True)]
     z, y, x = (box for box, _ in pairs)
@@ -92,7 +96,10 @@ def _one(key: Any, size: int) -> tuple[slice, Any]:  # noqa: ANN401
         return slice(picked[-1], picked[0] + 1, -step), slice(None, None, -1)
     index = operator.index(key)
     if not -size <= index < size:
-        message = f"index {index} lies outside an axis of {size} voxels"
+        message = (
+            f"index {index} lies outside of an axis of {size} voxels; expected "
+            f"{-size}..{size - 1}"
+        )
         raise IndexError(message)
     index %= size
     return slice(index, index + 1, 1), 0
@@ -100,7 +107,7 @@ def _one(key: Any, size: int) -> tuple[slice, Any]:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class RawVoxels:
-    """Voxels that lie one after another in a file, in any axis order.
+    """Uncompressed voxels that lie one after another in a file, in any axis order.
 
     Parameters
     ----------
@@ -113,9 +120,9 @@ class RawVoxels:
     shape : tuple of int
         Lengths of the axes as they lie in the file, slowest first.
     axes : str
-        Letters of those axes, such as ``"ZYX"``; others than Z, Y and X are picked.
+        The letters of those axes, such as ``"ZYX"``.
     picked : mapping
-        Index taken along each axis that is none of Z, Y and X.
+        The index to read along each axis that is not Z, Y or X.
     """
 
     path: Path
@@ -127,7 +134,7 @@ class RawVoxels:
 
     @property
     def end(self) -> int:
-        """The file size at which the last voxel is complete, in bytes."""
+        """The size in bytes that the file needs to hold the last voxel."""
         return self.offset + math.prod(map(int, self.shape)) * self.dtype.itemsize
 
     def lazy(self) -> LazyArray:
@@ -137,15 +144,15 @@ class RawVoxels:
         return LazyArray(shape, self.dtype.newbyteorder("="), self)
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return a copy of the voxels in `box`, three slices (z, y, x).
+        """Return the voxels in a box of three slices (z, y, x).
 
-        Rows are read, not mapped: a mapped file stays in memory as long as the
-        region is copied, and ends the process when it becomes shorter.
+        The file is read, not mapped into memory: a mapped file that becomes shorter
+        ends the process.
 
         Raises
         ------
         OSError
-            If the file has gone, or ends before the last voxel of the box.
+            If the file was removed, or ends before the last voxel of the box.
         """
         wanted = dict(zip("ZYX", box, strict=True))
         key = [
@@ -154,18 +161,18 @@ class RawVoxels:
             else wanted[letter]
             for letter in self.axes
         ]
-        # Two axes at least, the last two in one go.
+        # `_rows` reads the last two axes at once, so there must be two at least.
         lengths = [1] * (2 - len(key)) + [int(side) for side in self.shape]
         key = [slice(0, 1)] * (2 - len(key)) + key
         found = self._rows(key, lengths)
         kept = "".join(each for each in self.axes if each not in self.picked)
         volume = to_zyx(found.reshape([_count(wanted[each]) for each in kept]), kept)
         z, y, x = (_count(wanted[each]) for each in "ZYX")
-        # An axis that the file lacks is one voxel long; the box may hold none of it.
+        # An axis that the file lacks is one voxel long, but the box may be empty.
         return volume[:z, :y, :x]
 
     def _rows(self, key: Sequence[slice], lengths: Sequence[int]) -> NDArray[Any]:
-        """Return a box of the file's own axes, read plane by plane."""
+        """Return a box along the file's own axes, read plane by plane."""
         *outer, rows, columns = key
         found = np.empty([_count(part) for part in key], self.dtype)
         if not found.size:
@@ -196,10 +203,10 @@ def _count(part: slice) -> int:
 
 
 def _fill(file: FileIO, array: NDArray[Any]) -> None:
-    """Read an array from where a file stands."""
+    """Fill an array with the bytes from the current place of a file."""
     left = memoryview(array.view(np.uint8).data).cast("B")
     while left:
         count = file.readinto(left)
         if not count:
-            raise OSError(errno.EIO, "the file has become shorter", file.name)
+            raise OSError(errno.EIO, "the file was made shorter", file.name)
         left = left[count:]

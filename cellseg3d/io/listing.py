@@ -1,4 +1,4 @@
-"""Which volumes a path stands for: itself, or those in a folder."""
+"""Find the volumes that a path means: itself, or those in a folder."""
 
 from pathlib import Path
 
@@ -12,16 +12,21 @@ _SLICES = (".png", ".tif", ".tiff")
 
 
 def volumes_at(path: Path | str) -> list[str]:
-    """Return the names of the volumes that a path stands for.
+    """Return the names of the volumes that a path means.
 
-    A folder of single PNG or TIFF slices is one volume; any other folder stands for
-    the volumes in it, or, if it holds none itself, for those in its folders, such as
-    ``images`` and ``labels``.
+    A folder of single PNG or TIFF slices is one volume. Any other folder means the
+    volumes in it, or, if there are none, those in its subfolders, such as ``images``
+    and ``labels``.
+
+    Parameters
+    ----------
+    path : Path or str
+        A file or a folder; ``file.h5::raw`` names a dataset.
 
     Raises
     ------
     FormatError
-        If the path is missing, or a folder without volumes.
+        If the path does not exist, or is a folder without volumes.
     """
     file, inner = split_inner(path, None)
     if inner:
@@ -40,31 +45,31 @@ def volumes_at(path: Path | str) -> list[str]:
 
 
 def _is_one_volume(folder: Path, found: list[Path]) -> bool:
-    """Whether a folder's files are the slices of one volume."""
+    """Return whether the files of a folder are the slices of one volume."""
     if any(each.suffix.lower() not in _SLICES for each in found):
         return False
     if {"image", "label"} <= {role_of(each) for each in found}:
-        return False  # pairs of images and labels
+        return False  # these are images with their labels
     try:
         open_volume(folder)
-    except AxisError:  # the first file alone is a stack, or in colour
+    except AxisError:  # the first file is a stack or has colours
         return False
     except FormatError:
         if open_volume(found[0]).shape[0] == 1:
             raise
-        return False  # the names of stacks need no number
+        return False  # these are stacks, whose names need no numbers
     return True
 
 
 def _folders(place: Path) -> list[Path]:
-    """Return the folders in a folder, in natural order; hidden ones do not count."""
+    """Return the subfolders in natural order, without hidden ones."""
     found = [each for each in place.iterdir() if each.is_dir()]
     shown = [each for each in found if not each.name.startswith(".")]
     return sorted(shown, key=lambda each: natural_key(each.name))
 
 
 def _volumes_in(folder: Path) -> list[str]:
-    """Return what a folder stands for; nothing for one without volumes."""
+    """Return the volumes that a folder means, or an empty list if there are none."""
     try:
         list_volumes(folder)
     except FormatError:

@@ -1,4 +1,4 @@
-"""MRC and REC: electron and X-ray tomograms, 1024 bytes of header, then voxels."""
+"""Read and write MRC and REC files: electron and X-ray tomograms."""
 
 import math
 from dataclasses import replace
@@ -31,24 +31,24 @@ _ORDERS: tuple[Order, Order] = ("<", ">")
 
 HEADER_BYTES = 1024
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-# IMOD marks its files; its bytes are unsigned unless the first flag says otherwise.
+# The mark of IMOD's files. Their bytes are unsigned unless the first flag is set.
 IMOD_STAMP = 1146047817
 VOLUME_STACK = 401
 LABEL_CHARACTERS = 80
 
 
 def open_file(path: Path, request: Request) -> Volume:
-    """Open an MRC file of mode 0, 1, 2, 6 or 12, of either byte order, lazily.
+    """Open an MRC file of mode 0, 1, 2, 6 or 12 without reading its voxels.
 
-    Whatever axes the columns, rows and sections are (MAPC, MAPR, MAPS), the volume is
-    (z, y, x).
+    Both byte orders are read. The volume is (z, y, x), whatever axes the columns, rows
+    and sections are (fields MAPC, MAPR, MAPS).
 
     Raises
     ------
     FormatError
-        If a header field makes no sense, or the file is shorter than it promises.
+        If a header field is invalid, or the file is shorter than its header states.
     AxisError
-        If the file holds a stack of volumes.
+        If the file holds several volumes.
     """
     header, order = _read_header(path)
     voxels = _voxels(path, header, order)
@@ -59,11 +59,11 @@ def open_file(path: Path, request: Request) -> Volume:
     found = path.stat().st_size
     if found < voxels.end:
         raise FormatError(
-            f"{path}: incomplete, {found} of {voxels.end} bytes; copy it again"
+            f"{path}: is incomplete, with {found} of {voxels.end} bytes; copy it again"
         )
     spacing, warnings = _spacing(header)
     if found > voxels.end:
-        warnings.append(f"{found - voxels.end} bytes follow the last voxel")
+        warnings.append(f"{found - voxels.end} unknown bytes follow the last voxel")
     labels = b"\n".join(header["label"][: max(0, int(header["nlabl"]))].tolist())
     unit, notes = split_unit(unpack_notes(_joined(labels)))
     provenance: dict[str, Any] = {
@@ -78,9 +78,10 @@ def open_file(path: Path, request: Request) -> Volume:
 
 
 def create(path: Path, layout: Layout) -> Sink:
-    """Write an MRC header and room for the voxels (little endian, X fastest).
+    """Write the header of an MRC file and return the writer of its voxels.
 
-    Unsigned bytes become mode 6 (uint16), exactly.
+    The file is little endian, and X is its fastest axis. Values of uint8 are written
+    as uint16 (mode 6), since MRC has no unsigned bytes.
 
     Raises
     ------
@@ -94,12 +95,12 @@ def create(path: Path, layout: Layout) -> Sink:
 
 
 def resume(path: Path, layout: Layout) -> Sink:
-    """Return a sink that goes on with an unfinished file.
+    """Return a writer that goes on with an unfinished file.
 
     Raises
     ------
     FormatError
-        If what lies there has another shape or type.
+        If the file has another shape or dtype.
     """
     voxels = _voxels(path, *_read_header(path))
     dtype = _file_dtype(path, layout.dtype)
@@ -113,21 +114,21 @@ def _read_header(path: Path) -> tuple[Any, Order]:
         data = file.read(HEADER_BYTES)
     if len(data) < HEADER_BYTES:
         raise FormatError(
-            f"{path}: incomplete, {len(data)} bytes where an MRC header needs "
-            f"{HEADER_BYTES}; copy it again"
+            f"{path}: is incomplete, with {len(data)} of the {HEADER_BYTES} bytes of "
+            "an MRC header; copy it again"
         )
     dtype = mrcfile.dtypes.HEADER_DTYPE
     readings: list[tuple[Any, Order]] = [
         (np.frombuffer(data, dtype.newbyteorder(order))[0], order) for order in _ORDERS
     ]
-    # The machine stamp is often wrong. A swapped mode is above 255, unless it is 0:
-    # then a swapped axis number tells.
+    # The machine stamp is often wrong. In the wrong byte order the mode is above 255,
+    # unless it is 0: then the number of an axis shows the order.
     likely = [each for each in readings if 0 <= int(each[0]["mode"]) < 256]
     sure = [each for each in likely if 0 <= int(each[0]["mapc"]) <= 3]
     if not likely:
         raise FormatError(
-            f"{path}: MRC field MODE is {int(readings[0][0]['mode'])}; expected one of "
-            f"{', '.join(map(str, MODES))}"
+            f"{path}: its MRC field MODE is {int(readings[0][0]['mode'])}; expected "
+            f"one of {', '.join(map(str, MODES))}; copy it again or export it as TIFF"
         )
     return (sure or likely)[0]
 
@@ -136,18 +137,23 @@ def _voxels(path: Path, header: Any, order: Order) -> RawVoxels:  # noqa: ANN401
     mode = int(header["mode"])
     if mode not in MODES:
         raise FormatError(
-            f"{path}: MRC field MODE is {mode}; expected one of "
-            f"{', '.join(map(str, MODES))} (complex and packed data are not volumes)"
+            f"{path}: its MRC field MODE is {mode}; expected one of "
+            f"{', '.join(map(str, MODES))}, since complex and packed data cannot be "
+            "read; export real numbers"
         )
     lengths = [int(header[name]) for name in ("nz", "ny", "nx")]
     for name, length in zip(("NZ", "NY", "NX"), lengths, strict=True):
         if length < 1:
             raise FormatError(
-                f"{path}: MRC field {name} is {length}; expected 1 or more"
+                f"{path}: its MRC field {name} is {length}; expected 1 or more; copy "
+                "it again"
             )
     extended = int(header["nsymbt"])
     if extended < 0:
-        raise FormatError(f"{path}: MRC field NSYMBT is {extended}; expected 0 or more")
+        raise FormatError(
+            f"{path}: its MRC field NSYMBT is {extended}; expected 0 or more; copy it "
+            "again"
+        )
     kind = "u1" if mode == 0 and _unsigned_bytes(header) else MODES[mode]
     dtype = np.dtype(kind).newbyteorder(order)
     axes = _axes(path, header)
@@ -155,13 +161,13 @@ def _voxels(path: Path, header: Any, order: Order) -> RawVoxels:  # noqa: ANN401
 
 
 def _refuse_stack(path: Path, header: Any, sections: int) -> None:  # noqa: ANN401
-    """Refuse a file whose sections belong to several volumes."""
+    """Raise an error if the sections of a file belong to several volumes."""
     spacegroup, each = int(header["ispg"]), int(header["mz"])
     if VOLUME_STACK <= spacegroup < 631 and 0 < each < sections:
         raise AxisError(
-            f"{path}: {sections // each} volumes in one file (ISPG {spacegroup}); "
-            "expected one: write each to its own file, or say `read_as` slices if it "
-            "is one"
+            f"{path}: holds {sections // each} volumes by its MRC field ISPG of "
+            f"{spacegroup}; expected one: write each to its own file, or say `read_as` "
+            "slices if it is one"
         )
 
 
@@ -174,12 +180,12 @@ def _unsigned_bytes(header: Any) -> bool:  # noqa: ANN401
 
 def _axes(path: Path, header: Any) -> str:  # noqa: ANN401
     fields = [int(header[name]) for name in ("maps", "mapr", "mapc")]
-    if fields == [0, 0, 0]:  # old writers leave them empty and mean the usual order
+    if fields == [0, 0, 0]:  # old programs leave the usual order out
         return "ZYX"
     if sorted(fields) != [1, 2, 3]:
         raise FormatError(
-            f"{path}: MRC fields MAPC, MAPR, MAPS are {fields[::-1]}; expected 1, 2 "
-            "and 3 in some order"
+            f"{path}: its MRC fields MAPC, MAPR, MAPS are {fields[::-1]}; expected 1, "
+            "2 and 3 in some order; copy it again"
         )
     return "".join("XYZ"[field - 1] for field in fields)
 
@@ -191,16 +197,17 @@ def _spacing(header: Any) -> tuple[Spacing | None, list[str]]:  # noqa: ANN401
         length = float(header["cella"][cell])
         edges.append(length / intervals if intervals > 0 else 0.0)
     if not all(math.isfinite(edge) and edge > 0 for edge in edges):
-        return None, ["the MRC cell is empty: spacing unknown"]
+        return None, ["its MRC header states no cell size, so its spacing is unknown"]
     if edges == [1.0, 1.0, 1.0]:
         return Spacing.of(edges, "angstrom"), [
-            "spacing is exactly 1 angstrom, which many writers put when they know none"
+            "its spacing is exactly 1 angstrom, which many programs write if they know "
+            "none"
         ]
     return Spacing.of(edges, "angstrom"), []
 
 
 def _joined(labels: bytes) -> str:
-    """Return the labels as one text: notes run on from one label into the next."""
+    """Return the labels of the header as one text, since notes may need several."""
     return "".join(part.decode("latin-1").rstrip("\0") for part in labels.split(b"\n"))
 
 
@@ -210,7 +217,7 @@ def _file_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
     kind = kinds.get(key, key)
     if kind not in MODES.values():
         raise FormatError(
-            f"{path}: MRC holds no {dtype} exactly; choose .tif, .zarr or .h5, or "
+            f"{path}: MRC cannot hold {dtype} exactly; choose .tif, .zarr or .h5, or "
             "convert the values first"
         )
     return np.dtype(kind).newbyteorder("<")
@@ -231,7 +238,7 @@ def _new_header(layout: Layout, dtype: np.dtype[Any]) -> NDArray[Any]:
     header["map"] = b"MAP "
     header["machst"] = (0x44, 0x44, 0, 0)
     header["nversion"] = 20141
-    # Statistics not measured, as the 2014 standard says it.
+    # These values say that the statistics are unknown (MRC2014 standard).
     header["dmin"], header["dmax"], header["dmean"], header["rms"] = 0, -1, -2, -1
     text = pack_notes(layout.all_notes).encode("ascii")
     parts = [

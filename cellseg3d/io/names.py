@@ -1,8 +1,7 @@
-"""What the name of a file says: its role, its specimen, its place in a series.
+"""Read from a file's name its role, its specimen and its place in a series.
 
-One table for every verb. Training and scoring pair by `stem_of`, predictions pass
-over what `role_of` calls labels or results, folders of slices are ordered by
-`series_of`.
+Training and scoring pair files by `stem_of`. Predictions skip the files that are labels
+or results by `role_of`. Folders of slices are ordered by `series_of`.
 """
 
 import itertools
@@ -17,7 +16,7 @@ from cellseg3d.io.sniff import volume_suffix
 
 Role = Literal["image", "label", "objects", "probability", "uncertainty"]
 
-# What programs, this one among them, put behind a volume's stem.
+# The endings that programs, this one among them, append to the stem of a volume.
 _ENDINGS: dict[Role, tuple[str, ...]] = {
     "image": ("image", "img", "raw"),
     "label": (
@@ -42,11 +41,11 @@ _ROLES: dict[str, Role] = {
     ending: role for role, endings in _ENDINGS.items() for ending in endings
 }
 _ENDING = re.compile(rf"[-_. ]({'|'.join(_ROLES)})$", re.IGNORECASE)
-# What `predict` writes beside labels: NAME_prob_CLASS.
+# The end of NAME_prob_CLASS, the probabilities that `predict` writes beside labels.
 _PROBABILITY = re.compile(r"_prob_.+$")
-# nnU-Net's number of the only channel at the end of an image's name.
+# The number of the only channel, at the end of an image's name in nnU-Net's format.
 _ONLY_CHANNEL = re.compile(r"_0000$")
-# Letters before a number that say what it counts.
+# Words before a number that say what the number counts.
 _CHANNEL_WORDS = ("c", "ch", "chan", "channel", "w", "wavelength")
 _TIME_WORDS = ("t", "time", "timepoint", "tp", "frame")
 
@@ -59,10 +58,9 @@ def bare_name(path: Path | str) -> str:
 
 
 def role_of(path: Path | str) -> Role | None:
-    """Return what the ending of a file's name says that it holds.
+    """Return what a file holds by the ending of its name, or None if that is unknown.
 
-    ``cell_labels.tif`` holds labels, ``cell_prob_ER.tif`` a probability; a name
-    without an ending that is known here says nothing.
+    ``cell_labels.tif`` holds labels, ``cell_prob_ER.tif`` a probability.
     """
     name = bare_name(path)
     if _PROBABILITY.search(name):
@@ -72,7 +70,7 @@ def role_of(path: Path | str) -> Role | None:
 
 
 def stem_of(path: Path | str) -> str:
-    """Return a volume's stem, the same for its image, its labels and all results.
+    """Return the stem of a name, which is the same for image, labels and results.
 
     ``cell07_image.tif``, ``cell07_label.tif`` and ``cell07_image_labels.tif`` have
     the stem ``cell07``; so has nnU-Net's ``cell07_0000.nii.gz``.
@@ -85,18 +83,19 @@ def stem_of(path: Path | str) -> str:
 
 @dataclass(frozen=True)
 class Series:
-    """Files whose names differ by one number, in its order.
+    """Files whose names differ by one number, ordered by this number.
 
     Parameters
     ----------
     files : tuple of Path
-        One a slice, of the first channel and time point.
+        One file for each slice, of the first channel or time point.
     numbers : tuple of int
-        Their numbers, rising.
+        The numbers in their names, rising.
     rows : tuple of tuple of Path
-        Every channel's or time point's files in the same order; one row without.
+        The files of each channel or time point, in the same order; a single row if
+        there are no channels or time points.
     counted : {"channels", "time points"} or None
-        What the rows are, where there are several.
+        What the rows are, if there are several.
     """
 
     files: tuple[Path, ...]
@@ -106,29 +105,29 @@ class Series:
 
     @property
     def gap(self) -> str | None:
-        """A sentence on the first number that is missing, or None."""
+        """A sentence about the first number that is missing, or None."""
         steps = [b - a for a, b in itertools.pairwise(self.numbers)]
         if len(set(steps)) < 2:
             return None
         least = min(steps)
         place = next(index for index, step in enumerate(steps) if step != least)
         missing = self.numbers[place] + least
-        return f"the numbers of the slices are not even: {missing} is missing"
+        return f"the numbers of the slices have a gap: {missing} is missing"
 
 
 def series_of(files: Sequence[Path], folder: Path) -> Series:
     """Order files by the one number that varies in their names.
 
-    A minus sign counts where some names have it and others do not (``z-1``, ``z0``).
-    A second number that varies is a channel or a time point if its letters say so
-    (``_ch00``, ``_t3``).
+    A hyphen before a number is a minus sign if only some names have it (``z-1``,
+    ``z0``). A second number may vary if the letters before it say that it counts
+    channels or time points (``_ch00``, ``_t3``).
 
     Parameters
     ----------
     files : sequence of Path
-        At least one.
+        One or more files.
     folder : Path
-        For messages.
+        Their folder, for messages.
 
     Raises
     ------
@@ -148,13 +147,13 @@ def series_of(files: Sequence[Path], folder: Path) -> Series:
     if len(usual) == 1:
         raise FormatError(
             f"{folder}: {files[0].name} has no number in its name, so the order of the "
-            "slices is not known; number them, or name the images one by one"
+            "slices is unknown; number the files, or give the images one by one"
         )
     if strange:
         raise FormatError(
-            f"{folder}: {strange[0].name} is not named like the other slices "
-            f"(such as {next(f.name for f in files if f not in strange)}); move it to "
-            "another folder"
+            f"{folder}: {strange[0].name} is not named like the other slices, such as "
+            f"{next(f.name for f in files if f not in strange)}; move it to another "
+            "folder"
         )
     return _ordered(parsed, usual, folder)
 
@@ -164,11 +163,11 @@ def _ordered(
     texts: tuple[str, ...],
     folder: Path,
 ) -> Series:
-    """Return the series of names that have one template."""
+    """Return the series of files whose names differ only in their numbers."""
     numbers = {file: found for file, (_, found) in parsed.items()}
     places = range(len(texts) - 1)
     varying = [p for p in places if len({found[p] for found in numbers.values()}) > 1]
-    if not varying:  # the names differ by nothing but leading zeros or suffixes
+    if not varying:  # the names differ only in leading zeros or suffixes
         file, other = list(parsed)[:2]
         raise FormatError(
             f"{folder}: {file.name} and {other.name} have the same number; keep one"
@@ -182,8 +181,8 @@ def _ordered(
     if len(depth) > 1 or len(counted) > 1 or not depth:
         some = sorted(numbers, key=lambda file: numbers[file])[:2]
         raise FormatError(
-            f"{folder}: {len(varying)} numbers vary in the names of its slices (such "
-            f"as {some[0].name}, {some[1].name}), so their order is not known; keep "
+            f"{folder}: {len(varying)} numbers vary in the names of its slices, such "
+            f"as {some[0].name} and {some[1].name}, so their order is unknown; keep "
             "one channel and one time point in a folder"
         )
     return _rows(numbers, depth[0], counted, folder)
@@ -211,8 +210,8 @@ def _rows(
         if sorted(row) != first:
             odd = sorted(set(row) ^ set(first))[0]
             raise FormatError(
-                f"{folder}: slice {odd} is there for some {counted[other or 0]} and "
-                "not for others; copy the folder again"
+                f"{folder}: slice {odd} exists for some {counted[other or 0]} and not "
+                "for others; copy the folder again"
             )
     lists = tuple(tuple(row[number] for number in first) for row in ordered)
     word = None if other is None else counted[other]
@@ -220,7 +219,7 @@ def _rows(
 
 
 def _parse(file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the words of a name and the numbers between them."""
+    """Return the texts of a name and the numbers between them."""
     parts = re.split(r"(\d+)", bare_name(file).lower())
     return tuple(parts[::2]), tuple(int(part) for part in parts[1::2])
 
@@ -228,7 +227,7 @@ def _parse(file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def _with_signs(
     parsed: dict[Path, tuple[tuple[str, ...], tuple[int, ...]]],
 ) -> tuple[dict[Path, tuple[tuple[str, ...], tuple[int, ...]]], tuple[str, ...]]:
-    """Return the names read again, a hyphen before a number being its sign."""
+    """Return the parsed names with hyphens as signs of numbers, and the usual texts."""
     signed = {}
     for file, (texts, numbers) in parsed.items():
         bare = tuple(
@@ -246,7 +245,7 @@ def _with_signs(
 
 
 def _counted(text: str) -> str | None:
-    """Return what the letters before a number say that it counts."""
+    """Return what a number counts by the letters before it, or None if unknown."""
     word = re.split(r"[^a-z]", text.rstrip("=-_. "))[-1]
     if word in _CHANNEL_WORDS:
         return "channels"
@@ -254,7 +253,7 @@ def _counted(text: str) -> str | None:
 
 
 def _in_step(numbers: dict[Path, tuple[int, ...]], places: Sequence[int]) -> bool:
-    """Whether several numbers put the files into the same order, without ties."""
+    """Return whether several numbers all order the files in the same way."""
     rows = sorted(tuple(found[place] for place in places) for found in numbers.values())
     return all(
         all(one < two for one, two in zip(row, after, strict=True))

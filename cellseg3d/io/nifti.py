@@ -1,4 +1,4 @@
-"""NIfTI: .nii read region by region, .nii.gz unpacked once; the affine is kept."""
+"""Read and write NIfTI files; a .nii.gz file is decompressed once."""
 
 import gzip
 import math
@@ -37,17 +37,24 @@ UM_PER_MM = 1e3
 
 
 def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> Volume:
-    """Open a NIfTI-1 or -2 file; lazily when it is not compressed.
+    """Open a NIfTI-1 or NIfTI-2 file without reading its voxels.
 
-    The voxels keep their order in the file: x is its first axis. The affine, in mm,
-    goes along, so that labels can be written where the image lay.
+    The first axis of the file becomes x. The volume keeps the affine, in mm, so that
+    its labels can be written in the same place.
+
+    Parameters
+    ----------
+    path : Path
+    request : Request
+    ignore_affine : bool
+        Whether to read a file with an invalid affine, without a spacing.
 
     Raises
     ------
     FormatError
-        If the header is broken or the file shorter than it promises.
+        If the header is invalid, or the file is shorter than its header states.
     AxisError
-        If there are several channels or time points and none is picked.
+        If the file holds several channels or time points and none is chosen.
     SpacingError
         If the affine is zero or not finite.
     """
@@ -62,12 +69,12 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
     needed = offset + math.prod(map(int, shape)) * stored.itemsize
     if not _packed(path) and path.stat().st_size < needed:
         raise FormatError(
-            f"{path}: incomplete, {path.stat().st_size} of {needed} bytes; "
+            f"{path}: is incomplete, with {path.stat().st_size} of {needed} bytes; "
             "copy it again"
         )
     odd = []
     if not _packed(path) and path.stat().st_size > needed:
-        odd = [f"{path.stat().st_size - needed} bytes follow the last voxel"]
+        odd = [f"{path.stat().st_size - needed} unknown bytes follow the last voxel"]
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
     dtype = np.dtype("f8") if scaled else stored.newbyteorder("=")
     reader = NiftiVoxels(path, axes, picked, needed)
@@ -85,12 +92,15 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
 
 
 def create(path: Path, layout: Layout) -> Sink:
-    """Write a NIfTI-1 header and room for the voxels; .nii.gz is packed at the end.
+    """Write the header of a NIfTI file and return the writer of its voxels.
+
+    The file is NIfTI-1, or NIfTI-2 if an axis is longer than 32767 voxels. A .nii.gz
+    file is compressed when it is closed.
 
     Raises
     ------
     FormatError
-        If NIfTI has no code for this dtype, or an axis is longer than it can say.
+        If NIfTI has no code for this dtype.
     """
     dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
     kind: Any = nib.Nifti2Header if max(layout.shape) > 32767 else nib.Nifti1Header
@@ -99,14 +109,15 @@ def create(path: Path, layout: Layout) -> Sink:
         header.set_data_dtype(dtype)
     except nib.spatialimages.HeaderDataError as error:
         raise FormatError(
-            f"{path}: NIfTI holds no {dtype}; choose .tif, .zarr or .h5"
+            f"{path}: NIfTI cannot hold {dtype}; choose .tif, .zarr or .h5"
         ) from error
     header.set_data_shape(layout.shape[::-1])
     _set_affine(header, layout)
     note = pack_notes(layout.all_notes).encode()
     header.extensions.append(Nifti1Extension(COMMENT, note))
     header["descrip"] = _description(layout).encode()[:79]
-    # Header, four bytes of flag, one extension of 8 bytes + note, in steps of 16.
+    # The voxels follow the header, 4 bytes of flags, and an extension of 8 bytes and
+    # the note, filled up to a multiple of 16.
     size = int(header["sizeof_hdr"]) + 4 + -(-(len(note) + 8) // 16) * 16
     header.set_data_offset(size)
     header["magic"] = b"n+2" if isinstance(header, nib.Nifti2Header) else b"n+1"
@@ -118,18 +129,18 @@ def create(path: Path, layout: Layout) -> Sink:
 
 @dataclass(frozen=True)
 class NiftiVoxels:
-    """Voxels of a NIfTI file; a packed one is unpacked once a process, and kept.
+    """A reader of voxels; it decompresses a .nii.gz file once and keeps the voxels.
 
     Parameters
     ----------
     path : Path
         The file.
     axes : str
-        Letters of its axes, first axis fastest.
+        The letters of its axes; the first axis is the fastest.
     picked : dict
-        Index taken along each axis that is none of X, Y and Z.
+        The index to read along each axis that is not X, Y or Z.
     nbytes : int
-        Size of the file when unpacked.
+        The size of the decompressed file, in bytes.
     """
 
     path: Path
@@ -142,7 +153,7 @@ class NiftiVoxels:
         return (NiftiVoxels, (self.path, self.axes, self.picked, self.nbytes))
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
+        """Return the voxels in a box of three slices (z, y, x)."""
         place = dict(zip("ZYX", box, strict=True))
         key = tuple(
             self.picked[each] if each in self.picked else place[each]
@@ -160,29 +171,29 @@ class NiftiVoxels:
 
 
 class PackingSink:
-    """Regions go to a plain file; closing packs it.
+    """A writer of an uncompressed file that compresses it when it is closed.
 
     Parameters
     ----------
     sink : Sink
-        Writes the plain file.
+        The writer of the uncompressed file.
     path : Path
-        The file, plain until it is closed, packed then.
+        The file.
     """
 
     def __init__(self, sink: Sink, path: Path) -> None:
         self.sink, self.path = sink, path
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says."""
+        """Write the voxels (z, y, x) of the region `roi`."""
         self.sink.write(roi, array)
 
     def close(self) -> None:
-        """Pack the plain file and remove it."""
+        """Compress the file in place of the uncompressed one."""
         self.sink.close()
         packed = self.path.with_name(f"{self.path.name}.packed")
         try:
-            # Level 1: labels pack as well as at 9, images little in either case.
+            # At level 1 labels are as small as at level 9; images hardly shrink at all.
             with (
                 self.path.open("rb") as source,
                 packed.open("wb") as raw,
@@ -212,11 +223,13 @@ def _load(path: Path) -> Any:  # noqa: ANN401
         ValueError,
         zlib.error,
     ) as error:
-        raise FormatError(f"{path}: not a readable NIfTI header ({error})") from error
+        raise FormatError(
+            f"{path}: its NIfTI header cannot be read ({error}); copy it again"
+        ) from error
 
 
 def _unpack(path: Path, nbytes: int) -> Any:  # noqa: ANN401
-    """Return the image from memory; reading to the end checks the CRC."""
+    """Return the decompressed image; reading the file to its end checks its CRC."""
     check_memory(nbytes, str(path))
     data = bytearray()
     try:
@@ -225,18 +238,18 @@ def _unpack(path: Path, nbytes: int) -> Any:  # noqa: ANN401
                 data += part
                 if len(data) > nbytes + 2**24:
                     raise FormatError(
-                        f"{path}: unpacks to more than the {nbytes} bytes its header "
-                        "promises; not a sound NIfTI file"
+                        f"{path}: decompresses to more than the {nbytes} bytes that "
+                        "its header states; copy it again"
                     )
     except (EOFError, OSError, zlib.error) as error:
         raise FormatError(
-            f"{path}: incomplete or damaged after {len(data)} of {nbytes} unpacked "
-            f"bytes ({error}); copy it again"
+            f"{path}: is incomplete or damaged after {len(data)} of {nbytes} "
+            f"decompressed bytes ({error}); copy it again"
         ) from error
     if len(data) < nbytes:
         raise FormatError(
-            f"{path}: incomplete, unpacks to {len(data)} of {nbytes} bytes; copy it "
-            "again"
+            f"{path}: is incomplete and decompresses to {len(data)} of {nbytes} bytes; "
+            "copy it again"
         )
     kind = nib.Nifti2Image if data[:4] in _NIFTI2 else nib.Nifti1Image
     return kind.from_bytes(bytes(data))
@@ -250,7 +263,8 @@ def _stored_dtype(path: Path, image: Any) -> np.dtype[Any]:  # noqa: ANN401
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         what = "colours" if dtype.names else str(dtype)
         raise AxisError(
-            f"{path}: voxels are {what}; expected one number a voxel (integer or float)"
+            f"{path}: its voxels are {what}; expected one integer or float for each "
+            "voxel; export one channel"
         )
     return dtype
 
@@ -265,21 +279,24 @@ def _affine(
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     if not (np.isfinite(affine).all() and (edges > 0).all()):
         raise SpacingError(
-            f"{path}: the NIfTI affine has columns of length {edges.tolist()}; "
-            "expected positive numbers, pass --spacing-um Z Y X"
+            f"{path}: its NIfTI affine gives voxel edges {edges.tolist()}; expected "
+            "positive numbers; give the true ones as `spacing_um`"
         )
     if unit == "unknown" and np.allclose(edges, 1.0):
         return affine, None, _two_affines(header)
     warnings = _two_affines(header)
     if unit == "unknown":
-        warnings.append("NIfTI without a unit: read as mm, as the standard's tools do")
+        warnings.append(
+            "its NIfTI header states no unit, so lengths are read as mm, as other "
+            "programs do"
+        )
     affine[:3] *= MM_PER.get(unit, 1.0)
     x, y, z = (edges * MM_PER.get(unit, 1.0) * UM_PER_MM).tolist()
     return affine, Spacing(z, y, x), warnings
 
 
 def _two_affines(header: Any) -> list[str]:  # noqa: ANN401
-    """Return a warning where a header holds two places of the volume that differ."""
+    """Return a warning if the header states two affines that differ."""
     sform, by_sform = header.get_sform(coded=True)
     qform, by_qform = header.get_qform(coded=True)
     if not by_sform:
@@ -288,13 +305,13 @@ def _two_affines(header: Any) -> list[str]:  # noqa: ANN401
     edges = np.linalg.norm(sform[:3, :3], axis=0)[: len(zooms)]
     if by_qform and not np.allclose(sform, qform, rtol=1e-3, atol=1e-3 * edges.min()):
         return [
-            "its qform and its sform place it differently: the sform is read, as the "
-            "standard's tools do (check axes and voxel edges)"
+            "its qform and its sform differ, and the sform is used, as other programs "
+            "do; check axes and voxel edges"
         ]
     if not np.allclose(edges, zooms, rtol=1e-2):
         return [
-            f"its sform has voxel edges {edges.tolist()} (x, y, z), its pixdim says "
-            f"{zooms.tolist()}: the sform is read"
+            f"its sform states voxel edges {edges.tolist()} (x, y, z), but its pixdim "
+            f"states {zooms.tolist()}, and the sform is used; check the voxel edges"
         ]
     return []
 
@@ -308,7 +325,7 @@ def _set_affine(header: Any, layout: Layout) -> None:  # noqa: ANN401
         affine = np.diag([x / UM_PER_MM, y / UM_PER_MM, z / UM_PER_MM, 1.0])
     header.set_qform(affine, code=1, strip_shears=True)
     header.set_sform(affine, code=1)
-    # A shape without a size: the axes' directions alone are known.
+    # Without a spacing only the directions of the axes are known.
     header.set_xyzt_units("unknown" if layout.spacing is None else "mm")
 
 

@@ -1,4 +1,4 @@
-"""Refuse to replace what this package has not written, and to write over an input."""
+"""Protect files: do not replace folders of others, do not write over an input."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from cellseg3d.core.errors import ConfigError, EnvironmentFault
 
 NOTES_FILE = "cellseg3d.json"
 _NOTES = b'"cellseg3d"'
-# What file browsers leave in every folder that they show.
+# Files that file browsers put into the folders that they show.
 _LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*")
 _ZARR_FILE = re.compile(
     r"(?:\d+/)?(?:zarr\.json|\.zarray|\.zgroup|\.zattrs|\.zmetadata)"
@@ -21,14 +21,15 @@ _ZARR_NOTES = ("zarr.json", ".zattrs")
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse a folder that this package did not write, or that holds strange files.
+    """Raise an error if a folder holds files that this package did not write.
 
-    A file is replaced when its name is asked for; a folder may hold a user's work.
+    A single file may be replaced, since the user has named it. A folder may hold other
+    work of the user.
 
     Raises
     ------
     EnvironmentFault
-        Naming a file that would be lost.
+        With the name of a file that would be lost.
     """
     if not path.is_dir():
         return
@@ -38,28 +39,28 @@ def check_replaceable(path: Path) -> None:
     for file in _files(path):
         if form is None or not form.fullmatch(file):
             message = (
-                f"{path}: a folder that holds {file}, which cellseg3d did not write; "
-                "choose another name, or move the folder away"
+                f"{path}: is a folder that holds {file}, which cellseg3d did not "
+                "write; choose another name, or move the folder away"
             )
             raise EnvironmentFault(message)
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str] = ()) -> None:
-    """Refuse, before work begins, outputs that meet each other or an input.
+    """Raise an error, before work begins, if an output would replace another file.
 
-    Names that differ in case alone count as equal: they are one file on many disks.
+    Names that differ only in case count as equal, as they do on many disks.
 
     Parameters
     ----------
     outputs : iterable of Path
-        All that will be written.
+        The files and folders that will be written.
     inputs : iterable of Path or str
-        All that will be read; ``file.h5::raw`` means the file.
+        The files and folders that will be read; ``file.h5::raw`` means the file.
 
     Raises
     ------
     ConfigError
-        If two outputs are one file, or one is, contains or lies in an input.
+        If two outputs are one file, or an output is, contains or lies in an input.
     """
     read = [(given, _place(_file_of(given))) for given in inputs]
     seen: dict[str, Path] = {}
@@ -68,7 +69,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str] = ()) ->
         key = one_name(str(place))
         if key in seen:
             message = (
-                f"{output}: {seen[key]} would have the same name; give one of them "
+                f"{output}: {seen[key]} would get the same name; give one of them "
                 "another name or another folder"
             )
             raise ConfigError(message)
@@ -82,7 +83,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str] = ()) ->
 
 
 def one_name(name: str) -> str:
-    """Return what two names share that some file system takes for one."""
+    """Return the same text for all names that some file system takes for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -91,8 +92,8 @@ def _meets(output: Path, source: Path) -> bool:
         return True
     if output.exists() and source.exists() and output.samefile(source):
         return True
-    # A folder that is an input is one volume: nothing may be put into it. One that
-    # would be replaced may hold an input.
+    # Nothing may be written into a folder that is an input, and a folder that will be
+    # replaced must not hold an input.
     inside = source.is_dir() and output.is_relative_to(source)
     return inside or source.is_relative_to(output)
 
@@ -103,12 +104,12 @@ def _file_of(given: Path | str) -> Path:
 
 
 def _place(path: Path) -> Path:
-    """Return a path without links, of a file that need not be there."""
+    """Return a path with all links resolved; the file need not exist."""
     return Path(os.path.realpath(path))
 
 
 def _mentions(path: Path) -> bool:
-    """Whether a metadata file holds the notes that every volume of ours has."""
+    """Return whether a metadata file holds the notes that this package writes."""
     try:
         return path.is_file() and _NOTES in path.read_bytes()
     except OSError:
@@ -122,7 +123,7 @@ def _files(folder: Path) -> Iterator[str]:
         for name in names:
             if not _LITTER.fullmatch(name):
                 yield (here / name).as_posix()
-        # A link to a folder is not walked into; it is a user's.
+        # This package writes no links, so a link to a folder is the user's.
         for name in folders:
             if (Path(place) / name).is_symlink():
                 yield (here / name).as_posix()

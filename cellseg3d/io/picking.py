@@ -1,4 +1,4 @@
-"""Settle what the axes of a file are, and pick one channel or time point."""
+"""Decide what the axes of a file are, and choose one channel or time point."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ from cellseg3d.io.layout import Request
 _NAMES = {"C": "channels", "S": "channels (colours)", "T": "time points"}
 _MEANT = {"slices": "Z", "channels": "C", "times": "T"}
 _LETTERS = frozenset("TCZYXS")
-GREY = "its colour channels are equal: read as grey"
-PALETTE = "its palette's indices are read, not the colours that they stand for"
+GREY = "its colour channels are equal, so it is read as grey"
+PALETTE = "it has a palette: the indices of the colours are read, not the colours"
 
 
 def check_read_as(word: str | None) -> None:
-    """Refuse a word that no file's axes can be read as.
+    """Raise an error if a word does not describe the axes of a file.
 
     Raises
     ------
     ConfigError
-        If it is none of ``slices``, ``channels``, ``times`` and no axes' letters.
+        If it is neither ``slices``, ``channels`` or ``times`` nor letters of axes.
     """
     if word is None or word in _MEANT:
         return
@@ -40,32 +40,32 @@ def check_read_as(word: str | None) -> None:
 def pick_axes(
     path: Path, axes: str, shape: Sequence[int], request: Request
 ) -> tuple[str, dict[str, int]]:
-    """Return the axes as they are meant, and the index to take along the others.
+    """Return the letters of a file's axes, and the index along those not in Z, Y, X.
 
     Parameters
     ----------
     path : Path
         The file, for messages.
     axes : str
-        One letter an axis, as the file says or its format implies.
+        One letter for each axis, as the file states or its format implies.
     shape : sequence of int
-        Their lengths.
+        The lengths of the axes.
     request : Request
-        Its `read_as` renames an axis; its `channel` is the index wanted along the one
-        axis that is none of Z, Y and X and longer than 1.
+        Its `read_as` renames an axis. Its `channel` is the index along the one axis
+        that is not Z, Y or X and is longer than 1.
 
     Returns
     -------
     axes : str
-        One letter an axis, of which Z, Y and X make the volume.
+        One letter for each axis; Z, Y and X are those of the volume.
     picked : dict of str to int
         The index along each of the other axes.
 
     Raises
     ------
     AxisError
-        If there is such an axis and no channel is named, if the named one does not
-        exist, if there are several such axes, or if `read_as` does not fit the file.
+        If several channels exist and none is named, if the named one does not exist,
+        if several other axes are longer than 1, or if `read_as` does not fit the file.
     """
     lengths = list(map(int, shape))
     settled = _renamed(path, axes, lengths, request.read_as)
@@ -73,15 +73,17 @@ def pick_axes(
 
 
 def all_grey(pixels: NDArray[Any], samples: int, axis: int = -1) -> bool:
-    """Return whether all colours of an image are equal, and nothing is transparent.
+    """Return whether all colours of an image are equal and no pixel is transparent.
 
     Parameters
     ----------
-    pixels : ndarray of integers, shape with the samples along `axis`
-        The last of 2 or 4 samples is opacity.
+    pixels : ndarray of integers
+        The image, with the samples of a pixel along `axis`. The last of 2 or 4
+        samples is the opacity.
     samples : int
-        How many there are.
+        The number of samples of a pixel.
     axis : int
+        The axis of the samples.
     """
     lying = np.moveaxis(pixels, axis, -1)
     count = samples - (samples in (2, 4))
@@ -92,16 +94,16 @@ def all_grey(pixels: NDArray[Any], samples: int, axis: int = -1) -> bool:
 
 
 def _renamed(path: Path, axes: str, shape: list[int], word: str | None) -> str:
-    """Return the axes with the names that the user gives them."""
+    """Return the letters of the axes, with those that the user gives them."""
     if word is None:
         return axes
     check_read_as(word)
-    found = f"{path}: axes {axes}, shape {tuple(shape)}"
+    found = f"{path}: has axes {axes} of shape {tuple(shape)}"
     if word not in _MEANT:
         if len(word) != len(axes):
             raise AxisError(
-                f"{found}; `read_as` {word!r} names {len(word)} axes, give one letter "
-                "for each"
+                f"{found}, but `read_as` {word!r} names {len(word)}; give one letter "
+                "for each axis"
             )
         return word.upper()
     letter = _MEANT[word]
@@ -112,15 +114,15 @@ def _renamed(path: Path, axes: str, shape: list[int], word: str | None) -> str:
     ]
     if letter in axes and shape[axes.index(letter)] > 1:
         if not long or letter != "Z":
-            return axes  # it is what the file says already
+            return axes  # the file states the same
         raise AxisError(
-            f"{found}; it has slices already, so {_NAMES.get(long[0], long[0])} cannot "
-            "be slices too: pick one with `channel`"
+            f"{found}, so it has slices, and {_NAMES.get(long[0], long[0])} cannot be "
+            "slices as well; choose one with `channel`"
         )
     if len(long) != 1:
         raise AxisError(
-            f"{found}; {len(long)} axes could be {word}: give `read_as` a letter for "
-            "each axis instead, such as tzyx"
+            f"{found}, and {len(long)} of them could be {word}; give `read_as` a "
+            "letter for each axis, such as tzyx"
         )
     unused = next(each for each in "TCSVUWIQ" if each not in axes)
     free = axes.replace(letter, unused)
@@ -134,14 +136,17 @@ def _picked(
     extra = [letter for letter in axes if letter not in "ZYX"]
     several = [letter for letter in extra if lengths[letter] > 1]
     if not several and channel:
-        raise AxisError(f"{path}: has one channel; channel {channel} does not exist")
+        raise AxisError(
+            f"{path}: has one channel, so channel {channel} does not exist; leave out "
+            "`channel`"
+        )
     if not several:
         return dict.fromkeys(extra, 0)
     what = " and ".join(
         f"{lengths[letter]} {_NAMES.get(letter, f'entries along {letter}')}"
         for letter in several
     )
-    found = f"{path}: {what} (axes {axes}, shape {tuple(lengths.values())})"
+    found = f"{path}: holds {what} (axes {axes}, shape {tuple(lengths.values())})"
     if len(several) > 1:
         raise AxisError(
             f"{found}; expected one volume: write one to its own file, or say what the "
@@ -149,20 +154,31 @@ def _picked(
         )
     count = lengths[several[0]]
     if channel is None:
-        # More slices than one beside it: the other axis cannot be slices as well.
+        # If Z has several slices, the other axis cannot be slices as well.
         slices = (
             "" if lengths.get("Z", 1) > 1 else ", or say `read_as` slices if they are"
         )
         raise AxisError(
-            f"{found}; expected one: pick it with `channel` (0..{count - 1}){slices}"
+            f"{found}; expected one: choose it with `channel` (0..{count - 1}){slices}"
         )
     if not 0 <= channel < count:
-        raise AxisError(f"{found}; channel {channel} is none of 0..{count - 1}")
+        raise AxisError(
+            f"{found}, so channel {channel} does not exist; choose one of "
+            f"0..{count - 1} with `channel`"
+        )
     return {**dict.fromkeys(extra, 0), several[0]: channel}
 
 
 def chunk_note(axes: str, chunk: Sequence[int] | None) -> dict[str, Any]:
-    """Return the provenance entry of a file's chunks: their shape (z, y, x)."""
+    """Return the entry ``"chunk"`` of a provenance: the shape (z, y, x) of a chunk.
+
+    Parameters
+    ----------
+    axes : str
+        One letter for each axis of the file.
+    chunk : sequence of int or None
+        The shape of a chunk along these axes; None if the file has no chunks.
+    """
     if not chunk:
         return {}
     sides = dict(zip(axes, map(int, chunk), strict=True))

@@ -1,4 +1,4 @@
-"""PNG images: the exact numbers of every bit depth and colour type."""
+"""Read PNG images, with the exact values of every bit depth and colour type."""
 
 import struct
 import warnings
@@ -22,21 +22,23 @@ from cellseg3d.io.picking import GREY, PALETTE, all_grey, pick_axes
 
 _HEADER = struct.Struct(">4xI4sIIBB")
 _PALETTE = 3
-# Samples a pixel by the colour type in the header.
+# The number of samples of a pixel, by the colour type in the header.
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 @dataclass(frozen=True)
 class PngHeader:
-    """What a PNG's first chunk says.
+    """The size, bit depth and colour type in the header of a PNG.
 
     Parameters
     ----------
     height, width : int
+        The size in pixels.
     bits : int
-        Bits of a sample: 1, 2, 4, 8 or 16.
+        The bits of a sample: 1, 2, 4, 8 or 16.
     colour : int
-        0 grey, 2 RGB, 3 indices of a palette, 4 grey and opacity, 6 RGB and opacity.
+        0 is grey, 2 RGB, 3 indices into a palette, 4 grey with opacity, 6 RGB with
+        opacity.
     """
 
     height: int
@@ -46,7 +48,7 @@ class PngHeader:
 
     @property
     def samples(self) -> int:
-        """Samples of a pixel, opacity included."""
+        """The number of samples of a pixel, opacity included."""
         return _SAMPLES[self.colour]
 
     @property
@@ -61,9 +63,9 @@ def open_png(path: Path, request: Request) -> Volume:
     Raises
     ------
     FormatError
-        If it is no readable PNG.
+        If the file is not a readable PNG.
     AxisError
-        If it is in colour, or partly transparent, and no channel is picked.
+        If it is in colour or partly transparent, and no channel is chosen.
     """
     header = read_header(path)
     notes, odd = _notes(path), []
@@ -94,15 +96,16 @@ def open_png(path: Path, request: Request) -> Volume:
 
 @dataclass(frozen=True)
 class PngVoxels:
-    """Voxels of one PNG.
+    """A reader of the voxels of one PNG.
 
     Parameters
     ----------
     path : Path
     axes : str
-        Letters of the decoded image's axes, ``"YX"`` or with a third.
+        The letters of the image's axes: ``"YX"``, or three letters if a pixel has
+        several samples.
     picked : tuple of (str, int)
-        The index to take along an axis that is none of Z, Y and X.
+        The index to read along an axis that is not Z, Y or X.
     """
 
     path: Path
@@ -110,7 +113,7 @@ class PngVoxels:
     picked: tuple[tuple[str, int], ...]
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
+        """Return the voxels in a box of three slices (z, y, x)."""
         plane = pixels(self.path, read_header(self.path))
         kept = self.axes
         for letter, index in self.picked:
@@ -120,45 +123,55 @@ class PngVoxels:
 
 
 def read_header(path: Path) -> PngHeader:
-    """Return a PNG's size, bit depth and colour type.
+    """Return the size, bit depth and colour type of a PNG.
 
     Raises
     ------
     FormatError
-        If the header is cut or holds an unknown colour type.
+        If the header is incomplete or invalid.
     """
     with path.open("rb") as file:
         start = file.read(8 + 4 + 4 + 10)
     if len(start) < 26 or start[12:16] != b"IHDR":
-        raise FormatError(f"{path}: not a readable PNG (no header); copy it again")
+        raise FormatError(f"{path}: is a PNG without a header; copy it again")
     _, _, width, height, bits, colour = _HEADER.unpack(start[4:26])
     if colour not in _SAMPLES or bits not in (1, 2, 4, 8, 16) or not width * height:
         raise FormatError(
-            f"{path}: its PNG header says {width} x {height} pixels of {bits} bits, "
-            f"colour type {colour}; no such PNG exists, copy it again"
+            f"{path}: its PNG header states {width} x {height} pixels of {bits} bits "
+            f"and colour type {colour}, which no PNG can have; copy it again"
         )
     return PngHeader(height, width, bits, colour)
 
 
 def pixels(path: Path, header: PngHeader | None = None) -> NDArray[Any]:
-    """Return a PNG's numbers as they are stored: (Y, X) or (Y, X, samples).
+    """Return the stored values of a PNG.
+
+    Parameters
+    ----------
+    path : Path
+    header : PngHeader, optional
+        What `read_header` returns, if it was called before.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape (Y, X) or (Y, X, samples)
 
     Raises
     ------
     FormatError
-        If it is damaged or cut short.
+        If the file is damaged or incomplete.
     EnvironmentFault
-        If it needs more memory than there is.
+        If the image needs more memory than is available.
     """
     known = header or read_header(path)
     size = known.height * known.width * known.samples * known.dtype.itemsize
     check_memory(size, str(path))
     found = _stored_indices(path) if known.colour == _PALETTE else _decoded(path)
     if known.bits < 8 and known.colour != _PALETTE:
-        # Decoders spread the values of 1, 2 and 4 bits over 0 to 255.
+        # The decoder has scaled values of 1, 2 and 4 bits to 0..255.
         found = found // (255 // (2**known.bits - 1))
     if found.shape[:2] != (known.height, known.width):
-        raise FormatError(f"{path}: incomplete or damaged PNG; copy it again")
+        raise FormatError(f"{path}: is an incomplete or damaged PNG; copy it again")
     return found.astype(known.dtype, copy=False)
 
 
@@ -167,7 +180,7 @@ def _decoded(path: Path) -> NDArray[Any]:
         decoded: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
     except (imagecodecs.PngError, ValueError) as error:
         raise FormatError(
-            f"{path}: incomplete or damaged PNG ({error}); copy it again"
+            f"{path}: is an incomplete or damaged PNG ({error}); copy it again"
         ) from error
     return decoded
 
@@ -178,7 +191,7 @@ def _stored_indices(path: Path) -> NDArray[Any]:
             return np.asarray(image)
         except (OSError, SyntaxError, ValueError) as error:
             raise FormatError(
-                f"{path}: incomplete or damaged PNG ({error}); copy it again"
+                f"{path}: is an incomplete or damaged PNG ({error}); copy it again"
             ) from error
 
 
@@ -188,7 +201,7 @@ def _notes(path: Path) -> dict[str, Any]:
 
 
 def _identity_palette(path: Path) -> bool:
-    """Whether every index stands for the grey of the same number."""
+    """Return whether the colour of each index is the grey of the same value."""
     with _image(path) as image:
         colours = np.array(image.getpalette() or [], np.int64).reshape(-1, 3)
     return bool((colours == np.arange(len(colours))[:, np.newaxis]).all())
@@ -197,10 +210,14 @@ def _identity_palette(path: Path) -> bool:
 def _image(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            # Pillow warns of images that are merely large.
+            # Pillow warns about large images, which are usual here.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(path)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise FormatError(f"{path}: not a readable PNG ({error})") from error
+        raise FormatError(
+            f"{path}: is a PNG that cannot be read ({error}); copy it again"
+        ) from error
     except Image.DecompressionBombError as error:
-        raise FormatError(f"{path}: {error}; save it as TIFF") from error
+        raise FormatError(
+            f"{path}: is too large for a PNG ({error}); save it as TIFF"
+        ) from error

@@ -1,4 +1,4 @@
-"""Write regions of a file whose voxels lie one after another, X fastest."""
+"""Write regions of a file of uncompressed voxels, in which X is the fastest axis."""
 
 import os
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from cellseg3d.io.lazy import LazyArray, RawVoxels
 
 
 class RawSink:
-    """Room for voxels behind a header, filled region by region.
+    """A writer of the voxels behind a header, region by region.
 
-    The room is reserved as a hole; several processes may write separate regions.
+    The file gets its full length at once. Several processes may write separate regions.
 
     Parameters
     ----------
     path : Path
-        A file that holds its header already.
+        A file that already holds its header.
     offset : int
-        Where the first voxel goes, in bytes.
+        Where the first voxel begins, in bytes.
     dtype : numpy dtype
         Type and byte order in the file.
     shape : tuple of int
@@ -39,35 +39,35 @@ class RawSink:
             os.truncate(path, end)
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says.
+        """Write the voxels (z, y, x) of the region `roi`.
 
         Raises
         ------
         OSError
-            If the disk is full; a mapped file would end the process instead.
+            If the disk is full.
         """
         first_z, first_y, first_x = roi.start
         with self.path.open("r+b", buffering=0) as file:
             for z, plane in enumerate(array, first_z):
-                # Cast plane by plane: a copy of the whole region would double it.
+                # The cast is plane by plane: that of a region would double the memory.
                 rows = np.ascontiguousarray(plane, self.dtype)
                 if rows.shape[1] == self.shape[2]:
-                    rows = rows.reshape(1, -1)  # rows lie one after another
+                    rows = rows.reshape(1, -1)  # whole rows lie one after another
                 for y, row in enumerate(rows, first_y):
                     _write_all(file, row, self._byte((z, y, first_x)))
 
     def array(self) -> LazyArray:
-        """Return what was written so far, lazily; zero where nothing was."""
+        """Return the voxels written so far as a lazy array; the others are 0."""
         return RawVoxels(self.path, self.offset, self.dtype, self.shape).lazy()
 
     def _byte(self, place: Sequence[int]) -> int:
-        """Return where a voxel lies in the file."""
+        """Return the place of a voxel in the file, in bytes."""
         z, y, x = place
         index = (z * self.shape[1] + y) * self.shape[2] + x
         return self.offset + index * self.dtype.itemsize
 
     def close(self) -> None:
-        """Nothing is left to do: every region lies in the file."""
+        """Do nothing, since `write` has put every region into the file."""
 
 
 def _write_all(file: FileIO, run: NDArray[Any], place: int) -> None:

@@ -1,4 +1,4 @@
-"""Write a volume region by region; it gets its name when it is complete."""
+"""Write a volume region by region; the file gets its name when it is complete."""
 
 import errno
 import shutil
@@ -26,33 +26,33 @@ from cellseg3d.io.layout import Layout, Sink
 PARTIAL = ".partial"
 _ATTEMPTS = 20
 _PAUSE_S = 0.05
-# What Windows calls a file that somebody has open.
+# The error number of Windows for a file that is open elsewhere.
 _IN_USE = 32
 
 
 def partial_path(path: Path) -> Path:
-    """Return where a volume that can be gone on with lies until it is complete."""
+    """Return the path of an unfinished volume that a later run can go on with."""
     return path.with_name(f"{path.name}{PARTIAL}")
 
 
 class RegionWriter:
     """An unfinished volume on disk.
 
-    It may be sent to other processes, which write regions; one alone closes it. As a
-    context manager it closes at the end, or removes what it wrote when it fails.
+    It may be sent to other processes, which write regions; only one process closes it.
+    As a context manager it closes the volume at the end, or removes it after an error.
 
     Parameters
     ----------
     path : Path
-        The name the volume will have.
+        The name of the complete volume.
     partial : Path
-        Where it lies until it is complete.
+        The name until it is complete.
     sink : Sink
-        Writes the file at `partial`.
+        The format's writer of the file at `partial`.
     layout : Layout
-        What is written.
+        Shape, dtype and metadata of the volume.
     resumed : bool
-        Whether regions of an earlier run are in it.
+        Whether the volume holds regions that an earlier run wrote.
     """
 
     def __init__(
@@ -79,39 +79,39 @@ class RegionWriter:
 
     @property
     def unit(self) -> Zyx | None:
-        """Shape of the blocks that processes may write at once; None for any."""
+        """Shape (z, y, x) that one process writes at a time; None for any."""
         return getattr(self.sink, "unit", None)
 
     @property
     def array(self) -> ArrayLike:
-        """What was written so far, lazily, of a format that can be gone on with."""
+        """The voxels written so far, as a lazy array; only if `can_resume`."""
         sink: Any = self.sink
         written: ArrayLike = sink.array()
         return written
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels where `roi` says.
+        """Write the voxels of one region.
 
         Parameters
         ----------
         roi : Roi
-            A box that lies in the volume.
-        array : ndarray, shape (z, y, x) of the box
-            The voxels; of another dtype only if every value fits exactly.
+            The region, which must lie in the volume.
+        array : ndarray, shape (z, y, x) of the region
+            The voxels. They may have another dtype if every value fits exactly.
 
         Raises
         ------
         CoverageError
-            If the box leaves the volume or has another shape than the array.
+            If the region leaves the volume or has another shape than the array.
         FormatError
-            If a value does not fit the volume's dtype.
+            If a value does not fit into the volume's dtype.
         EnvironmentFault
-            If the disk is full or refuses.
+            If the disk is full or not writable.
         """
         if tuple(array.shape) != roi.shape or not Roi.whole(self.shape).contains(roi):
             raise CoverageError(
-                f"{self.path}: a region of shape {array.shape} does not fit box {roi} "
-                f"of a volume of shape {self.shape}"
+                f"{self.path}: an array of shape {array.shape} does not fit region "
+                f"{roi} of a volume of shape {self.shape}"
             )
         if not np.can_cast(array.dtype, self.dtype, "safe"):
             array = exact_cast(array, self.dtype, str(self.path))
@@ -121,12 +121,12 @@ class RegionWriter:
             raise environment_fault(error, self.path) from error
 
     def close(self) -> Path:
-        """Complete the volume and give it its name; return that.
+        """Complete the volume, give it its name and return the path.
 
         Raises
         ------
         EnvironmentFault
-            If the disk is full or refuses; the volume that stood there stands.
+            If the disk is full or not writable; a volume that existed is kept.
         """
         try:
             self.sink.close()
@@ -137,8 +137,8 @@ class RegionWriter:
         return self.path
 
     def abort(self) -> None:
-        """Remove what was written so far, as far as the system allows it."""
-        with suppress(OSError):  # the error that led here is the one to be told
+        """Remove the unfinished volume, as far as the system allows it."""
+        with suppress(OSError):  # the error before this is the one to report
             remove(self.partial)
 
     def __enter__(self) -> "RegionWriter":
@@ -161,12 +161,12 @@ class RegionWriter:
 
 
 def exact_cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """Return an array in another dtype, every value the same.
+    """Return an array in another dtype, with exactly the same values.
 
     Raises
     ------
     FormatError
-        If a value does not fit.
+        If a value does not fit into the dtype.
     """
     if array.dtype == dtype or np.can_cast(array.dtype, dtype, "safe"):
         return array.astype(dtype, copy=False)
@@ -178,16 +178,17 @@ def exact_cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[
     if not same.all():
         wrong = array[~same].flat[0]
         raise FormatError(
-            f"{name}: the value {wrong} of {array.dtype} does not fit {dtype} exactly"
+            f"{name}: the value {wrong} of {array.dtype} does not fit into {dtype} "
+            "exactly; convert the values first"
         )
     return cast
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there.
+    """Remove a file or a folder if it exists.
 
-    After a failed write Zarr's threads may still be at work in the folder: it is tried
-    again while they end.
+    After a failed write, Zarr's threads may still write into the folder; the removal is
+    repeated for a second until they have ended.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -207,15 +208,15 @@ def remove(path: Path) -> None:
 
 
 def give_name(partial: Path, path: Path) -> None:
-    """Put a complete file or folder in the place of what stands there.
+    """Give a complete file or folder its name and replace what has that name.
 
     Raises
     ------
     OSError
-        If the system refuses; what stood there then stands again.
+        If the system refuses; the old file or folder then still has the name.
     """
     if path.is_dir():
-        # A folder cannot be replaced in one step: set the old one aside first.
+        # A folder cannot be replaced in one step, so the old one is renamed first.
         aside = temporary_name(path, OLD_MARK)
         path.rename(aside)
         try:
@@ -230,7 +231,7 @@ def give_name(partial: Path, path: Path) -> None:
 
 
 def restore(path: Path) -> None:
-    """Give back its name to a folder that a killed process had just set aside."""
+    """Restore a folder that a process had renamed in `give_name` when it was killed."""
     for aside in set_aside(path):
         if path.exists():
             remove(aside)

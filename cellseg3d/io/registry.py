@@ -1,4 +1,4 @@
-"""Open, read and write volumes: the suffix picks the format."""
+"""Open and read volumes of any format; writing is in `writing`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,13 +46,13 @@ __all__ = [
     "write_volume",
 ]
 
-# A longer edge than this, in um, is no microscope's: a header in the wrong unit. Nor
-# is one shorter than a fifth of an angstrom.
+# No microscope has voxel edges outside this range in um (0.2 angstrom to 0.2 mm): the
+# header is then probably in another unit.
 IMPLAUSIBLE_UM = (2e-5, 200.0)
 
 
 class Opening(TypedDict, total=False):
-    """How to open a volume; see `open_volume`."""
+    """The keyword arguments of `open_volume`."""
 
     inner: str | None
     level: int
@@ -72,41 +72,43 @@ def open_volume(
     read_as: str | None = None,
     labels: bool = False,
 ) -> Volume:
-    """Open a volume; its voxels are read when they are indexed.
+    """Open a volume without reading it; voxels are read when they are indexed.
 
     Parameters
     ----------
     path : Path or str
         A file or folder; ``file.h5::raw`` names a dataset in it.
     inner : str, optional
-        The same, given apart.
+        The dataset in the file, as an alternative to ``::``.
     level : int
-        Level of a pyramid, 0 being full size.
+        The level of an OME-Zarr pyramid; 0 is full size.
     spacing : Spacing or three floats, optional
-        Voxel edges (z, y, x) in um, for a file that has none or wrong ones.
+        Voxel edges (z, y, x) in um, for a file that states none or wrong ones.
     channel : int, optional
-        Which channel of a file that holds several.
+        The channel, colour or time point to read, counted from 0.
     read_as : str, optional
-        What an axis is, where the file does not say or says it wrongly: ``"slices"``,
-        ``"channels"`` or ``"times"``; or a letter for each axis, such as ``"zyxc"``.
+        What the axes are, if the file does not say it or says it wrongly:
+        ``"slices"``, ``"channels"`` or ``"times"`` for its third axis, or a letter for
+        each axis, such as ``"zyxc"``.
     labels : bool
-        Take the labels of an HDF5 file that holds an image and its labels.
+        Whether to take the labels from an HDF5 file that holds an image as well.
 
     Returns
     -------
     Volume
-        Axes (z, y, x); spacing None when unknown; ``provenance["warnings"]`` lists
-        what is odd about the file, ``provenance["told"]`` where the caller's word
-        stands against the file's.
+        The volume has the axes (z, y, x), and the spacing None if it is unknown.
+        ``provenance["warnings"]`` lists what is unusual about the file, and
+        ``provenance["told"]`` where the caller contradicts the file.
 
     Raises
     ------
     FormatError, AxisError, SpacingError
-        If the file is not what it says, or not one volume.
+        If the file is missing or damaged, has another format than its name states, or
+        does not hold exactly one volume.
     ConfigError
-        If `read_as` is no word for axes.
+        If `read_as` does not describe axes.
     EnvironmentFault
-        If it may not be read.
+        If the user has no permission to read the file.
 
     Examples
     --------
@@ -122,9 +124,15 @@ def open_volume(
     check_path(file)
     kind = kind_to_read(file)
     if inner and kind not in ("hdf5", "zarr"):
-        raise FormatError(f"{file}: ::{inner} names a dataset; only HDF5 and Zarr do")
+        raise FormatError(
+            f"{file}: holds no dataset {inner}, since only HDF5 and Zarr files do; "
+            f"name the file without ::{inner}"
+        )
     if level and kind != "zarr":
-        raise FormatError(f"{file}: no pyramid, level {level} does not exist")
+        raise FormatError(
+            f"{file}: has no level {level}, since only OME-Zarr holds a pyramid of "
+            "levels; leave out `level`"
+        )
     if kind not in ("zarr", "folder"):
         check_format(file, kind)
     request = Request(inner, level, channel, read_as, labels)
@@ -136,12 +144,12 @@ def open_volume(
                 raise
             volume = module_of(kind).open_file(file, request, ignore_affine=True)
     if read_as is not None:
-        volume = _told(volume, f"read as {read_as}, as you say")
+        volume = _told(volume, f"its axes are read as {read_as}, as you say")
     return _with_spacing(volume, spacing)
 
 
 def read_volume(path: Path | str, **opening: Unpack[Opening]) -> Volume:
-    """Read a volume into memory, complete and finite.
+    """Read a whole volume into memory and check that its values are finite.
 
     Parameters
     ----------
@@ -151,9 +159,9 @@ def read_volume(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     Raises
     ------
     NonFiniteError
-        If a voxel is NaN or infinite, with their number and the first one's place.
+        If a voxel is NaN or infinite.
     EnvironmentFault
-        If it needs more memory than there is.
+        If the volume needs more memory than is available.
     FormatError, AxisError, SpacingError
         As for `open_volume`.
 
@@ -175,7 +183,7 @@ def read_volume(path: Path | str, **opening: Unpack[Opening]) -> Volume:
 
 
 def read_labels(path: Path | str, **opening: Unpack[Opening]) -> Volume:
-    """Read a label volume into memory; ids are exact and of the smallest dtype.
+    """Read a volume of labels into memory, in the smallest dtype that holds them.
 
     Parameters
     ----------
@@ -185,12 +193,14 @@ def read_labels(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     Returns
     -------
     Volume
-        Of uint8, uint16, uint32 or uint64, the smallest that holds the largest id.
+        Labels of uint8, uint16, uint32 or uint64, shape (Z, Y, X).
 
     Raises
     ------
     LabelError
-        If a value is negative or no integer.
+        If a value is negative or not an integer.
+    NonFiniteError, EnvironmentFault, FormatError, AxisError, SpacingError
+        As for `read_volume`.
 
     Examples
     --------
@@ -207,20 +217,20 @@ def read_labels(path: Path | str, **opening: Unpack[Opening]) -> Volume:
 
 
 def list_volumes(folder: Path | str) -> list[Path]:
-    """Return the volumes that lie in a folder, in natural order of their names.
+    """Return the volumes in a folder, in natural order of their names.
 
-    Hidden and unfinished files do not count; a folder counts if its name ends in a
-    volume's suffix.
+    Hidden and unfinished files are left out. A folder in it is a volume if its name
+    ends in a suffix such as ``.zarr``.
 
     Raises
     ------
     FormatError
-        If `folder` is no folder or holds no volume.
+        If `folder` is not a folder or holds no volume.
     """
     place = Path(folder)
     check_path(place)
     if not place.is_dir():
-        raise FormatError(f"{place}: not a folder")
+        raise FormatError(f"{place}: is a file; expected a folder of volumes")
     found = [
         path
         for path in place.iterdir()
@@ -228,18 +238,33 @@ def list_volumes(folder: Path | str) -> list[Path]:
     ]
     if not found:
         raise FormatError(
-            f"{place}: no volumes found; looked for {', '.join(sorted(SUFFIXES))}"
+            f"{place}: holds no volumes; looked for {', '.join(sorted(SUFFIXES))}"
         )
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def split_inner(path: Path | str, inner: str | None) -> tuple[Path, str | None]:
-    """Return the file and the path inside it, from ``file.h5::raw`` or apart."""
+    """Return a file and the path of a dataset in it, from ``file.h5::raw``.
+
+    Parameters
+    ----------
+    path : Path or str
+        A path, with or without ``::`` and the name of a dataset.
+    inner : str or None
+        The name of the dataset, if it is not in `path`.
+
+    Raises
+    ------
+    FormatError
+        If both name a dataset, and the names differ.
+    """
     if Path(path).exists():
         return Path(path), inner
     name, mark, inside = str(path).partition("::")
     if mark and inner and inner.strip("/") != inside.strip("/"):
-        raise FormatError(f"{name}: both {inside!r} and {inner!r} are named")
+        raise FormatError(
+            f"{name}: two datasets are named, {inside!r} and {inner!r}; name one"
+        )
     chosen = inside or inner
     return Path(name), chosen.strip("/") if chosen else None
 
@@ -250,7 +275,7 @@ def _nbytes(volume: Volume) -> int:
 
 
 def _with_spacing(volume: Volume, spacing: Spacing | Sequence[float] | None) -> Volume:
-    """Return a volume with the edges the user gave; they win over the file's."""
+    """Return a volume with the spacing of the user, if any, or else of the file."""
     if spacing is None:
         return _doubted(volume)
     chosen = spacing if isinstance(spacing, Spacing) else Spacing.of(list(spacing))
@@ -263,24 +288,26 @@ def _with_spacing(volume: Volume, spacing: Spacing | Sequence[float] | None) -> 
     volume = replace(volume, spacing=chosen, affine_mm=affine)
     if stated is None or stated.is_close(chosen):
         return volume
-    return _told(volume, f"spacing {chosen}, as you say; the file says {stated}")
+    return _told(
+        volume, f"its spacing is {chosen}, as you say, but the file states {stated}"
+    )
 
 
 def _told(volume: Volume, sentence: str) -> Volume:
-    """Return a volume that says where the caller's word stands against the file's."""
+    """Return a volume with one more sentence in ``provenance["told"]``."""
     told = [*volume.provenance.get("told", ()), sentence]
     return replace(volume, provenance={**volume.provenance, "told": told})
 
 
 def _doubted(volume: Volume) -> Volume:
-    """Return a volume with a warning where its spacing cannot be a microscope's."""
+    """Return a volume with a warning if no microscope has such a spacing."""
     edges = volume.spacing
     least, most = IMPLAUSIBLE_UM
     if edges is None or (least <= min(edges.zyx) and max(edges.zyx) <= most):
         return volume
     known = list(volume.provenance.get("warnings", ()))
     known.append(
-        f"spacing {edges} is implausible for microscopy (another unit in the header?); "
-        "give `spacing_um`"
+        f"its spacing of {edges} is implausible for microscopy, perhaps because the "
+        "header has another unit; give `spacing_um`"
     )
     return replace(volume, provenance={**volume.provenance, "warnings": known})

@@ -1,4 +1,4 @@
-"""Folders of PNG or TIFF slices, and single PNG images, as volumes."""
+"""Read and write folders of PNG or TIFF slices, and single PNG images, as volumes."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import AxisError, FormatError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
@@ -32,12 +33,12 @@ NOTES_FILE = "cellseg3d.json"
 
 
 def slice_files(folder: Path) -> list[Path]:
-    """Return a folder's PNG or TIFF files by name; hidden ones do not count.
+    """Return the PNG or TIFF files in a folder by name, without hidden ones.
 
     Raises
     ------
     FormatError
-        If there is none, or both kinds.
+        If the folder holds neither, or both.
     """
     files = [
         path
@@ -47,24 +48,27 @@ def slice_files(folder: Path) -> list[Path]:
     kinds = {path.suffix.lower().replace("tiff", "tif") for path in files}
     if not files:
         raise FormatError(
-            f"{folder}: a folder without slices; looked for {', '.join(IMAGES)}"
+            f"{folder}: is a folder without slices; looked for {', '.join(IMAGES)}"
         )
     if len(kinds) > 1:
         raise FormatError(
-            f"{folder}: holds PNG and TIFF files; keep the slices of one kind"
+            f"{folder}: holds PNG and TIFF files; keep the slices in one format and "
+            "move the others to another folder"
         )
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
 def open_file(path: Path, request: Request) -> Volume:
-    """Open a PNG as a volume of one slice, or a folder of slices, lazily.
+    """Open a PNG as a volume of one slice, or a folder of slices as one volume.
+
+    Voxels are not read before they are asked for.
 
     Raises
     ------
     FormatError
-        If a file is no readable image, or the folder is no stack of slices.
+        If a file cannot be read, or the files in the folder are not slices in order.
     AxisError
-        If the images are in colour and no channel is picked.
+        If the images are in colour and no channel is chosen.
     """
     if not path.is_dir():
         return _open_slice(path, request)
@@ -73,8 +77,8 @@ def open_file(path: Path, request: Request) -> Volume:
     first = _open_slice(files[0], request)
     if first.shape[0] != 1:
         raise AxisError(
-            f"{path}: {files[0].name} alone has {first.shape[0]} slices; this is a "
-            "folder of volumes, name one of them"
+            f"{path}: its file {files[0].name} has {first.shape[0]} slices, so this is "
+            "a folder of volumes; name one of them"
         )
     shape = zyx([len(files), *first.shape[1:]])
     unit, notes = split_unit(_folder_notes(path))
@@ -96,7 +100,7 @@ def open_file(path: Path, request: Request) -> Volume:
 def _rows(
     path: Path, series: Series, request: Request
 ) -> tuple[tuple[Path, ...], str, Request]:
-    """Return the files of the slices that are meant, their axes, and what to pick."""
+    """Return the files of the slices to read, their axes and the request for each."""
     inside = replace(request, read_as=None)
     told = request.read_as if request.read_as in ("channels", "times") else None
     if series.counted is None and told is None:
@@ -115,22 +119,23 @@ def _rows(
 
 
 def create(path: Path, layout: Layout) -> Sink:
-    """Make a folder of PNG slices, or one PNG for a volume of one slice.
+    """Make a folder of PNG slices, or one PNG, and return the writer of its voxels.
 
     Raises
     ------
     FormatError
-        If the dtype is not 8 or 16 unsigned bits: PNG holds no other exactly.
+        If the dtype is not uint8 or uint16, since PNG can hold no other exactly, or if
+        a single PNG is asked for and the volume has several slices.
     """
     if layout.dtype.kind not in "bu" or layout.dtype.itemsize > 2:
         raise FormatError(
-            f"{path}: PNG holds no {layout.dtype}; choose .tif, .zarr or .h5"
+            f"{path}: PNG cannot hold {layout.dtype}; choose .tif, .zarr or .h5"
         )
     single = ".png" in path.suffixes
     if single and layout.shape[0] != 1:
         raise FormatError(
-            f"{path}: a PNG holds one slice, the volume has {layout.shape[0]}; write "
-            "to a name without suffix for a folder of slices"
+            f"{path}: a PNG holds one slice, but the volume has {layout.shape[0]}; "
+            "give a name without suffix to write a folder of slices"
         )
     sink = SliceSink(path, layout, single)
     sink.begin()
@@ -139,18 +144,18 @@ def create(path: Path, layout: Layout) -> Sink:
 
 @dataclass(frozen=True)
 class SliceVoxels:
-    """Voxels in one image file a slice.
+    """A reader of voxels from image files, one for each slice.
 
     Parameters
     ----------
     files : tuple of Path
         The slices in order.
     shape : tuple of int
-        Shape (Z, Y, X).
+        Shape (Z, Y, X), in voxels.
     dtype : numpy dtype
         Type of a voxel.
     request : Request
-        Which colour, where there are several.
+        Says which colour to read, if there are several.
     """
 
     files: tuple[Path, ...]
@@ -159,7 +164,7 @@ class SliceVoxels:
     request: Request
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
+        """Return the voxels in a box of three slices (z, y, x)."""
         depth, rows, columns = box
         sizes = [len(range(*part.indices(10**18))) for part in box]
         out = np.empty(sizes, self.dtype)
@@ -167,9 +172,9 @@ class SliceVoxels:
             found = _open_slice(file, self.request)
             if found.shape != (1, *self.shape[1:]) or found.dtype != self.dtype:
                 raise FormatError(
-                    f"{file}: {found.shape[1:]} {found.dtype}, the first slice is "
-                    f"{self.shape[1:]} {self.dtype}; a volume needs slices of one size "
-                    "(name images that are not its slices one by one)"
+                    f"{file}: is {found.shape[1:]} {found.dtype}, but the first slice "
+                    f"is {self.shape[1:]} {self.dtype}; slices of a volume must have "
+                    "one size and type (give images that are not slices one by one)"
                 )
             out[index] = found.array[:, rows, columns][0]
         return out
@@ -177,16 +182,16 @@ class SliceVoxels:
 
 @dataclass(frozen=True)
 class SliceSink:
-    """Takes regions and keeps one PNG a slice; `unit` is a whole slice.
+    """A writer of one PNG for each slice.
 
     Parameters
     ----------
     path : Path
-        The folder, or the one PNG.
+        The folder, or the single PNG.
     layout : Layout
-        What is written.
+        Shape, dtype and metadata of the volume.
     single : bool
-        Whether `path` is one PNG.
+        Whether `path` is a single PNG.
     """
 
     path: Path
@@ -195,20 +200,18 @@ class SliceSink:
 
     @property
     def unit(self) -> tuple[int, int, int]:
-        """One slice: writers of different slices never meet."""
+        """Shape of a slice (1, Y, X), which only one process writes at a time."""
         return (1, *self.layout.shape[1:])
 
     def begin(self) -> None:
-        """Make the folder and put the notes in it."""
+        """Make the folder and write the notes into it."""
         if self.single:
             return
         self.path.mkdir()
-        (self.path / NOTES_FILE).write_text(
-            pack_notes(self._notes()) + "\n", encoding="utf-8"
-        )
+        write_text(self.path / NOTES_FILE, pack_notes(self._notes()) + "\n")
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says."""
+        """Write the voxels (z, y, x) of the region `roi`."""
         plane = self.layout.shape[1:]
         _, rows, columns = roi.slices
         for offset, part in enumerate(array):
@@ -227,7 +230,7 @@ class SliceSink:
                 image.save(target, "PNG", pnginfo=about)
 
     def close(self) -> None:
-        """Put empty slices where no region was written."""
+        """Write slices of 0 where no region was written."""
         blank = np.zeros(self.layout.shape[1:], np.uint8)
         for index in range(self.layout.shape[0]):
             if not self._file(index).exists():

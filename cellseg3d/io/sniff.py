@@ -1,4 +1,4 @@
-"""Say what a path really is before a library opens it."""
+"""Find out what a path really is, before a library opens it."""
 
 import os
 import re
@@ -49,12 +49,12 @@ HEAD_BYTES = 544
 
 
 def volume_suffix(path: Path | str) -> str:
-    """Return the suffix that says the format, in lower case, or ``""``.
+    """Return the suffix of a name that sets the format, in lower case, or ``""``.
 
-    ``"cell.OME.tif"`` gives ``".ome.tif"``; an inner path after ``::`` counts nothing.
+    ``"cell.OME.tif"`` gives ``".ome.tif"``. A dataset's name after ``::`` is ignored.
     """
     whole = str(path).rstrip("/").lower()
-    # The whole first: a file's name may hold "::" itself.
+    # The whole name is tried first, since a file's name may hold "::".
     for name in (whole, whole.partition("::")[0]):
         for suffix in SUFFIXES:
             if name.endswith(suffix):
@@ -69,62 +69,70 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def check_path(path: Path) -> None:
-    """Refuse what is no regular file with bytes in it, and no folder.
+    """Raise an error if a path is neither a file with content nor a folder.
 
     Raises
     ------
     FormatError
-        If the path is missing, dangling, empty, a pipe, a socket or a device.
+        If the path does not exist, or is a broken link, an empty file, a pipe, a socket
+        or a device.
     EnvironmentFault
-        If it may not be read.
+        If the user has no permission to read it.
     """
     try:
         found = path.stat()
     except FileNotFoundError as error:
-        what = "a link to nothing" if path.is_symlink() else "no such file"
+        what = "is a link to nothing" if path.is_symlink() else "does not exist"
         raise FormatError(f"{path}: {what}; check the path") from error
     except OSError as error:
-        raise FormatError(f"{path}: {error.strerror}; check the path") from error
+        raise FormatError(
+            f"{path}: cannot be found ({error.strerror}); check the path"
+        ) from error
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise FormatError(
-            f"{path}: a pipe, socket or device; expected a file or a folder"
+            f"{path}: is a pipe, socket or device; expected a file or a folder"
         )
     if not os.access(path, os.R_OK):
-        raise EnvironmentFault(f"{path}: may not be read; ask for permission")
+        raise EnvironmentFault(
+            f"{path}: you have no permission to read it; ask its owner for it"
+        )
     if stat.S_ISREG(found.st_mode) and found.st_size == 0:
-        raise FormatError(f"{path}: empty (0 bytes); copy it again")
+        raise FormatError(f"{path}: is empty (0 bytes); copy it again")
 
 
 def check_format(path: Path, expected: str) -> None:
-    """Refuse a file whose first bytes are not those of the format its name says.
+    """Raise an error if the first bytes of a file belong to another format.
 
     Parameters
     ----------
     path : Path
         A regular file.
     expected : str
-        ``"tiff"``, ``"nifti"``, ``"mrc"``, ``"hdf5"`` or ``"png"``.
+        The format of its name: ``"tiff"``, ``"nifti"``, ``"mrc"``, ``"hdf5"`` or
+        ``"png"``.
 
     Raises
     ------
     FormatError
-        Naming the true format where it is known.
+        With the true format, if it is known.
     """
     found = true_format(path)
     wanted = "gzip" if path.name.lower().endswith(".gz") else expected
     if found == wanted or (found is None and expected in ("mrc", "nifti")):
         return
     if found == "lfs":
-        raise FormatError(f"{path}: a git-lfs pointer, not the file; run git lfs pull")
+        raise FormatError(
+            f"{path}: is a git-lfs pointer, not the file itself; run `git lfs pull`"
+        )
     if found == "html":
         raise FormatError(
-            f"{path}: an HTML page, not {NAMES[expected]} (a failed download?); "
-            "download it again"
+            f"{path}: is an HTML page, not {NAMES[expected]}: the download has "
+            "probably failed; download it again"
         )
     if found is None:
         raise FormatError(
-            f"{path}: does not begin as {NAMES[expected]} does; it is damaged or "
-            "another format"
+            f"{path}: does not begin as {NAMES[expected]} does: it is damaged or has "
+            "another format; copy it again or rename it"
         )
     raise FormatError(
         f"{path}: is {NAMES[found]}, not {NAMES[wanted]} as its name says; rename it"
@@ -132,7 +140,13 @@ def check_format(path: Path, expected: str) -> None:
 
 
 def true_format(path: Path) -> str | None:
-    """Return the format that a file's first bytes say, or None."""
+    """Return the format that a file's first bytes belong to, or None if unknown.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the file cannot be opened.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""Write volumes and labels, at once or region by region."""
+"""Write volumes and labels, whole or region by region."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,37 +27,38 @@ from cellseg3d.io.ownership import check_replaceable
 from cellseg3d.io.region_writer import RegionWriter, partial_path, remove, restore
 
 OmeZarr = Literal["0.4", "0.5"]
-# Voxels moved at a time when a volume is copied or scanned, in bytes.
+# Bytes of voxels that are read at a time when a volume is copied or checked.
 COPY_BYTES = 2**23
 
 
 def write_volume(
     path: Path | str, volume: Volume, *, ome_zarr: OmeZarr = "0.5"
 ) -> Path:
-    """Write a volume, exactly; the suffix of `path` picks the format.
+    """Write a volume with exactly its values; the suffix of `path` sets the format.
 
     Parameters
     ----------
     path : Path or str
         ``.tif .tiff .ome.tif .nii .nii.gz .mrc .rec .h5 .hdf5 .zarr .ome.zarr .png``,
-        or a name without suffix for a folder of PNG slices. What stands there is
-        replaced when the new file is complete.
+        or a name without suffix for a folder of PNG slices. An existing file is
+        replaced once the new one is complete.
     volume : Volume
-        In memory or lazy; copied part by part.
+        The volume, of shape (Z, Y, X). It is copied part by part, so it may be lazy
+        and larger than memory.
     ome_zarr : {"0.5", "0.4"}
-        Version of OME-Zarr, for ``.zarr``.
+        The version of OME-Zarr, for ``.zarr``.
 
     Returns
     -------
     Path
-        Where the volume lies.
+        The path of the file or folder.
 
     Raises
     ------
     FormatError
         If the format cannot hold the dtype exactly.
     EnvironmentFault
-        If the disk is full or refuses.
+        If the disk is full or not writable.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def write_volume(
 def write_labels(
     path: Path | str, volume: Volume, *, ome_zarr: OmeZarr = "0.5"
 ) -> Path:
-    """Write a label volume with the smallest unsigned dtype that holds its ids.
+    """Write labels in the smallest unsigned dtype that holds them.
 
     Parameters
     ----------
@@ -82,14 +83,21 @@ def write_labels(
     volume : Volume
         Integers >= 0 (or floats that are all integers), shape (Z, Y, X).
     ome_zarr : {"0.5", "0.4"}
-        Version of OME-Zarr, for ``.zarr``.
+        The version of OME-Zarr, for ``.zarr``.
+
+    Returns
+    -------
+    Path
+        The path of the file or folder.
 
     Raises
     ------
     LabelError
-        If a value is negative or no integer.
+        If a value is negative or not an integer.
     FormatError
-        If the format cannot hold the largest id.
+        If the format cannot hold the largest label.
+    EnvironmentFault
+        If the disk is full or not writable.
 
     Examples
     --------
@@ -107,7 +115,7 @@ def write_labels(
     return _write(Path(path), volume, dtype, labels=True, version=ome_zarr)
 
 
-def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three optional
+def create_volume(  # noqa: PLR0913 - each is a fact about the file, and all but three are optional
     path: Path | str,
     shape: Sequence[int],
     dtype: Any,  # noqa: ANN401 - whatever numpy takes for a dtype
@@ -119,12 +127,12 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
     metadata: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> RegionWriter:
-    """Begin a volume that is written region by region and may exceed memory.
+    """Create a volume that is written region by region and may exceed memory.
 
     Parameters
     ----------
     path : Path or str
-        The name it will have when closed.
+        The name of the volume once it is closed.
     shape : sequence of int
         Shape (Z, Y, X), in voxels.
     dtype : dtype
@@ -133,31 +141,33 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
         Voxel edges in um.
     intensity_unit : {"1/um", "arbitrary"}
         Unit of the values.
-    affine_mm : ndarray, shape (4, 4), optional
-        For NIfTI.
+    affine_mm : ndarray of float64, shape (4, 4), optional
+        The affine of a NIfTI file; other formats do not keep it.
     chunk : sequence of int or int, optional
-        Zarr: the shard, the unit that separate processes may write at once. HDF5: the
-        chunk. Other formats have none.
+        For Zarr, the shape (z, y, x) of a shard, which only one process may write at a
+        time. For HDF5, the shape of a chunk. Other formats have neither.
     metadata : mapping, optional
-        JSON values to keep in the file. Two say how: ``"labels": True`` for label or
-        instance ids, ``"ome_zarr": "0.4"`` for that version of OME-Zarr.
+        JSON values to keep in the file. Two of them change how it is written:
+        ``"labels": True`` says that the values are labels or ids of objects, and
+        ``"ome_zarr": "0.4"`` sets the version of OME-Zarr.
     resume : bool
-        Keep the unfinished volume in ``NAME.partial``, and go on with one that is
-        there, if `can_resume`; `RegionWriter.resumed` tells whether it was. Only one
-        process may call this for a name. Otherwise the unfinished volume has a name
-        of its own, and is removed by the next who writes here if its process dies.
+        Whether to keep the unfinished volume as ``NAME.partial``, and to go on with it
+        if it exists and the format allows it (`can_resume`);
+        `RegionWriter.resumed` says whether this happened. Only one process may call
+        this for a name. Without `resume` the unfinished volume has a unique name, and
+        the next writer in the folder removes it if its process died.
 
     Returns
     -------
     RegionWriter
-        With ``write(roi, array)``, ``close()`` and ``abort()``.
+        Its methods are ``write(roi, array)``, ``close()`` and ``abort()``.
 
     Raises
     ------
     FormatError
-        If the format cannot hold the dtype, or the partial does not fit.
+        If the format cannot hold the dtype, or the unfinished volume is another one.
     EnvironmentFault
-        If the disk is full or refuses.
+        If the disk is full or not writable.
     """
     file = Path(path)
     notes = dict(metadata or {})
@@ -178,7 +188,7 @@ def create_volume(  # noqa: PLR0913 - one fact of the file each, all but three o
 
 
 def can_resume(path: Path) -> bool:
-    """Whether an unfinished volume of this name could be gone on with after a crash."""
+    """Return whether the format can go on with an unfinished volume after a crash."""
     return hasattr(module_of(kind_to_write(path)), "resume")
 
 
@@ -210,7 +220,9 @@ def _begin(path: Path, layout: Layout, *, resume: bool = False) -> RegionWriter:
     check_replaceable(path)
     try:
         if not path.parent.is_dir():
-            raise EnvironmentFault(f"{path}: its folder does not exist; make it first")
+            raise EnvironmentFault(
+                f"{path}: its folder does not exist; create the folder first"
+            )
         restore(path)
         if keep and partial.exists():
             sink = module.resume(partial, layout)
@@ -219,7 +231,7 @@ def _begin(path: Path, layout: Layout, *, resume: bool = False) -> RegionWriter:
         sweep_orphans(path.parent)
         return RegionWriter(path, partial, module.create(partial, layout), layout)
     except OSError as error:
-        with suppress(OSError):  # a folder that refuses files refuses removal, too
+        with suppress(OSError):  # the first error is the one to report
             remove(partial)
         raise environment_fault(error, path) from error
     except FormatError as error:
@@ -230,21 +242,21 @@ def _refuse_second_writer(path: Path) -> None:
     writer = writer_of(path)
     if writer is not None:
         raise EnvironmentFault(
-            f"{path}: process {writer} is writing it; wait for it or choose another "
-            "name"
+            f"{path}: process {writer} is writing this file; wait until it has ended, "
+            "or choose another name"
         )
 
 
 def slabs(volume: Volume, unit: Sequence[int] | None = None) -> Iterator[Roi]:
-    """Yield the parts of a volume that are moved at a time, about COPY_BYTES each.
+    """Yield boxes of about `COPY_BYTES` that cover a volume without overlap.
 
     Parameters
     ----------
     volume : Volume
-        What is to be covered.
+        The volume to cover.
     unit : sequence of int, optional
-        Shape (z, y, x) of a chunk that should not be read or written twice; by
-        default the volume's own, if its file has chunks.
+        Shape (z, y, x) of the chunks: boxes consist of whole chunks, so that none is
+        read or written twice. By default, the chunks of the volume's file, if any.
     """
     chunk = zyx(list(unit or volume.provenance.get("chunk") or (1, 1, 1)))
     sides = [min(a, b) for a, b in zip(chunk, volume.shape, strict=True)]

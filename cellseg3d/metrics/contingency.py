@@ -168,7 +168,7 @@ def check_shapes(prediction: Sequence[int], truth: Sequence[int]) -> None:
     if tuple(prediction) == tuple(truth):
         return
     transposed = sorted(prediction) == sorted(truth)
-    guess = "; transposed?" if transposed else "; are these the same volume?"
+    guess = "; one is transposed" if transposed else "; give two arrays of one volume"
     message = (
         f"prediction has shape {tuple(prediction)} (z, y, x) but truth has "
         f"{tuple(truth)}{guess}"

@@ -1,1 +1,1 @@
-"""Objects from predicted classes: separation, stitching over blocks, tuning."""
+"""Find separate objects in predicted classes, block by block, and tune how."""

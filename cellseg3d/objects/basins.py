@@ -1,7 +1,9 @@
-"""Basins of a height map: each voxel climbs to its highest neighbour until it stands.
+"""Divide the foreground into basins with a watershed by steepest ascent [1]_.
 
-The watershed by steepest ascent [1]_ follows pointers that depend on six neighbours
-alone, so blocks can be cut apart anywhere and joined again.
+Each voxel has a height, such as its distance to the background. From each voxel a path
+leads to its highest neighbour, and on, until no neighbour is higher. The voxels whose
+paths end at the same maximum form a basin. The next voxel of a path depends only on six
+neighbours, so a volume can be processed in blocks of any size.
 
 References
 ----------
@@ -20,35 +22,40 @@ from cellseg3d.objects.options import Lattice
 
 
 def depth_map(classes: NDArray[Any], lattice: Lattice) -> NDArray[np.float32]:
-    """Return how far each voxel of a class lies from any other class.
+    """Return the distance of each voxel to the nearest voxel of another class.
 
     Parameters
     ----------
     classes : ndarray of unsigned integers, shape (z, y, x)
+        Class indices, 0 background.
+    lattice : Lattice
+        The unit of distances, and their limit.
 
     Returns
     -------
     ndarray of float32, shape (z, y, x)
-        In steps of the lattice, at most its radius; 0 in the background. The border
-        of the volume is no boundary.
+        Distances in steps of the lattice, at most its radius; 0 in the background. The
+        border of the volume does not count as another class.
     """
     squared = _squared_distance(classes, lattice)
     return np.sqrt(np.minimum(squared, np.float32(lattice.radius_steps) ** 2))
 
 
 def core_height(classes: NDArray[Any], lattice: Lattice) -> NDArray[np.float32]:
-    """Return a height that falls with the distance to the nearest core.
+    """Return a height that is largest in cores and falls with the distance from them.
 
     Parameters
     ----------
     classes : ndarray of unsigned integers, shape (z, y, x)
         0 background, 1 core, 2 border.
+    lattice : Lattice
+        The unit of distances, and their limit.
 
     Returns
     -------
     ndarray of float32, shape (z, y, x)
-        Radius + 1 in cores, falling by the distance in steps, at least 1 in borders;
-        0 in the background.
+        The lattice's radius + 1 in cores. In borders, this minus the distance to the
+        nearest core in steps, at least 1. In the background, 0.
     """
     away = (classes != CORE).astype(np.uint8)
     squared = _squared_distance(away, lattice)
@@ -73,25 +80,27 @@ def _squared_distance(classes: NDArray[Any], lattice: Lattice) -> NDArray[np.flo
 def climb(
     heights: NDArray[np.float32], classes: NDArray[Any], window: Roi
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Return the basins of a window, and each one's highest voxel.
+    """Return the basins of a window, and the largest height in each basin.
 
-    A voxel belongs where its highest neighbour over a face of the same class belongs,
-    if that one is higher; ties go to the first of z-, z+, y-, y+, x-, x+. Voxels
-    without a higher neighbour that touch form one summit. A climb that leaves the
-    window ends at its last voxel there; the window next door goes on from it.
+    The path from a voxel leads to its highest face neighbour of the same class, if that
+    is higher than the voxel; of equally high ones, to the first of z-, z+, y-, y+, x-,
+    x+. Adjacent voxels without a higher neighbour form one maximum. A path that leaves
+    the window ends at its last voxel inside; `stitch` joins it to the neighbouring
+    window.
 
     Parameters
     ----------
     heights, classes : ndarray, shape of the window and one voxel around it
-        The latter is missing where the volume ends.
+        Heights and class indices. The voxel around is missing where the volume ends.
     window : Roi
         The window, in the coordinates of the arrays.
 
     Returns
     -------
     labels : ndarray of uint32, shape of the window
-        From 1; 0 in the background.
+        The basins, numbered from 1; 0 in the background.
     peak : ndarray of float32, shape (number of basins,)
+        The largest height in each basin.
     """
     inner = window.slices
     height, kind = heights[inner], classes[inner]
@@ -112,7 +121,10 @@ def climb(
 def _highest_neighbour(
     heights: NDArray[np.float32], classes: NDArray[Any], window: Roi
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return where each voxel climbs to (-1: nowhere in the window), and who leaves."""
+    """Return the next voxel of each voxel's path, and whether it leaves the window.
+
+    The next voxel is a flat index, or -1 if there is none in the window.
+    """
     inner = window.slices
     shape = window.shape
     best = heights[inner].copy()
@@ -142,7 +154,7 @@ def _highest_neighbour(
 def _shifted(
     window: Roi, shape: tuple[int, ...], axis: int, side: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the window's voxels that have this neighbour, and the neighbours."""
+    """Return slices of the voxels that have this neighbour, and of the neighbours."""
     here = [slice(0, size) for size in window.shape]
     there = list(window.slices)
     low = window.start[axis] + side
@@ -170,7 +182,7 @@ def _summits(
 def _follow(
     target: NDArray[np.int32], foreground: NDArray[np.intp]
 ) -> NDArray[np.int32]:
-    """Return where each foreground voxel's climb ends, by doubling its steps."""
+    """Return the end of each foreground voxel's path; each pass doubles the steps."""
     ends = target.copy()
     stays = ends < 0
     ends[stays] = np.flatnonzero(stays).astype(np.int32)

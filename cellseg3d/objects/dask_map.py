@@ -1,4 +1,4 @@
-"""Cut blocks into objects on the workers of a Dask cluster."""
+"""Process blocks on the workers of a Dask cluster."""
 
 import pickle
 from collections import deque
@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cellseg3d.objects.label import BlockMap
 
-# A volume that is read lazily travels with each task, so that no worker's death can
-# lose it; one in memory is sent once.
+# A function up to this size, such as one that reads a file, is sent with each task, so
+# that it is not lost if a worker dies. A larger one, with a volume in memory, is sent
+# to all workers once.
 SMALL_BYTES = 1 << 20
-AHEAD = 4  # Blocks in flight for each worker thread: enough to keep it busy.
+AHEAD = 4  # This many blocks are submitted for each worker thread, to keep it busy.
 
 
 def dask_map(client: Any) -> "BlockMap":  # noqa: ANN401
-    """Return a ``map`` that runs on a cluster, in order, few blocks at a time.
+    """Return a function like ``map`` that runs on a cluster and keeps the order.
 
     Parameters
     ----------
     client : distributed.Client
-        Whose workers can read the volume: what is mapped travels to them.
+        A client of the cluster, whose workers must be able to read the volume's file.
 
     Returns
     -------
     callable
-        For ``label_objects(..., map_blocks=...)``. A block whose worker dies is
-        given to another one, as the scheduler does with any pure task.
+        The argument `map_blocks` of `label_objects`. If a worker dies, the scheduler
+        gives its blocks to another one.
     """
 
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:

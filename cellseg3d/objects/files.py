@@ -1,4 +1,4 @@
-"""Objects from the files that a segmentation has written, decoded as they ask for."""
+"""Find order and method for files of probabilities; choose parallel workers."""
 
 import json
 from collections.abc import Sequence
@@ -8,22 +8,29 @@ from pathlib import Path
 from cellseg3d.core.class_files import PROB_MARK, class_file_names
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.cases import case_stem
-from cellseg3d.datasets.targets import BORDER_CORE, LINKS, decoder_for
+from cellseg3d.datasets.targets import BORDER_CORE, LINKS, LONG_LINKS, decoder_for
 from cellseg3d.objects.label import BlockMap
 
 
 def in_class_order(paths: Sequence[Path]) -> tuple[list[Path], str]:
-    """Return probabilities in their classes' order, and the decoder that fits them.
+    """Return files of probabilities in the order of classes, and a fitting method.
 
     Parameters
     ----------
     paths : sequence of Path
-        Files that `predict --probs` named NAME_prob_CLASS, in any order, such as that
-        of a shell's ``*``; others keep theirs.
+        Files that `predict --probs` named NAME_prob_CLASS, in any order. Files with
+        other names keep their order.
+
+    Returns
+    -------
+    paths : list of Path
+        The same files in the order of the classes.
+    method : str
+        The method of `ObjectOptions` that fits the classes.
     """
     stems = {case_stem(str(path)): path for path in paths}
     before = next(iter(stems)).rpartition(PROB_MARK)[0]
-    for classes in (BORDER_CORE, LINKS, _recorded_classes(paths)):
+    for classes in (BORDER_CORE, LINKS, LONG_LINKS, _recorded_classes(paths)):
         wanted = [f"{before}{PROB_MARK}{word}" for word in class_file_names(classes)]
         if set(stems) == set(wanted) and len(paths) == len(classes):
             return [stems[name] for name in wanted], decoder_for(classes)
@@ -31,28 +38,28 @@ def in_class_order(paths: Sequence[Path]) -> tuple[list[Path], str]:
 
 
 def named_as_probs(paths: Sequence[Path]) -> bool:
-    """Whether files are named as `predict --probs` names them."""
+    """Return whether all files have names like those of `predict --probs`."""
     return all(PROB_MARK in path.name for path in paths)
 
 
 def block_map(stack: ExitStack, workers: int = 1, dask: str | None = None) -> BlockMap:
-    """Return what works on blocks: this process, several of them, or a cluster.
+    """Return a function like ``map``, in this process, in several, or on a cluster.
 
     Parameters
     ----------
     stack : ExitStack
-        Closes it.
+        The stack that closes the processes or the connection.
     workers : int
-        Processes of this machine.
+        Number of processes on this machine.
     dask : str, optional
-        As for `dask_client.open_client`.
+        Address of a cluster, as for `dask_client.open_client`.
 
     Raises
     ------
     ConfigError
-        If both are asked for.
+        If several processes and a cluster are asked for.
     EnvironmentFault
-        If there is no Dask, or no scheduler at the address.
+        If Dask is not installed, or if no scheduler answers at the address.
     """
     if dask is not None:
         if workers > 1:
@@ -69,7 +76,7 @@ def block_map(stack: ExitStack, workers: int = 1, dask: str | None = None) -> Bl
 
 
 def _recorded_classes(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return the classes that the record beside the files names; none without one."""
+    """Return the classes from the record beside the files; empty without a record."""
     stem = case_stem(str(paths[0])).rpartition(PROB_MARK)[0]
     record = paths[0].with_name(f"{stem}_labels.json")
     try:

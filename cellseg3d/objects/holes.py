@@ -1,4 +1,4 @@
-"""Fill small enclosed background, by its extent, so that blocks agree on it."""
+"""Fill small holes: background that one class encloses."""
 
 from typing import Any
 
@@ -9,22 +9,24 @@ from numpy.typing import NDArray
 def fill_holes(
     classes: NDArray[Any], largest_zyx: tuple[int, int, int]
 ) -> NDArray[Any]:
-    """Give small enclosed background the class that encloses it.
+    """Return classes with small holes filled by the class around them.
 
-    A hole is background, connected over faces, that does not reach the border of the
-    array, extends over no more than `largest_zyx`, and touches one class only. Since
-    its extent is bounded, a block read with that much halo and one voxel more sees
-    every hole of its own whole.
+    A hole is a region of background, connected over faces, that does not reach the
+    border of the array, is no longer than `largest_zyx` and touches only one class.
+    Because its extent is limited, a block that is read with a halo of this extent and
+    one voxel more contains each of its holes completely.
 
     Parameters
     ----------
     classes : ndarray of unsigned integers, shape (Z, Y, X)
+        Class indices, 0 background.
     largest_zyx : tuple of int
         Largest extent of a hole along (z, y, x), in voxels.
 
     Returns
     -------
     ndarray of the same dtype and shape
+        The same array if there is no hole.
     """
     import cc3d  # noqa: PLC0415
 
@@ -35,7 +37,7 @@ def fill_holes(
     boxes = cc3d.statistics(regions, no_slice_conversion=True)["bounding_boxes"]
     low = boxes[:, 0::2].astype(np.int64)
     high = boxes[:, 1::2].astype(np.int64)
-    # An axis of one slice has no inside along z: a 2D image is judged in its plane.
+    # Along an axis of one voxel every region reaches the border, so it is not checked.
     flat = np.array(classes.shape) == 1
     inside = ((low > 0) | flat) & ((high < np.array(classes.shape) - 1) | flat)
     small = (high - low + 1 <= np.array(largest_zyx)) | flat
@@ -50,7 +52,7 @@ def fill_holes(
 
 
 def _enclosing(classes: NDArray[Any], holes: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return, per hole, the one class around it; 0 when there are several."""
+    """Return the class around each hole; 0 if there are several."""
     low = np.full(count + 1, np.iinfo(classes.dtype).max, classes.dtype)
     high = np.zeros(count + 1, classes.dtype)
     for axis in range(3):

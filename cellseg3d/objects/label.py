@@ -1,9 +1,11 @@
-"""From labels or probabilities to objects: ids that no block size has a part in.
+"""Find objects in class labels or probabilities; the ids do not depend on the blocks.
 
-Each block is cut into regions that depend on a bounded neighbourhood; regions that
-share voxels across blocks are joined (union-find); rules on the graph of regions of
-the whole volume say which are one object; a second pass writes the ids. Objects are
-numbered 1, 2, ... by their first voxel in C order.
+1. Each block is divided into small regions, from a neighbourhood of limited size.
+2. Regions of neighbouring blocks that share voxels are joined.
+3. Rules on the graph of all regions decide which regions form one object.
+4. A second pass over the blocks writes the ids.
+
+Objects are numbered 1, 2, ... by their first voxel in C order.
 """
 
 import logging
@@ -33,30 +35,32 @@ from cellseg3d.objects.source import (
 from cellseg3d.objects.stitch import RegionGraph, stitch
 
 BLOCK = 192
-KEPT_VOXELS = 1 << 26  # Volumes up to this many voxels are cut once, not twice.
+# The regions of volumes up to this many voxels stay in memory for the second pass.
+KEPT_VOXELS = 1 << 26
 log = logging.getLogger(__name__)
 BlockMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class LabelledObjects:
-    """Objects, and what is known of each.
+    """The objects of a volume, with the volume and the class of each.
 
     Parameters
     ----------
     volume : Volume
-        Ids, shape (Z, Y, X), of the smallest unsigned type that holds the largest;
-        0 is background. In memory, or read lazily from the file written.
+        Object ids, shape (Z, Y, X), of the smallest unsigned dtype that holds them; 0
+        is background. They are in memory, or read on demand if a file was written.
     volumes : ndarray of float64, shape (n,)
-        Volume of object 1, 2, ... in `unit` cubed.
+        Volumes of the objects 1, 2, ..., in `unit` cubed.
     classes : ndarray of int64, shape (n,)
-        Class of object 1, 2, ...
+        Classes of the objects 1, 2, ...
     unit : str
         ``"um"``, or ``"voxels"`` when the spacing is unknown.
     options : ObjectOptions
-        What they were found with.
+        The options that the objects were found with.
     specks : int
-        Number of those left out for being smaller than ``options.min_volume_um3``.
+        Number of objects left out because they are smaller than
+        ``options.min_volume_um3``.
     """
 
     volume: Volume
@@ -74,7 +78,7 @@ class LabelledObjects:
 
 @dataclass(frozen=True)
 class _Ids:
-    """The final id of each region of the whole volume; 0 for those that go."""
+    """The final id of each region of the whole volume; 0 for regions left out."""
 
     of_region: IntArray
     sizes: IntArray
@@ -98,36 +102,36 @@ def label_objects(
 ) -> LabelledObjects:
     """Return the objects in class labels or probabilities.
 
-    The result does not depend on `block` nor on `map_blocks`.
+    The result does not depend on `block` or `map_blocks`.
 
     Parameters
     ----------
     source : Volume, array or sequence of Volume
-        Class indices (integers, 0 background), shape (Z, Y, X); or probabilities in
-        [0, 1] (floats): of the foreground, shape (Z, Y, X), or of K classes,
-        background first, shape (K, Z, Y, X) or K volumes. ``"border-core"`` takes
-        background, core, border in this order; ``"affinity"`` the links of each
-        voxel to its lower neighbour along z, y and x, or the eight classes
-        `cellseg3d.datasets.targets.LINKS`.
+        Class indices (integers, 0 background), shape (Z, Y, X); or probabilities
+        (floats in [0, 1]) of the foreground, shape (Z, Y, X), or of K classes with
+        background first, shape (K, Z, Y, X) or K volumes. Method ``"border-core"``
+        needs background, core and border in this order. Method ``"affinity"`` needs
+        the links of each voxel to its lower neighbours along z, y and x, or the eight
+        classes `cellseg3d.datasets.targets.LINKS`.
     spacing : Spacing, optional
-        That of the volume when None. If that is unknown too, every length is in
-        voxels, and the log and the result say so.
+        Voxel edges; the volume's own when None. If they are unknown, every length is
+        in voxels, and the log and the result say so.
     options : ObjectOptions or str
-        The decoder and its numbers, or only its name.
+        The method and its parameters, or only the name of the method.
     probs : bool, optional
-        Whether voxels are probabilities; floats are, integers are not, when None.
+        Whether voxels are probabilities. When None, floats are and integers are not.
     out : Path, optional
-        Write the ids there and return them lazily.
+        File to write the ids to; they are then read on demand.
     block : int or tuple of int
-        Voxels of a block along (z, y, x).
+        Shape of a block along (z, y, x), in voxels.
     map_blocks : callable
-        Does what the builtin ``map`` does, in order: that of a pool of processes,
-        or `cellseg3d.objects.dask_map.dask_map`.
+        A function like the builtin ``map`` that keeps the order, such as that of a pool
+        of processes or `cellseg3d.objects.dask_map.dask_map`.
 
     Raises
     ------
     AxisError, LabelError, NonFiniteError
-        If the voxels cannot be read as classes or probabilities.
+        If the voxels are not class indices or probabilities of the expected shape.
     EnvironmentFault
         If the extra ``objects`` is not installed.
 
@@ -150,7 +154,7 @@ def label_objects(
     opened = open_source(source, spacing, options, probs=probs)
     lattice = opened.lattice
     if not lattice.known:
-        log.info("%s: spacing unknown; every length is in voxels", opened.name)
+        log.info("%s: spacing is unknown, so every length is in voxels", opened.name)
     size = zyx(block)
     cores = list(blocks(opened.shape, size))
     keep = int(np.prod(opened.shape)) <= KEPT_VOXELS
@@ -165,21 +169,21 @@ def label_objects(
 
 
 def smallest_unsigned(largest: int) -> np.dtype[Any]:
-    """Return the smallest unsigned type that holds a number."""
+    """Return the smallest unsigned dtype that holds a number."""
     return np.min_scalar_type(max(0, largest))
 
 
 def _number(
     graph: RegionGraph, owner: IntArray, options: ObjectOptions, lattice: Lattice
 ) -> _Ids:
-    """Return ids by first voxel for the objects that are large enough."""
+    """Return ids, in the order of first voxels, for objects that are large enough."""
     count = len(graph.size)
     sizes = np.zeros(count, np.int64)
     np.add.at(sizes, owner, graph.size)
     first = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(first, owner, graph.first)
     volumes = sizes * lattice.voxel_volume
-    # A bound written with few digits must not lose an object of exactly that size.
+    # Rounding of the bound must not remove an object of exactly that size.
     enough = volumes >= options.min_volume_um3 * (1 - 1e-9)
     kept = np.flatnonzero((sizes > 0) & enough)
     kept = kept[np.argsort(first[kept])]
@@ -192,7 +196,7 @@ def _number(
 def _labelled(
     source: ObjectSource, cores: list[Roi], graph: RegionGraph, map_blocks: BlockMap
 ) -> Iterator[tuple[Roi, NDArray[np.uint32], int]]:
-    """Yield each block with its regions and the number of those before it."""
+    """Yield each block, its regions, and the number of regions in earlier blocks."""
     if all(labels is not None for labels in graph.labels):
         again: Iterable[Any] = graph.labels
     else:
@@ -238,7 +242,7 @@ def _final(
 
 
 def _template(source: Probable, opened: ObjectSource) -> Volume:
-    """Return a volume of the grid that objects lie on, without voxels of its own."""
+    """Return a volume with shape and spacing of the objects, without voxel data."""
     grid = np.broadcast_to(np.uint8(0), opened.shape)
     first = source[0] if isinstance(source, list | tuple) else source
     if not isinstance(first, Volume):
@@ -253,7 +257,7 @@ def _require_objects() -> None:
         import edt  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
         message = (
-            f"objects need {error.name}, which is not installed; run: "
+            f"finding objects needs {error.name}, which is not installed; run: "
             'pip install "cellseg3d[objects]"'
         )
         raise EnvironmentFault(message) from error

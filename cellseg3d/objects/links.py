@@ -1,4 +1,4 @@
-"""Regions of voxels joined by strong predicted links (affinities)."""
+"""Find regions whose voxels are joined by strong predicted links (affinities)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +11,25 @@ from cellseg3d.objects.source import ObjectSource
 def link_regions(
     source: ObjectSource, core: Roi, window: Roi
 ) -> tuple[NDArray[np.uint32], Pairs]:
-    """Return the regions that strong links join, and the mean links between them.
+    """Return the regions that strong links join, and the links between the regions.
 
-    A voxel none of whose links reaches `merge_affinity` is background.
+    A voxel is background if none of its links reaches `merge_affinity`.
 
     Parameters
     ----------
     source : ObjectSource
-        Of three channels: the link of each voxel to its lower neighbour along z, y
-        and x, as Turaga et al. [1]_ predict them.
+        A source with three channels: the link of each voxel to its lower neighbour
+        along z, y and x, as Turaga et al. [1]_ predict them.
     core, window : Roi
-        The block, and the block with its upper rim.
+        The block, and the block with one more layer of voxels on its upper sides.
 
     Returns
     -------
     labels : ndarray of uint32, shape of `window`
+        The regions, numbered from 1; 0 in the background.
     pairs : Pairs
-        With the sum of links, in 65535ths, and their number.
+        Touching regions with the sum of the links between them, in units of 1/65535,
+        and the number of links.
 
     References
     ----------
@@ -44,7 +46,7 @@ def link_regions(
 
 
 def _linked(links: NDArray[np.uint16], least: int) -> NDArray[np.bool_]:
-    """Return which voxels have any link of at least `least`, on either side."""
+    """Return whether each voxel has a link of at least `least` to some neighbour."""
     linked = np.zeros(links.shape[1:], np.bool_)
     for axis in range(3):
         here, there = neighbours(linked.shape, linked.shape, axis)
@@ -82,7 +84,7 @@ def _mean_links(
     links: NDArray[np.uint16],
     core_shape: tuple[int, int, int],
 ) -> Pairs:
-    """Return touching regions with the sum and number of links between them."""
+    """Return touching regions with the sum and number of the links between them."""
     keys, values = [], []
     base = np.int64(labels.max(initial=0)) + 1
     for axis in range(3):

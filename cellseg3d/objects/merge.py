@@ -1,7 +1,8 @@
-"""Which touching regions are one object: rules on the graph of regions.
+"""Decide which touching regions form one object, by rules on the graph of regions.
 
-Passes are taken from the highest down, as water falls, which makes the result the
-minimum spanning forest from the objects' markers: the watershed [1]_.
+The pass between two regions is the largest height at which they touch. Passes are
+examined from the highest to the lowest. The result is a minimum spanning forest, which
+is equivalent to a watershed [1]_.
 
 References
 ----------
@@ -18,13 +19,13 @@ from cellseg3d.objects.options import Lattice, ObjectOptions
 from cellseg3d.objects.pairs import IntArray
 from cellseg3d.objects.stitch import RegionGraph
 
-# Files keep edges in float32 or as fractions; a tie must not hang on their last digit.
+# Files store voxel edges with limited precision, which must not decide a tie.
 ROUNDED = 1 + 1e-6
 
 
 @dataclass
 class Forest:
-    """Disjoint sets of regions; the one with the higher peak names a set."""
+    """Disjoint sets of regions; a set is named by its region with the highest peak."""
 
     parent: list[int]
     size: list[int]
@@ -32,12 +33,12 @@ class Forest:
 
     @classmethod
     def of(cls, graph: RegionGraph) -> "Forest":
-        """Return a set for each region of a graph."""
+        """Return a forest in which each region of a graph is a set of its own."""
         count = len(graph.size)
         return cls(list(range(count)), graph.size.tolist(), graph.peak.tolist())
 
     def find(self, region: int) -> int:
-        """Return the set a region is in, by its name."""
+        """Return the name of the set that holds a region."""
         root = region
         while self.parent[root] != root:
             root = self.parent[root]
@@ -46,18 +47,18 @@ class Forest:
         return root
 
     def ordered(self, one: int, two: int) -> tuple[int, int]:
-        """Return two sets, the lower peak first; of equals the later one."""
+        """Return two sets, the one with the lower peak first; of equals the later."""
         if (self.peak[one], -one) < (self.peak[two], -two):
             return one, two
         return two, one
 
     def join(self, low: int, high: int) -> None:
-        """Put the set `low` into the set `high`."""
+        """Add the regions of the set `low` to the set `high`."""
         self.parent[low] = high
         self.size[high] += self.size[low]
 
     def roots(self) -> IntArray:
-        """Return the set of each region."""
+        """Return the name of the set of each region."""
         found = [self.find(region) for region in range(len(self.parent))]
         return np.array(found, np.int64).reshape(-1)
 
@@ -65,7 +66,7 @@ class Forest:
 def objects_of(
     graph: RegionGraph, options: ObjectOptions, lattice: Lattice
 ) -> IntArray:
-    """Return which object (a region's index) each region belongs to."""
+    """Return the object of each region, named by the index of one of its regions."""
     least = round(options.min_volume_um3 / lattice.voxel_volume + 0.499999)
     if options.method == "components":
         return np.arange(len(graph.size))
@@ -90,7 +91,7 @@ def downhill(graph: RegionGraph) -> list[tuple[int, int, float]]:
 
 
 def _watershed(graph: RegionGraph, depth: float, neck: float, least: int) -> Forest:
-    """Join over passes that are shallow or wide for the smaller part, or if tiny."""
+    """Join two parts if the neck between them is shallow or wide, or if one is tiny."""
     forest = Forest.of(graph)
     for one, two, saddle in downhill(graph):
         low, high = forest.ordered(forest.find(one), forest.find(two))
@@ -104,7 +105,7 @@ def _watershed(graph: RegionGraph, depth: float, neck: float, least: int) -> For
 
 
 def _from_cores(graph: RegionGraph, top: int, least: int) -> Forest:
-    """Join what holds no core to what it touches most deeply; cores stay apart."""
+    """Join each part without a core to the neighbour with the highest pass."""
     forest = Forest.of(graph)
     for one, two, _ in downhill(graph):
         low, high = forest.ordered(forest.find(one), forest.find(two))
@@ -117,10 +118,10 @@ def _from_cores(graph: RegionGraph, top: int, least: int) -> Forest:
 
 
 def _mean_size(graph: RegionGraph, mean_voxels: float) -> Forest:
-    """Cut each component at its deepest necks into as many parts as means it holds.
+    """Cut each component at its deepest necks, into size divided by mean size parts.
 
-    The count is the size over the mean, rounded: 1.5 means are two objects, as the
-    2018 Data Science Bowl write-up proposes.
+    The number of parts is rounded, so 1.5 times the mean gives two parts, as the
+    write-up of the 2018 Data Science Bowl proposes.
     """
     whole = Forest.of(graph)
     taken: list[tuple[int, int, float]] = []
@@ -143,7 +144,7 @@ def _mean_size(graph: RegionGraph, mean_voxels: float) -> Forest:
 
 
 def _agglomerate(graph: RegionGraph, least_mean: float, least: int) -> Forest:
-    """Join regions by their mean link, the highest first, while it is high enough."""
+    """Join regions whose mean link is high enough, those with the highest first."""
     forest = Forest.of(graph)
     pairs = graph.pairs
     links: list[dict[int, tuple[int, int]]] = [{} for _ in range(len(graph.size))]
@@ -172,7 +173,7 @@ def _absorb(
     one: int,
     two: int,
 ) -> None:
-    """Give the neighbours of region `two` to region `one` (the earlier of them)."""
+    """Add the links of region `two` to region `one`, the earlier of the two."""
     for other, (total, count) in links[two].items():
         if other == one:
             continue

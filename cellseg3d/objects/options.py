@@ -1,4 +1,4 @@
-"""How objects are told apart: the method and its numbers, in physical units."""
+"""Options for separating objects: the method and its parameters, in physical units."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +17,9 @@ SHARES = ("threshold", "neck", "core_threshold", "strong_affinity", "merge_affin
 
 @dataclass(frozen=True)
 class ObjectOptions:
-    """A decoder and its parameters; what is in um is in voxels without a spacing.
+    """A method that separates objects, and its parameters.
+
+    If the spacing of the volume is unknown, lengths are in voxels instead of um.
 
     Parameters
     ----------
@@ -25,40 +27,44 @@ class ObjectOptions:
         ``"components"`` joins touching voxels of a class. ``"watershed"`` cuts them
         at necks of the distance transform. ``"border-core"`` grows class 1 (core)
         into class 2 (border). ``"affinity"`` joins voxels along predicted links.
-        ``"mean-size"`` cuts a component into as many parts as it holds mean volumes.
+        ``"mean-size"`` cuts a component into parts of about the mean volume.
     threshold : float
-        Foreground where the probability of any class but background is at least
-        this, in (0, 1].
+        A voxel is foreground if the probabilities of all classes but background add up
+        to at least this, in (0, 1].
     connectivity : {6, 18, 26}
-        Neighbours of a voxel, for ``"components"``.
+        Number of neighbours of a voxel, for ``"components"``.
     min_volume_um3 : float
-        Smaller objects join the neighbour they touch most deeply; alone, they go.
+        A smaller object is joined to the touching object with the widest neck between
+        them. If it touches none, it is left out.
     hole_um : float
-        Enclosed background no larger than this along any axis is filled; 0: none.
+        Enclosed background no longer than this along any axis is filled; 0 fills none.
     smoothing_um : float
-        Standard deviation of a Gaussian on the class probabilities; 0: none.
+        Standard deviation of a Gaussian that smooths the class probabilities; 0 does
+        not smooth.
     depth_um : float, optional
-        Two parts stay one object when the way from the smaller one's deepest point
-        to the neck rises by no more than this; the smallest voxel edge when None.
+        For ``"watershed"``: two parts stay one object if the distance to the background
+        in the middle of the smaller part exceeds that at the neck by no more than this.
+        The smallest voxel edge when None.
     neck : float
-        Two parts stay one object when the neck's radius is at least this fraction
-        of the smaller part's, in (0, 1].
+        For ``"watershed"``: two parts stay one object if the radius of the neck between
+        them is at least this fraction of the smaller part's radius, in (0, 1].
     max_radius_um : float, optional
-        Distances are cut here, so parts joined by a wider neck stay one; 40 smallest
-        voxel edges when None.
+        Largest distance that is measured; parts whose neck has a larger radius stay
+        one object. 40 times the smallest voxel edge when None.
     mean_volume_um3 : float, optional
-        Mean volume of one object, measured on training data; for ``"mean-size"``.
+        Mean volume of an object, measured on training data; for ``"mean-size"``.
     core_threshold : float
-        For ``"border-core"`` on probabilities: a voxel of an object is core where its
-        core holds at least this share of core and border, in (0, 1].
+        For ``"border-core"`` on probabilities: a voxel of an object is core if the
+        probability of core, divided by that of core and border together, is at least
+        this, in (0, 1].
     strong_affinity, merge_affinity : float
-        Voxels are joined by links at least `strong_affinity`, then regions whose
-        links average at least `merge_affinity`.
+        For ``"affinity"``: first, voxels with a link of at least `strong_affinity` are
+        joined; then, regions whose mean link is at least `merge_affinity`.
 
     Raises
     ------
     ConfigError
-        If a number is out of its range, or a key is unknown (`parse`).
+        If a value is out of its range, or (in `parse`) a key is unknown.
 
     Examples
     --------
@@ -86,7 +92,8 @@ class ObjectOptions:
             known = ", ".join(METHODS)
             raise ConfigError(f"method {self.method!r} is unknown; expected {known}")
         if self.connectivity not in (6, 18, 26):
-            raise ConfigError(f"connectivity {self.connectivity}; expected 6, 18 or 26")
+            message = f"connectivity is {self.connectivity}; expected 6, 18 or 26"
+            raise ConfigError(message)
         for name in SHARES:
             if not 0 < getattr(self, name) <= 1:
                 message = f"{name} is {getattr(self, name)}; expected 0 < {name} <= 1"
@@ -108,47 +115,48 @@ class ObjectOptions:
 
     @classmethod
     def parse(cls, values: "ObjectOptions | Mapping[str, Any]") -> "ObjectOptions":
-        """Return options from a config's mapping; options pass through."""
+        """Return options from a config's mapping; options are returned unchanged."""
         if isinstance(values, ObjectOptions):
             return values
         known = sorted(field.name for field in fields(cls))
         unknown = sorted(set(values) - set(known))
         if unknown:
-            message = f"instance options: unknown key {unknown[0]!r}; known: {known}"
+            message = f"object options: unknown key {unknown[0]!r}; known: {known}"
             raise ConfigError(message)
         return cls(**values)
 
     @classmethod
     def read(cls, path: Path) -> "ObjectOptions":
-        """Return the options that a JSON file holds, alone or as tuning keeps them.
+        """Return the options in a JSON file, also in one that tuning has written.
 
         Raises
         ------
         ConfigError
-            If it cannot be read, or a key or number is wrong.
+            If the file cannot be read, or a key or value is wrong.
         """
         values = read_mapping(path)
         return cls.parsed(values.get("options", values), path)
 
     @classmethod
     def parsed(cls, values: Any, path: Path) -> "ObjectOptions":  # noqa: ANN401
-        """Return options from what a file holds; its errors name the file."""
+        """Return options from the content of a file; errors name the file."""
         try:
             return cls.parse(values)
         except (ConfigError, TypeError, ValueError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the options as JSON holds them; `parse` reads them back."""
+        """Return the options for JSON; `parse` reads them."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """The options' lengths on one voxel lattice.
+    """Converts lengths to voxels and to steps for one spacing.
 
-    Distances are counted in whole steps, a fraction of the smallest voxel edge, so
-    that squared distances are whole numbers: exact, and the same in any block.
+    Distances are measured in steps, a fraction of the smallest voxel edge. Voxel edges
+    are rounded to whole steps, so squared distances are whole numbers. They are exact
+    and therefore equal in every block.
     """
 
     edges: tuple[float, float, float]
@@ -159,7 +167,7 @@ class Lattice:
 
     @classmethod
     def of(cls, spacing: Spacing | None, options: ObjectOptions) -> "Lattice":
-        """Return the lattice of a spacing; voxels of edge 1 when it is unknown."""
+        """Return the lattice of a spacing; voxels have edge 1 if it is unknown."""
         edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
         smallest = min(edges)
         radius = options.max_radius_um or DEFAULT_RADIUS_VOXELS * smallest
@@ -182,11 +190,11 @@ class Lattice:
 
     @property
     def radius_voxels(self) -> tuple[int, int, int]:
-        """Voxels along each axis that reach as far as the largest distance."""
+        """The number of voxels along each axis that covers the largest distance."""
         z, y, x = (-(-self.radius_steps // steps) for steps in self.steps_zyx)
         return (z, y, x)
 
     def voxels(self, length: float) -> tuple[int, int, int]:
-        """Return whole voxels along each axis that hold a length, rounded down."""
+        """Return a length in voxels along each axis, rounded down."""
         z, y, x = (int(length / edge + 1e-9) for edge in self.edges)
         return (z, y, x)

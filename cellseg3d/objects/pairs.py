@@ -1,4 +1,4 @@
-"""Which regions touch, and how: by the highest pass, or by the links between them."""
+"""Find the regions that touch, with the highest pass or the links between them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,16 @@ IntArray = NDArray[np.int64]
 
 @dataclass
 class Pairs:
-    """Regions that touch: ``low < high``, and how strongly.
+    """Pairs of touching regions, and how they touch.
 
-    ``saddle`` is the height of the pass between them; ``total`` and ``count`` are the
-    sum and the number of the links between them, for affinities.
+    Parameters
+    ----------
+    low, high : ndarray of int64, shape (n,)
+        The two regions of each pair; ``low < high``.
+    saddle : ndarray of float32, shape (n,)
+        Largest height at which the two regions touch.
+    total, count : ndarray of int64, shape (n,)
+        Sum and number of the links between them, for affinities; else 0.
     """
 
     low: IntArray
@@ -25,7 +31,7 @@ class Pairs:
 
     @classmethod
     def none(cls) -> "Pairs":
-        """Return no pairs."""
+        """Return an empty list of pairs."""
         empty = np.zeros(0, np.int64)
         return cls(empty, empty, np.zeros(0, np.float32), empty, empty)
 
@@ -41,10 +47,12 @@ def touching(
     Parameters
     ----------
     labels, kinds : ndarray of unsigned integers, shape of the window
-        Regions and classes; regions of two classes do not touch.
+        Regions and classes; regions of different classes do not touch.
     heights : ndarray of float32, shape of the window, or None
+        Height of each voxel; with None there are no pairs.
     core_shape : tuple of int
-        Pairs whose lower voxel lies in the core are counted: each pair once.
+        Shape of the block. Two neighbouring voxels are counted if the lower one lies in
+        the block, so that each pair of voxels of the volume is counted once.
     """
     if heights is None:
         return Pairs.none()
@@ -76,7 +84,7 @@ def touching(
 def neighbours(
     shape: tuple[int, ...], core_shape: tuple[int, ...], axis: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where voxels of the core and their upper neighbours along an axis lie."""
+    """Return slices of the core's voxels and of their upper neighbours on an axis."""
     here = [slice(0, size) for size in core_shape]
     there = list(here)
     stop = min(core_shape[axis] + 1, shape[axis])

@@ -1,9 +1,9 @@
-"""Cut one block into regions that the whole volume's cut agrees with.
+"""Divide one block into regions, in the same way as the whole volume would be.
 
-A block's window is its core and one voxel more on the upper sides, so that each pair
-of neighbouring voxels lies in some window, and windows share the voxels of their
-rims. Whatever is decided about a pair depends on a neighbourhood of bounded size; the
-rest (which regions are one) is a union over shared voxels.
+The window of a block is the block (its core) and one more layer of voxels on the upper
+sides. Each pair of neighbouring voxels then lies in some window, and neighbouring
+windows share a layer of voxels. What is decided about a pair of voxels depends on a
+neighbourhood of limited size. Regions that share voxels are joined later, in `stitch`.
 """
 
 from dataclasses import dataclass, field
@@ -23,11 +23,26 @@ FAR = np.iinfo(np.int64).max
 
 @dataclass
 class BlockRegions:
-    """The regions of a window, numbered from 1, and what stitching needs of them.
+    """The regions of a window, and what `stitch` needs to know about them.
 
-    ``size`` and ``first`` (flat index in the volume, C order) count core voxels;
-    ``peak`` is the largest height. ``lower`` and ``upper`` hold, per axis, the
-    regions in the first layer of the core and in the rim above it.
+    Parameters
+    ----------
+    core, window : Roi
+        The block, and the block with one more layer on its upper sides.
+    size, first : ndarray of int64, shape (n,)
+        Number of the region's voxels in the core, and the first of them as a flat index
+        (C order) in the volume.
+    kind : ndarray of int64, shape (n,)
+        Class of the region.
+    peak : ndarray of float32, shape (n,)
+        Largest height in the region.
+    pairs : Pairs
+        Which regions touch.
+    lower, upper : list of ndarray of uint32
+        For each axis, the regions in the first layer of the core, and in the layer
+        above the core (None at the end of the volume).
+    labels : ndarray of uint32, shape of the core, or None
+        The region of each voxel, numbered from 1.
     """
 
     core: Roi
@@ -48,11 +63,13 @@ def find_regions(source: ObjectSource, core: Roi, *, keep: bool) -> BlockRegions
     Parameters
     ----------
     source : ObjectSource
-        Read with the halo that the method needs.
+        Class labels or probabilities; they are read with the halo that the method
+        needs.
     core : Roi
-        The block; blocks tile the volume.
+        The block. The blocks of a volume do not overlap and cover it.
     keep : bool
-        Keep the labelled core, to spare cutting the block a second time.
+        Whether to keep the region of each voxel, so that they need not be computed
+        again for the second pass.
     """
     stop = tuple(end + 1 for end in core.stop)
     window = Roi(core.start, (stop[0], stop[1], stop[2])).clip(source.shape)
@@ -99,7 +116,7 @@ Cut = tuple[
 
 
 def _cut(source: ObjectSource, core: Roi, window: Roi) -> Cut:
-    """Return the window's regions, classes and heights, the regions' peaks, pairs."""
+    """Return regions, classes and heights of a window; peaks and pairs of regions."""
     if source.options.method == "affinity":
         labels, pairs = link_regions(source, core, window)
         peak = np.zeros(int(labels.max(initial=0)), np.float32)
@@ -151,5 +168,5 @@ def _first_voxels(
 
 
 def _layer(labels: NDArray[np.uint32], axis: int, at: int) -> NDArray[np.uint32]:
-    """Return a copy of one layer, so that the block itself can be let go."""
+    """Return a copy of one layer, so that the memory of the block can be freed."""
     return np.array(np.moveaxis(labels, axis, 0)[at])

@@ -1,4 +1,4 @@
-"""How large the objects of training labels are, and what a decoder takes from it."""
+"""Measure the objects in training labels, to recognise specks in predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.labels import class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import open_volume
 from cellseg3d.metrics.components import label_components
 from cellseg3d.objects.label import LabelledObjects
@@ -63,15 +62,15 @@ class ObjectSizes:
 def training_sizes(cases: Sequence[Case], datalist: Datalist) -> ObjectSizes | None:
     """Return the sizes of the objects in the labels of training cases.
 
-    An object is what has one id in labels of ids, and a connected piece of a class in
-    labels of classes.
+    In labels of ids, the voxels of one id are an object; in labels of classes, each
+    connected piece of a class is one.
 
     Parameters
     ----------
     cases : sequence of Case
-        Training cases; up to `MOST_LABELS` labelled ones are read, evenly chosen.
+        Training cases. Up to `MOST_LABELS` labelled ones are read, evenly chosen.
     datalist : Datalist
-        Says what the label values mean.
+        The data set, which says what the label values mean.
 
     Returns
     -------
@@ -97,7 +96,7 @@ def training_sizes(cases: Sequence[Case], datalist: Datalist) -> ObjectSizes | N
 
 
 def least_size_note(found: LabelledObjects) -> str:
-    """Return a sentence about specks among the objects found; empty without any."""
+    """Return a sentence about specks among the objects; empty if there are none."""
     if found.specks:
         least = f"{found.options.min_volume_um3:.3g} {_cubed(found.unit)}"
         kinds = "speck" if found.specks == 1 else "specks"
@@ -120,17 +119,18 @@ def least_size_note(found: LabelledObjects) -> str:
 def converted(
     options: ObjectOptions, unit: str, spacing: Spacing | None, of_unit: Spacing | None
 ) -> ObjectOptions:
-    """Return options whose lengths are in the unit that a volume has.
+    """Return options with lengths in um if a volume's spacing is known, else in voxels.
 
     Parameters
     ----------
     options : ObjectOptions
-        Lengths in `unit`.
+        Options with lengths in `unit`.
     unit : {"um", "voxels"}
+        The present unit of lengths.
     spacing : Spacing or None
-        That of the volume whose objects are to be found.
+        Spacing of the volume whose objects are to be found.
     of_unit : Spacing or None
-        That of the training volumes; counts when `spacing` is unknown.
+        Spacing of the training volumes, which is used if `spacing` is unknown.
     """
     if (unit == "um") == (spacing is not None):
         return options
@@ -150,10 +150,10 @@ def converted(
 
 
 def _sizes(case: Case, datalist: Datalist) -> dict[str, NDArray[np.int64]]:
-    """Return the voxels of each object of one label, by class."""
+    """Return the number of voxels of each object in one label, by class."""
     raw = read_case_label(case, datalist)
     values = raw.read()
-    classes = class_labels(values, datalist, raw.name)
+    classes = case_classes(values, datalist, case, raw.name)
     found = {}
     for index, name in enumerate(datalist.classes[1:], start=1):
         mask = classes == index

@@ -1,4 +1,4 @@
-"""Read a region as class indices: threshold, smooth and fill, the same in any block."""
+"""Read a region of labels or probabilities as classes: smoothed, decided, filled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,37 @@ from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
-from cellseg3d.datasets.targets import BORDER, CORE, IGNORE, LINKS, link_probs
+from cellseg3d.datasets.targets import (
+    BORDER,
+    CORE,
+    IGNORE,
+    LINKS,
+    LONG_LINKS,
+    link_probs,
+)
 from cellseg3d.objects.options import Lattice, ObjectOptions
 
-TRUNCATE = 3.0  # A Gaussian's tails beyond three standard deviations are cut.
+TRUNCATE = 3.0  # A Gaussian is cut off at three standard deviations.
 Probable = Volume | ArrayLike | Sequence[Volume]
 
 
 @dataclass(frozen=True)
 class ObjectSource:
-    """What objects are found in: class labels, or probabilities, region by region.
+    """Class labels or probabilities in which objects are found, read by region.
 
     Parameters
     ----------
     channels : tuple of array
         One array (Z, Y, X), or one (K, Z, Y, X), or K of (Z, Y, X).
     probs : bool
-        Whether voxels are probabilities (floats in [0, 1], or integers over their
-        type's range) and not class indices.
+        Whether voxels are probabilities and not class indices: floats in [0, 1], or
+        integers that are divided by the largest value of their dtype.
+    spacing : Spacing or None
+        Voxel edges; None if unknown.
+    name : str
+        The file's name, for messages.
+    options : ObjectOptions
+        Threshold, smoothing and filling.
     """
 
     channels: tuple[ArrayLike, ...]
@@ -39,7 +52,7 @@ class ObjectSource:
 
     @property
     def shape(self) -> Zyx:
-        """The number of voxels along (z, y, x)."""
+        """The shape of the volume (Z, Y, X), in voxels."""
         return zyx(self.channels[0].shape[-3:])
 
     @property
@@ -48,13 +61,13 @@ class ObjectSource:
         return Lattice.of(self.spacing, self.options)
 
     def classes(self, roi: Roi) -> NDArray[Any]:
-        """Return the class of each voxel of a region inside the volume.
+        """Return the class of each voxel of a region, smoothed and with holes filled.
 
         Returns
         -------
         ndarray of unsigned integers, shape of `roi`
-            0 is background; smoothed, with holes filled. Not annotated (255 in
-            labels of 8 bits) counts as background.
+            Class indices; 0 is background. Voxels that are not annotated (255 in labels
+            of 8 bits) are background.
         """
         from cellseg3d.objects.holes import fill_holes  # noqa: PLC0415
 
@@ -71,17 +84,18 @@ class ObjectSource:
         Returns
         -------
         ndarray of uint16, shape (3, z, y, x)
-            Along z, y and x, in 65535ths: whole numbers, whose sums do not depend on
-            the order of blocks.
+            Links along z, y and x; 65535 means 1. They are whole numbers, so that their
+            sums do not depend on the order of the blocks.
         """
         values = self._read(roi)
-        if len(values) == len(LINKS):
+        if len(values) in (len(LINKS), len(LONG_LINKS)):
             values = link_probs(values)
         if len(values) != 3:
             message = (
-                f"{self.name}: method 'affinity' needs three channels (links along "
-                f"z, y and x), or the {len(LINKS)} classes of a net trained for "
-                f"affinities; found {len(values)}"
+                f"{self.name}: has {len(values)} channels; method 'affinity' needs "
+                f"three (links along z, y and x), or the {len(LINKS)} or "
+                f"{len(LONG_LINKS)} classes of a network trained with target "
+                "'affinity' or 'long-affinity'"
             )
             raise AxisError(message)
         scaled: NDArray[np.uint16] = np.rint(np.clip(values, 0, 1) * 65535).astype("u2")
@@ -103,7 +117,7 @@ class ObjectSource:
         return _smooth_labels(values[0], sigma, inner)
 
     def _decide(self, probs_kzyx: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return classes: the likeliest one where the foreground passes `threshold`."""
+        """Return the most probable class where the foreground reaches `threshold`."""
         if len(probs_kzyx) == 1:
             return np.asarray(probs_kzyx[0] >= self.options.threshold, np.uint8)
         foreground = 1 - probs_kzyx[0] >= self.options.threshold
@@ -116,7 +130,7 @@ class ObjectSource:
         return np.where(foreground, classes, np.uint8(0))
 
     def _read(self, roi: Roi) -> NDArray[Any]:
-        """Return (K, z, y, x): floats for probabilities, unsigned for labels."""
+        """Return an array (K, z, y, x), of floats for probabilities, else unsigned."""
         first = self.channels[0]
         if len(first.shape) == 4:
             values = np.asarray(first[(slice(None), *roi.slices)])
@@ -131,18 +145,25 @@ class ObjectSource:
             return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
         if not np.isfinite(values).all():
             count = int((~np.isfinite(values)).sum())
-            message = f"{self.name}: {count} probabilities are NaN or infinite"
+            message = (
+                f"{self.name}: {count} probabilities are NaN or infinite; predict it "
+                "again"
+            )
             raise NonFiniteError(message)
         return values.astype(np.float32, copy=False)
 
     def _labels(self, values: NDArray[Any]) -> NDArray[Any]:
         if len(values) != 1:
-            message = f"{self.name}: labels have one channel, found {len(values)}"
+            message = (
+                f"{self.name}: has {len(values)} channels; labels have one. If these "
+                "are probabilities, pass probs=True"
+            )
             raise AxisError(message)
         if values.dtype == np.bool_:
             return values.astype(np.uint8)
         if values.size and values.min() < 0:
-            message = f"{self.name}: label {values.min()} found; labels start at 0"
+            least = values.min()
+            message = f"{self.name}: the least label is {least}; expected 0 or more"
             raise LabelError(message)
         if values.dtype.itemsize == 1:
             return np.where(values == IGNORE, 0, values).astype(np.uint8)
@@ -156,16 +177,18 @@ def open_source(
     *,
     probs: bool | None = None,
 ) -> ObjectSource:
-    """Return a source of classes from a volume, an array or one volume a channel.
+    """Return a source from a volume, an array, or one volume for each channel.
 
     Parameters
     ----------
     source : Volume, array or sequence of Volume
         Labels (integers) or probabilities (floats), (Z, Y, X) or (K, Z, Y, X).
     spacing : Spacing or None
-        That of the volume is taken when None.
+        Voxel edges; the volume's own when None.
+    options : ObjectOptions
+        Threshold, smoothing and filling.
     probs : bool, optional
-        Whether voxels are probabilities; floats are, integers are not, when None.
+        Whether voxels are probabilities. When None, floats are and integers are not.
 
     Raises
     ------
@@ -184,8 +207,8 @@ def open_source(
     shapes = {tuple(channel.shape) for channel in channels}
     if len(shapes) != 1 or len(next(iter(shapes))) not in (3, 4):
         message = (
-            f"{name}: expected axes (z, y, x) or (class, z, y, x), the same for all "
-            f"channels; found shapes {sorted(shapes)}"
+            f"{name}: has shapes {sorted(shapes)}; expected axes (z, y, x) or (class, "
+            "z, y, x), and the same shape for all channels"
         )
         raise AxisError(message)
     if probs is None:
@@ -205,7 +228,7 @@ def _gaussian(values: NDArray[Any], sigma: Sequence[float]) -> NDArray[np.float3
 def _smooth_labels(
     labels: NDArray[Any], sigma: Sequence[float], inner: tuple[slice, ...]
 ) -> NDArray[Any]:
-    """Return the class with the most weight around each voxel; ties to the lower."""
+    """Return the class with the largest weight around each voxel; ties to the lower."""
     values = [value for value in np.unique(labels) if value]
     best = _gaussian(labels == 0, sigma)[inner]
     winner = np.zeros(best.shape, labels.dtype)

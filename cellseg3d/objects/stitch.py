@@ -1,4 +1,4 @@
-"""Join the regions of all blocks into one graph that no block has a part in."""
+"""Join the regions of all blocks into one graph that does not depend on the blocks."""
 
 import itertools
 from collections.abc import Iterable
@@ -14,9 +14,18 @@ from cellseg3d.objects.regions import FAR, BlockRegions
 
 @dataclass
 class RegionGraph:
-    """The regions of a whole volume, sorted by first voxel, and how they touch.
+    """The regions of a whole volume, sorted by first voxel, and which of them touch.
 
-    ``of`` maps the regions of the blocks, one block after the other, to these.
+    Parameters
+    ----------
+    size, first, kind, peak, pairs
+        As in `BlockRegions`, for the regions of the whole volume.
+    of : ndarray of int64, shape (number of regions in all blocks,)
+        The region of the volume that each region of a block belongs to.
+    offsets : list of int
+        Number of regions in the blocks before each block.
+    labels : list of ndarray or None
+        The region of each voxel of each block, if they are kept.
     """
 
     size: IntArray
@@ -31,7 +40,7 @@ class RegionGraph:
 
 @dataclass
 class _Seams:
-    """The layers of blocks that blocks still to come share voxels with."""
+    """The layers of voxels that earlier blocks share with later ones."""
 
     windows: dict[Zyx, tuple[Roi, list[NDArray[np.uint32] | None]]]
     offsets: dict[Zyx, int]
@@ -39,11 +48,17 @@ class _Seams:
 
 
 def stitch(blocks: Iterable[BlockRegions], block: Zyx) -> RegionGraph:
-    """Return the regions of the volume from those of its blocks, given in C order.
+    """Return the regions of a volume from those of its blocks, which come in C order.
 
-    Two regions that share a voxel are one (union-find over the rims' voxels); what
-    blocks count apart is summed, and the regions are sorted by first voxel, so the
-    graph is the same for any size of block.
+    Regions of two blocks that share a voxel are joined, and their sizes are summed. The
+    regions are sorted by first voxel, so the graph is the same for any block shape.
+
+    Parameters
+    ----------
+    blocks : iterable of BlockRegions
+        The regions of each block.
+    block : tuple of int
+        Shape of a block (z, y, x), in voxels.
     """
     seams = _Seams({}, {})
     columns: list[tuple[NDArray[np.int64 | np.float32], ...]] = []
@@ -71,7 +86,7 @@ def _column(
 
 
 def _join_seams(seams: _Seams, regions: BlockRegions, block: Zyx, offset: int) -> None:
-    """Note which regions of a block share voxels with those of earlier blocks."""
+    """Record which regions of a block share voxels with those of earlier blocks."""
     z, y, x = (
         start // size for start, size in zip(regions.core.start, block, strict=True)
     )
@@ -157,7 +172,7 @@ def _graph(
 
 
 def _same_pairs(pairs: list[tuple[IntArray, IntArray, Pairs]], of: IntArray) -> Pairs:
-    """Return the pairs of the whole: highest pass, links summed, once a pair."""
+    """Return the pairs of the whole volume, with highest pass and summed links."""
     nothing = Pairs.none()
     low = of[np.concatenate([nothing.low, *(row[0] for row in pairs)])]
     high = of[np.concatenate([nothing.high, *(row[1] for row in pairs)])]

@@ -1,4 +1,4 @@
-"""Choose a decoder's numbers on training volumes, never on those to be scored."""
+"""Choose the parameters that separate objects best, on training volumes only."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,17 +21,19 @@ Score = Callable[[ArrayLike, ArrayLike], float]
 
 @dataclass(frozen=True)
 class TuningCase:
-    """A training volume: what the decoder reads and the objects it should find.
+    """A training volume: the prediction to find objects in, and the true objects.
 
     Parameters
     ----------
     name, group : str
         The volume and its specimen, as in the datalist.
     source : Volume, array or sequence of Volume
-        As for `label_objects`: at best predicted by a net that did not train on it.
+        The prediction, as for `label_objects`; if possible from a network that was not
+        trained on this volume.
     truth : array of unsigned integers, shape (Z, Y, X)
         True object ids.
     spacing : Spacing, optional
+        Voxel edges; those of `source` when None.
     """
 
     name: str
@@ -43,7 +45,7 @@ class TuningCase:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best options, their mean score and every trial in the order made."""
+    """The best options, their mean score, and every trial in order."""
 
     options: ObjectOptions
     score: float
@@ -51,7 +53,7 @@ class Tuned:
 
 
 def mean_ap(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Return the mean over IoU .5 to .95 of tp / (tp + fp + fn); NaN if undefined."""
+    """Return the mean of TP / (TP + FP + FN) over IoU .5 to .95; NaN if undefined."""
     return float(object_scores(match_objects(prediction, truth))["ap_mean"])
 
 
@@ -66,26 +68,28 @@ def tune_decoder(
 ) -> Tuned:
     """Return the options with the best mean score over the training volumes.
 
-    One number after the other is varied with the rest held, `rounds` times; the
-    present value stays unless another is better, so ties change nothing.
+    One parameter after the other is varied while the others are kept, `rounds` times. A
+    value is replaced only by one with a better score.
 
     Parameters
     ----------
     cases : sequence of TuningCase
-        Training volumes only.
+        Training volumes.
     options : ObjectOptions, optional
-        The method, and where to start.
+        The method and the values to start from.
     held_out : collection of str
-        Names and groups of validation and test volumes.
+        Names and groups of validation and test volumes, which are refused.
     grid : mapping of str to sequence of float, optional
-        Values to try of each option; those of `default_grid` when None.
+        The values to try for each option; those of `default_grid` when None.
     score : callable
-        Of (predicted ids, true ids), higher is better.
+        Function of (predicted ids, true ids); higher is better.
+    rounds : int
+        How many times all parameters are varied.
 
     Raises
     ------
     ConfigError
-        If a case is held out, or there is none.
+        If a case is held out, or if there is no case.
     """
     _refuse_held_out(cases, held_out)
     start = options or ObjectOptions()
@@ -107,14 +111,14 @@ def tune_decoder(
                     best, best_score = trial, tried[trial]
         if best == before:
             break
-    log.info("decoder %s: score %.4f on %d cases", best.method, best_score, len(cases))
+    log.info("method %s scores %.4f on %d cases", best.method, best_score, len(cases))
     return Tuned(best, best_score, trials)
 
 
 def default_grid(
     cases: Sequence[TuningCase], options: ObjectOptions
 ) -> dict[str, list[float]]:
-    """Return values worth trying, from the spacing and the true objects' volumes."""
+    """Return the values to try, from the spacing and the true objects' volumes."""
     opened = open_source(cases[0].source, cases[0].spacing, options)
     edge = min(Lattice.of(opened.spacing, options).edges)
     small = min(float(np.quantile(_volumes(case), 0.05)) for case in cases)
@@ -142,7 +146,7 @@ def default_grid(
 
 
 def mean_volume(cases: Sequence[TuningCase]) -> float:
-    """Return the mean volume of the true objects, in um^3 (voxels without spacing)."""
+    """Return the mean volume of the true objects in um^3, in voxels without spacing."""
     return float(np.concatenate([_volumes(case) for case in cases]).mean())
 
 
@@ -152,7 +156,7 @@ def _volumes(case: TuningCase) -> Any:  # noqa: ANN401
     truth = np.asarray(case.truth[:])
     voxels = np.unique(truth[truth > 0], return_counts=True)[1]
     if not len(voxels):
-        raise ConfigError(f"{case.name}: no object in the truth to tune a decoder on")
+        raise ConfigError(f"{case.name}: holds no true object to tune on; leave it out")
     return voxels * lattice.voxel_volume
 
 
@@ -171,11 +175,11 @@ def _mean_score(
 
 def _refuse_held_out(cases: Sequence[TuningCase], held_out: Collection[str]) -> None:
     if not cases:
-        raise ConfigError("no training volumes to tune a decoder on")
+        raise ConfigError("there is no training volume to tune on; give at least one")
     for case in cases:
         if case.name in held_out or case.group in held_out:
             message = (
-                f"{case.name} (group {case.group}) is held out for scoring; a decoder "
-                "is tuned on training volumes only"
+                f"{case.name} (group {case.group}) is held out for scoring; tune on "
+                "training volumes only"
             )
             raise ConfigError(message)

@@ -1,1 +1,1 @@
-"""Connections to Dask clusters."""
+"""Connect to Dask clusters."""

@@ -1,4 +1,4 @@
-"""A Dask cluster by its address: a scheduler's, or processes of this machine."""
+"""Open a Dask cluster: a scheduler by its address, or processes on this machine."""
 
 import importlib
 from collections.abc import Callable
@@ -8,36 +8,38 @@ from cellseg3d.core.errors import ConfigError, EnvironmentFault
 
 
 def distributed_library() -> Any:  # noqa: ANN401
-    """Return Dask's ``distributed``.
+    """Return Dask's module ``distributed``.
 
     Raises
     ------
     EnvironmentFault
-        If it is not installed.
+        If Dask is not installed.
     """
     try:
         return importlib.import_module("distributed")
     except ImportError as error:
         message = (
-            '--dask needs Dask, which is not installed: pip install "cellseg3d[scale]"'
+            '`dask` needs Dask, which is not installed; run pip install "cellseg3d'
+            '[scale]"'
         )
         raise EnvironmentFault(message) from error
 
 
 def open_client(address: str, prepare: Callable[[], None] | None = None) -> Any:  # noqa: ANN401
-    """Return a client of a scheduler, or of N processes made here; close it after use.
+    """Return a client of a Dask cluster, which the caller must close.
 
     Parameters
     ----------
     address : str
-        Of a scheduler, such as ``"tcp://host:8786"``, or ``"local:N"``.
+        The address of a scheduler, such as ``"tcp://host:8786"``, or ``"local:N"`` to
+        start N processes on this machine.
     prepare : callable, optional
-        Runs once in each process made here.
+        Runs once in each process that is started on this machine.
 
     Raises
     ------
     ConfigError
-        If ``local:N`` has no number of processes.
+        If N is not a number above 0.
     EnvironmentFault
         If Dask is not installed, or the scheduler does not answer.
     """
@@ -45,15 +47,16 @@ def open_client(address: str, prepare: Callable[[], None] | None = None) -> Any:
     kind, _, count = address.partition(":")
     if kind == "local":
         if not count.isdigit() or int(count) < 1:
-            message = f"dask {address!r}; expected local:N, such as local:4"
+            message = f"`dask` is {address!r}; expected local:N, such as local:4"
             raise ConfigError(message)
-        # A client that made its cluster closes it, too.
+        # A client that starts its cluster also closes it.
         client = distributed.Client(
             n_workers=int(count),
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            # Any free port, as several may run, that no other machine can reach.
+            # Several clusters may run, so each takes a free port. The address is one
+            # that other machines cannot reach.
             dashboard_address="127.0.0.1:0",
         )
         if prepare is not None:
@@ -62,5 +65,8 @@ def open_client(address: str, prepare: Callable[[], None] | None = None) -> Any:
     try:
         return distributed.Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        message = f"dask {address!r}: no scheduler answers there ({error})"
+        message = (
+            f"`dask` {address!r}: no scheduler answers there ({error}); check the "
+            "address, or give local:N"
+        )
         raise EnvironmentFault(message) from error

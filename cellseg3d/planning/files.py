@@ -1,11 +1,11 @@
 """Write a plan as YAML for `cellseg3d train --plan`, with a reason for each value."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
+from cellseg3d.datasets.cases import Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.planning.machine import Machine, this_machine
 from cellseg3d.planning.plan import Plan, best_kind, make_plans
@@ -40,17 +40,19 @@ def write_plans(
     for plan in plans:
         path = out / _NAMES[plan.kind]
         text = plan_text(plan, data, machine, f"--data {source} --plan {path}")
-        atomic_write(path, partial(_write, text=text))
+        write_text(path, text)
         paths.append(path)
     return paths
 
 
-def plan_data(source: str | Path, minutes: float | None = None) -> tuple[Plan, str]:
+def plan_data(
+    source: str | Path | Datalist, minutes: float | None = None
+) -> tuple[Plan, str]:
     """Return the recommended plan for a data set on this machine, and its text.
 
     Parameters
     ----------
-    source : str or Path
+    source : str, Path or Datalist
         A datalist or a folder.
     minutes : float, optional
         Time available for the training.
@@ -60,13 +62,14 @@ def plan_data(source: str | Path, minutes: float | None = None) -> tuple[Plan, s
     ConfigError, InputError, LabelError
         If nothing is labelled, or a file cannot be read.
     """
-    datalist = load_datalist(source)
+    datalist = source if isinstance(source, Datalist) else load_datalist(source)
     seen, machine = survey(datalist), this_machine()
     facts = facts_of_datalist(datalist)
     [plan] = make_plans(
         facts, seen, machine, kinds=[best_kind(seen)[0]], minutes=minutes
     )
-    return plan, plan_text(plan, seen, machine, f"--data {source} --plan THIS_FILE")
+    words = f"--data {datalist.where} --plan THIS_FILE"
+    return plan, plan_text(plan, seen, machine, words)
 
 
 def plan_text(plan: Plan, data: Survey, machine: Machine, words: str) -> str:
@@ -136,7 +139,3 @@ def plan_facts(plans: list[Plan], data: Survey, machine: Machine) -> dict[str, A
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

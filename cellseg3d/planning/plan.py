@@ -230,6 +230,8 @@ def _why_patch(spec: InputSpec, data: Survey) -> str:
         f"{' x '.join(sides)} {data.unit} (z, y, x); fits the smallest volume, "
         f"{' x '.join(map(str, smallest))} voxels"
     )
+    if data.spacing is None and spec.spatial_dims == 3:
+        reason += "; voxels count as cubes, since their edges are unknown"
     if math.isnan(largest):
         return reason
     return f"{reason}; the largest class is {largest:.3g} {data.unit} across"
@@ -273,6 +275,11 @@ def best_kind(data: Survey) -> tuple[Kind, str]:
     """Return the kind to begin with, and the reason; only scores can decide."""
     if min(shape[0] for shape in data.shapes) < 8:
         return "2D", "the thinnest volume has fewer than 8 slices"
+    if data.spacing is None:
+        return "2D", (
+            "voxel edges are unknown, and 2D does not depend on the distance of "
+            "slices; give `spacing_um` for a plan that looks at it"
+        )
     if max(data.edges) >= 4 * min(data.edges):
         return "2.5D", "voxels are 4 times as long as wide, or more"
     return "3D", "voxels are near enough to cubes, and volumes deep enough"

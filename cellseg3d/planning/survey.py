@@ -11,8 +11,8 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.labels import IGNORE, class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import open_volume
 from cellseg3d.metrics.components import label_components
 
@@ -158,7 +158,7 @@ def _label(
 ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
     raw = read_case_label(case, datalist)
     array = raw.read()
-    return class_labels(array, datalist, raw.name), array
+    return case_classes(array, datalist, case, raw.name), array
 
 
 def _objects(

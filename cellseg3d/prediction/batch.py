@@ -5,6 +5,7 @@ tells which results are complete, and segments one volume at a time.
 """
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.model import TrainedModel
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.roi import Roi
+from cellseg3d.core.volume import Volume
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.ownership import one_name
@@ -36,6 +38,7 @@ from cellseg3d.prediction.output.blockwise import (
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import decoder_of
 
+logger = logging.getLogger(__name__)
 FOLDERS = ("auto", "images", "slices")
 IMAGES = (".png", ".tif", ".tiff")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -209,7 +212,7 @@ def segment_task(
     CellSegError
         If something is wrong with the volume, the models or the machine.
     """
-    volume = open_input(task.source, spacing=spacing_um)
+    volume = with_told_spacing(open_input(task.source, spacing=spacing_um), models)
     begun = time.perf_counter()
     extra = None
     if find_objects is not None:
@@ -238,6 +241,25 @@ def segment_task(
         "picked": "{backend} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
     }
+
+
+def with_told_spacing(volume: Volume, models: Sequence[TrainedModel]) -> Volume:
+    """Return a volume with the voxel edges that the user gave for the training.
+
+    This is done where neither its own file nor those of the training volumes say any;
+    the log tells it.
+    """
+    told = [model for model in models if model.spacing_told and model.spacing_um]
+    if volume.spacing is not None or not told:
+        return volume
+    spacing = told[0].spacing_um
+    logger.warning(
+        "%s: does not say how large its voxels are, so they are taken as those of the "
+        "training, %s; give `spacing_um` if they are not",
+        volume.name,
+        spacing,
+    )
+    return replace(volume, spacing=spacing)
 
 
 def objects_task(
@@ -312,11 +334,7 @@ def parse_bytes(text: str, option: str) -> int:
 def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
     """Write the reports of `segment_task` to one JSON file."""
     text = json.dumps({"volumes": list(reports)}, indent=2) + "\n"
-
-    def write(place: Path) -> None:
-        place.write_text(text, encoding="utf-8")
-
-    atomic_write(path, write)
+    write_text(path, text)
 
 
 def folder_of_images(given: str) -> int:

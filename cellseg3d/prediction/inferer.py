@@ -149,7 +149,8 @@ class VolumeInferer(Inferer):
             raise ConfigError(
                 f"the network is a {type(network).__name__}; expected a torch Module"
             )
-        parts = self._parts(getattr(network, "module", network))  # that DDP wraps
+        # DistributedDataParallel wraps the network as `module`.
+        parts = self._parts(getattr(network, "module", network))
         device = inputs.device
         with torch.autocast(device.type, enabled=False), torch.inference_mode():
             images = inputs.detach().as_subclass(Tensor)

@@ -24,6 +24,7 @@ def provenance(
                 "name": model.name,
                 "sha256": model.sha256,
                 "classes": list(model.classes),
+                **model.label_meaning,
             }
             for model in models
         ],

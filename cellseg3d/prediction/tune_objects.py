@@ -9,7 +9,7 @@ import numpy as np
 
 from cellseg3d.bundle.model import TrainedModel, load_model
 from cellseg3d.bundle.shipped import MODELS
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.roi import Roi
@@ -75,7 +75,7 @@ def tune_run(
     }
     text = json.dumps(kept, indent=1) + "\n"
     path = model.path / MODELS / DECODER
-    atomic_write(path, lambda new: _write(new, text))
+    write_text(path, text)
     return tuned
 
 
@@ -92,7 +92,7 @@ def keep_sizes(run: Path, sizes: ObjectSizes, classes: Sequence[str]) -> None:
         "training_objects": sizes.count,
     }
     text = json.dumps(kept, indent=1) + "\n"
-    atomic_write(run / MODELS / DECODER, lambda new: _write(new, text))
+    write_text(run / MODELS / DECODER, text)
 
 
 def kept_decoder(run: Path) -> dict[str, Any] | None:
@@ -162,7 +162,3 @@ def _predicted(
         )
     kept = np.ascontiguousarray(probs[(slice(None), *middle)])
     return TuningCase(case.name, case.group, kept, truth[middle], volume.spacing)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

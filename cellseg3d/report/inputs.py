@@ -14,6 +14,8 @@ from cellseg3d.datasets.cases import Datalist, case_stem
 from cellseg3d.datasets.labels import class_labels
 from cellseg3d.report.folders import Located
 from cellseg3d.scoring.evaluate import open_labels, open_values
+from cellseg3d.scoring.meaning import meaning_of
+from cellseg3d.scoring.one_volume import renamed
 from cellseg3d.scoring.pairs import stem_of_file
 from cellseg3d.scoring.probs import find_probs
 from cellseg3d.scoring.same_grid import common_spacing
@@ -66,6 +68,7 @@ def open_volumes(
     *,
     datalist: Datalist | None = None,
     classes: Sequence[str] = (),
+    spacing: Spacing | None = None,
 ) -> list[ReportVolume]:
     """Open predictions and the files that belong to them.
 
@@ -76,16 +79,30 @@ def open_volumes(
         Datalist whose label map gives the classes of the truth's values.
     classes : sequence of str
         Class names by value, for the names of probability files.
+    spacing : Spacing, optional
+        Voxel edges that win over those of the files.
 
     Raises
     ------
     InputError
         If a file cannot be read, or shapes differ.
     """
-    opened = [_open(each, classes) for each in located]
-    if datalist is None or datalist.labels != "classes":
+    opened = [_open(each, classes, spacing) for each in located]
+    if datalist is None:
+        return [_understood(volume) for volume in opened]
+    if datalist.labels != "classes":
         return opened
     return [_mapped(volume, datalist) for volume in opened]
+
+
+def _understood(volume: ReportVolume) -> ReportVolume:
+    """Return a volume whose truth is read as its prediction's model learned it."""
+    known = meaning_of(volume.paths["prediction"])
+    if volume.truth is None or known is None:
+        return volume
+    truth = volume.truth
+    renaming, _ = known.truth_map(np.unique(truth.read()).tolist(), truth.name)
+    return replace(volume, truth=truth.with_array(renamed(truth, renaming)))
 
 
 def _mapped(volume: ReportVolume, datalist: Datalist) -> ReportVolume:
@@ -96,10 +113,12 @@ def _mapped(volume: ReportVolume, datalist: Datalist) -> ReportVolume:
     return replace(volume, truth=truth.with_array(classes))
 
 
-def _open(located: Located, classes: Sequence[str]) -> ReportVolume:
-    volume = open_labels(located.prediction)
-    truth = open_labels(located.truth) if located.truth else None
-    image = open_values(located.image) if located.image else None
+def _open(
+    located: Located, classes: Sequence[str], given: Spacing | None
+) -> ReportVolume:
+    volume = open_labels(located.prediction, given)
+    truth = open_labels(located.truth, given) if located.truth else None
+    image = open_values(located.image, given) if located.image else None
     probs = {}
     paths = {
         "prediction": located.prediction,
@@ -109,12 +128,12 @@ def _open(located: Located, classes: Sequence[str]) -> ReportVolume:
     if located.probs:
         stem = stem_of_file(located.prediction)
         files = find_probs(located.probs, stem, classes)
-        probs = {name: open_values(file) for name, file in files.items()}
+        probs = {name: open_values(file, given) for name, file in files.items()}
         paths |= {f"probs {name}".strip(): file for name, file in files.items()}
-    spacing = volume.spacing
+    spacing = given or volume.spacing
     for other in (truth, image, *probs.values()):
         if other is not None:
-            spacing = spacing or common_spacing(volume, other, None)
+            spacing = spacing or common_spacing(volume, other, given)
     return ReportVolume(
         case_stem(located.prediction),
         volume,

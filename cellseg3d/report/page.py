@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d import __version__
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.report.benchmark_folder import (
     BenchmarkFolder,
@@ -95,7 +95,7 @@ def write_report(given: ReportInput, out: Path) -> int:
             raise EnvironmentFault(message)
         most //= 2
     out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(out, lambda new: _write(new, text))
+    write_text(out, text)
     return size
 
 
@@ -247,7 +247,3 @@ def _script_json(values: Any) -> Any:  # noqa: ANN401
     text = json.dumps(values, separators=(",", ":"), allow_nan=False)
     # No text in it can end the script element that it stands in.
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""The folder of a training run: configs, lock, record, weights."""
+"""Make and read the folder of a training run: its configs, lock, record and weights."""

@@ -1,4 +1,4 @@
-"""What a data set says about the model that it can train."""
+"""Derive a model's classes, spacing and unit from the data set that it trains on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,20 +20,23 @@ def facts_of_data(
     target: LabelTarget | Mapping[str, Any] | None = None,
     spacing_um: Sequence[float] | None = None,
 ) -> ModelFacts:
-    """Return classes and spacing of a data set, or what stands for it without one.
+    """Return classes, spacing and unit of a data set; defaults if there is none yet.
 
     Parameters
     ----------
     dataset_dir : str or Path
         A datalist, or a folder that holds one.
     default : ModelFacts or mapping
-        Those of the simulated cells, which `initialize` puts into an empty folder.
+        What to return if the folder is missing or empty: the facts of the simulated
+        cells, which `initialize` writes there.
     bundle_root : str or Path, optional
-        A bundle whose weights, when it has any, know better than `default`.
+        A bundle. If the folder is missing or empty and the bundle has weights, their
+        facts are returned instead of `default`.
     target : LabelTarget or mapping, optional
-        What is learned of the labels; their classes when None.
+        What the network learns from the labels; their classes when None.
     spacing_um : three floats (z, y, x), optional
-        What training resamples all volumes to; their own spacing when None.
+        Voxel edges that training resamples all volumes to, in um; each volume keeps
+        its own spacing when None.
     """
     place = Path(dataset_dir)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
@@ -47,16 +50,18 @@ def facts_of_data(
 def facts_of_datalist(
     datalist: Datalist, spacing_um: Sequence[float] | None = None
 ) -> ModelFacts:
-    """Return what the labelled cases say of the model that trains on them.
+    """Return classes, spacing and unit from the labelled cases of a datalist.
 
     Parameters
     ----------
     datalist : Datalist
+        The data set.
     spacing_um : three floats (z, y, x), optional
-        What training resamples all volumes to. When None, the spacing is that of the
-        first case that has one.
+        Voxel edges that training resamples all volumes to, in um. When None, the
+        spacing is that of the first case whose spacing is known.
     """
     spacing: Spacing | None = None
+    told = False
     depths = set()
     for case in datalist.cases:
         if case.label is None:
@@ -64,13 +69,18 @@ def facts_of_datalist(
         file, inner = split_inner(case.image)
         volume = open_volume(file, inner=inner)
         depths.add(volume.shape[0])
-        spacing = spacing or case.spacing or volume.spacing
+        if spacing is None:
+            spacing = case.spacing or volume.spacing
+            told = spacing is not None and volume.spacing is None
     facts = ModelFacts(
         datalist.classes,
         None,
         datalist.intensity_unit,
         single_slices=depths == {1},
         resampled=spacing_um is not None,
+        spacing_told=told and spacing_um is None,
+        labels=datalist.labels,
+        label_map=datalist.label_map,
     )
     spacing = spacing if spacing_um is None else Spacing.of(spacing_um)
     return facts if spacing is None else replace(facts, spacing_um=spacing.zyx)

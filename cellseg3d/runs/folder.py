@@ -1,5 +1,6 @@
-"""Make a run folder: a bundle whose configs are resolved for one data set."""
+"""Make a run folder: a copy of a bundle, with the configs adapted to a data set."""
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,56 +16,72 @@ from cellseg3d.core.atomic import MARK
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.datasets.cases import Datalist, split_inner
-from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.datasets.cases import INNER, Datalist, split_inner
+from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.resampling import onto_spacing
 from cellseg3d.io.registry import open_volume
 from cellseg3d.prediction.lattice import check_axes
 from cellseg3d.runs.data_facts import facts_of_datalist
 from cellseg3d.runs.patch import choose_axis, choose_patch
+from cellseg3d.runs.record import accept_data
 
-# With a time budget the clock ends the training, not the epochs.
+logger = logging.getLogger(__name__)
+# With a time budget, the training ends by time and not after a number of epochs.
 _ENDLESS = 100_000
-# What a run folder holds before its training config, which is written last.
+# Files that are written before the training config, which is the last one.
 _FIRST = (
     ".lock",
+    "datalist.json",
     "configs/inference.json",
     "configs/evaluate.json",
     "configs/metadata.json",
 )
-# What is measured on a bundle's own weights, in its window.
+# Keys of `window` that were measured with the bundle's weights; new weights need new
+# values.
 _MEASURED = ("halo", "halo_error", "empty_below")
-# What training, inference and evaluation must agree on.
+# Keys whose values are the same in training, inference and evaluation.
 SHARED = ("facts", "spec", "window", "intensity", "network_def")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user says about a training; None leaves the bundle's word.
+    """Options of a training; with None the value in the bundle's config applies.
 
     Parameters
     ----------
     fold : int or str, optional
-        Number of the fold, or the group that validates.
+        Number of the fold, or name of the group to validate on; "none" trains on all.
     epochs : int, optional
+        Number of epochs.
     minutes : float, optional
-        Time budget, validation included.
-    seed, workers : int, optional
+        Time budget in minutes, validation included.
+    seed : int, optional
+        Seed of every random number.
+    workers : int, optional
+        Number of processes that prepare samples.
     device, precision, acceleration : str, optional
+        Keys of the same name in the config.
     target : str, optional
-        What is made of the labels: classes, border-core or affinity.
+        What the network learns from the labels: classes, border-core, affinity
+        or long-affinity.
     pretrained : Path, optional
-        Weights to begin with.
+        File of weights to start from.
     progress : bool
+        Whether to show progress on the screen.
     plan : mapping of str to object
-        Keys that `cellseg3d plan` has chosen; the options above win over them.
+        Config keys that `cellseg3d plan` has chosen. The options above override them.
     settings : mapping of str to object
-        Any other key of the config; wins over all.
+        Any other config keys. They override everything else.
     calibrate : bool
-        Measure halo and threshold of emptiness after the training.
+        Whether to measure, after the training, the halo and the intensity below which
+        windows are empty.
     fit_axes : str, optional
-        Axes for 2D and 2.5D networks to sweep, whose weights are fitted on the
-        validation volumes after the training.
+        Axes along which a 2D or 2.5D network predicts. The weight of each axis is
+        fitted on the validation volumes after the training.
+    spacing_um : three floats (z, y, x), optional
+        Voxel edges of all images in um, whatever files and datalist say.
+    annotated_slices : str, optional
+        Slices that the labels annotate; as for `cellseg3d.datasets.told`.
 
     Examples
     --------
@@ -88,6 +105,8 @@ class TrainOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     calibrate: bool = True
     fit_axes: str | None = None
+    spacing_um: Sequence[float] | None = None
+    annotated_slices: str | None = None
 
     def __post_init__(self) -> None:
         if self.fit_axes is not None:
@@ -121,24 +140,27 @@ class TrainOptions:
 
 
 def create_run(
-    bundle: Path, data: str | Path, out: Path, options: TrainOptions
+    bundle: Path, data: str | Path | Datalist, out: Path, options: TrainOptions
 ) -> Path:
     """Write a run folder and return its training config.
+
+    A data set that is given as an object is written into it as ``datalist.json``.
 
     Parameters
     ----------
     bundle : Path
         The bundle to train.
-    data : str or Path
+    data : str, Path or Datalist
         A datalist, or a folder of volumes and labels.
     out : Path
-        The run folder; empty, or not there yet.
+        The run folder; it must be empty or not exist yet.
     options : TrainOptions
+        What to change in the bundle's configs.
 
     Raises
     ------
     EnvironmentFault
-        If the folder holds something.
+        If the folder is not empty.
     ConfigError
         If an option names a key that nothing reads.
     InputError
@@ -149,6 +171,9 @@ def create_run(
     overrides = options.overrides()
     # Which classes and which spacing the data have depends on what is asked of them.
     asked = resolve_config(path, overrides)
+    if isinstance(data, Datalist):
+        out.mkdir(parents=True, exist_ok=True)
+        data = write_told(data, out)
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist, _asked_spacing(asked))
     chosen = _for_data(datalist, facts, files["train"], overrides)
@@ -158,39 +183,104 @@ def create_run(
     return out / "configs" / "train.json"
 
 
-def reopen_run(out: Path, options: TrainOptions) -> Path:
-    """Return the training config of a run folder, set to go on.
+def write_told(datalist: Datalist, out: Path) -> Path:
+    """Write a data set into a run folder, with absolute paths, and return its place."""
+    cases = tuple(
+        replace(case, image=_absolute(case.image), label=_absolute(case.label))
+        for case in datalist.cases
+    )
+    path = out / "datalist.json"
+    write_datalist(replace(datalist, cases=cases), path)
+    return path
 
-    Options given anew replace those of the run.
+
+def _absolute(location: Any) -> Any:  # noqa: ANN401 - a str, or None
+    """Return an absolute path, with what follows ``::``; None stays."""
+    if location is None:
+        return None
+    file, inner = split_inner(location)
+    whole = str(file.absolute())
+    return whole if inner is None else f"{whole}{INNER}{inner}"
+
+
+def reopen_run(
+    out: Path, options: TrainOptions, data: str | Path | None = None
+) -> Path:
+    """Set the training config of a run folder to resume, and return its path.
+
+    Options that are given replace those of the run.
+
+    Parameters
+    ----------
+    out : Path
+        The run folder.
+    options : TrainOptions
+    data : str or Path, optional
+        The data set to go on with, though it may differ from that of the run. Without
+        it, the training refuses images and labels that have changed.
 
     Raises
     ------
     ConfigError
-        If the folder is no run.
+        If the folder is not a run folder, or if the options change the spacing that
+        volumes are resampled to.
     """
     path = out / "configs" / "train.json"
     if not path.is_file():
-        message = f"{out}: holds no configs/train.json, so there is nothing to resume"
+        message = (
+            f"{out}: holds no configs/train.json, so there is nothing to resume; "
+            "start a new training"
+        )
+        raise ConfigError(message)
+    if options.spacing_um is not None or options.annotated_slices is not None:
+        message = (
+            f"{path}: spacing and annotated slices are those of the run and cannot "
+            "change in the middle of a training; begin another run"
+        )
         raise ConfigError(message)
     before = read_config(path)
-    config = resolve_config(path, {**options.overrides(), "resume": True})
+    chosen = {**options.overrides(), "resume": True}
+    if data is not None:
+        chosen["dataset_dir"] = _same_classes(data, before, path)
+        accept_data(out)
+    config = resolve_config(path, chosen)
     if _asked_spacing(config) != _asked_spacing(before):
         message = (
-            f"{path}: data::spacing_um is {_asked_spacing(before)}, and cannot become "
-            f"{_asked_spacing(config)} in the middle of a training; begin another run"
+            f"{path}: data::spacing_um is {_asked_spacing(before)} and cannot become "
+            f"{_asked_spacing(config)} in the middle of a training; start a new one"
         )
         raise ConfigError(message)
     write_config(path, config)
     return path
 
 
+def _same_classes(data: str | Path, before: Config, path: Path) -> str:
+    """Return the place of a data set that a training can go on with.
+
+    Raises
+    ------
+    ConfigError
+        If its classes are not those that the network learns.
+    """
+    datalist = load_datalist(data).aimed_at(before.get("target"))
+    learned = list(before.get("facts", {}).get("classes", datalist.classes))
+    if list(datalist.classes) != learned:
+        message = (
+            f"{datalist.where}: has the classes {list(datalist.classes)}, and the run "
+            f"{path.parent.parent} learns {learned}; begin another run"
+        )
+        raise ConfigError(message)
+    logger.warning("the training goes on with %s, as you say", datalist.where)
+    return str(Path(datalist.path or data).resolve())
+
+
 def check_free(out: Path) -> None:
-    """Refuse a folder that holds more than a run that never took a step.
+    """Refuse a folder that is in use; an empty one and an unstarted run are allowed.
 
     Raises
     ------
     EnvironmentFault
-        If it does.
+        If the folder holds other files, or a run with a checkpoint or weights.
     """
     if out.exists() and not _free(out):
         message = f"{out}: is not empty; go on with --resume, or choose another folder"
@@ -198,26 +288,26 @@ def check_free(out: Path) -> None:
 
 
 def _asked_spacing(config: Config) -> Any:  # noqa: ANN401
-    """Return what a training config resamples its volumes to; None when as they are."""
+    """Return the spacing that a training config resamples its volumes to, or None."""
     data = config.get("data")
     return data.get("spacing_um") if isinstance(data, Mapping) else None
 
 
 def _free(out: Path) -> bool:
-    """Whether a folder is empty, or holds a run that never took a step."""
+    """Return whether a folder is empty or a run without checkpoint and weights."""
     if not out.is_dir():
         return False
     begun = any(out.glob("checkpoints/*")) or any(out.glob("models/*"))
     if (out / "configs" / "train.json").is_file():
         return not begun
-    # Killed before its training config was there: all files are of names of ours.
+    # A run that was killed before its training config was written holds only these.
     files = [path for path in out.rglob("*") if not path.is_dir()]
     inside = {path.relative_to(out).as_posix() for path in files}
     return all(name in _FIRST or f"/.{MARK}" in f"/{name}" for name in inside)
 
 
 def configs_of(bundle: Path) -> dict[str, Config]:
-    """Return the configs of a bundle by file name: train, inference, and so on."""
+    """Return the four configs of a bundle by name: train, inference, and so on."""
     names = ("train", "inference", "evaluate", "metadata")
     return {name: read_config(bundle / "configs" / f"{name}.json") for name in names}
 
@@ -247,7 +337,7 @@ def _for_data(
 
 
 def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
-    """Return the shapes of the labelled training volumes, as training sees them."""
+    """Return the shapes of the labelled training volumes, after resampling if asked."""
     target = None if facts.resampled_um is None else Spacing.of(facts.resampled_um)
     shapes: list[Sequence[int]] = []
     for case in datalist.cases:
@@ -257,7 +347,7 @@ def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
             seen = volume if target is None else onto_spacing(volume, target)
             shapes.append(seen.shape)
     if not shapes:
-        message = f"{datalist.where}: holds no labelled case to train on"
+        message = f"{datalist.where}: has no labelled case to train on; add labels"
         raise ConfigError(message)
     return shapes
 
@@ -270,14 +360,15 @@ def write_bundle(
     Parameters
     ----------
     out : Path
-        The new bundle or run.
+        The folder of the new bundle or run.
     bundle : Path
-        Whose licence and logging it takes over.
+        The bundle whose licence, README and logging config are copied.
     files : dict of str to dict
-        The configs of `bundle`, by file name.
+        The configs of `bundle`, by name.
     train : dict
-        The new training config; inference and evaluation share its blocks.
+        The new training config; its shared keys go to inference and evaluation too.
     facts : ModelFacts
+        Classes, spacing and unit of the data.
     """
     metadata = files["metadata"]
     title = str(metadata["description"]).split(";")[0]

@@ -1,4 +1,4 @@
-"""A run folder belongs to one run."""
+"""Lock a run folder, so that two trainings never write to one folder."""
 
 import json
 import os
@@ -13,21 +13,29 @@ from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.processes import is_alive
 
 NAME = ".lock"
-# Folders that this process holds, and how often.
+# The folders that this process has locked, and how many times.
 _held: dict[Path, int] = {}
 
 
 class RunLock:
-    """Hold a run folder; a second run that is started there is refused.
+    """A lock on a run folder; another process cannot take it meanwhile.
 
-    The lock names its owner. One whose process on this host has died is taken over,
-    and one that names nobody, as a full disk leaves it; one of another host is named
-    and left alone. A process may hold a folder several times.
+    The lock is a file that names its process and host. It is taken over if that process
+    ran on this host and has ended, or if the file is empty, as a full disk leaves it. A
+    lock of another host is never taken over. A process may lock a folder several times.
 
     Parameters
     ----------
     folder : Path
-        The run folder; made when it is not there.
+        The run folder; created if it does not exist.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from cellseg3d.runs.lock import RunLock
+    >>> with RunLock(Path("run")) as lock:
+    ...     lock.path.is_file()
+    True
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,12 +45,12 @@ class RunLock:
         self._made = False
 
     def acquire(self) -> None:
-        """Take the folder.
+        """Lock the folder.
 
         Raises
         ------
         EnvironmentFault
-            If another run holds it.
+            If another process has locked it.
         """
         if self._held:
             return
@@ -67,11 +75,13 @@ class RunLock:
                 self._refuse_or_clear()
                 continue
             return
-        message = f"{self.folder}: another run has just started here; choose another"
+        message = (
+            f"{self.folder}: another run has just started here; choose another folder"
+        )
         raise EnvironmentFault(message)
 
     def _write(self, text: str) -> None:
-        """Make the lock with its text at once: none is ever seen half written."""
+        """Write the lock file in one step, so that nobody reads an incomplete one."""
         new = temporary_name(self.path)
         try:
             new.write_text(text, encoding="utf-8")
@@ -79,14 +89,14 @@ class RunLock:
                 os.link(new, self.path)
             except FileExistsError:
                 raise
-            except OSError:  # a file system without links
+            except OSError:  # The file system has no links.
                 with self.path.open("x", encoding="utf-8") as file:
                     file.write(text)
         finally:
             new.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Give the folder back; nothing happens when it is not held."""
+        """Unlock the folder; do nothing if this object has not locked it."""
         if not self._held:
             return
         self._held = False
@@ -95,7 +105,7 @@ class RunLock:
         if not _held[key]:
             del _held[key]
             self.path.unlink(missing_ok=True)
-            if self._made:  # a run that was refused leaves no folder behind
+            if self._made:  # A refused run leaves no empty folder behind.
                 with suppress(OSError):
                     self.folder.rmdir()
 
@@ -124,9 +134,9 @@ class RunLock:
             self.path.unlink(missing_ok=True)
             return
         message = (
-            f"{self.folder}: in use by process {pid} on {host} since "
+            f"{self.folder}: is in use by process {pid} on {host} since "
             f"{owner.get('started')}; wait for it, choose another folder, or delete "
-            f"{self.path} when that run is gone"
+            f"{self.path} if that process has ended"
         )
         raise EnvironmentFault(message)
 

@@ -1,4 +1,4 @@
-"""How a training crop lies and how large it is, from the volumes and their spacing."""
+"""Choose axis and size of training patches from the volumes' shape and spacing."""
 
 import math
 from collections.abc import Sequence
@@ -6,38 +6,41 @@ from collections.abc import Sequence
 from cellseg3d.core.axes import AXES, Axis, axis_index
 from cellseg3d.core.input_spec import InputSpec
 
-# A crop of so many voxels holds the context of a cell's parts and, twice in a batch,
-# trains a small U-Net in under a second a step on two cores.
+# A patch of this size shows a cell's parts with their surroundings. With two patches a
+# batch, one step of a small U-Net takes less than a second on two cores.
 VOXELS_3D = 80**3
 SIDE_2D = 256
 # Sides are multiples of this where the volume has room for it.
 MULTIPLE = 16
-# Slices are cut across the longest edge of a voxel when it is so many times another.
+# Slices are cut across the longest voxel edge if it is at least this many times as long
+# as the shortest.
 ANISOTROPIC = 1.5
 
 
 def choose_axis(
     shapes: Sequence[Sequence[int]], spacing_um: Sequence[float] | None = None
 ) -> tuple[Axis, str]:
-    """Return the axis that slices are best cut across, and why.
+    """Return the axis to cut slices across, and the reason in words.
 
     Parameters
     ----------
     shapes : sequence of (Z, Y, X)
-        Of the training volumes, voxels.
+        Shapes of the training volumes, in voxels.
     spacing_um : three floats (z, y, x), optional
-        Voxel edges; None counts as cubes.
+        Voxel edges, in um; None means that voxels are cubes.
     """
     if min(shape[0] for shape in shapes) == 1:
         return "z", "some volumes are single slices"
-    edges = list(spacing_um or (1.0, 1.0, 1.0))
+    if spacing_um is None:
+        return "z", "voxel edges are unknown, so slices are cut as they were recorded"
+    edges = list(spacing_um)
     if max(edges) >= ANISOTROPIC * min(edges):
         lengths = " x ".join(f"{edge:.4g}" for edge in edges)
         return AXES[edges.index(max(edges))], (
-            f"voxels are {lengths} um (z, y, x): cut across the longest edge, slices "
-            "have the fine ones"
+            f"voxels are {lengths} um (z, y, x), so slices across the longest edge "
+            "show the most detail"
         )
-    return "z", "voxels are about cubes, so any axis serves"
+    return "z", "voxels are about cubes, so every axis is equally good"
 
 
 def choose_patch(
@@ -46,26 +49,27 @@ def choose_patch(
     spacing_um: Sequence[float] | None = None,
     share: float = 1.0,
 ) -> tuple[int, ...]:
-    """Return a patch that fits every volume and is about as long in um on each side.
+    """Return a patch shape that fits every volume and is about equally long in um.
 
-    What a thin volume leaves over along one axis goes to the others.
+    If the volumes are thin along one axis, the patch is longer along the others.
 
     Parameters
     ----------
     spec : InputSpec
-        Its dimensions and axis. Of its patch, only a 2D one larger than 256 counts:
-        it is then the largest side.
+        The network's input: number of dimensions and axis. Its patch shape counts only
+        in 2D and if a side is longer than 256, which is then the longest side allowed.
     shapes : sequence of (Z, Y, X)
-        Of the training volumes, voxels.
+        Shapes of the training volumes, in voxels.
     spacing_um : three floats (z, y, x), optional
-        Voxel edges; None counts as cubes.
+        Voxel edges, in um; None means that voxels are cubes.
     share : float
-        Of the usual number of voxels: less where steps must be many and cheap.
+        Factor on the usual number of voxels; a value below 1 gives cheaper steps.
 
     Returns
     -------
     tuple of int
-        Multiples of 16, or of 4 or 1 where a volume is thinner than 32 or 8.
+        Sides in voxels, multiples of 16; of 4 where a volume is thinner than 32, and of
+        1 where it is thinner than 8.
     """
     smallest = [min(shape[axis] for shape in shapes) for axis in range(3)]
     if spec.spatial_dims == 2:
@@ -76,7 +80,7 @@ def choose_patch(
     lengths = list(spacing_um or (1.0, 1.0, 1.0))
     patch = [0, 0, 0]
     budget = share * VOXELS_3D
-    # Axes with the least room first; the rest shares what is left of the budget.
+    # The shortest axis comes first; the others share the voxels that are left.
     order = sorted(range(3), key=lambda axis: smallest[axis] * lengths[axis])
     for place, axis in enumerate(order):
         left = order[place:]

@@ -1,4 +1,4 @@
-"""One JSON per run: what was trained, on what, with what, at what cost."""
+"""Write ``run.json``: what was trained on which data, with which versions and cost."""
 
 import hashlib
 import json
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d import __version__
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.memory import peak_bytes
 
 NAME = "run.json"
@@ -19,14 +21,14 @@ PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "safetensors", "scipy")
 
 
 class RunRecord:
-    """What ``run.json`` says, written at the start and again at every end.
+    """The content of ``run.json``, written when a training starts and when it ends.
 
     Parameters
     ----------
     folder : str or Path
         The run folder.
     facts : mapping
-        Anything JSON can hold that is known at the start: command, seed, data.
+        What is known at the start, such as command, seed and data, as values for JSON.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class RunRecord:
             "machine": machine(),
             **(facts or {}),
         }
+        if earlier := _read(self.path).get("earlier_data"):
+            self.values["earlier_data"] = earlier
         self._started_s = time.monotonic()
-        # What the run had cost before it was stopped and resumed.
+        # The cost of the run before it was interrupted and resumed.
         self._before = _cost_of(self.path)
 
     def start(self, **facts: Any) -> None:  # noqa: ANN401
@@ -52,7 +56,7 @@ class RunRecord:
         self.write()
 
     def end(self, state: str, **facts: Any) -> None:  # noqa: ANN401
-        """Record how the training ended, and what it cost."""
+        """Record how the training ended, with its time (s) and peak memory (GiB)."""
         wall_s = self._before["wall_s"] + time.monotonic() - self._started_s
         self.values |= {"state": state, **facts}
         self.values["cost"] = {
@@ -63,25 +67,66 @@ class RunRecord:
         self.write()
 
     def write(self) -> None:
-        """Write the file; the one before stands until the new one is complete."""
+        """Write the file; it replaces the previous one only when it is complete."""
         text = json.dumps(_finite(self.values), indent=1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path, lambda new: _write(new, text))
+        write_text(self.path, text + "\n")
+
+
+def changed_data(folder: Path, content: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the names of images and labels that differ from those of a run's start.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    content : mapping of str to mapping of str to str
+        ``"content"`` and ``"label_content"``: hashes by case name. Cases that the
+        run did not have count as changed.
+    """
+    known = _data_of(folder / NAME)
+    return [
+        f"{name} ({'image' if key == 'content' else 'label'})"
+        for key, hashes in content.items()
+        if key in known
+        for name, digest in hashes.items()
+        if known[key].get(name) != digest
+    ]
+
+
+def accept_data(folder: Path) -> None:
+    """Forget the hashes of a run's data, so that it goes on with other data."""
+    path = folder / NAME
+    if not path.is_file():
+        return
+    values = read_mapping(path)
+    values["earlier_data"] = [*values.get("earlier_data", []), values.pop("data", {})]
+    text = json.dumps(values, indent=1)
+    write_text(path, text + "\n")
+
+
+def _data_of(path: Path) -> dict[str, Any]:
+    """Return what a record says of its data; nothing if it is damaged or absent."""
+    data = _read(path).get("data", {})
+    return data if isinstance(data, dict) else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a record; an empty one if it is damaged or absent."""
+    try:
+        return read_mapping(path) if path.is_file() else {}
+    except ConfigError:
+        return {}
 
 
 def _cost_of(path: Path) -> dict[str, float]:
-    """Return the seconds that an earlier part of a run took; zeros without one."""
-    cost: Mapping[str, Any] = {}
-    if path.is_file():
-        try:
-            cost = json.loads(path.read_text(encoding="utf-8")).get("cost", {})
-        except ValueError:
-            cost = {}
+    """Return the seconds that earlier parts of a run took; zeros if there are none."""
+    cost = _read(path).get("cost") or {}
     return {key: float(cost.get(key, 0.0)) for key in ("wall_s", "cpu_s")}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of this package, of Python and of the packages in use."""
     found = {"cellseg3d": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -92,9 +137,9 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, if it does.
+    """Return the git commit that this package runs from; None outside of a checkout.
 
-    A ``+`` follows when files differ from it.
+    A ``+`` is appended if files differ from the commit.
     """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
@@ -108,7 +153,7 @@ def git_commit() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the run is computed on."""
+    """Return the operating system, the number of threads and the GPU."""
     import torch  # noqa: PLC0415
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -120,7 +165,7 @@ def machine() -> dict[str, Any]:
 
 
 def file_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
-    """Return the SHA-256 of files; of a folder, that of its files' names and hashes."""
+    """Return the SHA-256 of each path; a folder's covers its files' names and bytes."""
     return {str(path): _sha256(Path(path)) for path in paths}
 
 
@@ -156,7 +201,3 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return None
     return None if isinstance(value, float) and value != value else value  # noqa: PLR0124
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")

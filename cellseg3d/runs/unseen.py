@@ -1,4 +1,4 @@
-"""Volumes on which trained bundles may be weighed: held back, and new to all."""
+"""Find the validation volumes that none of several models was trained on."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def training_of(model: TrainedModel) -> tuple[str | None, int | str | None]:
-    """Return data set and fold of a model's training; (None, 0) if it does not say."""
+    """Return data set and fold of a model's training; (None, 0) if unknown."""
     path = model.path / "configs" / "train.json"
     config = read_config(path) if path.is_file() else {}
     place = str(config.get("dataset_dir", "$"))
@@ -27,29 +27,30 @@ def training_of(model: TrainedModel) -> tuple[str | None, int | str | None]:
 def unseen_cases(
     models: Sequence[TrainedModel], data: Path | None = None, fold: str | None = None
 ) -> list[LoadedCase]:
-    """Return labelled volumes that validate and that no model has trained on.
+    """Return the labelled validation volumes that no model was trained on.
 
-    Test cases of the datalist are never among them.
+    Test cases of the datalist are left out.
 
     Parameters
     ----------
     models : sequence of TrainedModel
+        The models.
     data : Path, optional
-        A datalist or folder; that of the first model's training when None.
+        A datalist or folder; the data of the first model's training when None.
     fold : str, optional
-        As in that training when None.
+        The fold; that of the first model's training when None.
 
     Raises
     ------
     ConfigError
-        If it is not known what the first model was trained on, or every volume is
-        known to some model.
+        If the first model does not record its data, or if every volume was used to
+        train some model.
     """
     known, chosen = training_of(models[0])
     place = data or (None if known is None else Path(known))
     if place is None:
         message = (
-            f"{models[0].path}: does not say what it was trained on; give --data "
+            f"{models[0].path}: does not record its training data; give --data "
             "DATALIST for validation volumes, or --no-fit for equal weights"
         )
         raise ConfigError(message)
@@ -65,12 +66,15 @@ def unseen_cases(
     for case in cases:
         if case.content in seen:
             name = seen[case.content].name
-            logger.warning("%s: %s was trained on it; left out", case.name, name)
+            logger.warning(
+                "%s: is left out, because %s was trained on it", case.name, name
+            )
     if not free:
         names = [case.name for case in cases]
         message = (
-            f"{datalist.where}: of the validation volumes {names}, none is new to "
-            "every member; train them on one fold and give it by --fold, or --no-fit"
+            f"{datalist.where}: each of the validation volumes {names} was used to "
+            "train some member; train all members on one fold and give it as --fold, "
+            "or use --no-fit"
         )
         raise ConfigError(message)
     return free

@@ -1,1 +1,1 @@
-"""Training samples: loaders, samplers, crops, transforms, augmentation, MONAI IO."""
+"""Draw and augment training samples; read and write volumes for MONAI."""

@@ -1,4 +1,4 @@
-"""Change the image alone: brightness to noise, blur, missing slices, missing wedge."""
+"""Augmentations that change the image and leave its label as it is."""
 
 import math
 from collections.abc import Sequence
@@ -11,28 +11,30 @@ from torch import Tensor
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.samples.transforms import Item, SampleTransform
 
-# 16 MiB of noise, a power of two.
+# Size of the table of noise: 16 MiB.
 NOISE_VALUES = 1 << 22
 
 
 class RandIntensityd(SampleTransform):
-    """Brightness, contrast, gamma and noise, in as few passes over memory as it takes.
+    """Change brightness, contrast and gamma, and add noise.
 
-    Amounts are in the unit of scaled intensities (about -1 to 1). Each of the four is
-    drawn with probability `prob` by itself.
+    Each of the four is applied with probability `prob`, independently of the others.
+    Amounts are in the unit of scaled intensities (about -1 to 1).
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the images in a sample.
     prob : float
+        Probability of each change, in [0, 1].
     brightness : float
-        Largest value added or taken away.
+        Largest value that is added or subtracted.
     contrast : (float, float)
-        Bounds of the factor on the distance to the sample's mean.
+        Bounds of the factor on the difference from the sample's mean.
     gamma : (float, float)
         Bounds of the exponent, applied between the sample's minimum and maximum.
     noise : float
-        Largest standard deviation of the Gaussian noise added (`add_noise`).
+        Largest standard deviation of the added Gaussian noise (`add_noise`).
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class RandIntensityd(SampleTransform):
         self.noise = float(noise)
 
     def __call__(self, data: Item) -> Item:
-        """Return the item with other intensities."""
+        """Return the item with changed intensities."""
         item = dict(data)
         for key in self.parts(item):
             item[key] = self._change(item[key])
@@ -87,15 +89,17 @@ class RandIntensityd(SampleTransform):
 
 
 class RandInvertd(SampleTransform):
-    """Turn dark into bright and bright into dark, where a modality has both.
+    """Invert the contrast, for modalities in which both contrasts occur.
 
-    Electron micrographs come either way: stained parts are dark in transmission and
-    bright in back-scattered electrons.
+    In electron micrographs, stained parts are dark in transmission and bright with
+    back-scattered electrons.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the images in a sample.
     prob : float
+        Probability that a sample is inverted, in [0, 1].
     """
 
     def __init__(self, keys: Sequence[str] = ("image",), prob: float = 0.2) -> None:
@@ -112,18 +116,20 @@ class RandInvertd(SampleTransform):
 
 
 class RandShadingd(SampleTransform):
-    """Slow changes of brightness and contrast over the field, as uneven light makes.
+    """Vary brightness and contrast smoothly over the sample, like uneven illumination.
 
-    Both are drawn on a grid of four points a side and interpolated between them.
+    Both are drawn at four points along each axis and interpolated between them.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the images in a sample.
     prob : float
+        Probability that a sample is changed, in [0, 1].
     brightness : float
-        Largest value added or taken away at a point of the grid.
+        Largest value that is added or subtracted, in scaled intensity.
     contrast : float
-        Largest change of the factor there, such as 0.2 for 0.8 to 1.2.
+        Largest change of the contrast factor; 0.2 means factors of 0.8 to 1.2.
     """
 
     def __init__(
@@ -144,7 +150,7 @@ class RandShadingd(SampleTransform):
         self.contrast = float(contrast)
 
     def __call__(self, data: Item) -> Item:
-        """Return the item under other light; every slice of a stack alike."""
+        """Return the item with uneven brightness, the same in all slices of a stack."""
         if not self.fires():
             return data
         item = dict(data)
@@ -155,7 +161,7 @@ class RandShadingd(SampleTransform):
         return item
 
     def _field(self, shape: Sequence[int]) -> Tensor:
-        """Return a slow field of values within -1 to 1, shape (1, ...)."""
+        """Return a smooth field of values within -1 to 1, shape (1, ...)."""
         dims = len(shape)
         points = torch.from_numpy(self.R.uniform(-1, 1, (4,) * dims)).float()
         mode = "bilinear" if dims == 2 else "trilinear"
@@ -166,17 +172,19 @@ class RandShadingd(SampleTransform):
 
 
 class RandBlurd(SampleTransform):
-    """Gaussian-like blur by short passes of three weights, borders repeated.
+    """Blur the image with an approximate Gaussian; borders are repeated.
 
-    Passes of ``[w, 1 - 2w, w]`` add variances of 2w each, so their sum is the variance
-    asked for exactly, and the shape nears a Gaussian.
+    The kernel ``[w, 1 - 2w, w]`` is applied several times. Each pass has variance 2w,
+    and w is chosen so that the variances add up to sigma squared.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the images in a sample.
     prob : float
+        Probability that a sample is blurred, in [0, 1].
     sigma : (float, float)
-        Bounds of the standard deviation, voxels.
+        Bounds of the standard deviation, in voxels.
     plane : {"yx", "all"}
         Which spatial axes are blurred: the last two, or all.
     """
@@ -197,7 +205,7 @@ class RandBlurd(SampleTransform):
         self.plane = plane
 
     def __call__(self, data: Item) -> Item:
-        """Return the item, blurred."""
+        """Return the item with blurred images."""
         if not self.fires():
             return data
         item = dict(data)
@@ -210,21 +218,23 @@ class RandBlurd(SampleTransform):
 
 
 class RandMissingSliced(SampleTransform):
-    """A slice that was lost: it becomes the mean of the sample, its label stays.
+    """Replace one slice by the sample's mean, as if it had been lost; keep its label.
 
-    In a 2.5D stack the centre slice is never taken; a single slice stays.
+    The centre slice of a 2.5D stack and a single slice are never replaced.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the images in a sample.
     prob : float
+        Probability that a slice is replaced, in [0, 1].
     """
 
     def __init__(self, keys: Sequence[str] = ("image",), prob: float = 0.1) -> None:
         super().__init__(keys, prob)
 
     def __call__(self, data: Item) -> Item:
-        """Return the item, one slice of it blank."""
+        """Return the item with one blank slice."""
         image = data["image"]
         stack = image.ndim == 3
         count = image.shape[0] if stack else image.shape[1]
@@ -243,19 +253,21 @@ class RandMissingSliced(SampleTransform):
 
 
 class RandMissingWedged(SampleTransform):
-    """Fourier components that a limited tilt range does not measure, taken away.
+    """Remove the Fourier components that a limited tilt range does not measure.
 
-    The tilt axis is y and the beam runs along z at tilt 0: by the central slice
-    theorem, tilts within +-t leave the components with ``|kz| > |kx| tan(t)``
-    unmeasured, for every ky. 3D patches are changed, and those slices and stacks that
-    are cut across y; others do not hold both z and x and stay.
+    The tilt axis is y, and the beam runs along z at tilt 0. By the central slice
+    theorem, tilts within +-t do not measure the components with ``|kz| > |kx| tan(t)``,
+    for every ky. Only 3D patches and slices or stacks cut across y are changed, since
+    others do not contain both z and x.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the images in a sample.
     prob : float
+        Probability that a sample is changed, in [0, 1].
     tilt_deg : (float, float)
-        Bounds of the largest tilt t, degrees, in (0, 90).
+        Bounds of the largest tilt t, in degrees, in (0, 90).
     z_over_x : float
         Spacing along z over spacing along x.
     """
@@ -278,7 +290,7 @@ class RandMissingWedged(SampleTransform):
         self.z_over_x = float(z_over_x)
 
     def __call__(self, data: Item) -> Item:
-        """Return the item without its missing wedge."""
+        """Return the item without the components in the missing wedge."""
         flat = data["image"].ndim == 3
         if (flat and int(data.get("axis", 0)) != 1) or not self.fires():
             return data
@@ -292,18 +304,19 @@ class RandMissingWedged(SampleTransform):
 
 
 def add_noise(image: Tensor, deviation: float, start: int) -> Tensor:
-    """Return an image with Gaussian noise, read from a table drawn once per process.
+    """Return an image with added Gaussian noise.
 
-    Drawing anew would cost ten times what reading costs. The table has 4 million
-    values, and each sample begins at its own place in it.
+    The noise is read from a table of 4 million values that each process draws once,
+    because drawing new values takes ten times as long.
 
     Parameters
     ----------
-    image : Tensor of float32
+    image : Tensor of float32, any shape
+        The image; it is not changed.
     deviation : float
-        Standard deviation of the noise; a negative one flips its sign.
+        Standard deviation of the noise; a negative value inverts the noise.
     start : int
-        Where in the table to begin, below `NOISE_VALUES`.
+        Index of the first value to take from the table, below `NOISE_VALUES`.
     """
     noisy = image.clone(memory_format=torch.contiguous_format)
     flat, table, done = noisy.view(-1), _noise_table(), 0
@@ -327,8 +340,8 @@ def blur_axis(image: Tensor, dim: int, sigma: float) -> Tensor:
     weight = sigma**2 / (2 * passes)
     last = image.shape[dim] - 1
     for _ in range(passes):
-        # The difference to the next voxel, once; each voxel gains it and the next
-        # loses it, so the sum of the image stays and borders need no padding.
+        # A share of the difference between neighbours moves from one to the other, so
+        # the sum of the image stays the same and borders need no padding.
         step = image.narrow(dim, 1, last) - image.narrow(dim, 0, last)
         step *= weight
         image = image.clone()
@@ -340,13 +353,14 @@ def blur_axis(image: Tensor, dim: int, sigma: float) -> Tensor:
 def remove_wedge(
     image: Tensor, tilt_deg: float, dims: tuple[int, int], z_over_x: float = 1.0
 ) -> Tensor:
-    """Return an image without the Fourier components beyond a tilt.
+    """Return an image without the Fourier components that a tilt range leaves out.
 
     Parameters
     ----------
-    image : Tensor of float32
+    image : Tensor of float32, any shape
+        The image.
     tilt_deg : float
-        The largest tilt either way, degrees.
+        The largest tilt in either direction, in degrees.
     dims : (int, int)
         The axes z and x of `image`.
     z_over_x : float

@@ -1,4 +1,4 @@
-"""Cut a slice, a stack or a patch out of a volume, past its borders where need be."""
+"""Cut a slice, a stack or a patch out of a volume and pad it if it passes a border."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from cellseg3d.datasets.labels import IGNORE
 
 
 def crop_start(shape: Sequence[int], centre: Sequence[int], size: Sequence[int]) -> Zyx:
-    """Return where a crop begins that holds `centre` and lies in the volume.
+    """Return the first voxel of a crop that contains `centre` and lies in the volume.
 
-    A crop longer than the volume along an axis begins before it, so that the volume
-    lies in its middle.
+    Along an axis on which the crop is longer than the volume, the start is negative, so
+    that the volume lies in the middle of the crop.
 
     Parameters
     ----------
     shape, centre, size : sequence of int
-        Of the volume, a voxel in it, and the crop (z, y, x), in voxels.
+        Shape of the volume, a voxel in it, and shape of the crop (z, y, x), in voxels.
     """
     starts = []
     for length, middle, side in zip(shape, centre, size, strict=True):
@@ -40,25 +40,26 @@ def crop_image(
     axis: str,
     scaling: tuple[IntensityScale, float, float],
 ) -> NDArray[np.float32]:
-    """Return a network input: scaled first, then padded by reflection.
+    """Return a network input, scaled and then padded by reflection.
 
     Parameters
     ----------
     image_zyx : ndarray of a numeric dtype, shape (Z, Y, X)
-        Raw intensities; a view of it is taken until the scaling.
+        Raw intensities.
     centre : sequence of int
-        A voxel (z, y, x) that the crop holds; for 2D and 2.5D it gives the slice.
+        A voxel (z, y, x) that the crop contains; for 2D and 2.5D it gives the slice.
     spec : InputSpec
+        The network's input: dimensions, context and patch shape.
     axis : str
-        Across which slices are cut; unused for 3D.
+        The axis that slices are cut across; unused for 3D.
     scaling : tuple
-        The scale, and the volume's (offset, factor).
+        The intensity scale, and the volume's offset and factor.
 
     Returns
     -------
     ndarray of float32, contiguous
-        Shape (2k + 1, h, w), or (1, z, y, x) for 3D. Slices past the first and the
-        last repeat these.
+        Shape (2k + 1, h, w), or (1, z, y, x) for 3D. Where a stack passes the first or
+        last slice of the volume, that slice is repeated.
     """
     scale, offset, factor = scaling
     view, pads = _view(image_zyx, centre, spec, axis, spec.context)
@@ -69,12 +70,19 @@ def crop_image(
 def crop_label(
     label_zyx: NDArray[Any], centre: Sequence[int], spec: InputSpec, axis: str
 ) -> NDArray[np.float32]:
-    """Return the label of a network's output: the centre slice, or the patch.
+    """Return the label of the centre slice (2D and 2.5D) or of the patch (3D).
+
+    Parameters
+    ----------
+    label_zyx : ndarray of unsigned integers, shape (Z, Y, X)
+        Class indices or object ids.
+    centre, spec, axis
+        As for `crop_image`.
 
     Returns
     -------
     ndarray of float32, contiguous
-        Shape (1, h, w) or (1, z, y, x); class indices or ids, 255 past the borders.
+        Shape (1, h, w) or (1, z, y, x), with 255 outside of the volume.
     """
     view, pads = _view(label_zyx, centre, spec, axis, 0)
     label = np.array(view, np.float32, order="C")
@@ -86,7 +94,7 @@ def crop_label(
 def _view(
     array: NDArray[Any], centre: Sequence[int], spec: InputSpec, axis: str, context: int
 ) -> tuple[NDArray[Any], list[tuple[int, int]]]:
-    """Return the part that lies in the volume, channels first, and what it lacks."""
+    """Return the part inside the volume, channels first, and the padding it needs."""
     size = spec.patch_zyx(axis)
     start = crop_start(array.shape, centre, size)
     key: list[slice] = []

@@ -1,4 +1,4 @@
-"""What a bundle's inference config reads, scaled as training scaled it."""
+"""List, scale and resample the volumes that a bundle's inference config reads."""
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 def ready_dataset(dataset_dir: str | Path) -> str:
-    """Return a data set's place, or refuse one that is missing or empty.
+    """Return the path of a data set, or refuse one that is missing or empty.
 
-    Cells are simulated only into the folder ``data`` of a bundle that nobody has put
-    anything in, so that a bundle can be tried; a warning says so. Several processes
-    may call this at once.
+    If it is the folder ``data`` of a bundle and empty or missing, cells are simulated
+    into it with a warning, so that a bundle can be tried. Several processes may call
+    this at once.
 
     Parameters
     ----------
@@ -43,45 +43,45 @@ def ready_dataset(dataset_dir: str | Path) -> str:
     Raises
     ------
     InputError
-        If nothing is there.
+        If the path is missing or an empty folder, other than a bundle's ``data``.
     """
     place = Path(dataset_dir)
     if place.is_file() or INNER in str(place):
         return str(place)
     names = [path.name for path in place.iterdir()] if place.is_dir() else []
-    # While another process simulates, its lock stands there with half the volumes.
+    # While another process simulates, its lock is there with some of the volumes.
     if LOCK not in names and not all(name.startswith(".") for name in names):
         return str(place)
     if not _is_bundles_own(place):
-        found = "an empty folder" if place.is_dir() else "no such file or folder"
+        found = "is an empty folder" if place.is_dir() else "does not exist"
         message = f"{place}: {found}; name the folder or datalist of your volumes"
         raise InputError(message)
-    logger.warning("%s: empty, so cells are simulated into it", place)
+    logger.warning("%s: is empty or missing, so cells are simulated into it", place)
     ensure_dataset(place)
     return str(place)
 
 
 def _is_bundles_own(place: Path) -> bool:
-    """Whether a folder is the one that a bundle's configs name by default."""
+    """Return whether a folder is the ``data`` folder of a bundle."""
     bundle = place.absolute().parent
     return place.name == "data" and (bundle / "configs" / "metadata.json").is_file()
 
 
 def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
-    """Return the volumes to predict, as MONAI's datasets take them.
+    """Return the volumes to predict, as a list of items for a MONAI dataset.
 
     Parameters
     ----------
     dataset_dir : str or Path
-        A datalist or a folder with one: all its images. A plain folder: all volumes
-        in it. A file: that volume.
+        A datalist or a folder with one, for all its images; another folder, for all
+        volumes in it; or the file of one volume.
 
     Raises
     ------
     InputError
-        If nothing is there.
+        If the path does not exist or the folder holds no volumes.
     ConfigError
-        If two volumes would get one name: MONAI cuts names at their first dot.
+        If two results would get the same name: MONAI ends a name at its first dot.
     """
     items = _list_inputs(Path(dataset_dir))
     seen: dict[str, str] = {}
@@ -90,7 +90,7 @@ def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
         name = one_name(file.name.partition(".")[0])
         if name in seen:
             message = (
-                f"{item['image']} and {seen[name]} would get one name for their "
+                f"{item['image']} and {seen[name]} would get the same name for their "
                 "results; predict with `cellseg3d predict` into two folders, or rename "
                 "one"
             )
@@ -111,13 +111,14 @@ def _list_inputs(place: Path) -> list[dict[str, str]]:
 
 
 class ScaleVolumed(MapTransform):
-    """Scale whole volumes as training and `cellseg3d predict` do.
+    """Scale whole volumes in the same way as training and `cellseg3d predict`.
 
     Parameters
     ----------
     keys : sequence of str
-        Tensors (1, Z, Y, X) of raw intensities.
+        Keys of tensors of raw intensities, shape (1, Z, Y, X).
     intensity : IntensityScale or dict
+        How to scale.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class ScaleVolumed(MapTransform):
         self.intensity = IntensityScale.parse(intensity)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item with float32 volumes, about -1 to 1; metadata stay."""
+        """Return the item with volumes scaled to about -1 to 1, and their metadata."""
         item = dict(data)
         for key in self.key_iterator(item):
             image = item[key]
@@ -140,20 +141,20 @@ class ScaleVolumed(MapTransform):
 
 
 class ToSpacingd(MapTransform):
-    """Resample whole volumes to the voxels that training resampled its own to.
+    """Resample whole volumes to the spacing that the network was trained on.
 
     Parameters
     ----------
     keys : sequence of str
-        Tensors (1, Z, Y, X) of raw intensities, with the metadata of
+        Keys of tensors of raw intensities, shape (1, Z, Y, X), with the metadata of
         `cellseg3d.samples.monai_io.VolumeReader`.
     spacing_um : sequence of float, optional
-        Voxel edges (z, y, x); None leaves all as they are.
+        Voxel edges (z, y, x), in um; with None nothing is resampled.
 
     Raises
     ------
     SpacingError
-        If a volume does not say how large its voxels are.
+        If the spacing of a volume is unknown.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class ToSpacingd(MapTransform):
         self.target = None if spacing_um is None else Spacing.of(spacing_um)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item on the other grid; metadata still tell of the file's."""
+        """Return the item with resampled volumes; metadata still describe the file."""
         item = dict(data)
         if self.target is None:
             return item
@@ -178,14 +179,14 @@ class ToSpacingd(MapTransform):
 
 
 class OnGridOfd(MapTransform):
-    """Bring a prediction to the grid of its image's file, and give it its metadata.
+    """Resample a prediction to the grid of the image's file and attach its metadata.
 
-    Where the image was resampled, each voxel of the file gets the nearest answer.
+    If the image was resampled, each voxel of the file gets the nearest voxel's value.
 
     Parameters
     ----------
     keys : sequence of str
-        Predictions (K, Z, Y, X).
+        Keys of the predictions, shape (K, Z, Y, X).
     source : str
         Key of the image, with the metadata of
         `cellseg3d.samples.monai_io.VolumeReader`.
@@ -196,7 +197,7 @@ class OnGridOfd(MapTransform):
         self.source = source
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item with metadata on each prediction."""
+        """Return the item with each prediction on the file's grid, with metadata."""
         item = dict(data)
         for key in self.key_iterator(item):
             meta = item[self.source].meta

@@ -1,4 +1,4 @@
-"""Data sets that a network trains and validates on, drawn from cached volumes."""
+"""PyTorch datasets: random samples for training, whole volumes for validation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.datasets.targets import link_classes
+from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.datasets.volumes import LoadedCase
 from cellseg3d.samples.crops import crop_image, crop_label, crop_start
 from cellseg3d.samples.samplers import SiteSampler, sample_random
@@ -23,48 +23,58 @@ Transform = Callable[[Item], Item]
 
 
 class SampleDataset(Dataset[Item]):
-    """Slices, stacks or patches by `InputSpec`, from volumes that stay as they are.
+    """Random slices, stacks or patches, cut from the volumes of a fold.
 
-    A sample is a function of (seed, epoch, index) alone: not of workers, ranks,
-    batches, or what was drawn before. So resuming needs the epoch's number and how
-    many samples of it were used, and nothing else.
+    A sample depends only on (seed, epoch, index), and not on workers, processes,
+    batches or earlier samples. A training can therefore be resumed from the number of
+    the epoch and the number of samples used.
 
     Parameters
     ----------
     cases : sequence of LoadedCase
         Labelled volumes (`cellseg3d.datasets.volumes`).
     spec : InputSpec or dict
+        The network's input: dimensions, axis, context and patch shape.
     samples : int
-        Samples in an epoch, of all ranks together.
+        Number of samples in an epoch, of all processes together.
     transform : callable, optional
-        Gets and returns a sample; MONAI's ``Compose`` and ``Randomizable`` are seeded
-        for each sample.
+        Function that takes and returns a sample. MONAI's ``Compose`` and
+        ``Randomizable`` are seeded for each sample.
     seed : int
+        Seed of every random number.
     foreground : float
-        Probability that a sample is centred on a voxel of a random foreground class.
+        Probability that a sample is centred on a voxel of a random foreground class;
+        else it is centred on any annotated voxel.
     axes : sequence of {"z", "y", "x"}, optional
-        For 2D and 2.5D: cut slices across a random one of these; the spec's when None.
+        Axes to cut 2D and 2.5D samples across, one drawn for each sample; the axis of
+        `spec` when None.
     class_weights : mapping of int to float, optional
-        How often each foreground class is drawn relative to the others.
+        How often each foreground class is drawn relative to the others; 1 unless named.
     rank, world_size : int, optional
-        This process' share: index i is sample ``i * world_size + rank``. Those of
-        ``torch.distributed`` when None, 0 of 1 without it.
+        Number of this process and of all processes: index i is sample
+        ``i * world_size + rank``. When None, ``torch.distributed`` gives them if it is
+        in use, else there is one process.
 
     Notes
     -----
-    An item holds ``"image"`` (float32, (2k + 1, h, w) or (1, z, y, x), scaled),
-    ``"label"`` (float32, (1, h, w) or (1, z, y, x), class indices and 255 for not
-    annotated), ``"case"`` (its name), ``"position"`` (int64, the first voxel (z, y, x)
-    of the crop, or of its centre slice) and ``"axis"`` (0, 1 or 2). Where a datalist
-    says which classes a label annotates, also ``"annotated"`` (bool, (K,)).
+    An item is a dict with these values:
+
+    - ``"image"``: float32, shape (2k + 1, h, w) or (1, z, y, x), scaled intensities;
+    - ``"label"``: float32, shape (1, h, w) or (1, z, y, x), class indices, 255 where
+      not annotated;
+    - ``"case"``: the name of the case;
+    - ``"position"``: int64, the first voxel (z, y, x) of the crop or centre slice;
+    - ``"axis"``: 0, 1 or 2;
+    - ``"annotated"``: bool, shape (K,), whether the label annotates each class; only
+      if a case of the datalist names such classes.
 
     Raises
     ------
     ConfigError
-        If `samples`, `spec` or `axes` make no sense, or slices of volumes are to have
-        links to the slice below.
+        If `samples`, `spec` or `axes` is out of range, or if the target has links
+        across the slices of a 2D or 2.5D network.
     LabelError
-        If a case has no label, or no case has an annotated voxel.
+        If a case has no label, or if no case has an annotated voxel.
     """
 
     def __init__(  # noqa: PLR0913 - each is a key of a config
@@ -91,15 +101,15 @@ class SampleDataset(Dataset[Item]):
         self.rank, self.world_size = _shard(rank, world_size)
         if samples < self.world_size:
             message = (
-                f"{samples} samples an epoch; expected at least {self.world_size}, one "
-                "per process"
+                f"samples is {samples} in an epoch; expected at least "
+                f"{self.world_size}, one for each process"
             )
             raise ConfigError(message)
         self.samples = int(samples)
         self.sampler = SiteSampler(
             [_label_of(case) for case in self.cases], foreground, class_weights
         )
-        # Shared memory, so that workers that live through epochs see it change.
+        # Shared memory, because workers outlive an epoch and must see the next number.
         self._epoch = torch.zeros(1, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._randomizable = _randomizable(transform)
@@ -111,11 +121,11 @@ class SampleDataset(Dataset[Item]):
 
     @property
     def epoch(self) -> int:
-        """The epoch that samples are drawn for, from 0."""
+        """The number of the epoch whose samples are drawn, counted from 0."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the samples of another epoch from now on, in every worker."""
+        """Choose the epoch whose samples are drawn from now on, in every worker."""
         self._epoch[0] = int(epoch)
 
     def __getitem__(self, index: int) -> Item:
@@ -132,18 +142,20 @@ class SampleDataset(Dataset[Item]):
             for part in self._randomizable:
                 part.set_random_state(seed=int(random.integers(2**32)))
             item = self.transform(item)
-        return item if self.cases[which].objects is None else _linked(item)
+        case = self.cases[which]
+        return item if case.objects is None else _linked(item, case.target)
 
     def __iter__(self) -> Iterator[Item]:
         return (self[index] for index in range(len(self)))
 
     def batch(self, indices: Sequence[int]) -> Item:
-        """Return several samples as one batch, written straight into its tensors.
+        """Return several samples as one batch.
 
         Returns
         -------
         dict
-            As an item, with a leading batch axis; ``"case"`` is a list of names.
+            The values of an item with a leading batch axis; ``"case"`` is a list of
+            names.
         """
         first = self[indices[0]]
         shape = (len(indices),)
@@ -180,20 +192,23 @@ class SampleDataset(Dataset[Item]):
 
 
 class WholeVolumeDataset(Dataset[Item]):
-    """Whole volumes, scaled as samples are, for validation through prediction.
+    """Whole scaled volumes, which validation predicts and scores.
 
     Parameters
     ----------
     cases : sequence of LoadedCase
+        The volumes.
     transform : callable, optional
+        Function that takes and returns an item.
     rank, world_size : int, optional
-        This process' share: every `world_size`-th case, at least one (a case may then
-        be in two shares: tell by ``"case"``). As in `SampleDataset` when None.
+        Number of this process and of all processes, as in `SampleDataset`. A process
+        gets every `world_size`-th case, and at least one; with more processes than
+        cases, some cases are in two processes.
 
     Notes
     -----
-    An item holds ``"image"`` and ``"label"`` (float32, shape (1, Z, Y, X); no label
-    where the case has none) and ``"case"``.
+    An item is a dict of ``"image"`` and ``"label"`` (float32, shape (1, Z, Y, X); no
+    label if the case has none) and ``"case"``, its name.
     """
 
     def __init__(
@@ -223,13 +238,14 @@ class WholeVolumeDataset(Dataset[Item]):
 
 def _label_of(case: LoadedCase) -> NDArray[np.uint8]:
     if case.label is None:
-        raise LabelError(f"{case.name}: has no label, so nothing can train on it")
+        message = f"{case.name}: has no label to train on; add one or remove the case"
+        raise LabelError(message)
     return case.label
 
 
-def _linked(item: Item) -> Item:
-    """Return a sample with the links of its objects, as they lie by now, as label."""
-    classes = link_classes(np.asarray(item["label"])[0])
+def _linked(item: Item, target: LabelTarget) -> Item:
+    """Return a sample with the links of its augmented object ids as label."""
+    classes = target.label_of(np.asarray(item["label"])[0], None)
     return {**item, "label": torch.from_numpy(classes[None].astype(np.float32))}
 
 
@@ -244,14 +260,14 @@ def _refuse_links_across_slices(
         for axis in axes:
             if case.objects.shape[axis_index(axis)] > 1:
                 message = (
-                    f"{case.name}: a network that sees slices across {axis} learns no "
-                    f"link along {axis}; take a 3D bundle for target 'affinity'"
+                    f"{case.name}: a network that sees slices across {axis} cannot "
+                    f"learn links along {axis}; use a 3D bundle for target 'affinity'"
                 )
                 raise ConfigError(message)
 
 
 def _annotated(cases: Sequence[LoadedCase]) -> list[torch.Tensor]:
-    """Return which classes each case annotates; empty when all annotate all."""
+    """Return whether each case annotates each class; empty if all annotate all."""
     known = [len(case.annotated) for case in cases if case.annotated is not None]
     if not known:
         return []
@@ -260,10 +276,10 @@ def _annotated(cases: Sequence[LoadedCase]) -> list[torch.Tensor]:
 
 
 def _randomizable(transform: Transform | None) -> list[Randomizable]:
-    """Return what has to be seeded for each sample."""
+    """Return the parts of a transform that have to be seeded for each sample."""
     parts: Sequence[object] = [transform]
     if isinstance(transform, Compose):
-        # Seeding Compose itself builds a RandomState per transform, 0.1 ms each.
+        # Seeding Compose builds a new RandomState for each transform, 0.1 ms each.
         parts = transform.flatten().transforms  # type: ignore[no-untyped-call]
     return [part for part in parts if isinstance(part, Randomizable)]
 
@@ -275,6 +291,6 @@ def _shard(rank: int | None, world_size: int | None) -> tuple[int, int]:
     rank, world_size = rank or 0, world_size or 1
     if not 0 <= rank < world_size:
         raise ConfigError(
-            f"rank {rank} of {world_size}; expected 0 to {world_size - 1}"
+            f"rank is {rank} of {world_size} processes; expected 0 to {world_size - 1}"
         )
     return rank, world_size

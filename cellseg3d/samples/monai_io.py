@@ -1,9 +1,9 @@
-"""MONAI's LoadImaged and SaveImaged over every format of `cellseg3d.io`.
+"""Read and write every format of `cellseg3d.io` with MONAI's LoadImaged and SaveImaged.
 
-``LoadImaged(keys, reader=VolumeReader)`` gives arrays in (z, y, x) without a channel
-axis, their spacing in the metadata; ``SaveImaged(keys, writer=VolumeWriter)`` writes
-them back. MONAI tries other readers when one raises in ``read``; these keep an error
-until ``get_data``, where MONAI lets it through, so that nothing else opens the file.
+``LoadImaged(keys, reader=VolumeReader)`` returns arrays (z, y, x) without a channel
+axis, with the spacing in the metadata. ``SaveImaged(keys, writer=VolumeWriter)`` writes
+them. If a reader raises an error in ``read``, MONAI tries its other readers, which may
+read the file wrongly. `VolumeReader` therefore raises errors later, in ``get_data``.
 """
 
 import json
@@ -41,29 +41,29 @@ PathLike = str | os.PathLike[Any]
 
 UM_PER_MM = 1e3
 NOTES_KEY = "cellseg3d_notes"
-# torch has no arithmetic for these; the next signed type holds the same ids.
+# torch cannot compute with these unsigned types; the next signed type holds all values.
 _TORCH_DTYPES = {"u2": "i4", "u4": "i8"}
 
 
 class VolumeReader(ImageReader):
-    """Read any volume that `cellseg3d.io` reads, checked, for MONAI's LoadImaged.
+    """Read and check any volume that `cellseg3d.io` reads, for MONAI's LoadImaged.
 
-    The array has axes (z, y, x) and no channel: follow it with
+    The array has axes (z, y, x) and no channel axis; add one with
     ``EnsureChannelFirstd(keys, channel_dim="no_channel")``. The metadata hold
     ``spacing_um`` (z, y, x; NaN when unknown), ``affine`` from voxel (z, y, x) to RAS
-    in um, ``intensity_unit`` and ``simulated``. Give LoadImaged ``dtype=None`` for
-    labels: its default turns ids into float32.
+    in um, ``intensity_unit`` and ``simulated``. For labels give LoadImaged
+    ``dtype=None``, because its default turns ids into float32.
 
     Parameters
     ----------
     labels : bool
-        Read label ids: integers >= 0, exact, of a dtype that torch can hold.
+        Whether to read labels: integers >= 0 with unchanged values.
     spacing_um : sequence of float, optional
-        Voxel edges (z, y, x) instead of the file's.
+        Voxel edges (z, y, x) in um, instead of the file's.
     channel : int, optional
-        Which channel of a file that holds several.
+        The channel to read, for a file with several channels.
     level : int
-        Level of an OME-Zarr pyramid.
+        The level to read of an OME-Zarr pyramid.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class VolumeReader(ImageReader):
         }
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Return whether every name has a suffix known here, or is a folder."""
+        """Return whether every name has a known suffix or is a folder."""
         return all(
             volume_suffix(name) or Path(name).is_dir() for name in _names(filename)
         )
@@ -93,7 +93,7 @@ class VolumeReader(ImageReader):
         data: Sequence[PathLike] | PathLike,
         **kwargs: Any,  # noqa: ANN401 - MONAI's signature
     ) -> list[Volume | CellSegError]:
-        """Return the volumes of one or more names; an error instead of each failure."""
+        """Return the volumes of one or more files; an error object for each failure."""
         reader = read_labels if self.labels else read_volume
         found: list[Volume | CellSegError] = []
         for name in _names(data):
@@ -104,7 +104,8 @@ class VolumeReader(ImageReader):
             except Exception as error:
                 found.append(
                     FormatError(
-                        f"{name}: cannot be read ({type(error).__name__}: {error})"
+                        f"{name}: cannot be read ({type(error).__name__}: {error}); "
+                        "look at it with `cellseg3d inspect`"
                     )
                 )
         return found
@@ -112,19 +113,19 @@ class VolumeReader(ImageReader):
     def get_data(
         self, img: Sequence[Volume | CellSegError]
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Return the voxels and what MONAI needs to know of them.
+        """Return the voxels and their metadata.
 
         Returns
         -------
         array : ndarray, shape (Z, Y, X), or (C, Z, Y, X) for several files
             The voxels, in the file's dtype.
         metadata : dict
-            As the class says.
+            The metadata that the class docstring describes.
 
         Raises
         ------
         CellSegError
-            What `read` met.
+            The error that `read` kept.
         AxisError
             If several files differ in shape or spacing.
         """
@@ -136,9 +137,9 @@ class VolumeReader(ImageReader):
         for other in volumes[1:]:
             if other.shape != first.shape or other.spacing != first.spacing:
                 raise AxisError(
-                    f"{other.name}: shape {other.shape}, spacing {other.spacing}; "
-                    f"{first.name} has {first.shape}, {first.spacing}; channels must "
-                    "agree"
+                    f"{other.name}: has shape {other.shape}, spacing {other.spacing}, "
+                    f"and {first.name} has {first.shape}, {first.spacing}; channels of "
+                    "one volume need the same shape and spacing"
                 )
         arrays = [_for_torch(volume.read()) for volume in volumes]
         metadata = metadata_of(first)
@@ -151,15 +152,16 @@ class VolumeReader(ImageReader):
 class VolumeWriter(ImageWriter):
     """Write a volume in any format of `cellseg3d.io`, for MONAI's SaveImaged.
 
-    Values go to the file exactly, in ``output_dtype`` (SaveImaged's default is
-    float32; None keeps the array's): one that does not fit is an error, never cut.
+    Values are written exactly. A value that does not fit into ``output_dtype`` is an
+    error and never clipped.
 
     Parameters
     ----------
     output_dtype : dtype, optional
-        Type in the file; None for the array's own.
+        Type of the values in the file; None keeps the array's. SaveImaged's default is
+        float32.
     scale : None
-        MONAI's scaling to pictures; refused.
+        MONAI's scaling for pictures, which is refused.
     """
 
     def __init__(
@@ -171,7 +173,7 @@ class VolumeWriter(ImageWriter):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         if scale is not None:
             raise FormatError(
-                f"scale={scale}: volumes are written as they are; leave scale out"
+                f"scale is {scale}, but volumes are written unscaled; leave scale out"
             )
         self.output_dtype = output_dtype
         self.metadata: Mapping[str, Any] = {}
@@ -182,26 +184,28 @@ class VolumeWriter(ImageWriter):
         channel_dim: int | None = 0,
         **kwargs: Any,  # noqa: ANN401 - MONAI's signature
     ) -> None:
-        """Take the voxels: one channel, (z, y, x) or (y, x) beside it.
+        """Set the voxels to write: one channel with axes (z, y, x) or (y, x).
 
         Raises
         ------
         AxisError
-            If there are several channels, or not two or three other axes.
+            If there are several channels, or if there are not two or three other axes.
         """
         del kwargs
         array = convert_data_type(data_array, np.ndarray)[0]
         if channel_dim is not None:
             if array.shape[channel_dim] != 1:
                 raise AxisError(
-                    f"{array.shape[channel_dim]} channels in an array of shape "
-                    f"{array.shape}; a volume has one, pick it or take the argmax first"
+                    f"an array of shape {array.shape} has {array.shape[channel_dim]} "
+                    "channels; expected one: select a channel or take the argmax first"
                 )
             array = array.take(0, axis=channel_dim)
         if array.ndim == 2:
             array = array[np.newaxis]
         if array.ndim != 3:
-            raise AxisError(f"array of shape {array.shape}; expected axes (z, y, x)")
+            raise AxisError(
+                f"an array has shape {array.shape}; expected axes (z, y, x)"
+            )
         self.data_obj = array
 
     def set_metadata(
@@ -211,12 +215,13 @@ class VolumeWriter(ImageWriter):
         resample: bool = False,
         **options: Any,  # noqa: ANN401 - MONAI's signature
     ) -> None:
-        """Take spacing, unit and notes from what `VolumeReader` put there.
+        """Set spacing, unit and notes from the metadata of `VolumeReader`.
 
         Raises
         ------
         SpacingError
-            If MONAI is asked to resample: ``Invertd`` first does it exactly.
+            If MONAI would have to resample; use ``Invertd`` before instead, which is
+            exact.
         """
         del options
         self.metadata = meta_dict or {}
@@ -226,7 +231,7 @@ class VolumeWriter(ImageWriter):
         )
         if resample and not same:
             raise SpacingError(
-                "SaveImaged was asked to resample to the image's own grid; use Invertd "
+                "SaveImaged was asked to resample to the image's grid; use Invertd "
                 "before it and resample=False"
             )
 
@@ -236,7 +241,7 @@ class VolumeWriter(ImageWriter):
         verbose: bool = True,  # noqa: FBT001, FBT002 - MONAI's signature
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Write the volume; the suffix picks the format."""
+        """Write the volume in the format of the file's suffix."""
         super().write(filename, verbose=verbose, **kwargs)
         self._put(filename, volume_of(np.asarray(self.data_obj), self.metadata))
 
@@ -252,9 +257,9 @@ class VolumeWriter(ImageWriter):
 
 
 class LabelWriter(VolumeWriter):
-    """Write label ids for SaveImaged: exact, in the smallest unsigned dtype.
+    """Write labels for SaveImaged, exactly and in the smallest unsigned dtype.
 
-    SaveImaged's ``output_dtype`` counts for nothing here.
+    SaveImaged's ``output_dtype`` is ignored.
     """
 
     def _put(self, filename: PathLike, volume: Volume) -> None:
@@ -262,14 +267,14 @@ class LabelWriter(VolumeWriter):
 
 
 def metadata_of(volume: Volume) -> dict[str, Any]:
-    """Return MONAI's metadata of a volume, every value one that can be collated."""
+    """Return MONAI's metadata of a volume; every value can be collated into a batch."""
     affine = affine_um(volume)
     spacing = volume.spacing
     return {
         MetaKeys.AFFINE: affine,
         MetaKeys.ORIGINAL_AFFINE: affine.copy(),
         MetaKeys.SPATIAL_SHAPE: np.asarray(volume.shape),
-        # MONAI's sign for "no channel axis".
+        # NaN is MONAI's value for "no channel axis".
         MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         MetaKeys.SPACE: SpaceKeys.RAS,
         "spacing_um": np.asarray(spacing.zyx if spacing else [np.nan] * 3),
@@ -280,10 +285,10 @@ def metadata_of(volume: Volume) -> dict[str, Any]:
 
 
 def volume_of(array: NDArray[Any], metadata: Mapping[str, Any]) -> Volume:
-    """Return a volume from an array (z, y, x) and what `metadata_of` said of it.
+    """Return a volume from an array (z, y, x) and the metadata of `metadata_of`.
 
-    The spacing is the present affine's, so that a crop or a resampling counts; it is
-    unknown where the file's was.
+    The spacing is taken from the affine, which MONAI updates after a crop or a
+    resampling. It is unknown if the file's spacing was.
     """
     spacing = affine_mm = None
     edges = np.asarray(metadata.get("spacing_um", [np.nan] * 3), np.float64)
@@ -304,9 +309,10 @@ def volume_of(array: NDArray[Any], metadata: Mapping[str, Any]) -> Volume:
 
 
 def affine_um(volume: Volume) -> NDArray[np.float64]:
-    """Return the map from voxel (z, y, x) to RAS in um, shape (4, 4).
+    """Return the affine from voxel (z, y, x) to RAS in um, shape (4, 4).
 
-    In um, not MONAI's mm: MONAI takes affines that differ by less than 1e-3 for equal.
+    The unit is um and not MONAI's mm, because MONAI considers two affines equal that
+    differ by less than 1e-3.
     """
     if volume.affine_mm is not None:
         affine = np.array(volume.affine_mm, np.float64)

@@ -1,4 +1,4 @@
-"""A picture of samples before and after augmentation, labels drawn as outlines."""
+"""Draw samples before and after augmentation, with their labels as outlines."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -33,10 +33,11 @@ def write_preview(
     Parameters
     ----------
     dataset : SampleDataset
+        Where the samples come from.
     path : Path
-        The PNG file to make or replace.
+        The PNG file to create or replace.
     count : int
-        How many samples.
+        Number of samples.
     classes : sequence of str
         Class names, for the legend.
 
@@ -52,10 +53,10 @@ def write_preview(
 def preview_picture(
     dataset: SampleDataset, *, count: int = 8, classes: Sequence[str] = ()
 ) -> Image.Image:
-    """Return samples in pairs: the crop itself, and the same crop augmented.
+    """Return a picture of samples, each crop beside the same crop augmented.
 
-    A 3D patch shows its middle slice across z, a 2.5D stack its centre slice. Outlines
-    are drawn inside each class; what is not annotated is dimmed.
+    A 3D patch is shown by its middle slice across z, and a 2.5D stack by its centre
+    slice. Outlines are drawn inside each class. Voxels without annotation are dimmed.
     """
     plain = copy(dataset)
     plain.transform = None
@@ -87,14 +88,14 @@ def preview_picture(
 def draw_outlines(
     image_yx: NDArray[np.float32], label_yx: NDArray[Any]
 ) -> NDArray[np.uint8]:
-    """Return a slice in grey with the inner outline of each class in its colour.
+    """Return a grey slice with the inner outline of each class in its colour.
 
     Parameters
     ----------
     image_yx : ndarray of float32, shape (Y, X)
         Scaled intensities; -1 becomes black and 1 white.
     label_yx : ndarray, shape (Y, X)
-        Class indices; 255 is dimmed.
+        Class indices; pixels of 255 (not annotated) are dimmed.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def colour(value: int) -> tuple[int, int, int]:
 
 
 def _panel(item: Item) -> NDArray[np.uint8]:
-    """Return the slice to look at, enlarged by whole numbers where it is small."""
+    """Return the slice to show, enlarged by a whole factor if it is small."""
     image, label = item["image"].numpy(), item["label"].numpy()[0]
     if image.ndim == 4:
         middle = image.shape[1] // 2

@@ -1,4 +1,4 @@
-"""Draw training sites: balanced by class, only where something is annotated."""
+"""Draw the voxels that training samples are centred on, balanced by class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.core.roi import Zyx
 from cellseg3d.datasets.labels import IGNORE
 
-# Label voxels compared at a time while an index is built; bounds its memory.
+# Number of label voxels compared at a time while an index is built. It limits memory.
 _SLAB_VOXELS = 1 << 24
 
 
 @dataclass(frozen=True)
 class VoxelRuns:
-    """The voxels of one class in one volume, as runs of neighbours in C order.
+    """The voxels of one class in one volume, stored as runs of adjacent voxels.
 
     Parameters
     ----------
     starts : ndarray of int64, shape (R,)
-        Flat index of the first voxel of each run.
+        Flat index (C order) of the first voxel of each run.
     ends : ndarray of int64, shape (R,)
-        How many voxels the runs up to and including this one hold.
+        Number of voxels in all runs up to and including this one.
     """
 
     starts: NDArray[np.int64]
@@ -31,7 +31,7 @@ class VoxelRuns:
 
     @property
     def count(self) -> int:
-        """How many voxels there are."""
+        """The number of voxels."""
         return int(self.ends[-1])
 
     def pick(self, number: int) -> int:
@@ -42,17 +42,18 @@ class VoxelRuns:
 
 
 def class_runs(label_zyx: NDArray[np.uint8]) -> dict[int, VoxelRuns]:
-    """Return where each class lies; voxels that are not annotated (255) are left out.
+    """Return the voxels of each class; voxels that are not annotated are left out.
 
     Parameters
     ----------
     label_zyx : ndarray of uint8, shape (Z, Y, X)
-        Class indices; may be memory-mapped, it is read slab by slab.
+        Class indices, 255 where not annotated. The array may be memory-mapped: a few
+        slices are read at a time.
 
     Returns
     -------
     dict of int to VoxelRuns
-        Only classes that occur.
+        The voxels of each class that occurs.
     """
     starts: dict[int, list[NDArray[np.int64]]] = {}
     lengths: dict[int, list[NDArray[np.int64]]] = {}
@@ -78,20 +79,20 @@ def class_runs(label_zyx: NDArray[np.uint8]) -> dict[int, VoxelRuns]:
 
 
 class SiteSampler:
-    """Draws (volume, voxel) sites from an index that is built once per volume.
+    """Draw random annotated voxels from several volumes.
 
-    With probability `foreground` the site is a random voxel of a random class among
-    the foreground classes that occur; otherwise any annotated voxel. Each draw costs
-    two binary searches whatever the volume's size.
+    With probability `foreground` a class is drawn first, among the foreground classes
+    that occur, and then one of its voxels. Otherwise any annotated voxel is drawn. An
+    index of the voxels is built once, so a draw takes the same time in any volume.
 
     Parameters
     ----------
     labels : sequence of ndarray of uint8, shape (Z, Y, X)
-        One label per volume; 255 is never drawn.
+        The label of each volume; voxels of 255 are never drawn.
     foreground : float
-        Probability of a site in the foreground, in [0, 1].
+        Probability of a voxel of a foreground class, in [0, 1].
     class_weights : mapping of int to float, optional
-        How often a foreground class is drawn relative to the others; 1 unless named.
+        How often each foreground class is drawn relative to the others; 1 unless named.
 
     Raises
     ------
@@ -118,7 +119,8 @@ class SiteSampler:
                 self._runs.setdefault(value, []).append((volume, runs))
         if not self._runs:
             message = (
-                f"{len(labels)} label volumes, and no annotated voxel in them (all 255)"
+                f"no voxel of the {len(labels)} labels is annotated (all are 255); "
+                "annotate some"
             )
             raise LabelError(message)
         self._ends = {
@@ -128,20 +130,20 @@ class SiteSampler:
         self._classes = sorted(self._runs)
         self._annotated = np.cumsum([self._ends[c][-1] for c in self._classes])
         self._present = [value for value in self._classes if value > 0]
-        # A JSON config has text for keys.
+        # In a JSON config the keys are strings.
         given = {int(c): float(w) for c, w in (class_weights or {}).items()}
         weights = [given.get(c, 1.0) for c in self._present]
         if min(weights, default=1.0) < 0:
-            raise ConfigError(f"class weights {weights}; expected none below 0")
+            raise ConfigError(f"class_weights is {weights}; expected 0 or more")
         self._weights = np.cumsum(weights)
 
     @property
     def counts(self) -> dict[int, int]:
-        """How many annotated voxels each class has in all volumes together."""
+        """The number of annotated voxels of each class in all volumes together."""
         return {value: int(self._ends[value][-1]) for value in self._classes}
 
     def draw(self, random: np.random.Generator) -> tuple[int, Zyx]:
-        """Return the number of a volume and an annotated voxel (z, y, x) of it."""
+        """Return the index of a volume and an annotated voxel (z, y, x) of it."""
         balanced = random.random() < self.foreground
         if balanced and self._present and self._weights[-1] > 0:
             mark = random.random() * self._weights[-1]
@@ -165,10 +167,10 @@ class SiteSampler:
 
 
 def sample_random(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Return the random numbers of one sample: a function of these three alone.
+    """Return a random generator for one sample, determined by these three numbers.
 
-    Philox [1]_ is a counter-based generator: streams with different keys or counters
-    do not overlap, so no sample depends on which worker drew the one before.
+    Philox [1]_ is a counter-based generator: generators with different keys or counters
+    do not overlap, so a sample does not depend on the samples that were drawn before.
 
     References
     ----------

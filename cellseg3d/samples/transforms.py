@@ -1,4 +1,4 @@
-"""Move image and label alike: symmetries, one resampling, rolls, shifted slices."""
+"""Augmentations that move image and label together."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -18,17 +18,18 @@ Plane = Literal["yx", "random", "all"]
 
 
 class SampleTransform(RandomizableTransform, MapTransform):
-    """A MONAI transform of a sample that is cheap to seed anew for each sample.
+    """Base of the augmentations: a MONAI transform that can be seeded fast.
 
-    Items are what `cellseg3d.samples.loaders.SampleDataset` draws: a leading channel
-    axis, then two or three spatial axes. Inputs are not changed in place.
+    It takes the items of `cellseg3d.samples.loaders.SampleDataset`, which have a
+    channel axis and two or three spatial axes. Inputs are not changed in place.
 
     Parameters
     ----------
     keys : sequence of str
-        ``"image"`` is interpolated; every other key is a label, moved exactly.
+        Keys of the tensors to change. ``"image"`` is interpolated; every other key is a
+        label, whose values are kept.
     prob : float
-        Probability that a sample is changed at all.
+        Probability that a sample is changed, in [0, 1].
     """
 
     def __init__(self, keys: Sequence[str], prob: float) -> None:
@@ -42,7 +43,7 @@ class SampleTransform(RandomizableTransform, MapTransform):
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
     ) -> "SampleTransform":
-        """Seed in place, which costs 2 us where a new RandomState costs 100."""
+        """Seed the generator in place: 2 us, where a new RandomState takes 100 us."""
         if seed is None:
             super().set_random_state(seed, state)
         else:
@@ -64,19 +65,21 @@ class SampleTransform(RandomizableTransform, MapTransform):
 
 
 class RandSymmetryd(SampleTransform):
-    """Flips along every axis and 90-degree rotations: no voxel is interpolated.
+    """Flip along every axis and rotate by 90 degrees, without interpolation.
 
-    Each flip has probability one half. Axes are exchanged only when they have the
-    same length, so that a batch keeps its shape.
+    Each flip has probability one half. Axes are exchanged only if they have the same
+    length, so that the shape of a batch stays the same.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the tensors to change.
     prob : float
+        Probability that a sample is changed, in [0, 1].
     plane : {"yx", "all", "none"}
-        Exchange the last two axes; any axes (for isotropic voxels); or none.
+        Which axes are exchanged: the last two, any (for isotropic voxels), or none.
     flip_stack : bool
-        Also reverse the order of the slices of a 2.5D stack.
+        Whether to reverse also the order of the slices of a 2.5D stack.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class RandSymmetryd(SampleTransform):
         self.flip_stack = flip_stack
 
     def __call__(self, data: Item) -> Item:
-        """Return the item, flipped and turned."""
+        """Return the flipped and rotated item."""
         if not self.fires():
             return data
         item = dict(data)
@@ -122,27 +125,29 @@ class RandSymmetryd(SampleTransform):
 
 
 class RandSpatiald(SampleTransform):
-    """Free rotation, scaling and elastic deformation in one resampling.
+    """Rotate, scale and deform elastically, in one resampling.
 
-    Images are interpolated linearly and labels taken from the nearest voxel, both
-    reflected at the borders, so nothing is clipped away and no empty corner appears.
+    Images are interpolated linearly; labels take the nearest voxel. Both are reflected
+    at the borders, so that no corner is empty.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the tensors to change.
     prob : float
+        Probability that a sample is changed, in [0, 1].
     rotate_deg : float
-        Rotation by up to this angle either way.
+        Largest angle of rotation in either direction, in degrees.
     scale : (float, float)
         Bounds of the magnification.
     elastic : float
-        Standard deviation of the displacement at the control points, voxels; 0 turns
-        it off. The deformation of Ronneberger et al. [1]_.
+        Standard deviation of the displacement at the control points, in voxels, as in
+        Ronneberger et al. [1]_; with 0 there is no deformation.
     elastic_step : int
-        Distance between the control points, voxels.
+        Distance between the control points, in voxels.
     plane : {"yx", "random", "all"}
-        What of a 3D patch moves: the last two axes (for anisotropic voxels), a random
-        pair of axes, or all three at once (about 15 times the work of a pair).
+        Which axes of a 3D patch move: the last two (for anisotropic voxels), a random
+        pair, or all three at once, which takes about 15 times as long as a pair.
 
     References
     ----------
@@ -178,7 +183,7 @@ class RandSpatiald(SampleTransform):
         self.plane = plane
 
     def __call__(self, data: Item) -> Item:
-        """Return the item, resampled once."""
+        """Return the resampled item."""
         if not self.fires():
             return data
         item = dict(data)
@@ -200,7 +205,7 @@ class RandSpatiald(SampleTransform):
         return item
 
     def _grid(self, shape: Sequence[int]) -> Tensor:
-        """Return where each voxel comes from, in the units of ``grid_sample``."""
+        """Return the source position of each voxel, in the units of ``grid_sample``."""
         axes = [
             (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) for size in shape
         ]
@@ -253,12 +258,14 @@ class RandSpatiald(SampleTransform):
 
 
 class RandRolld(SampleTransform):
-    """Circular rolls: what leaves at one border comes back at the other.
+    """Shift circularly: voxels that leave at one border enter at the opposite one.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the tensors to change.
     prob : float
+        Probability that a sample is changed, in [0, 1].
     plane : {"yx", "all"}
         Which spatial axes roll: the last two, or all.
     """
@@ -274,7 +281,7 @@ class RandRolld(SampleTransform):
         self.plane = plane
 
     def __call__(self, data: Item) -> Item:
-        """Return the item, rolled."""
+        """Return the shifted item."""
         if not self.fires():
             return data
         item = dict(data)
@@ -289,18 +296,20 @@ class RandRolld(SampleTransform):
 
 
 class RandSliceShiftd(SampleTransform):
-    """Slices that lie beside their neighbours, as in badly aligned serial sections.
+    """Shift slices against their neighbours, as in badly aligned serial sections.
 
-    In a 3D patch all slices past a random one move, their labels with them; in a 2.5D
-    stack one slice beside the centre moves, and the label, which is the centre's,
-    stays. Borders are reflected. A single slice has no neighbour and stays.
+    In a 3D patch all slices from a random one on are shifted, with their labels. In a
+    2.5D stack one slice other than the centre is shifted; the label is that of the
+    centre and stays. Borders are reflected. A single slice is not changed.
 
     Parameters
     ----------
     keys : sequence of str
+        Keys of the tensors to change.
     prob : float
+        Probability that a sample is changed, in [0, 1].
     most : int
-        Largest shift along y and along x, voxels.
+        Largest shift along y and along x, in voxels.
     """
 
     def __init__(
@@ -313,7 +322,7 @@ class RandSliceShiftd(SampleTransform):
         self.most = int(most)
 
     def __call__(self, data: Item) -> Item:
-        """Return the item, with slices shifted."""
+        """Return the item with shifted slices."""
         image = data["image"]
         stack = image.ndim == 3
         count = image.shape[0] if stack else image.shape[1]
@@ -338,7 +347,7 @@ class RandSliceShiftd(SampleTransform):
 
 
 def _slices(part: Tensor, kept: int, dims: int) -> Tensor:
-    """Return a (C, h, w) view whose channels all move alike."""
+    """Return a view (C, h, w) whose channels all move in the same way."""
     return part if dims == 2 else part[0].movedim(kept, 0)
 
 

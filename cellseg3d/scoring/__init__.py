@@ -1,1 +1,1 @@
-"""Scores and measurements of label files."""
+"""Score label files against the truth, and measure the objects in them."""

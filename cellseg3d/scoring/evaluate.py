@@ -1,17 +1,18 @@
-"""Score label files against label files; the numbers come from `cellseg3d.metrics`."""
+"""Score label files against the truth, with the scores of `cellseg3d.metrics`."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cellseg3d.core.errors import InputError
+from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, case_stem, split_inner
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.labels import class_labels
-from cellseg3d.datasets.volumes import read_case_label
+from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.check import open_input
 from cellseg3d.io.registry import read_labels
+from cellseg3d.scoring.meaning import meaning_of
 from cellseg3d.scoring.one_volume import (
     FOREGROUND,
     ScoredVolume,
@@ -34,16 +35,16 @@ __all__ = ["Evaluation", "ScoreOptions", "ScoredVolume", "evaluate_files"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of every volume, and the files that found no partner.
+    """The scores of every volume, and the files without a partner.
 
     Parameters
     ----------
     pairs : tuple of ScorePair
-        What was scored: names, files and specimens.
+        Names, files and specimens of the volumes.
     scored : tuple of ScoredVolume
-        In the same order.
+        The scores of each volume, in the same order.
     unmatched_predictions, unmatched_truths : tuple of str
-        Files without a partner.
+        Files without a partner, which were not scored.
     """
 
     pairs: tuple[ScorePair, ...]
@@ -70,12 +71,18 @@ def evaluate_files(
     datalist : str, optional
         A datalist that gives class names, and the truth when `truth` is None.
     options : ScoreOptions, optional
+        What to score, and what the values mean.
 
     Raises
     ------
     InputError
-        If files are missing, unmatched, or cannot be scored; one message names every
-        faulty volume.
+        If files are missing, have no partner, or cannot be scored; one message names
+        every faulty volume.
+
+    Notes
+    -----
+    If `datalist` is None, class names and label map come from the record that `predict`
+    wrote beside a prediction.
     """
     chosen = options or ScoreOptions()
     if truth is not None and is_datalist(truth):
@@ -86,24 +93,35 @@ def evaluate_files(
     elif cases is not None:
         pairing, source = pair_datalist(prediction, cases, ids=chosen.ids), cases
     else:
-        message = f"{prediction}: nothing to score it against; give TRUTH or --datalist"
+        message = f"{prediction}: has no truth to compare; give TRUTH or --datalist"
         raise InputError(message)
     if cases is not None and not chosen.classes:
         chosen = replace(chosen, classes=cases.classes)
     return _score_pairs(pairing, chosen, source)
 
 
-def open_labels(location: str) -> Volume:
-    """Open a label file lazily; one that stores whole numbers as float is read.
+def open_labels(location: str, spacing: Spacing | None = None) -> Volume:
+    """Open a label file, whose voxels are read on demand.
+
+    A file that stores whole numbers as floats is read at once and checked.
+
+    Parameters
+    ----------
+    location : str
+        The file; ``::inner`` names a dataset in it.
+    spacing : Spacing, optional
+        Voxel edges, instead of those in the file.
 
     Raises
     ------
     InputError
-        If the file is broken or its values are no whole numbers.
+        If the file is damaged, or its values are not whole numbers.
     """
     file, inner = split_inner(location)
-    volume = open_input(file, inner=inner)
-    return volume if volume.dtype.kind in "iub" else read_labels(file, inner=inner)
+    volume = open_input(file, inner=inner, spacing=spacing, labels=True)
+    if volume.dtype.kind in "iub":
+        return volume
+    return read_labels(file, inner=inner, spacing=spacing)
 
 
 def _score_pairs(
@@ -131,14 +149,19 @@ def _score_pairs(
 def _score_pair(
     pair: ScorePair, options: ScoreOptions, cases: Datalist | None
 ) -> ScoredVolume:
-    prediction = open_labels(pair.prediction)
+    case = _case_of(pair, cases)
+    if case is not None:
+        options = replace(options, spacing=options.spacing or case.spacing)
+    prediction = open_labels(pair.prediction, options.spacing)
     only: tuple[str, ...] | None = None
-    if cases is None:
-        truth = open_labels(pair.truth)
+    if cases is None or case is None:
+        truth = open_labels(pair.truth, options.spacing)
+        known = None if options.ids else meaning_of(pair.prediction)
+        if known is not None:
+            names = options.classes or known.classes
+            options = replace(options, meaning=known, classes=names)
     else:
-        case = next(case for case in cases.cases if case.name == pair.name)
         truth = _case_truth(case, cases, options)
-        options = replace(options, spacing=case.spacing or options.spacing)
         only = case.annotated
     scored = score_volume(prediction, truth, options, only)
     return (
@@ -146,11 +169,18 @@ def _score_pair(
     )
 
 
+def _case_of(pair: ScorePair, cases: Datalist | None) -> Case | None:
+    """Return the case of a datalist that a pair belongs to; None without a datalist."""
+    if cases is None:
+        return None
+    return next(case for case in cases.cases if case.name == pair.name)
+
+
 def _with_probs(
     pair: ScorePair, scored: ScoredVolume, truth: Volume, options: ScoreOptions
 ) -> ScoredVolume:
-    """Return the scores with those of the probabilities, class by class."""
-    labels = renamed(truth, options.truth_map)
+    """Return the scores and those of the probabilities, class by class."""
+    labels = renamed(truth, scored.truth_map)
     if options.ids:
         labels = (labels > 0).astype(np.uint8)
     classes, curves = dict(scored.classes), {}
@@ -165,15 +195,15 @@ def _with_probs(
     return replace(scored, classes=classes, curves=curves)
 
 
-def open_values(location: str) -> Volume:
-    """Open intensities or probabilities lazily; ``::inner`` names a dataset."""
+def open_values(location: str, spacing: Spacing | None = None) -> Volume:
+    """Open a file of intensities or probabilities, whose voxels are read on demand."""
     file, inner = split_inner(location)
-    return open_input(file, inner=inner)
+    return open_input(file, inner=inner, spacing=spacing)
 
 
 def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:
-    """Return a case's truth as training saw it: classes, or ids when these count."""
+    """Return a case's truth as class indices, or as ids if ids are scored."""
     raw = read_case_label(case, cases)
     if options.ids:
         return raw
-    return raw.with_array(class_labels(raw.read(), cases, raw.name))
+    return raw.with_array(case_classes(raw.read(), cases, case, raw.name))

@@ -1,4 +1,4 @@
-"""Measure the objects of a label file; the numbers come from `cellseg3d.metrics`."""
+"""Measure the objects of a label file, with the functions of `cellseg3d.metrics`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.cases import split_inner
 from cellseg3d.datasets.labels import IGNORE
-from cellseg3d.io.check import open_input
 from cellseg3d.metrics.components import label_components, label_pieces
 from cellseg3d.metrics.morphometry import Table, measure_objects, summarise_objects
 from cellseg3d.metrics.parents import boundary_distance, most_common
-from cellseg3d.scoring.evaluate import open_labels
+from cellseg3d.scoring.evaluate import open_labels, open_values
 from cellseg3d.scoring.one_volume import class_name
 from cellseg3d.scoring.same_grid import common_spacing
 
@@ -23,24 +21,24 @@ OBJECT = "object"
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What the values of the label file mean, and what to look at beside it.
+    """What the values of a label file mean, and which other files to use.
 
     Parameters
     ----------
     image : str or None
-        Intensities to average.
+        File of intensities, which are averaged in each object.
     classes : tuple of str
         Class names by value.
     class_labels : str or None
-        A volume of classes; an object's is the one that most of its voxels have.
+        File of classes. The class of an object is that of most of its voxels.
     components : bool
-        The values are classes; objects are their connected pieces.
+        Whether the values are classes, whose connected pieces are the objects.
     parents : str or None
-        A volume of ids of what the objects lie in, such as cells.
+        File of ids of larger objects, such as cells, that contain the objects.
     cells : bool
-        Parents are the connected pieces of all that is above 0.
+        Whether the parents are the connected pieces of all voxels above 0.
     spacing : Spacing or None
-        Used where no file says.
+        Voxel edges; those in the files when None.
     """
 
     image: str | None = None
@@ -54,19 +52,21 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The objects of one file.
+    """The measured objects of one file.
 
     Parameters
     ----------
     name : str
         The label file.
     spacing : Spacing or None
+        Voxel edges; None if unknown.
     intensity_unit : str or None
-        None without an image.
+        Unit of the intensities; None without an image.
     objects : dict of ndarray, each of shape (n,)
-        One row an object.
+        Measurements by name, with one entry for each object.
     by_class, by_parent : list of dict
-        Summaries; the second is empty without parents.
+        Summaries of the objects of each class and of each parent; the second is empty
+        without parents.
     """
 
     name: str
@@ -83,21 +83,22 @@ def measure_file(labels: str, options: MeasureOptions | None = None) -> Measurem
     Parameters
     ----------
     labels : str
-        A file of object ids; of classes with `MeasureOptions.components`.
+        A file of object ids or, with `MeasureOptions.components`, of classes.
     options : MeasureOptions, optional
+        What the values mean, and which other files to use.
 
     Raises
     ------
     InputError
-        If a file is broken, or shapes or spacings differ.
+        If a file is damaged, or if shapes or spacings differ.
     """
     chosen = options or MeasureOptions()
-    source = open_labels(labels)
-    image = _companion(source, chosen.image, intensities=True)
+    source = open_labels(labels, chosen.spacing)
+    image = _companion(source, chosen.image, chosen, intensities=True)
     parents = _parents(source, chosen)
-    spacing = chosen.spacing
-    for other in (parents, image, source):
-        spacing = (other.spacing if other else None) or spacing
+    spacing = chosen.spacing or source.spacing
+    for other in (image, parents):
+        spacing = spacing or (other.spacing if other else None)
     ids = source
     if chosen.components:
         ids = source.with_array(label_pieces(_annotated(source)))
@@ -120,38 +121,42 @@ def measure_file(labels: str, options: MeasureOptions | None = None) -> Measurem
 
 
 def _annotated(source: Volume) -> NDArray[Any]:
-    """Return the classes of a volume in memory, 0 where it is not annotated."""
+    """Return the classes of a volume, read into memory; 0 where not annotated."""
     classes = source.read()
     return np.where(classes == IGNORE, 0, classes)
 
 
 def _companion(
-    source: Volume, path: str | None, *, intensities: bool = False
+    source: Volume,
+    path: str | None,
+    options: MeasureOptions,
+    *,
+    intensities: bool = False,
 ) -> Volume | None:
-    """Open what lies on the grid of the labels, or say that it does not."""
+    """Open a file that belongs to the labels; refuse another shape or spacing."""
     if path is None:
         return None
-    file, inner = split_inner(path)
-    other = open_input(file, inner=inner) if intensities else open_labels(path)
-    common_spacing(other, source)
+    opened = open_values if intensities else open_labels
+    other = opened(path, options.spacing)
+    common_spacing(other, source, options.spacing)
     return other
 
 
 def _parents(source: Volume, options: MeasureOptions) -> Volume | None:
-    """Return the volume of parent ids, in memory."""
+    """Return the volume of parent ids, read into memory; None without parents."""
     if options.cells:
         return source.with_array(label_components(_annotated(source) > 0))
-    parents = _companion(source, options.parents)
+    parents = _companion(source, options.parents, options)
     return None if parents is None else parents.with_array(parents.read())
 
 
 def _class_names(
     ids: Volume, source: Volume, objects: NDArray[Any], options: MeasureOptions
 ) -> NDArray[Any]:
-    """Return the class of each object by name; ``"object"`` when nothing says it."""
+    """Return the class name of each object; ``"object"`` if classes are unknown."""
     classes = source if options.components else None
     if options.class_labels is not None:
-        classes = _companion(source, options.class_labels)
+        classes = _companion(source, options.class_labels, options)
     if classes is None:
         return np.full(len(objects), OBJECT)
     values, _ = most_common(ids.array, classes.array, objects, ignore=(0, IGNORE))
@@ -163,13 +168,13 @@ def _class_names(
 def _places_in(
     parents: Volume, ids: Volume, objects: NDArray[Any], spacing: Spacing | None
 ) -> Table:
-    """Return each object's parent, how much of it lies in there, and how deep."""
+    """Return each object's parent, its share in the parent, and its distance inside."""
     values, shares = most_common(ids.array, parents.array, objects)
     distance = np.full(len(objects), np.nan)
     if spacing is not None:
         distance = boundary_distance(ids.array, parents.read(), objects, spacing)
     alone = values == 0
-    # An object that sticks out of its parent reaches the boundary, wherever it ends.
+    # An object that is partly outside of its parent touches the parent's boundary.
     distance[(shares < 1) & ~np.isnan(distance)] = 0.0
     distance[alone | np.isinf(distance)] = np.nan
     return {
@@ -182,7 +187,7 @@ def _places_in(
 def _by_parent(
     table: Table, parents: Volume, spacing: Spacing | None
 ) -> list[dict[str, Any]]:
-    """Return, for each parent and class, the objects in it and their share of it."""
+    """Return a summary for each parent and class, with the share of the parent."""
     sizes = measure_objects(parents.array, spacing)
     volume = dict(zip(sizes["id"].tolist(), sizes["voxels"].tolist(), strict=True))
     rows = []

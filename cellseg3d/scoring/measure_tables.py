@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.metrics.morphometry import Table
 from cellseg3d.scoring.measure import Measurement
@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 100_000
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a table format that is not known here.
+    """Refuse a file name that does not end in a known table format.
 
     Raises
     ------
@@ -25,12 +25,12 @@ def check_suffix(path: Path) -> None:
         If the suffix is neither ``.csv`` nor ``.parquet``.
     """
     if path.suffix.lower() not in SUFFIXES:
-        message = f"{path}: no table format; expected a name ending in .csv or .parquet"
+        message = f"{path}: is no known table format; end the name in .csv or .parquet"
         raise ConfigError(message)
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Write one row for each object; the suffix picks CSV or Parquet.
+    """Write one row for each object, as CSV or Parquet by the file's suffix.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def write_measurement_json(measurement: Measurement, path: Path) -> None:
         ],
     }
     text = json.dumps(plain_numbers(values), indent=1, allow_nan=False) + "\n"
-    atomic_write(path, lambda new: _write_text(new, text))
+    write_text(path, text)
 
 
 def _write_csv(table: Table, path: Path) -> None:
@@ -75,7 +75,7 @@ def _write_csv(table: Table, path: Path) -> None:
 
 
 def _cells(values: list[Any]) -> list[Any]:
-    """Return values as CSV has them: nine digits, undefined numbers left out."""
+    """Return values as cells of a CSV file: nine digits, empty if undefined."""
     if values and isinstance(values[0], float):
         return ["" if math.isnan(value) else f"{value:.9g}" for value in values]
     return [as_cell(value) for value in values]
@@ -86,10 +86,9 @@ def _write_parquet(table: Table, path: Path) -> None:
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        message = f'{path}: Parquet needs an extra; pip install "cellseg3d[objects]"'
+        message = (
+            f"{path}: Parquet needs pyarrow, which is not installed; run: "
+            'pip install "cellseg3d[objects]"'
+        )
         raise EnvironmentFault(message) from error
     parquet.write_table(pa.table(dict(table)), path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
 """Score one label volume against its truth, class by class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from cellseg3d.metrics.object_scores import (
 from cellseg3d.metrics.overlap import class_scores, voxel_accuracy
 from cellseg3d.metrics.partition import partition_scores
 from cellseg3d.metrics.surface import surface_distances
+from cellseg3d.scoring.meaning import Meaning, check_shared
 from cellseg3d.scoring.same_grid import common_spacing
 
 FOREGROUND = "foreground"
@@ -41,23 +42,26 @@ class ScoreOptions:
     Parameters
     ----------
     classes : tuple of str
-        Class names by value, background first; values without one are called by
-        their number.
+        Class names by value, background first. A value without a name is called by its
+        number.
     truth_map, prediction_map : mapping of int to int, or None
-        Value in the file to class; values that are absent stay.
+        The class of each value in a file; values that are not named stay unchanged.
     ids : bool
-        The values are object ids: voxel scores are of everything above 0, object
-        scores of the ids, and 255 is an object.
+        Whether the values are object ids. Voxel scores then compare everything above 0,
+        object scores compare the ids, and 255 is an object.
     components : bool
-        Score the connected components of each class as objects.
+        Whether to score the connected components of each class as objects.
     surface : bool
-        Measure distances between the surfaces of each class, in um.
+        Whether to measure distances between the surfaces of each class, in um.
     probs : str or None
-        A file, or a folder of NAME_prob_CLASS files, of probabilities to score.
+        A file of probabilities to score, or a folder of NAME_prob_CLASS files.
     tolerance_um : float or None
-        Of NSD; the longest edge of a voxel when None.
+        Tolerance of the NSD, in um; the longest voxel edge when None.
     spacing : Spacing or None
-        Used where the files do not say.
+        Voxel edges; those in the files when None.
+    meaning : Meaning or None
+        What the prediction's model learned. It tells what the truth's values mean if
+        `truth_map` is None.
 
     Examples
     --------
@@ -75,10 +79,11 @@ class ScoreOptions:
     probs: str | None = None
     tolerance_um: float | None = None
     spacing: Spacing | None = None
+    meaning: Meaning | None = None
 
     @property
     def ignored(self) -> int | None:
-        """The truth value that counts nowhere; None where 255 is an object."""
+        """The truth value that is left out of scores; None if 255 is an object."""
         return None if self.ids else IGNORE
 
 
@@ -92,12 +97,17 @@ class ScoredVolume:
         Share of annotated voxels with the right class; NaN where the truth annotates
         only some of the classes.
     annotated_voxels : int
+        Number of annotated voxels.
     classes : dict
-        Class name to its voxel scores (and distances).
+        Voxel scores (and distances) by class name.
     objects : dict
-        Class name to its object scores; empty unless asked for.
+        Object scores by class name; empty unless asked for.
     curves : dict
-        Class name to its ROC and reliability; empty without probabilities.
+        ROC and reliability by class name; empty without probabilities.
+    notes : tuple of str
+        What was assumed, in sentences.
+    truth_map : mapping of int to int or None
+        The class of each value in the truth, as it was read.
     """
 
     accuracy: float
@@ -105,6 +115,8 @@ class ScoredVolume:
     classes: dict[str, Scores]
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    truth_map: Mapping[int, int] | None = None
 
 
 def score_volume(
@@ -113,32 +125,39 @@ def score_volume(
     options: ScoreOptions,
     only: Sequence[str] | None = None,
 ) -> ScoredVolume:
-    """Score one volume against its truth, reading both slab by slab.
+    """Score one volume against its truth.
 
     Parameters
     ----------
-    prediction, truth : Volume of integers
-        Same shape, and same spacing where both know it. Distances and components
-        read both into memory; nothing else does.
+    prediction, truth : Volume of integers, shape (Z, Y, X)
+        Volumes of the same shape, and of the same spacing if both are known. They are
+        read a few slices at a time; only distances and components need the whole
+        volumes in memory.
     options : ScoreOptions
+        What to score, and what the values mean.
     only : sequence of str, optional
-        Classes that the truth annotates; every class that occurs or has a name when
-        None.
+        Names of the classes that the truth annotates; when None, every class that
+        occurs or has a name is scored.
 
     Raises
     ------
     LabelError
-        If shapes differ, or values are no classes.
+        If shapes differ, or if values are not classes.
     SpacingError
-        If spacings differ, or distances are asked for and no spacing is known.
+        If spacings differ, or if distances are asked for and the spacing is unknown.
     """
     spacing = common_spacing(prediction, truth, options.spacing)
     if options.surface and spacing is None:
         message = f"{prediction.name}: has no spacing; pass --spacing-um Z Y X"
         raise SpacingError(message)
     raw = count_slices(prediction.array, truth.array)
+    notes: tuple[str, ...] = ()
     if not options.ids:
-        check_values(total(raw), prediction, truth, options)
+        if options.meaning is None:
+            check_values(total(raw), prediction, truth, options)
+        options, notes = _understood(total(raw), prediction, truth, options)
+        if options.meaning is not None:
+            check_values(total(raw), prediction, truth, options)
     tables = [each.renamed(options.prediction_map, options.truth_map) for each in raw]
     whole = total(tables)
     members = scored_classes(whole, options, only)
@@ -157,14 +176,38 @@ def score_volume(
             classes[name] |= found.get("surface", {})
             if "objects" in found:
                 objects[name] = found["objects"]
-    # Where the truth names some of the classes, the rest of a volume is unknown.
+    # If the truth annotates only some classes, accuracy over all classes is unknown.
     partial = only is not None and not set(options.classes[1:]) <= set(only)
     return ScoredVolume(
         float("nan") if partial else _accuracy(whole, options),
         whole.without_truth(options.ignored).voxels,
         classes,
         objects,
+        notes=notes,
+        truth_map=options.truth_map,
     )
+
+
+def _understood(
+    raw: Contingency, prediction: Volume, truth: Volume, options: ScoreOptions
+) -> tuple[ScoreOptions, tuple[str, ...]]:
+    """Return the options with the truth's label map, and a note about it.
+
+    Raises
+    ------
+    LabelError
+        If the values of the two mean different things.
+    """
+    if options.truth_map is not None or options.prediction_map is not None:
+        return options, ()
+    true = raw.true_sizes()[0].tolist()
+    if options.meaning is None:
+        if not options.classes:
+            predicted = raw.predicted_sizes()[0].tolist()
+            check_shared(predicted, true, prediction.name, truth.name)
+        return options, ()
+    renaming, note = options.meaning.truth_map(true, truth.name)
+    return replace(options, truth_map=renaming), (note,) if note else ()
 
 
 def check_values(
@@ -176,7 +219,7 @@ def check_values(
     ------
     LabelError
         If a value is negative or above 255, if the prediction holds 255, or if the
-        truth holds nothing but 0 and 255.
+        truth holds only 0 and 255.
     """
     sides = (
         (prediction.name, raw.predicted_sizes(), options.prediction_map),
@@ -191,7 +234,7 @@ def check_values(
         if strange:
             more = f" and {len(strange) - _LISTED} more" * (len(strange) > _LISTED)
             message = (
-                f"{name}: values {', '.join(strange[:_LISTED])}{more} are no classes "
+                f"{name}: values {', '.join(strange[:_LISTED])}{more} are not classes "
                 "(0 to 254); add --objects if they are object ids, or --map OLD:NEW"
             )
             raise LabelError(message)
@@ -219,7 +262,7 @@ def _refuse_255(
 def scored_classes(
     table: Contingency, options: ScoreOptions, only: Sequence[str] | None = None
 ) -> Members:
-    """Return the classes to score: name to values, None for everything above 0."""
+    """Return the values of each class to score; None means every value above 0."""
     if options.ids:
         return {FOREGROUND: None}
     annotated = table.without_truth(IGNORE)
@@ -234,7 +277,7 @@ def scored_classes(
 
 
 def class_name(value: int, classes: Sequence[str]) -> str:
-    """Return what tables call a class: its name, or its value where it has none."""
+    """Return the name of a class in tables; its value if it has no name."""
     return classes[value] if 0 <= value < len(classes) else str(value)
 
 
@@ -256,7 +299,7 @@ def _shape_scores(
     spacing: Spacing | None,
     options: ScoreOptions,
 ) -> dict[str, dict[str, Any]]:
-    """Return what needs the voxels' places: surface distances and components."""
+    """Return the scores that need whole masks: surface distances and components."""
     annotated = None if options.ids else arrays[1] != IGNORE
     masks = [
         array > 0 if values is None else np.isin(array, values) for array in arrays
@@ -278,7 +321,7 @@ def _shape_scores(
 
 
 def _object_scores(table: Contingency, spacing: Spacing | None) -> dict[str, Any]:
-    """Return the object scores of a table of ids, AP by IoU and recall by size."""
+    """Return object scores from counts of ids, with AP by IoU and recall by size."""
     match = ObjectMatch.of(table)
     voxel = spacing.voxel_volume_um3 if spacing else 1.0
     return {
@@ -291,7 +334,7 @@ def _object_scores(table: Contingency, spacing: Spacing | None) -> dict[str, Any
 
 
 def renamed(volume: Volume, names: Mapping[int, int] | None) -> NDArray[Any]:
-    """Return the values of a label volume, those that are named renamed."""
+    """Return the values of a label volume, with some of them replaced."""
     array = volume.read()
     if not names:
         return array

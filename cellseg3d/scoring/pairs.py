@@ -1,4 +1,4 @@
-"""Which prediction belongs to which truth: by stem, nothing dropped unnoticed."""
+"""Find the truth of each prediction by its stem; report files without a partner."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Datalist, case_stem
 from cellseg3d.io.registry import list_volumes
 
-# What programs put behind a volume's stem to say what its file holds.
+# Endings that programs append to a volume's stem to tell what the file holds.
 _SUFFIX = re.compile(
     r"[-_. ](?:labels?|image|raw|pred|prediction|predictions|seg|segmentation|mask|"
     r"masks|instances?|objects?|truth|gt|groundtruth)$",
@@ -19,7 +19,7 @@ _SUFFIX = re.compile(
 _NOT_LABELS = re.compile(
     r"[-_. ](?:image|raw|probs?|probabilities|logits)$", re.IGNORECASE
 )
-# What `predict` writes beside labels.
+# Files that `predict` writes beside labels.
 _BESIDE = re.compile(r"_(?:prob_.+|uncertainty)$")
 _IDS = re.compile(r"[-_. ](?:instances?|objects?|ids)$", re.IGNORECASE)
 _DATALISTS = (".json", ".yaml", ".yml")
@@ -32,15 +32,15 @@ class ScorePair:
     Parameters
     ----------
     name : str
-        What tables call the volume.
+        Name of the volume in tables.
     prediction, truth : str
         Paths, with ``::inner`` where needed.
     group : str
-        The specimen; the unit of statistics.
+        The specimen, which is the unit of statistics.
     spacing : Spacing or None
-        Fills in what the files do not say.
+        Voxel edges from a datalist; None if it gives none.
     annotated : tuple of str or None
-        Classes that the truth annotates; None means all.
+        Classes that the truth annotates; None means all classes.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ScorePair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The pairs, and the files on either side that found no partner."""
+    """The pairs, and the files of both sides without a partner."""
 
     pairs: tuple[ScorePair, ...]
     unmatched_predictions: tuple[str, ...] = ()
@@ -61,18 +61,18 @@ class Pairing:
 
 
 def pair_paths(prediction: str, truth: str, *, ids: bool = False) -> Pairing:
-    """Pair two files, or two folders by stem.
+    """Pair two files, or the files of two folders by stem.
 
-    Of class labels and object ids of one stem, the latter are taken when `ids` is
-    true; probabilities and uncertainty of `predict` are passed over. In folders a
-    stem counts without an ending such as ``_labels`` or ``_image``:
-    ``cell07_image_labels.tif`` is a prediction for ``cell07_label.tif``.
+    Endings such as ``_labels`` or ``_image`` do not belong to the stem, so
+    ``cell07_image_labels.tif`` is a prediction for ``cell07_label.tif``. If a folder
+    holds class labels and object ids of one stem, `ids` decides which are taken.
+    Probabilities and uncertainty of `predict` are left out.
 
     Raises
     ------
     InputError
-        If a path is missing, one is a file and the other a folder of many, or no
-        stem occurs on both sides.
+        If a path does not exist, if one is a file and the other a folder of several
+        volumes, or if no stem occurs on both sides.
     """
     both = [Path(each.partition("::")[0]) for each in (prediction, truth)]
     for path in both:
@@ -87,12 +87,12 @@ def pair_paths(prediction: str, truth: str, *, ids: bool = False) -> Pairing:
 
 
 def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> Pairing:
-    """Pair predictions, a folder or one file, with the labelled cases of a datalist.
+    """Pair a prediction or a folder of them with the labelled cases of a datalist.
 
     Raises
     ------
     InputError
-        If the prediction is missing or belongs to no labelled case.
+        If the prediction does not exist or belongs to no labelled case.
     """
     path = Path(prediction.partition("::")[0])
     if not path.exists():
@@ -126,7 +126,7 @@ def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> 
 
 
 def is_datalist(path: str) -> bool:
-    """Whether a path names a datalist rather than a volume."""
+    """Return whether a path names a datalist and not a volume."""
     return path.lower().endswith(_DATALISTS)
 
 
@@ -151,7 +151,7 @@ def _matched(
 
 
 def stem_of(name: str) -> str:
-    """Return a stem without what programs put behind it, such as ``_labels``."""
+    """Return a stem without endings that programs append, such as ``_labels``."""
     stem = name
     while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
         stem = shorter
@@ -159,7 +159,7 @@ def stem_of(name: str) -> str:
 
 
 def labels_by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
-    """Return the label files of a folder by stem, refusing two of one stem."""
+    """Return the label files of a folder by stem; refuse two with the same stem."""
     every = [str(path) for path in list_volumes(folder)]
     files = [file for file in every if not _BESIDE.search(case_stem(file))]
     if not files:
@@ -172,7 +172,7 @@ def labels_by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
 
 
 def _only(stem: str, files: Sequence[str], *, ids: bool) -> str:
-    """Return the one label file among files of a stem; images stand back."""
+    """Return the only label file among the files of a stem; images are left out."""
     labels = [file for file in files if not _NOT_LABELS.search(case_stem(file))]
     kept = labels or list(files)
     wanted = [file for file in kept if bool(_IDS.search(case_stem(file))) == ids]
@@ -193,7 +193,7 @@ def stem_of_file(path: str) -> str:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder of volumes, and not a volume that is a folder."""
+    """Return whether a path is a folder of volumes; a Zarr volume is not one."""
     return path.is_dir() and not path.name.lower().endswith(".zarr")
 
 

@@ -1,4 +1,4 @@
-"""Score probabilities beside the labels made of them: ROC, threshold, calibration."""
+"""Score probabilities against the truth: ROC curve, best threshold, calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class ScoredProbs:
-    """How good the probabilities of one class in one volume are.
+    """The scores of the probabilities of one class in one volume.
 
     Parameters
     ----------
     scores : dict
-        ``auc``; ``threshold``, that of the highest Dice, and ``dice_at_threshold``;
+        ``auc``; ``threshold``, the one with the highest Dice; ``dice_at_threshold``;
         ``ece``, ``brier``, ``nll`` (nats); NaN where undefined.
     curves : dict
         ``roc``: rows of (threshold, false positive rate, true positive rate);
@@ -47,13 +47,14 @@ def score_probs(
 ) -> ScoredProbs:
     """Score the probability of one class.
 
-    The threshold is the best for *this* volume: what it promises must be checked on
-    others.
+    The threshold is the best one for this volume, so its Dice is too high. Test the
+    threshold on other volumes.
 
     Parameters
     ----------
     probs : Volume, shape (Z, Y, X)
-        Floats in [0, 1], or unsigned integers over their type's range.
+        Floats in [0, 1], or unsigned integers, which are divided by the largest value
+        of their dtype.
     truth : ndarray of integers, shape (Z, Y, X)
         Class labels; 255 is not annotated.
     value : int, optional
@@ -92,27 +93,27 @@ def score_probs(
 
 
 def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
-    """Return the probability files of a volume by class; that of class 0 is left out.
+    """Return a volume's files of probabilities by class, without that of background.
 
     Parameters
     ----------
     place : str
-        One file, which then is the volume's; or a folder of NAME_prob_CLASS.
+        The file of this volume, or a folder of files NAME_prob_CLASS.
     name : str
-        What tables call the volume.
+        Name of the volume in tables.
     classes : sequence of str
-        Class names by value, background first; of a single other file, whatever its
-        name, the class is the foreground.
+        Class names by value, background first. If there is only one file and it names
+        another class, its probabilities are those of the foreground.
 
     Returns
     -------
     dict
-        Class name, or ``""`` for everything above 0, to file.
+        File by class name; the name ``""`` means everything above 0.
 
     Raises
     ------
     InputError
-        If the place is not there, holds none of the volume, or a class is unknown.
+        If the path does not exist, holds no file of the volume, or a class is unknown.
     """
     path = Path(place.partition("::")[0])
     if not path.exists():
@@ -142,7 +143,7 @@ def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
 
 
 def class_value(name: str, classes: Sequence[str]) -> int | None:
-    """Return the value of a class; None, everything above 0, for ``""``."""
+    """Return the value of a class; None for ``""``, which is everything above 0."""
     return list(classes).index(name) if name else None
 
 

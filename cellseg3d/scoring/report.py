@@ -1,4 +1,4 @@
-"""Scores as JSON, as CSV rows and as means with intervals."""
+"""Summarise scores over volumes, and write scores as JSON and CSV."""
 
 import csv
 import json
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.metrics.overlap import SCORES
 from cellseg3d.metrics.statistics import Summary, summarise
 from cellseg3d.scoring.evaluate import Evaluation
 
-# Counts depend on how large a volume is; a mean of them says nothing.
+# These depend on the size of a volume or on an option, so they are not averaged.
 _NO_MEAN = ("tp", "fp", "fn", "tn", "n_slices", "tolerance_um")
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the scores as plain JSON values: NaN as null, infinity as ``"inf"``.
+    """Return the scores as values for JSON: NaN as None, infinity as ``"inf"``.
 
     Returns
     -------
@@ -26,8 +26,8 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         volumes, n, n_undefined {score: count}}}, ``statistics`` {class: {score: mean,
         sd, low, high, n, n_undefined, note}}, ``voxels`` {name: accuracy over all
         classes, annotated_voxels}, ``objects`` {name: {class: {score: value}}} and
-        ``objects_mean`` where asked for, ``curves`` {name: {class: {roc, reliability}}}
-        where probabilities are scored, ``files`` and ``unmatched``.
+        ``objects_mean`` if asked for, ``curves`` {name: {class: {roc, reliability}}}
+        if probabilities are scored, ``files`` and ``unmatched``.
     """
     named = list(zip(evaluation.pairs, evaluation.scored, strict=True))
     statistics = summaries(evaluation)
@@ -55,6 +55,9 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "truths": list(evaluation.unmatched_truths),
         },
     }
+    notes = {pair.name: list(scored.notes) for pair, scored in named if scored.notes}
+    if notes:
+        values["notes"] = notes
     if any(scored.objects for _, scored in named):
         values["objects"] = {pair.name: scored.objects for pair, scored in named}
         objects = summaries(evaluation, objects=True)
@@ -68,10 +71,9 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 def summaries(
     evaluation: Evaluation, *, objects: bool = False
 ) -> dict[str, dict[str, Summary]]:
-    """Return the mean of each score over volumes (specimens), by class.
+    """Return the mean of each score over volumes (or specimens), by class.
 
-    A volume in which a class was not scored at all (its truth does not annotate it) is
-    undefined for that class, and counted so.
+    If the truth of a volume does not annotate a class, its scores count as undefined.
     """
     tables = [
         scored.objects if objects else scored.classes for scored in evaluation.scored
@@ -91,7 +93,7 @@ def summaries(
 
 
 def rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return one flat row for each volume and class, with every number there is."""
+    """Return one flat row for each volume and class, with voxel and object scores."""
     return [
         {
             "volume": pair.name,
@@ -110,13 +112,13 @@ def rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
-    """Write `as_json` to a file."""
+    """Write the result of `as_json` to a file."""
     text = json.dumps(as_json(evaluation), indent=2, allow_nan=False) + "\n"
-    atomic_write(path, lambda new: _write(new, text))
+    write_text(path, text)
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """Write `rows` to a file, undefined scores as empty cells."""
+    """Write the result of `rows` to a file, with empty cells for undefined scores."""
     table = [
         {as_cell(key): as_cell(value) for key, value in row.items()}
         for row in rows(evaluation)
@@ -144,10 +146,10 @@ def plain_numbers(values: Any) -> Any:  # noqa: ANN401 - JSON is anything
 
 
 def as_cell(value: Any) -> Any:  # noqa: ANN401 - a cell is anything
-    """Return a value as a CSV cell: NaN as nothing, a text never as a formula.
+    """Return a value as a CSV cell; NaN becomes an empty cell.
 
-    A spreadsheet computes cells that begin with ``=``, ``+``, ``-`` or ``@``; an
-    apostrophe before them keeps names of files and classes what they are.
+    A spreadsheet treats a text that begins with ``=``, ``+``, ``-`` or ``@`` as a
+    formula. An apostrophe before it prevents that, for names of files and classes.
     """
     if isinstance(value, float) and math.isnan(value):
         return ""
@@ -165,13 +167,9 @@ def _scores_of(tables: list[dict[str, dict[str, Any]]], name: str) -> list[str]:
 
 
 def _means(found: Mapping[str, Summary]) -> dict[str, Any]:
-    """Return the mean of each score, with n and the undefined counted beside it."""
+    """Return the mean of each score, n, and the number of undefined scores."""
     return {
         **{score: summary.mean for score, summary in found.items()},
         "n": max((summary.n for summary in found.values()), default=0),
         "n_undefined": {score: summary.n_undefined for score, summary in found.items()},
     }
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Two volumes whose voxels are compared one by one lie on the same grid, or stop."""
+"""Check that two volumes have the same shape and spacing before they are compared."""
 
 from cellseg3d.core.errors import LabelError, SpacingError
 from cellseg3d.core.spacing import Spacing
@@ -6,29 +6,42 @@ from cellseg3d.core.volume import Volume
 
 
 def common_spacing(
-    one: Volume, other: Volume, fallback: Spacing | None = None
+    one: Volume, other: Volume, given: Spacing | None = None
 ) -> Spacing | None:
-    """Return the spacing of two volumes on one grid; `fallback` when neither has one.
+    """Return the spacing of two volumes with the same shape.
+
+    Parameters
+    ----------
+    one, other : Volume
+        The volumes.
+    given : Spacing, optional
+        Voxel edges to return instead of those in the files.
 
     Raises
     ------
     LabelError
         If their shapes differ.
     SpacingError
-        If both state a spacing and they differ.
+        If both state a spacing, these differ, and `given` is None.
     """
     if one.shape != other.shape:
         transposed = sorted(one.shape) == sorted(other.shape)
-        guess = "transposed?" if transposed else "are these the same volume?"
+        guess = (
+            "one is transposed: swap its axes"
+            if transposed
+            else "give two files of the same volume"
+        )
         message = (
             f"{one.name}: has shape {one.shape} (z, y, x), but {other.name} has "
             f"{other.shape}; {guess}"
         )
         raise LabelError(message)
+    if given is not None:
+        return given
     if one.spacing and other.spacing and not one.spacing.is_close(other.spacing):
         message = (
             f"{one.name}: has spacing {one.spacing}, but {other.name} has "
-            f"{other.spacing}; correct the wrong one with `cellseg3d convert`"
+            f"{other.spacing}; give the right one with `spacing_um`"
         )
         raise SpacingError(message)
-    return one.spacing or other.spacing or fallback
+    return one.spacing or other.spacing

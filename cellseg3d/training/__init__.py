@@ -1,1 +1,1 @@
-"""Training and validation on Ignite: session, step, schedule, checkpoints."""
+"""Train and validate networks with MONAI's and Ignite's engines."""

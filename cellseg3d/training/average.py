@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights, cheap and exactly resumable."""
+"""Keep an exponential moving average of a network's weights during training."""
 
 from typing import Any
 
@@ -12,18 +12,19 @@ from cellseg3d.core.errors import ConfigError
 
 
 class AveragedNetwork:
-    """Follow a network in training by an average that forgets slowly.
+    """A moving average of the weights of a network that is being trained.
 
-    The average smooths the noise of small batches, so that a short training scores
-    about as a longer one with a smaller rate. Batch-norm statistics are copied.
+    The average smooths the noise of small batches; prediction uses the averaged
+    weights. Batch-norm statistics are copied and not averaged.
 
     Parameters
     ----------
     network : Module
-        The network in training, perhaps wrapped for several processes.
+        The network in training, also when wrapped for several processes.
     decay : float
-        Share of the average kept at each step, in [0, 1); 0 follows the network
-        exactly. Young averages forget faster: ``min(decay, (1 + n) / (10 + n))``.
+        Share of the average that each step keeps, in [0, 1); with 0 the average equals
+        the network. After n steps at most ``(1 + n) / (10 + n)`` is kept, so that the
+        first weights are forgotten fast.
 
     Raises
     ------
@@ -41,24 +42,24 @@ class AveragedNetwork:
 
     @property
     def module(self) -> nn.Module:
-        """The network that carries the averaged weights."""
+        """The network with the averaged weights."""
         return self.averaged.module
 
     def attach(self, engine: Workflow) -> None:
-        """Follow every step of a trainer."""
+        """Update the average after every step of a trainer."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, _engine: Workflow) -> None:
-        """Move the average towards the network."""
+        """Update the average with the network's present weights."""
         self.averaged.update_parameters(self.source)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averaged weights and how many steps they have seen."""
+        """Return the averaged weights and the number of steps."""
         state: dict[str, Any] = self.averaged.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.averaged.load_state_dict(state)
 
     def _follow(

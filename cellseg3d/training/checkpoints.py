@@ -1,4 +1,4 @@
-"""The whole state of a training on disk, so that it goes on to the same bits."""
+"""Save the whole state of a training, so that it can be resumed with equal results."""
 
 import logging
 import time
@@ -20,33 +20,34 @@ logger = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
-    """What a checkpoint can hold."""
+    """An object whose state a checkpoint can hold."""
 
     def state_dict(self) -> Any: ...  # noqa: ANN401, D102
     def load_state_dict(self, state: Any, /) -> Any: ...  # noqa: ANN401, D102
 
 
 class Checkpoints:
-    """Save the state of a training now and then; go on from it.
+    """Save the state of a training at intervals, and resume from it.
 
-    A file is written under another name, read back, and only then takes the place of
-    the one before, which is kept as ``NAME.prev``: a kill at any moment leaves one
-    that loads. It holds tensors and plain values alone, and a hash of all of them.
+    A checkpoint is written under another name and read back before it replaces the
+    previous one, which is kept as ``NAME.prev``. One readable checkpoint therefore
+    remains if the process is killed at any moment. A checkpoint holds only tensors and
+    plain values, and a hash of them.
 
     Parameters
     ----------
     path : str or Path
         The file, such as ``RUN/checkpoints/last.pt``.
     parts : mapping of str to object
-        What has a state: network, optimizer, average, schedule, history, ...
+        The objects with a state: network, optimizer, average, schedule, history, ...
     resume : bool
-        Go on from the file when it is there.
+        Whether to resume from the file if it exists.
     every_s : float
-        Within an epoch, save after this many seconds.
+        Seconds after which the state is saved within an epoch.
     at_least_s : float
-        After an epoch, save unless the last save is younger than this.
+        Seconds since the last save after which the state is saved at an epoch's end.
     clock : callable
-        Returns seconds.
+        Function that returns the time in seconds.
     """
 
     def __init__(
@@ -69,21 +70,21 @@ class Checkpoints:
         self._saved_iteration = -1
 
     def attach(self, engine: Workflow) -> None:
-        """Save while the trainer runs; attach after what changes the state."""
+        """Save while the trainer runs; attach this after handlers that have a state."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._within_epoch)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
         engine.add_event_handler(Events.COMPLETED, self.save)
 
     def save(self, engine: Workflow) -> None:
-        """Write the state as it is after the present step; one process writes.
+        """Write the present state; of several processes, the first one writes.
 
         Raises
         ------
         NonFiniteError
-            If a tensor of the state holds NaN or infinity; the old file stands.
+            If a tensor of the state holds NaN or infinity; the old file is kept.
         EnvironmentFault
-            If the disk is full or the folder cannot be written; the old file stands.
+            If the disk is full or the folder cannot be written; the old file is kept.
         """
         self._saved_s = self.clock()
         if idist.get_rank() != 0:
@@ -98,14 +99,14 @@ class Checkpoints:
         self._saved_iteration = int(engine.state.iteration)
 
     def load(self, engine: Workflow) -> bool:
-        """Put the saved state back, before the trainer runs; whether there was one.
+        """Restore the saved state before the trainer runs; return whether there is one.
 
         Raises
         ------
         ConfigError
-            If the epochs of the two runs are not equally long.
+            If the epochs of the saved training have another number of steps.
         FormatError
-            If neither the file nor the one before can be read.
+            If neither the file nor the previous one can be read.
         """
         previous = self.path.with_name(f"{self.path.name}.prev")
         if not (self.path.is_file() or previous.is_file()):
@@ -114,8 +115,8 @@ class Checkpoints:
         length = engine.state.epoch_length
         if content["epoch_length"] != length:
             message = (
-                f"{self.path}: its epochs had {content['epoch_length']} steps, these "
-                f"have {length}; resume with the data and batch size it began with"
+                f"{self.path}: an epoch had {content['epoch_length']} steps and now "
+                f"has {length}; resume with the data and batch size of the first start"
             )
             raise ConfigError(message)
         for name, part in _each(self.parts):

@@ -1,4 +1,4 @@
-"""Build one bundle from trained ones: their networks side by side, weighted, fused."""
+"""Build one bundle from several trained ones; it averages what they predict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from cellseg3d.bundle.model_facts import ModelFacts, stored_facts
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.bundle.windows import members_in
 from cellseg3d.calibration.source_fit import KEYS, settle_fusion
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.fused_networks import FusedNetworks, Member
 from cellseg3d.prediction.lattice import check_axes
@@ -18,7 +19,7 @@ from cellseg3d.runs.folder import configs_of, write_bundle
 from cellseg3d.runs.unseen import trained_on, training_of, unseen_cases
 from cellseg3d.training.model_files import ModelFiles
 
-# Whose training and inference a fused bundle takes over.
+# The bundle whose training and inference configs a fused bundle copies.
 PATTERN = "cell_tomo_triaxial"
 _NETWORK = "cellseg3d.bundle.model_facts.network_for"
 _MEMBER = "cellseg3d.bundle.model_facts.member_for"
@@ -26,18 +27,19 @@ _MEMBER = "cellseg3d.bundle.model_facts.member_for"
 
 @dataclass(frozen=True)
 class FuseOptions:
-    """What a user says about fusing bundles.
+    """Options for fusing bundles.
 
     Parameters
     ----------
     data : Path, optional
-        Datalist or folder; that of the first member's training when None.
+        A datalist or folder; the data of the first member's training when None.
     fold : str, optional
-        As in that training when None.
+        The fold; that of the first member's training when None.
     axes : str
-        What 2D and 2.5D networks sweep.
+        Axes along which 2D and 2.5D networks predict, such as "zyx".
     fit : bool
-        Fit weights on the validation volumes; else all sources count alike.
+        Whether to fit the weights of the sources on the validation volumes; otherwise
+        all sources have equal weights.
     """
 
     data: Path | None = None
@@ -54,23 +56,26 @@ def fuse_bundles(
     Parameters
     ----------
     members : sequence of str or Path
-        Bundles or runs with weights, of the same classes and intensity scaling; of
-        one that fuses several, all its networks.
+        Bundles or runs with weights, and with the same classes and intensity scaling.
+        All networks are taken from one that is itself fused.
     out : Path
-        The new bundle's folder; empty, or not there yet.
+        Folder of the new bundle; it must be empty or not exist yet.
     options : FuseOptions, optional
+        Data, axes and whether to fit weights.
 
     Returns
     -------
     dict
-        What `source_fit.settle_fusion` found; empty without a fit.
+        The fitted weights and what they gain, from `source_fit.settle_fusion`; empty
+        without a fit.
 
     Raises
     ------
     ConfigError
-        If the members do not fit together, or there is nothing to fit on.
+        If classes or intensity scaling of the members differ, or if there is no volume
+        to fit on.
     EnvironmentFault
-        If the folder holds something.
+        If the folder is not empty.
     """
     wanted = options or FuseOptions()
     axes = check_axes(wanted.axes)
@@ -100,16 +105,16 @@ def _check_alike(models: Sequence[TrainedModel]) -> None:
     for model in models[1:]:
         if model.classes != first.classes or model.intensity != first.intensity:
             message = (
-                f"{model.path}: classes {list(model.classes)}, intensity "
-                f"{model.intensity}; {first.path} has {list(first.classes)}, "
-                f"{first.intensity}; fuse networks that were trained alike, or give "
-                "both to predict as --bundle A --bundle B"
+                f"{model.path}: has classes {list(model.classes)}, intensity "
+                f"{model.intensity}, and {first.path} has {list(first.classes)}, "
+                f"{first.intensity}; fuse networks with the same classes and scaling, "
+                "or give both to predict as --bundle A --bundle B"
             )
             raise ConfigError(message)
 
 
 def _blocks(model: TrainedModel, axes: str) -> list[Config]:
-    """Return the config of each network of a model as a member's."""
+    """Return the config of each network of a model, as a member of a fused bundle."""
     config = read_config(model.path / "configs" / "inference.json")
     inner = members_in(config)
     given = list(inner.values()) or [
@@ -143,7 +148,7 @@ def _write(
     blocks: dict[str, Config],
     options: FuseOptions,
 ) -> ModelFacts:
-    """Write the new bundle's configs, each resolved; return its facts."""
+    """Write the new bundle's configs and return its facts."""
     first = models[0]
     pattern = find_bundle(PATTERN)
     files = configs_of(pattern)
@@ -205,7 +210,7 @@ def _write_readme(
             numbers = " | ".join(f"{weight:.3f}" for weight in row)
             lines.append(f"| {name} | {numbers} |")
     else:
-        lines.append("All sources count alike.")
+        lines.append("All sources have equal weights.")
     lines += [
         "",
         "```",
@@ -213,11 +218,11 @@ def _write_readme(
         "python -m monai.bundle run inferring --config_file configs/inference.json "
         "--dataset_dir VOLUMES",
         "```",
-        "`run training` trains all members anew, in place; `--pretrained "
-        "models/model.safetensors` begins from these weights.",
+        "`run training` trains all members again, in this folder; `--pretrained "
+        "models/model.safetensors` starts from these weights.",
         "",
-        "Intended for research. Scores on your data are what counts.",
+        "This bundle is intended for research. Check its scores on your own data.",
     ]
     path = out / "docs" / "README.md"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")

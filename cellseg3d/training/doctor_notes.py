@@ -1,10 +1,10 @@
-"""What the doctor said before a training, kept where its record finds it."""
+"""Keep the doctor's warnings in the run folder, for the record of the training."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 
 NAME = "doctor.json"
 
@@ -18,18 +18,14 @@ def keep_notes(folder: Path, lines: Sequence[str]) -> None:
         If the folder cannot be written.
     """
     text = json.dumps({"warnings": list(lines)}, indent=1) + "\n"
-    atomic_write(folder / NAME, lambda new: _write(new, text))
+    write_text(folder / NAME, text)
 
 
 def kept_notes(folder: Path) -> list[str]:
-    """Return the doctor's warnings about the data of a run; none without a file."""
+    """Return the doctor's warnings in a run folder; an empty list without a file."""
     path = folder / NAME
     if not path.is_file():
         return []
     return [
         str(line) for line in json.loads(path.read_text(encoding="utf-8"))["warnings"]
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which samples an epoch draws, in one process or several, also after a stop."""
+"""Load the batches of each epoch, the same ones for any number of worker processes."""
 
 import signal
 from collections.abc import Iterator
@@ -16,22 +16,24 @@ from cellseg3d.training.interrupt import SIGNALS
 
 
 class ResumableOrder(Sampler[list[int]]):
-    """The batches of an epoch in order; its first epoch may begin in the middle.
+    """The batches of an epoch in order; after a resume, the first batches are skipped.
 
-    The order needs no shuffling: each index of a `SampleDataset` is a random site.
+    Shuffling is not needed, because each index of a `SampleDataset` is a random sample.
 
     Parameters
     ----------
     samples : int
-        Samples of this process in an epoch.
+        Number of samples of this process in an epoch.
     batch_size : int
-        A last batch that is not full is left out, unless it is the only one.
+        Number of samples in a batch. A last batch that is not full is left out, unless
+        it is the only one.
     """
 
     def __init__(self, samples: int, batch_size: int) -> None:
         if batch_size < 1 or samples < 1:
             message = (
-                f"{samples} samples in batches of {batch_size}; expected 1 or more"
+                f"an epoch has {samples} samples in batches of {batch_size}; "
+                "expected 1 or more of both"
             )
             raise ConfigError(message)
         self.samples = samples
@@ -49,14 +51,14 @@ class ResumableOrder(Sampler[list[int]]):
 
 
 class OneAhead(DataLoader[Any]):
-    """A loader without workers that draws the next batch while this one is used.
+    """A loader without worker processes that draws the next batch in a thread.
 
-    Drawing takes a few percent of a step and torch leaves Python's lock for most of
-    it. An epoch is never drawn before it begins.
+    Drawing takes a few percent of a step, and torch releases Python's lock for most of
+    it. Batches of the next epoch are not drawn before that epoch begins.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yield the batches of an epoch; what drawing raises is raised here."""
+        """Yield the batches of an epoch; errors of the thread are raised here."""
         batches = super().__iter__()
         with ThreadPoolExecutor(1, "next-batch") as pool:
             coming = pool.submit(next, batches, None)
@@ -66,10 +68,10 @@ class OneAhead(DataLoader[Any]):
 
 
 class InWorkers(DataLoader[Any]):
-    """A loader whose workers live through epochs, until it is closed."""
+    """A loader whose worker processes stay alive between epochs, until it is closed."""
 
     def close(self) -> None:
-        """End the workers: they ignore signals, so nothing else would in time."""
+        """End the workers; since they ignore signals, they do not end otherwise."""
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
@@ -78,16 +80,17 @@ class InWorkers(DataLoader[Any]):
 def epoch_loader(
     dataset: SampleDataset, batch_size: int = 2, workers: int = 0
 ) -> DataLoader[Any]:
-    """Return a loader whose batches `Epochs` can begin anywhere in an epoch.
+    """Return a loader that `Epochs` can start at any batch of an epoch.
 
     Parameters
     ----------
     dataset : SampleDataset
+        Where the samples come from.
     batch_size : int
-        Samples of a batch, of each process.
+        Number of samples in a batch of each process.
     workers : int
-        Processes that draw samples; 0 draws in this one, one batch ahead in a thread.
-        They live through epochs, and the batches are the same for any number.
+        Number of worker processes that draw samples. With 0, this process draws the
+        next batch in a thread. The batches do not depend on the number.
     """
     kind: type[DataLoader[Any]] = InWorkers if workers else OneAhead
     return kind(
@@ -101,27 +104,28 @@ def epoch_loader(
 
 
 def leave_signals(_worker: int) -> None:
-    """Let the training alone act on SIGINT and SIGTERM: it still needs its workers.
+    """Ignore SIGINT and SIGTERM in a worker, so that only the training acts on them.
 
-    A terminal and a scheduler send them to every process; the step that is to be
-    finished may wait for a sample. A worker ends with its training, however that ends.
+    A terminal and a scheduler send these signals to every process. The training
+    finishes its step before it stops, and may need another sample for that. A worker
+    ends when its training ends.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 class Epochs:
-    """Make every step a function of the seed and its number.
+    """Seed every epoch and step, so that a resumed training draws the same samples.
 
-    Attach it first. Nothing that was drawn before an epoch, or before a stop, then
-    matters: a resumed training draws what the uninterrupted one draws.
+    The random numbers of a step then depend only on the seed and the number of the
+    step. Attach this handler first.
 
     Parameters
     ----------
     loader : DataLoader
-        As `epoch_loader` returns it.
+        The loader that `epoch_loader` returned.
     seed : int
-        Of what the network itself draws, such as dropout.
+        Seed of the network's own random numbers, such as those of dropout.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int = 0) -> None:
@@ -129,7 +133,7 @@ class Epochs:
         self.seed = seed
 
     def attach(self, engine: Workflow) -> None:
-        """Act at the begin of each epoch and step of a trainer."""
+        """Act at the beginning of each epoch and step of a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._epoch)
         engine.add_event_handler(Events.ITERATION_STARTED, self._step)
 

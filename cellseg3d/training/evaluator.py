@@ -1,4 +1,4 @@
-"""Score a trained bundle on labelled volumes that it has not trained on."""
+"""Score a trained bundle on labelled volumes that it was not trained on."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 import ignite.distributed as idist
 from monai.engines.evaluator import Evaluator
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.intensity import IntensityScale
@@ -28,27 +28,28 @@ def evaluation_cases(
     target: LabelTarget | dict[str, Any] | None = None,
     spacing_um: Sequence[float] | None = None,
 ) -> list[LoadedCase]:
-    """Read what a trained network is to be scored on.
+    """Read the volumes to score a trained network on.
 
-    Those are the labelled test cases of the datalist; without any, the cases that
-    validate in this fold.
+    These are the labelled test cases of the datalist or, if it has none, the validation
+    cases of the fold.
 
     Parameters
     ----------
     dataset : str or Path
         A datalist file or a folder.
     fold : int, str or None
-        As it was in training.
+        The fold of the training.
     intensity : IntensityScale or dict, optional
+        How the network scales intensities.
     target : LabelTarget or dict, optional
-        What the network has learned of the labels; their classes when None.
+        What the network learned from the labels; their classes when None.
     spacing_um : three floats (z, y, x), optional
-        What training resampled its volumes to.
+        Voxel edges that training resampled its volumes to, in um; None if it did not.
 
     Raises
     ------
     ConfigError
-        If the data set has neither.
+        If there are neither test nor validation cases.
     """
     datalist = load_datalist(dataset).aimed_at(target)
     chosen = training_fold(datalist, fold)
@@ -56,7 +57,7 @@ def evaluation_cases(
     cases = test or list(chosen.validation)
     if not cases:
         message = (
-            f"{datalist.where}: holds no case to score on; mark one with "
+            f"{datalist.where}: has no case to score on; mark one with "
             '"split": "test", or add a second specimen'
         )
         raise ConfigError(message)
@@ -66,16 +67,22 @@ def evaluation_cases(
 def run_evaluation(
     evaluator: Evaluator, output: str | Path, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Score volumes, write the scores as JSON, return them.
+    """Score volumes, write the scores as JSON, and return them.
 
     Parameters
     ----------
     evaluator : Evaluator
-        With `cellseg3d.training.scores.VolumeScores` as its key metric.
+        An evaluator with `cellseg3d.training.scores.VolumeScores` as its key metric.
     output : str or Path
-        The file, ``{"volumes": {NAME: {CLASS: {"dice": ...}}}, "mean": {CLASS: ...}}``.
+        The file to write.
     classes : sequence of str
-        Background first.
+        Class names, background first.
+
+    Returns
+    -------
+    dict
+        ``{"volumes": {NAME: {CLASS: {"dice": ...}}}, "mean": {CLASS: {"dice": ...}}}``;
+        a score that is undefined is None.
     """
     evaluator.run()
     table = evaluator.state.metric_details[evaluator.state.key_metric_name]
@@ -92,14 +99,10 @@ def run_evaluation(
         text = json.dumps(scores, indent=1) + "\n"
         path = Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, lambda new: _write(new, text))
-        logger.info("scores of %d volumes: %s", len(volumes), path)
+        write_text(path, text)
+        logger.info("wrote the scores of %d volumes to %s", len(volumes), path)
     return scores
 
 
 def _number(score: float) -> float | None:
     return None if score != score else float(score)  # noqa: PLR0124
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a training has seen so far: losses, scores, the best of them."""
+"""Record the losses and scores of a training, and which validation is the best."""
 
 import json
 import math
@@ -13,15 +13,15 @@ from monai.engines.trainer import SupervisedTrainer
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.training.scores import RECALL
 
 
 class History:
-    """One row an epoch, the best validation, and the loss of the epoch under way.
+    """A row for each epoch, the best validation, and the loss of the present epoch.
 
-    It travels in the checkpoint, so that a resumed run writes the same rows and never
-    takes a worse epoch for the best one.
+    It is part of the checkpoint, so that a resumed training goes on with the same rows
+    and the same best score.
 
     Parameters
     ----------
@@ -37,18 +37,18 @@ class History:
         self._losses: list[float] = []
 
     def attach(self, engine: SupervisedTrainer) -> None:
-        """Follow a trainer; attach before validation and checkpoints."""
+        """Record a trainer's losses; attach this before validation and checkpoints."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
 
     @property
     def epoch_loss(self) -> float:
-        """Mean loss of the epoch under way; NaN before its first step."""
+        """The mean loss of the present epoch; NaN before its first step."""
         return sum(self._losses) / len(self._losses) if self._losses else float("nan")
 
     @property
     def stale_epochs(self) -> int:
-        """Validations since the best one."""
+        """The number of validations since the best one."""
         scored = [row["iteration"] for row in self.rows if "score" in row]
         return sum(iteration > self.best_iteration for iteration in scored)
 
@@ -59,17 +59,18 @@ class History:
         details: Mapping[str, Any],
         recall: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Record a validation; whether it is the best. NaN never is.
+        """Record a validation and return whether it is the best so far.
 
         Parameters
         ----------
         iteration : int
+            Number of the step.
         score : float
-            Higher is better.
+            The score; higher is better, and NaN is never the best.
         details : mapping
             Scores of each volume and class.
         recall : mapping, optional
-            What `scores.recall_of` found of each volume and class.
+            The result of `scores.recall_of` for each volume and class.
         """
         if not self.rows or self.rows[-1]["iteration"] != iteration:
             self.rows.append({"iteration": iteration})
@@ -88,10 +89,10 @@ class History:
             return
         text = json.dumps(self.rows, indent=1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path, lambda new: _write(new, text))
+        write_text(self.path, text + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it, as plain values."""
+        """Return the whole history as plain values."""
         return {
             "rows": json.dumps(self.rows),
             "best_score": self.best_score,
@@ -100,7 +101,7 @@ class History:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.rows = json.loads(state["rows"])
         self.best_score = float(state["best_score"])
         self.best_iteration = int(state["best_iteration"])
@@ -126,8 +127,8 @@ class History:
 
 
 def _of_all(loss: Tensor) -> float:
-    """Return the mean loss of all processes: that of one with all their samples."""
-    if idist.get_world_size() == 1:  # also on a GPU that has no float64
+    """Return the mean loss of all processes."""
+    if idist.get_world_size() == 1:  # This also avoids float64, which MPS lacks.
         return float(loss.detach())
     total = torch.as_tensor(idist.all_reduce(loss.detach().double()))
     return float(total) / idist.get_world_size()
@@ -145,13 +146,9 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401
-    """Return nested values as JSON holds them: NaN and infinity become null."""
+    """Return nested values with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return _number(value) if isinstance(value, float) else value
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the step, save, leave."""
+"""On SIGINT and SIGTERM, finish the step, save the training, and stop."""
 
 import logging
 import signal
@@ -17,20 +17,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Saver(Protocol):
-    """What can be saved in the middle of a training."""
+    """An object that can save itself in the middle of a training."""
 
     def save(self, engine: Any, /) -> None: ...  # noqa: ANN401, D102
 
 
 class Interrupt:
-    """End a training at the next step when asked to, with its state saved.
+    """Save and stop a training after the present step when a signal asks for it.
 
-    A second signal ends it at once; the last checkpoint then stands.
+    A second signal stops it at once; then only the last checkpoint is left.
 
     Parameters
     ----------
     savers : sequence of object
-        Each with ``save(engine)``, such as the checkpoints.
+        Objects with ``save(engine)``, such as the checkpoints.
     """
 
     def __init__(self, savers: Sequence[Saver]) -> None:
@@ -39,19 +39,19 @@ class Interrupt:
         self._before: dict[int, object] = {}
 
     def attach(self, engine: Workflow) -> None:
-        """Listen while the trainer runs; attach after the checkpoints."""
+        """Handle signals while the trainer runs; attach this after the checkpoints."""
         engine.add_event_handler(Events.STARTED, self._listen)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._within_epoch)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._restore)
 
     def __call__(self, engine: Workflow) -> None:
-        """Save and leave if a signal has come.
+        """Save and stop if a signal has come.
 
         Raises
         ------
         KeyboardInterrupt
-            Which the command line turns into exit code 130.
+            If a signal has come; the command line then exits with code 130.
         """
         if not self._asked(engine):
             return
@@ -62,7 +62,7 @@ class Interrupt:
         raise KeyboardInterrupt(message)
 
     def _within_epoch(self, engine: Workflow) -> None:
-        # The last step of an epoch is not complete before the epoch is.
+        # After the last step of an epoch, handlers of the epoch's end run first.
         if engine.state.iteration % engine.state.epoch_length:
             self(engine)
 
@@ -76,7 +76,9 @@ class Interrupt:
         if self.asked_by is not None:
             raise KeyboardInterrupt
         self.asked_by = number
-        logger.warning("signal %d: saving after this step", number)
+        logger.warning(
+            "received signal %d; the training saves and stops after this step", number
+        )
 
     def _restore(self, _engine: Workflow) -> None:
         for number, handler in self._before.items():

@@ -1,4 +1,4 @@
-"""Refuse a loss that cannot leave out voxels that nobody has annotated."""
+"""Refuse a loss that cannot handle voxels without annotation."""
 
 import torch
 from torch import nn
@@ -10,19 +10,20 @@ from cellseg3d.datasets.labels import IGNORE
 def check_ignores(loss: nn.Module, num_classes: int, spatial_dims: int) -> None:
     """Raise an error if a loss fails on the label 255; losses of this package pass.
 
-    The label stands for voxels that are not annotated, and for those beyond the border
-    of a volume, which a training crop may reach at any step.
+    The label 255 means that a voxel is not annotated, or that it lies outside of the
+    volume, which happens when a training patch passes a border.
 
     Parameters
     ----------
     loss : Module
-        Called as in a training: with logits (N, K, ...) and labels (N, 1, ...).
+        The loss, which takes logits (N, K, ...) and labels (N, 1, ...).
     num_classes, spatial_dims : int
+        Number of classes and of spatial dimensions of the logits.
 
     Raises
     ------
     ConfigError
-        If it can compute without the label 255 and not with it.
+        If the loss can be computed without the label 255 and fails with it.
     """
     kind = type(loss)
     if kind.__module__.startswith("cellseg3d."):
@@ -39,7 +40,7 @@ def check_ignores(loss: nn.Module, num_classes: int, spatial_dims: int) -> None:
     except Exception as error:
         message = (
             f"loss {kind.__module__}.{kind.__name__}: this loss does not know the "
-            f"label {IGNORE} (not annotated / padding); use "
+            f"label {IGNORE} (not annotated, or outside of the volume); use "
             "cellseg3d.models.losses.DiceCELoss"
         )
         raise ConfigError(message) from error

@@ -1,4 +1,4 @@
-"""The weights that a prediction uses, written beside what they are for."""
+"""Write a training's weights with classes and spacing; read weights to start from."""
 
 import logging
 from collections.abc import Mapping
@@ -28,23 +28,25 @@ from cellseg3d.training.average import plain_network
 
 logger = logging.getLogger(__name__)
 LAST = "last.safetensors"
-# MONAI's own tools (load, ckpt_export, CheckpointLoader) read this name alone.
+# MONAI's own tools (load, ckpt_export, CheckpointLoader) read only this name.
 MONAI_WEIGHTS = "model.pt"
 
 
 class ModelFiles:
     """Write the best and the last weights of a training.
 
-    ``model.safetensors`` holds the best (the last, without validation), hashed, with
-    classes and spacing; ``model.pt`` is a copy for MONAI's tools, a plain state dict.
+    ``model.safetensors`` holds the best weights (without validation, the last ones)
+    with a hash, the classes and the spacing. ``model.pt`` is a copy for MONAI's tools,
+    a plain state dict. ``last.safetensors`` holds the last weights.
 
     Parameters
     ----------
     folder : str or Path
-        The bundle's ``models/``.
+        The bundle's ``models/`` folder.
     network : Module
-        The one to save, such as the averaged one.
+        The network to save, such as the averaged one.
     facts : ModelFacts or mapping
+        Classes, spacing and unit of the training data.
     """
 
     def __init__(
@@ -60,11 +62,11 @@ class ModelFiles:
         self.sha256 = ""
 
     def attach(self, engine: Workflow) -> None:
-        """Write the last weights when the trainer is done; attach after validation."""
+        """Write the last weights when a training ends; attach this after validation."""
         engine.add_event_handler(Events.COMPLETED, self.save)
 
     def save(self, engine: Workflow) -> None:
-        """Write the present weights as the last; as the model when none is best."""
+        """Write the present weights as the last, and as the model if none is best."""
         if idist.get_rank() != 0:
             return
         self._write(LAST, engine.state.iteration, None)
@@ -88,11 +90,11 @@ class ModelFiles:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return whether a best model stands."""
+        """Return whether a best model has been written."""
         return {"has_best": self.has_best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.has_best = bool(state["has_best"])
 
     def _write(self, name: str, iteration: int, score: float | None) -> str:
@@ -111,22 +113,24 @@ def load_pretrained(
     sha256: str | None = None,
     facts: ModelFacts | Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Return the network with the weights of a file; as it is without one.
+    """Return the network with the weights of a file; unchanged without a file.
 
-    Networks on an encoder of ImageNet's also take torchvision's published file for
-    it: every such encoder then starts from it, what follows from scratch. Without a
-    file the log says that they train from scratch.
+    A network with a VGG or GoogLeNet encoder also takes the weights that torchvision
+    publishes for this encoder, trained on ImageNet. The rest of the network then starts
+    from random weights. Without a file, a line in the log says that the encoder starts
+    from random weights too.
 
     Parameters
     ----------
     network : Module
+        The network, whose weights are replaced.
     path : str or Path, optional
-        ``.safetensors``, or a torch file with tensors alone.
+        A ``.safetensors`` file, or a torch file that holds only tensors.
     sha256 : str, optional
-        How the SHA-256 of an ImageNet file begins that is not the published one.
+        First digits of the SHA-256 of an ImageNet file, if it is not the published one.
     facts : ModelFacts or mapping, optional
-        The classes that the network is to learn. With them, weights of other classes
-        or other image channels are adapted; without, they are refused.
+        The classes to learn. If given, weights for other classes or another number of
+        image channels are adapted; otherwise they are refused.
 
     Raises
     ------
@@ -148,14 +152,14 @@ def load_pretrained(
     if facts is not None:
         tensors = _adapted(weights, network, ModelFacts.parse(facts))
     network.load_state_dict(tensors)
-    logger.info("weights of %s, sha256 %s", path, weights.sha256)
+    logger.info("loaded the weights of %s, sha256 %s", path, weights.sha256)
     return network
 
 
 def _adapted(
     weights: Weights, network: nn.Module, facts: ModelFacts
 ) -> Mapping[str, Tensor]:
-    """Fit trained weights to the classes and channels of a new network."""
+    """Adapt trained weights to the classes and channels of another network."""
     trained = weights.metadata.get("facts")
     before = facts if trained is None else ModelFacts.parse(trained)
     try:
@@ -163,17 +167,17 @@ def _adapted(
     except ValueError as error:
         message = (
             f"{weights.path}: {error}; train without these weights, or give the "
-            "network the settings that they were trained with"
+            "network the settings of their training"
         )
         raise ArchitectureError(message) from error
     new = [name for name in facts.classes if name not in found.kept_classes]
     if found.changed and new:
-        logger.info("classes that start anew: %s", ", ".join(new))
+        logger.info("these classes start from random weights: %s", ", ".join(new))
     return found.tensors
 
 
 def imagenet_encoders(network: nn.Module) -> list[nn.Module]:
-    """Return the parts of a network that can start from ImageNet's weights."""
+    """Return the parts of a network that can start from weights of ImageNet."""
     return [
         part
         for part in network.modules()
@@ -182,7 +186,7 @@ def imagenet_encoders(network: nn.Module) -> list[nn.Module]:
 
 
 def _own(file: Path, network: nn.Module) -> bool:
-    """Whether a file has weights of the whole network, by their names."""
+    """Return whether a file holds weights of the network itself, judged by names."""
     return not set(load_weights(file).tensors).isdisjoint(network.state_dict())
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard: curves of loss and score, and what the network sees and says."""
+"""Write curves of loss and score, and pictures of predictions, for TensorBoard."""
 
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ class TensorBoard:
     Parameters
     ----------
     folder : str or Path
-        For ``tensorboard --logdir``.
+        Folder for ``tensorboard --logdir``.
     facts : ModelFacts or mapping
-        Names the classes.
+        Names of the classes.
     evaluator : Evaluator, optional
-        Whose first volume is shown.
+        The evaluator whose first volume is shown.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TensorBoard:
         self._iteration = 0
 
     def attach(self, engine: SupervisedTrainer) -> None:
-        """Follow a trainer, and its evaluator."""
+        """Write while a trainer and its evaluator run."""
         if idist.get_rank() != 0:
             return
         engine.add_event_handler(Events.STARTED, self._open)
@@ -110,20 +110,21 @@ class TensorBoard:
 def picture_across(
     image: Tensor, label: Tensor, predicted: Tensor, axis: int
 ) -> NDArray[np.uint8]:
-    """Return image, label, prediction and error side by side, in the middle slice.
+    """Return the middle slice of image, label, prediction and error, side by side.
 
     Parameters
     ----------
     image : tensor of float32, shape (Z, Y, X)
+        Intensities of any unit.
     label, predicted : tensor, shape (Z, Y, X)
-        Class indices; label 255 is not annotated, and grey.
+        Class indices; label 255 is not annotated and drawn in grey.
     axis : int
         0, 1 or 2: the slice is cut across z, y or x.
 
     Returns
     -------
     ndarray of uint8, shape (h, 4 * w, 3)
-        Errors are red where the classes differ.
+        RGB; voxels whose classes differ are red in the fourth part.
     """
     middle = image.shape[axis] // 2
     grey, truth, said = (

@@ -1,4 +1,4 @@
-"""Half precision and memory layout in training, on a CPU as on a GPU."""
+"""Choose the number format and memory layout of a training, on CPU and GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,13 +20,13 @@ _NAMES = ("auto", "float32", "bfloat16")
 
 
 def training_dtype(name: str, device: torch.device | str) -> torch.dtype:
-    """Return the type that convolutions compute in while training.
+    """Return the dtype that convolutions compute in during training.
 
     Parameters
     ----------
     name : {"auto", "float32", "bfloat16"}
-        ``"auto"`` takes bfloat16 where the processor multiplies it in hardware;
-        elsewhere it would only be emulated, and slower than float32.
+        ``"auto"`` is bfloat16 if the processor has hardware for it, else float32,
+        because emulated bfloat16 is slower than float32.
     device : torch.device or str
         Where the network runs.
 
@@ -35,7 +35,7 @@ def training_dtype(name: str, device: torch.device | str) -> torch.dtype:
     ConfigError
         If the name is none of the three.
     EnvironmentFault
-        If bfloat16 is asked for and the device cannot compute in it.
+        If the name is "bfloat16" and the device cannot compute with it.
     """
     _check_name(name)
     place = torch.device(device)
@@ -54,15 +54,16 @@ def _check_name(name: str) -> None:
 class AutocastInferer(Inferer):
     """Run a network once on a batch, in the chosen precision and memory layout.
 
-    MONAI's ``amp=True`` is CUDA's alone; this one works on every device. Weights stay
-    float32, as their small updates need.
+    MONAI's ``amp=True`` works only with CUDA; this class works on every device. Weights
+    stay float32, because their updates are too small for bfloat16.
 
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16"}
-        What convolutions compute in; logits come back in float32.
+        Number format of the convolutions, as in `training_dtype`. Logits are float32.
     acceleration : {"auto", "off"}
-        ``"off"`` calls the network as it is, with precision ``"auto"`` in float32.
+        With ``"off"`` the network is called unchanged, and precision ``"auto"`` means
+        float32.
     """
 
     def __init__(self, precision: str = "auto", acceleration: str = "auto") -> None:
@@ -89,15 +90,16 @@ class AutocastInferer(Inferer):
                 return network(inputs, *args, **kwargs).float()
             with QuickLayers():
                 logits = network(_channels_last(inputs), *args, **kwargs)
-        # A loss runs along the classes: faster when they do not lie innermost.
+        # A loss computes along the classes, which is faster if they are not the
+        # innermost axis in memory.
         return relaid(logits, torch.contiguous_format, torch.float32)
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    """Return images (N, C, ...) channels last, also where torch cannot tell.
+    """Return images (N, C, ...) with channels last in memory, also for one channel.
 
-    Of one channel it takes them for contiguous, and then the answers of the first
-    layers, too: the next layers would all work on arrays of two orders.
+    With one channel, torch considers both layouts equal and keeps the other one. The
+    output of the first layers would then have the other layout than the weights.
     """
     if images.shape[1] > 1:
         return images.contiguous(memory_format=memory_layout(images.ndim - 2))

@@ -1,4 +1,4 @@
-"""One process or several: start them, wrap the network, find the device."""
+"""Choose the device, join several processes, and place the network on its device."""
 
 import ignite.distributed as idist
 import torch
@@ -9,12 +9,13 @@ from cellseg3d.models.layout import memory_layout
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device that a name asks for, as prediction finds it.
+    """Return the device of a name, chosen as in prediction.
 
     Parameters
     ----------
     name : str
-        See `hardware.find_device`; of several GPUs ``"auto"`` takes this process' own.
+        A name for `hardware.find_device`. With several GPUs and processes, ``"auto"``
+        gives each process its own GPU.
     """
     if name == "auto" and torch.cuda.is_available():
         name = f"cuda:{idist.get_local_rank()}"
@@ -22,9 +23,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def join_processes() -> int:
-    """Join the processes that torchrun has started; return how many there are.
+    """Join the processes that torchrun has started, and return their number.
 
-    Nothing happens without torchrun, or when they have been joined already.
+    Without torchrun, or if they are joined already, only the number is returned.
     """
     distributed = torch.distributed
     launched = distributed.is_available() and distributed.is_torchelastic_launched()
@@ -45,15 +46,17 @@ def leave_processes() -> None:
 def place_network(
     network: nn.Module, device: torch.device | str, *, channels_last: bool = True
 ) -> nn.Module:
-    """Return a network on its device, laid out for it, wrapped for several processes.
+    """Return a network on its device, wrapped if there are several processes.
 
     Parameters
     ----------
     network : Module
-        Takes (N, C, ...).
+        A network that takes arrays (N, C, ...).
     device : torch.device or str
+        Where the network is moved.
     channels_last : bool
-        Lay the weights out as `precision.AutocastInferer` lays out its input.
+        Whether to store the weights channels last, like the input that
+        `precision.AutocastInferer` gives the network.
     """
     network = network.to(device)
     if channels_last:
@@ -65,9 +68,10 @@ def place_network(
 
 
 def lay_out(network: nn.Module) -> None:
-    """Lay the weights of convolutions out channels last, each for its own dimensions.
+    """Store the weights of all convolutions channels last in memory.
 
-    A weight has two axes more than its image; some networks hold 2D and 3D ones.
+    The number of axes of a weight tells whether its convolution is 2D or 3D, since a
+    network may hold both.
     """
     for weight in network.parameters():
         if weight.ndim in (4, 5):

@@ -1,4 +1,4 @@
-"""A progress bar for people: loss, score, rate, time left."""
+"""Show a progress bar with epoch, loss, best score and the time left."""
 
 import math
 
@@ -18,15 +18,16 @@ from cellseg3d.training.schedule import Schedule
 
 
 class ProgressBar:
-    """Show how far a training is; one line, on the first process, on a terminal.
+    """A progress bar of one line, which the first process shows on the terminal.
 
     Parameters
     ----------
     history : History
+        Losses and scores of the training.
     schedule : Schedule
-        Knows the share that is done, in steps or in minutes.
+        The schedule, which gives the share of the training that is done.
     enabled : bool
-        False shows nothing.
+        Whether to show the bar.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ProgressBar:
         self._task = TaskID(0)
 
     def attach(self, engine: Workflow) -> None:
-        """Follow a trainer; attach after the history."""
+        """Show the progress of a trainer; attach this after the history."""
         if not self.enabled or idist.get_rank() != 0:
             return
         engine.add_event_handler(Events.STARTED, self._start)
@@ -48,7 +49,7 @@ class ProgressBar:
             engine.add_event_handler(event, self._stop)
 
     def text(self, engine: Workflow, *, ended: bool = False) -> str:
-        """Return the line beside the bar."""
+        """Return the text beside the bar."""
         state = engine.state
         parts = [f"epoch {state.epoch}"]
         if not math.isnan(self.history.epoch_loss):

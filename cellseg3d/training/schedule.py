@@ -1,4 +1,4 @@
-"""Learning rate from the share of the training that is done, in steps or in minutes."""
+"""Set the learning rate from the share of the training that is done."""
 
 import math
 from collections.abc import Callable
@@ -16,36 +16,38 @@ from cellseg3d.core.errors import ConfigError
 Shape = Literal["cosine", "poly", "constant"]
 SHAPES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-    # The exponent of DeepLab and nnU-Net.
+    # DeepLab and nnU-Net use this exponent.
     "poly": lambda done: (1 - done) ** 0.9,
     "constant": lambda _done: 1.0,
 }
 
 
 class Schedule:
-    """Set the learning rate before each step from how much of the training is done.
+    """Set the learning rate before each step from the share of the training done.
 
-    With `max_minutes` the training ends after that time, validation included, and the
-    rate has come down by then however fast the machine is.
+    The share is counted in steps or, with `max_minutes`, in time if that is further
+    along. With `max_minutes` the training ends after that time, validation included,
+    and the rate reaches its lowest value then on any machine.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Its rate at construction is the highest one.
+        The optimizer; its rate now is the highest one.
     shape : {"cosine", "poly", "constant"}
         How the rate falls.
     warmup : float
-        Share of the training, in [0, 1), over which the rate first rises from a tenth.
+        Share of the training, in [0, 1), during which the rate rises from a tenth of
+        the highest rate.
     max_minutes : float, optional
-        Time budget; None trains all epochs.
+        Time budget in minutes; with None all epochs are trained.
     epochs : int, optional
-        Length of the fall; the trainer's epochs when None. A training that was told
-        to end earlier then goes on as if it had not ended.
+        Number of epochs after which the rate is lowest; the trainer's epochs when None.
+        It may exceed the trainer's epochs if the training will be continued later.
     final_share : float
-        Lowest rate over the highest.
+        Lowest rate divided by the highest.
     clock : {"wall", "cpu"} or callable
-        Returns seconds: those that pass, or those that the processor works for this
-        process, which are a fair budget on a machine that does other things too.
+        How seconds are counted: as time that passes, or as processor time of this
+        process, which is fairer on a machine that is busy with other work.
 
     Raises
     ------
@@ -64,10 +66,10 @@ class Schedule:
         clock: str | Callable[[], float] = "wall",
     ) -> None:
         if isinstance(clock, str) and clock not in CLOCKS:
-            message = f"lr_scheduler clock is {clock!r}; expected {', '.join(CLOCKS)}"
+            message = f"lr_scheduler clock is {clock!r}; expected {' or '.join(CLOCKS)}"
             raise ConfigError(message)
         if shape not in SHAPES:
-            message = f"lr_scheduler shape is {shape!r}; expected {', '.join(SHAPES)}"
+            message = f"lr_scheduler shape is {shape!r}; expected {' or '.join(SHAPES)}"
             raise ConfigError(message)
         if not 0 <= warmup < 1:
             message = f"lr_scheduler warmup is {warmup}; expected a share in [0, 1)"
@@ -89,12 +91,12 @@ class Schedule:
         self._started_s = self.clock()
 
     def attach(self, engine: Workflow) -> None:
-        """Act before every step of a trainer; end it when the time is up."""
+        """Set the rate before each step of a trainer; end it when the time is up."""
         engine.add_event_handler(Events.ITERATION_STARTED, self)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.end_in_time)
 
     def __call__(self, engine: Workflow) -> None:
-        """Set the rate of the step that begins, the same in all processes."""
+        """Set the rate of the next step, the same in all processes."""
         self.done = _of_first_rank(self.progress(engine))
         share = self.rate_share(self.done)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
@@ -102,13 +104,13 @@ class Schedule:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training so far, those before a resume included."""
+        """The seconds of training so far, including those before a resume."""
         return self.elapsed_before_s + self.clock() - self._started_s
 
     def progress(self, engine: Workflow) -> float:
         """Return the share of the training that is done before this step, in [0, 1].
 
-        The clock starts with the schedule, so that reading the data counts too.
+        The clock starts when the schedule is made, so reading the data is included.
         """
         epochs = self.epochs or engine.state.max_epochs
         steps = epochs * engine.state.epoch_length
@@ -119,30 +121,30 @@ class Schedule:
         return float(min(1.0, done))
 
     def rate_share(self, done: float) -> float:
-        """Return the rate over the highest one when a share `done` is done."""
+        """Return the rate divided by the highest one, given the share that is done."""
         if done < self.warmup:
             return 0.1 + 0.9 * done / self.warmup
         fall = SHAPES[self.shape]((done - self.warmup) / (1 - self.warmup))
         return self.final_share + (1 - self.final_share) * fall
 
     def end_in_time(self, engine: Workflow) -> None:
-        """End the training when the time budget, less its reserve, is used up."""
+        """End the training when only the time for the last validation is left."""
         if self.budget_s is not None and self.done >= 1.0:
             engine.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training must know."""
+        """Return the time used and the time reserved for validation."""
         return {"elapsed_s": self.elapsed_s, "reserve_s": self.reserve_s}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.elapsed_before_s = float(state["elapsed_s"])
         self.reserve_s = float(state["reserve_s"])
         self._started_s = self.clock()
 
 
 def _of_first_rank(share: float) -> float:
-    """Return the first process' share: clocks differ, weights must not."""
+    """Return the first process' share, so that all processes use the same rate."""
     if idist.get_world_size() == 1:
         return share
     value = idist.broadcast(torch.tensor(share, dtype=torch.float64), src=0)

@@ -1,4 +1,4 @@
-"""Scores of whole predicted volumes, as an Ignite metric over all processes."""
+"""Score whole predicted volumes during validation, also with several processes."""
 
 from typing import Any
 
@@ -21,22 +21,22 @@ from cellseg3d.metrics.overlap import class_counts, mean_defined
 Table = dict[str, dict[str, float]]
 Labels = NDArray[np.uint8]
 Recall = dict[str, dict[str, list[dict[str, float | int | str]]]]
-# Where the details of a validation keep the recall.
+# The key of the recall in the details of a validation.
 RECALL = "recall_by_size"
 SIZES = ("small", "middle", "large")
 
 
 class VolumeScores:
-    """Dice of each class in each volume; voxels labelled 255 count nowhere.
+    """An Ignite metric: the Dice of each class in each volume.
 
-    The metric's value is the mean over volumes and foreground classes of the Dice
-    where it is defined; ``state.metric_details[name]`` holds the table. A volume that
-    two processes share counts once.
+    Voxels labelled 255 are left out. The metric's value is the mean of the defined Dice
+    over volumes and foreground classes; ``state.metric_details[name]`` holds the table.
+    A volume that two processes scored counts once.
 
     Parameters
     ----------
     facts : ModelFacts or mapping
-        Names the classes.
+        Names of the classes.
     """
 
     def __init__(self, facts: ModelFacts | dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ class VolumeScores:
         self.recall: Recall = {}
 
     def attach(self, engine: Workflow, name: str) -> None:
-        """Score every volume of an evaluator's epoch."""
+        """Score every volume that an evaluator predicts."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._compute, name)
@@ -56,10 +56,11 @@ class VolumeScores:
         Parameters
         ----------
         case : str
+            Name of the volume.
         predicted : tensor, shape (K, Z, Y, X) or (1, Z, Y, X)
-            Logits or probabilities of K classes, or labels.
+            Logits or probabilities of K classes, or class indices.
         truth : tensor, shape (1, Z, Y, X)
-            Labels; 255 is not annotated.
+            Class indices; 255 is not annotated.
         """
         labels = predicted.argmax(0) if predicted.shape[0] > 1 else predicted[0]
         tables = count_slices(_labels(labels), _labels(truth[0]))
@@ -77,7 +78,7 @@ class VolumeScores:
 
     @property
     def mean(self) -> float:
-        """The metric's value."""
+        """The mean of the defined Dice over volumes and classes."""
         scores = [score for row in self.table.values() for score in row.values()]
         return mean_defined(scores)[0]
 
@@ -108,18 +109,25 @@ class VolumeScores:
 def recall_of(
     predicted: Labels, truth: Labels, index: int
 ) -> list[dict[str, float | int | str]]:
-    """Return how many connected pieces of a class were found: small, middle, large.
+    """Return the share of a class's connected pieces that were found, by their size.
 
-    A piece counts as found when it shares more than half of its union with a
-    predicted piece. Sizes are the terciles of the true pieces, voxels; fewer than
-    three different ones are all one.
+    A piece is found if a predicted piece has an intersection over union (IoU) above .5
+    with it. The true pieces are divided into thirds by their size in voxels: small,
+    middle and large. If there are fewer than three different sizes, all pieces are in
+    one row.
 
     Parameters
     ----------
     predicted, truth : ndarray of uint8, shape (Z, Y, X)
-        Class indices; predictions where truth is 255 count nowhere.
+        Class indices; voxels where `truth` is 255 are left out.
     index : int
         The class.
+
+    Returns
+    -------
+    list of dict
+        For each size: ``size``, ``to`` (largest size in voxels), ``n`` (number of true
+        pieces) and ``recall``.
     """
     mask = (predicted == index) & (truth != IGNORE)
     match = match_objects(label_components(mask), label_components(truth == index))

@@ -1,4 +1,4 @@
-"""A training from start to end: lock, resume, run, record."""
+"""Run a training from start to end: lock its folder, resume, train and record it."""
 
 import logging
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from monai.engines.trainer import SupervisedTrainer
 from monai.engines.workflow import Workflow
 
 from cellseg3d.bundle.trust import trusted_names
-from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.errors import CellSegError, InputError
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.runs.lock import RunLock
-from cellseg3d.runs.record import RunRecord
+from cellseg3d.runs.record import RunRecord, changed_data
 from cellseg3d.training.checkpoints import Checkpoints
 from cellseg3d.training.doctor_notes import kept_notes
 from cellseg3d.training.epochs import InWorkers
@@ -24,27 +24,27 @@ logger = logging.getLogger(__name__)
 
 
 class Part(Protocol):
-    """What follows an engine."""
+    """An object that can be attached to an engine."""
 
     def attach(self, engine: Any, /) -> None: ...  # noqa: ANN401, D102
 
 
 class AttachInOrder:
-    """A handler that attaches parts, each of which is an id of its own in the config.
+    """A handler that attaches other handlers in a given order.
 
-    The order is the order in which they act at each event.
+    At each event they act in this order. Each of them has its own key in the config.
 
     Parameters
     ----------
     parts : sequence of object
-        Each with ``attach(engine)``.
+        Objects with ``attach(engine)``.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
 
     def attach(self, engine: Workflow) -> None:
-        """Attach all."""
+        """Attach all parts to an engine."""
         for part in self.parts:
             part.attach(engine)
 
@@ -58,32 +58,36 @@ def run_training(
     data: LoadedFold | None = None,
     seed: int | None = None,
 ) -> None:
-    """Train, in a folder that belongs to this run, and record what it was and cost.
+    """Lock a run folder, train, and write a record of the training and its cost.
 
     Parameters
     ----------
     trainer : SupervisedTrainer
+        The trainer, ready to run.
     checkpoints : Checkpoints
-        Resumes when it was told to and a checkpoint is there.
+        The checkpoints; the training is resumed if they say so and one exists.
     history : History
+        Losses and scores of the training.
     run_dir : str
-        Where lock, checkpoints and ``run.json`` lie.
+        The folder of lock, checkpoints and ``run.json``.
     data : LoadedFold, optional
-        Whose cases, content hashes and warnings the record repeats.
+        The data, whose cases, content hashes and warnings are recorded.
     seed : int, optional
-        For the record.
+        The seed, which is recorded.
 
     Raises
     ------
     EnvironmentFault
-        If another run holds the folder.
+        If another process has locked the folder.
     KeyboardInterrupt
-        If a signal asked it to stop; its state is saved.
+        If a signal asked the training to stop; its state is saved.
     """
     if idist.get_rank() != 0:
         _run(trainer, checkpoints)
         return
     with RunLock(Path(run_dir)):
+        if checkpoints.resume and data is not None:
+            _refuse_changed(Path(run_dir), data)
         facts = {"seed": seed, "trusted": trusted_names()}
         record = RunRecord(run_dir, {**facts, **_data_facts(data, run_dir)})
         record.start()
@@ -109,6 +113,25 @@ def run_training(
             )
 
 
+def _refuse_changed(folder: Path, data: LoadedFold) -> None:
+    """Refuse to go on with images or labels that have changed since the start.
+
+    Raises
+    ------
+    InputError
+        If some have.
+    """
+    now = {"content": data.hashes, "label_content": data.label_hashes}
+    changed = changed_data(folder, now)
+    if changed:
+        listed = ", ".join(changed[:8]) + ", ..." * (len(changed) > 8)
+        message = (
+            f"{data.datalist.where}: changed since the training began: {listed}; give "
+            f"`data` {data.datalist.where} to go on with it, or begin another run"
+        )
+        raise InputError(message)
+
+
 def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
     if data is None:
         return {}
@@ -119,6 +142,7 @@ def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
             "classes": list(data.datalist.classes),
             **{side: [case.name for case in cases] for side, cases in sides.items()},
             "content": data.hashes,
+            "label_content": data.label_hashes,
         },
         "warnings": [*data.warnings, *kept_notes(Path(run_dir))],
     }
@@ -127,9 +151,9 @@ def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
 def _run(trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:
     resumed = checkpoints.resume and checkpoints.load(trainer)
     steps = trainer.state.max_epochs * trainer.state.epoch_length
-    # Ignite would begin a finished training anew.
+    # Ignite would start a finished training again.
     if resumed and trainer.state.iteration >= steps:
-        logger.info("all %d steps were done before", steps)
+        logger.info("nothing is left to train: all %d steps are done", steps)
         return
     try:
         trainer.run()

@@ -1,4 +1,4 @@
-"""One step of training that a non-finite number cannot poison."""
+"""Do one step of a training; skip a batch that gives NaN or infinity."""
 
 import logging
 from collections.abc import Mapping
@@ -21,22 +21,23 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingStep:
-    """The iteration of a `monai.engines.SupervisedTrainer`, guarded.
+    """The step of a `monai.engines.SupervisedTrainer`, which skips faulty batches.
 
-    A batch whose image, loss or gradient holds NaN or infinity changes nothing: the
-    weights and the batch-norm statistics stay, the batch is saved and named. Three
-    such batches in a row end the training.
+    A batch is faulty if its image, loss or gradient holds NaN or infinity. It changes
+    neither the weights nor the batch-norm statistics. It is saved to a file, and a
+    warning names its volumes.
 
     Parameters
     ----------
     bad_batch_dir : str or Path
-        Folder for the offending batches, made when the first one comes.
+        Folder for faulty batches, created with the first one.
     max_gradient_norm : float, optional
-        Clip the gradient to this norm; None leaves it.
+        The gradient is clipped to this norm; None does not clip.
     patience : int
-        Offending batches in a row that end the training.
+        Number of faulty batches in a row that end the training.
     frozen_epochs : int
-        Epochs at the beginning during which an encoder of ImageNet's stays as it is.
+        Number of first epochs in which an encoder with weights of ImageNet is not
+        trained.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class TrainingStep:
         Raises
         ------
         NonFiniteError
-            If this is the last of `patience` offending batches in a row.
+            If this is the last of `patience` faulty batches in a row.
         """
         prepared = engine.prepare_batch(
             batch, engine.state.device, engine.non_blocking, **engine.to_kwargs
@@ -84,7 +85,7 @@ class TrainingStep:
         labels: Tensor,
         partial: dict[str, Tensor],
     ) -> str | None:
-        """Return why the step was not made, or None when it was."""
+        """Do the step; return why the batch is faulty, or None if it is not."""
         output = engine.state.output
         output[CommonKeys.LOSS] = images.new_full((), float("nan"), dtype=torch.float32)
         if _any_rank(not bool(torch.isfinite(images).all()), engine):
@@ -125,7 +126,7 @@ class TrainingStep:
         logger.warning(message)
         if self.in_a_row >= self.patience:
             message = (
-                f"{where}: {reason}, for the {self.in_a_row}th batch in a row; "
+                f"{where}: {reason}, and {self.in_a_row} batches in a row are faulty; "
                 f"look at the batches in {self.bad_batch_dir}, check the volumes with "
                 "`cellseg3d inspect`, or lower the learning rate"
             )
@@ -138,7 +139,7 @@ def skipped_batches(engine: Engine) -> list[str]:
 
 
 def describe_batch(batch: Any) -> str:  # noqa: ANN401
-    """Return which volumes and places a batch was drawn from, for people."""
+    """Return the volumes and positions of a batch's samples, for messages."""
     if not isinstance(batch, Mapping):
         return "batch"
     names = _listed(batch.get("case", batch.get("name", ())))
@@ -169,7 +170,7 @@ def _place(place: Any) -> str:  # noqa: ANN401
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return what ``torch.load(weights_only=True)`` reads back."""
+    """Return a value in a form that ``torch.load(weights_only=True)`` can read."""
     if isinstance(value, Tensor):
         return (
             torch.Tensor(value).detach().cpu()
@@ -184,13 +185,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def _restore(network: nn.Module, statistics: list[Tensor]) -> None:
-    """Put batch-norm statistics back: a forward pass may have spoilt them."""
+    """Restore the batch-norm statistics, which a forward pass has changed."""
     for buffer, kept in zip(network.buffers(), statistics, strict=True):
         buffer.copy_(kept)
 
 
 def _any_rank(fault: bool, engine: SupervisedTrainer) -> bool:  # noqa: FBT001
-    """Whether any process met a fault: all must then skip, or none."""
+    """Return whether any process has a faulty batch; then all skip the step."""
     if idist.get_world_size() == 1:
         return fault
     flag = torch.tensor(float(fault), device=engine.state.device)

@@ -1,4 +1,4 @@
-"""Train a bundle on a data set: what the command line and Python call."""
+"""Train a bundle on a data set, resume a training, and score a trained run."""
 
 import logging
 import warnings
@@ -17,6 +17,8 @@ from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.steps import say
+from cellseg3d.datasets.told import told_datalist
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
 from cellseg3d.runs.folder import (
@@ -43,34 +45,36 @@ def train(
     *,
     watch: Watch | None = None,
 ) -> Path:
-    """Train a bundle on a data set and return the run folder, itself a bundle.
+    """Train a bundle on a data set and return the run folder, which is itself a bundle.
 
-    The doctor looks at the data first: errors end it, warnings go into the record.
-    Of several processes that torchrun has started, the first makes the folder.
+    The data are checked first as `cellseg3d doctor` does: errors end the training, and
+    warnings are recorded. If torchrun has started several processes, the first one
+    makes the folder.
 
     Parameters
     ----------
     bundle : str or Path
-        A bundle's folder or the name of one that came along.
+        A bundle's folder, or the name of a bundle of this package.
     data : str or Path
         A datalist, or a folder of volumes and labels.
     out : str or Path
-        The run folder; empty, or not there yet.
+        The run folder; it must be empty or not exist yet.
     options : TrainOptions, optional
+        What to change in the bundle's configs, such as ``minutes``.
     watch : callable, optional
-        Gets the training's parser when all is built, before the first step.
+        Function that is called with MONAI's ``ConfigParser`` before the first step.
 
     Raises
     ------
     CellSegError
-        In the words of what went wrong.
+        If the data, an option, a config or the machine does not allow the training.
     KeyboardInterrupt
-        If a signal asked it to stop; `resume` goes on.
+        If a signal asked the training to stop; `resume` continues it.
 
     Examples
     --------
-    A training of one moment; leave `settings` away and say ``minutes=30`` for one
-    that learns:
+    This training takes a moment and learns nothing. Leave `settings` out and give
+    ``minutes=30`` for a useful one:
 
     >>> import cellseg3d
     >>> cells = cellseg3d.simulate_dataset("trained_cells", 2, 24)
@@ -86,28 +90,42 @@ def train(
     with ExitStack() as held:
         if join_processes() == 1 or idist.get_rank() == 0:
             chosen = find_bundle(bundle)
-            # Before the first write: another run's configs must stay its own.
+            # Lock before the first write, so that another run's configs are kept.
             held.enter_context(RunLock(folder))
             check_free(folder)
-            notes = examine_before_training(data)
+            told = told_datalist(data, wanted.spacing_um, wanted.annotated_slices)
+            notes = examine_before_training(told)
             for note in notes:
                 logger.warning("%s", note)
-            config = create_run(chosen, data, folder, wanted)
+            config = create_run(chosen, told, folder, wanted)
             keep_notes(folder, notes)
-        idist.barrier()  # the others read what the first has written
+        idist.barrier()  # The other processes read what the first one has written.
         _run_and_calibrate(folder, config, wanted, watch)
     return folder
 
 
-def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
-    """Go on with the training in a run folder; the same bits as without the stop.
+def resume(
+    out: str | Path,
+    options: TrainOptions | None = None,
+    *,
+    data: str | Path | None = None,
+) -> Path:
+    """Continue the training in a run folder; the weights are as without interruption.
 
     Parameters
     ----------
     out : str or Path
         The run folder.
     options : TrainOptions, optional
-        What shall be different, such as more epochs.
+        What to change, such as more epochs.
+    data : str or Path, optional
+        The data set to go on with; that of the run, unchanged, when None.
+
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not a run folder.
     """
     folder = Path(out)
     wanted = options or TrainOptions()
@@ -118,24 +136,24 @@ def resume(out: str | Path, options: TrainOptions | None = None) -> Path:
                 message = f"{folder}: holds no configs/train.json, so there is nothing"
                 raise ConfigError(f"{message} to resume")
             held.enter_context(RunLock(folder))
-            config = reopen_run(folder, wanted)
+            config = reopen_run(folder, wanted, data)
         idist.barrier()
         _run_and_calibrate(folder, config, wanted)
     return folder
 
 
 def score_run(folder: Path) -> dict[str, Any]:
-    """Score a trained run on the cases that its datalist keeps for testing.
+    """Score a trained run on the test cases of its datalist.
 
     Returns
     -------
     dict
-        What `evaluator.run_evaluation` writes.
+        The scores that `evaluator.run_evaluation` returns and writes.
 
     Raises
     ------
     CellSegError
-        If the run has no weights, or its datalist nothing to score on.
+        If the run has no weights, or its datalist has no case to score on.
     """
     with _workflow(folder / "configs" / "evaluate.json", "evaluating") as workflow:
         workflow.initialize()
@@ -150,9 +168,11 @@ def _run_and_calibrate(
     if data is not None:
         settle_decoder(folder, data)
     if data is not None and options.fit_axes:
-        # First, so that the halo is measured along the axes that are swept.
+        # The axes come first, because the halo is measured along them.
+        say("fitting how much each axis counts, on the validation volumes")
         settle_fusion(folder, data.validation, options.fit_axes)
     if data is not None and options.calibrate:
+        say("measuring the halo that prediction needs, up to a minute")
         settle_window(folder, data)
 
 
@@ -168,15 +188,15 @@ def run_config(
     config : Path
         ``configs/train.json``.
     watch : callable, optional
-        Gets MONAI's ``ConfigParser`` when all is built, before the first step.
+        Function that is called with MONAI's ``ConfigParser`` before the first step.
     **overrides
-        Ids to other values.
+        Values that replace those of the config, by key.
 
     Returns
     -------
     LoadedFold or None
-        What it was trained on, if its ``data`` says so; None in all processes but
-        the first.
+        The data of the training, if the config's ``data`` is a fold; None in all
+        processes but the first.
     """
     with _workflow(config, "run", **overrides) as workflow:
         _check_precision(workflow.parser)
@@ -192,14 +212,14 @@ def run_config(
 
 @contextmanager
 def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # noqa: ANN401
-    """Read what a config says, and take it down again; errors are our own."""
+    """Build a workflow from a config and finalize it; raise this package's errors."""
     from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
 
     resolved = resolve_in_place(config, overrides)
-    # It warns that we do not let it set up logging.
+    # MONAI warns that it does not set up logging here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # MONAI warns that configs can run code; that has just been looked at.
+        # MONAI warns that configs can run code; `resolve_in_place` has checked that.
         warnings.simplefilter("ignore", UserWarning)
         workflow = ConfigWorkflow(
             config_file=str(config),
@@ -207,7 +227,7 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
             run_id=run_id,
             logging_file=False,
         )
-        # MONAI has read the file by itself; what runs is what was checked.
+        # MONAI has read the file by itself; replace that by the checked config.
         workflow.parser.read_config(resolved)
     try:
         yield workflow
@@ -218,7 +238,7 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
 
 
 def _check_precision(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
-    """Refuse a number format that the device cannot compute in, before data is read."""
+    """Refuse a precision that the device cannot compute in, before data are read."""
     if "precision" in parser and "device" in parser:
         device = parser.get_parsed_content("device")
         training_dtype(str(parser["precision"]), device)
@@ -234,7 +254,7 @@ def _check_loss(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
 
 
 def _own_error(error: BaseException) -> BaseException:
-    """Return our error that MONAI has wrapped in its own; as it is without one."""
+    """Return this package's error inside of MONAI's; MONAI's if it holds none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, CellSegError | KeyboardInterrupt | MemoryError):

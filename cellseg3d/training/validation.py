@@ -1,4 +1,4 @@
-"""When to validate, what is best, when to stop early."""
+"""Validate during training, keep the best weights, and stop early if asked to."""
 
 import logging
 from typing import Any
@@ -15,28 +15,32 @@ from cellseg3d.training.schedule import Schedule
 from cellseg3d.training.scores import RECALL
 
 logger = logging.getLogger(__name__)
-# Of a time budget, validation on the way may take this share.
+# The largest share of a time budget for validations before the last one.
 _SHARE = 0.1
 
 
 class Validation:
     """Score whole volumes during training and keep the best weights.
 
-    With a time budget, a validation on the way is left out when it would take more
-    than a tenth of the time so far; time for the last one is set aside. Both are told
-    by the schedule's clock.
+    With a time budget, a validation is left out if all validations would take more than
+    a tenth of the time so far. Time for the last validation is reserved. Both use the
+    schedule's clock.
 
     Parameters
     ----------
     evaluator : Evaluator
-        Runs over the validation volumes.
+        The evaluator that predicts and scores the validation volumes.
     history : History
+        Where the scores are recorded.
     model_files : ModelFiles
+        Where the best weights are written.
     schedule : Schedule
+        The schedule, which knows the time budget.
     interval : int
-        Epochs between validations.
+        Number of epochs between validations.
     patience : int, optional
-        Validations without a better score that end the training; None never does.
+        Number of validations without a better score that end the training; with None
+        the training does not end early.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Validation:
         self._first_step: tuple[int, float] | None = None
 
     def attach(self, engine: SupervisedTrainer) -> None:
-        """Validate between epochs and at the end of a trainer."""
+        """Validate between the epochs of a trainer and at its end."""
         every = Events.EPOCH_COMPLETED(every=self.interval)
         engine.add_event_handler(every, self)
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -68,12 +72,15 @@ class Validation:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._set_aside)
 
     def __call__(self, engine: SupervisedTrainer) -> None:
-        """Validate now, if there is something to validate on and time for it."""
+        """Validate now if there is time for it."""
         if self._affordable():
             self.run(engine)
 
     def run(self, engine: SupervisedTrainer) -> None:
-        """Validate, keep the weights if they are the best, stop if they grow stale."""
+        """Validate, save the weights if they are the best, and stop early if due.
+
+        Nothing happens if there are no validation volumes.
+        """
         if not self.evaluator.state.epoch_length:
             return
         begun = self.schedule.clock()
@@ -87,15 +94,18 @@ class Validation:
             self.model_files.save_best(engine.state.iteration, score)
         self._took(self.schedule.clock() - begun)
         if self.patience is not None and self.history.stale_epochs >= self.patience:
-            logger.info("no better score in %d validations: stopping", self.patience)
+            logger.info(
+                "the training stops, because %d validations brought no better score",
+                self.patience,
+            )
             engine.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return when the last validation was."""
+        """Return the step of the last validation."""
         return {"last_iteration": self.last_iteration}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self.last_iteration = int(state["last_iteration"])
 
     def _finish(self, engine: SupervisedTrainer) -> None:
@@ -117,9 +127,10 @@ class Validation:
             self.schedule.reserve_s = 1.1 * seconds
 
     def _set_aside(self, engine: SupervisedTrainer) -> None:
-        """Until one was timed, guess the cost of a validation from the steps'.
+        """Reserve time for the last validation, estimated from the time of a step.
 
-        A forward pass is about a third of a step; windows overlap about twofold.
+        A forward pass takes about a third of a step, and windows overlap about twofold.
+        The estimate is used until a validation has been timed.
         """
         if self.lasted_s is not None or engine.state.iteration % 10:
             return
@@ -139,7 +150,7 @@ class Validation:
 
 
 def _agreed(answer: bool) -> bool:  # noqa: FBT001
-    """Return what the first process answers: all must validate, or none."""
+    """Return the first process' answer, so that all processes validate or none."""
     if idist.get_world_size() == 1:
         return answer
     values = [answer]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault, NonFiniteError
 from cellseg3d.datasets.cases import Datalist
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
@@ -344,8 +344,4 @@ def _as_plan(result: dict[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    atomic_write(path, lambda new: _put(new, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -1,1 +1,1 @@
-"""The weights that come with the package: how they are made, scored and described."""
+"""Make, score and describe the weights that come with the package."""

@@ -1,4 +1,4 @@
-"""Make the weights of a bundle again: data, trainings, scores, record."""
+"""Make the weights of a bundle: prepare data, train, score, write the record."""
 
 import logging
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MakeOptions:
-    """What a user says about making weights.
+    """Options for making the weights of a bundle.
 
     Parameters
     ----------
     only : str, optional
-        The one part to train: ``"final"``, or what it leaves out.
+        The one part to train: ``"final"``, or the name of what a part leaves out.
     minutes : float, optional
-        Stop after so long by the clock; the same call goes on.
+        Minutes after which to stop. The same call continues later.
     within : float, optional
-        Minutes that every part is trained for, in place of its steps: a schedule by
-        the clock, for machines of any speed.
+        Minutes to train each part, instead of its number of steps. The schedule then
+        fits a machine of any speed.
     device : str, optional
     score_only : bool
-        Train nothing; score what there is and ship it.
+        Whether to train nothing, but score the weights that exist and ship them.
     """
 
     only: str | None = None
@@ -42,14 +42,14 @@ class MakeOptions:
 def make_weights(
     name: str, out: Path, data: Path | None, options: MakeOptions | None = None
 ) -> Path | None:
-    """Train what is missing; when the final training is done, score and ship it.
+    """Train the parts that are missing, then score and ship the final weights.
 
     Parameters
     ----------
     name : str
-        The bundle.
+        The name of the bundle.
     out : Path
-        Folder of the prepared data and the run folders; keep it to go on later.
+        Folder for the prepared data and the runs. A later call continues from it.
     data : Path or None
         Folder of the labelled volumes.
     options : MakeOptions, optional
@@ -57,7 +57,7 @@ def make_weights(
     Returns
     -------
     Path or None
-        The record; None when the time was up before the final training was done.
+        The file of the record; None if the time was up before the final training ended.
     """
     wanted = options or MakeOptions()
     configs = configs_dir()
@@ -79,7 +79,9 @@ def make_weights(
             except KeyboardInterrupt:
                 if not clock.rang:
                     raise
-                logger.info("%s: the time is up; the same command goes on", part.name)
+                logger.info(
+                    "%s: the time is up; run the same command to continue", part.name
+                )
                 break
     if not parts[0].has_weights or not (wanted.score_only or parts[0].is_complete):
         return None

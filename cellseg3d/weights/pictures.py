@@ -1,4 +1,4 @@
-"""Pictures of a good and of a bad case for the model card."""
+"""Draw the pictures of a good and a bad case for the model card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from cellseg3d.core.colours import LABEL_COLOURS
 
-# Sides of a panel, in pixels, at most; the files go with the package.
+# The longest side of a panel in pixels. It is small because pictures are packaged.
 PANEL = 280
 GAP = 6
 
@@ -23,11 +23,11 @@ def draw_triple(
     Parameters
     ----------
     image : ndarray of float32, shape (y, x)
-        Scaled to about -1 to 1.
+        Intensities, scaled to about -1 to 1.
     truth, found : ndarray of integers, shape (y, x)
-        Class indices, or object ids.
+        Class indices or object ids.
     path : Path
-        PNG to write.
+        The PNG file to write.
     """
     grey = np.clip((image + 1) * 127.5, 0, 255).astype(np.uint8)
     panels = [
@@ -45,13 +45,13 @@ def draw_triple(
 
 
 def fullest_slice(labels: NDArray[Any]) -> int:
-    """Return the slice across z that holds most foreground, shape (Z, Y, X)."""
+    """Return the index of the z slice of labels (Z, Y, X) with the most foreground."""
     annotated = (labels > 0) & (labels != 255)
     return int(annotated.reshape(len(labels), -1).sum(axis=1).argmax())
 
 
 def best_and_worst(values: Mapping[str, float]) -> dict[str, str]:
-    """Return the case with the highest and that with the lowest score."""
+    """Return the case with the highest score and the case with the lowest."""
     known = {case: value for case, value in values.items() if np.isfinite(value)}
     if not known:
         return {}
@@ -60,7 +60,7 @@ def best_and_worst(values: Mapping[str, float]) -> dict[str, str]:
 
 
 def _colours(labels: NDArray[Any], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the image with labels laid over it, objects in alternating colours."""
+    """Return the image with coloured labels over it."""
     kinds = (len(LABEL_COLOURS) - 1) or 1
     index = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % kinds, 0)
     table = np.array(LABEL_COLOURS, np.float32)

@@ -1,4 +1,4 @@
-"""Turn labelled volumes, or simulated ones, into the data set that weights train on."""
+"""Prepare the data set of a bundle's weights from labelled or simulated volumes."""
 
 import json
 import logging
@@ -30,24 +30,25 @@ from cellseg3d.weights.recipe import Source, WeightsRecipe, read_recipe
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 DATALIST = "datalist.json"
-# Seeds of simulated cells: those that train, choose and test have none in common. The
-# demo's unseen cells (1000 and on) are among none of them.
+# First seeds of simulated cells. Training, validation and test share none, and the
+# demo's unseen cells (from 1000 on) are in none of them.
 TRAINING_SEED, TEST_SEED = 100_000, 500_000
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One labelled volume of a source, before it is brought into one form.
+    """One labelled volume of a source, before it is resampled and written.
 
     Parameters
     ----------
     name : str
-        Unique among all sources.
+        A name that is unique among all sources.
     dataset, specimen : str
-        Where it came from.
+        The data set and the specimen that it belongs to.
     image, label : str
-        Paths.
+        Paths of the files.
     spacing_um : Spacing or None
+        Voxel edges; None if they are unknown.
     source : Source
     """
 
@@ -60,7 +61,7 @@ class Labelled:
     source: Source
 
     def unit(self, leave_out: str) -> str:
-        """Return what is left out together with this volume."""
+        """Return the name of the group that is left out together with this volume."""
         units = {
             "dataset": self.dataset,
             "specimen": self.specimen,
@@ -70,24 +71,25 @@ class Labelled:
 
 
 def prepare(recipe: WeightsRecipe, data: Path | None, out: Path) -> Path:
-    """Write the data set of a recipe and return its datalist; once is enough.
+    """Write the data set of a recipe, if it does not exist, and return its datalist.
 
-    Volumes lie in `out` as TIFF, on the recipe's spacing, with their labels as the
-    recipe maps them; those of another bundle (``data_of``), and the datalist, lie in
-    that bundle's folder, ``../../OTHER/data``. Cases that only test are marked so.
+    Volumes are written to `out`, resampled to the recipe's spacing, with their labels
+    as the recipe maps them. If the recipe takes the data of another bundle
+    (``data_of``), they and the datalist lie in that bundle's folder,
+    ``../../OTHER/data``. Cases for testing only have the split "test".
 
     Parameters
     ----------
     recipe : WeightsRecipe
     data : Path or None
-        The folder with ``manifest.json``; simulated data needs none.
+        The folder with ``manifest.json``. Simulated volumes do not need it.
     out : Path
-        Folder to write into.
+        The folder to write into.
 
     Raises
     ------
     ConfigError
-        If there is no data folder and the recipe needs one.
+        If the recipe needs the folder `data` and it is None.
     """
     path = out / DATALIST
     out.mkdir(parents=True, exist_ok=True)
@@ -136,16 +138,20 @@ def labelled_volumes(recipe: WeightsRecipe, data: Path) -> Iterator[Labelled]:
         found = [row for row in rows if row["dataset"] == source.dataset]
         if not found:
             known = ", ".join(sorted({row["dataset"] for row in rows}))
-            message = f"{data / MANIFEST}: holds no {source.dataset!r}; it has {known}"
+            message = (
+                f"{data / MANIFEST}: holds no data set {source.dataset!r}; expected "
+                f"one of {known}"
+            )
             raise InputError(message)
         for row in found:
             yield from _of_row(row, source, data)
 
 
 def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
-    """Yield condition and case of simulated tomograms that never train.
+    """Yield the condition and case of simulated tomograms for testing.
 
-    Each is written when it is asked for, under ``out``, on the grid it was taken on.
+    Each is simulated and written to ``out`` when it is asked for, on the grid of its
+    condition.
     """
     for number, (condition, taken) in enumerate(NAMED.items()):
         for index in range(recipe.simulated["test"]):
@@ -161,11 +167,11 @@ def test_cases(recipe: WeightsRecipe, out: Path) -> Iterator[tuple[str, Case]]:
 
 
 def _simulated(recipe: WeightsRecipe, out: Path) -> list[Case]:
-    """Simulate the cells that train and validate, one on each core at a time."""
+    """Simulate the cells for training and validation, one on each core at a time."""
     count = recipe.simulated["cells"] + recipe.simulated["validation"]
     workers = min(count, usable_cores())
     simulate = partial(_simulated_cell, recipe, out)
-    # Fresh processes: those that a fork makes can hang on the threads of libraries.
+    # A forked process can hang on the threads of libraries, so processes are spawned.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         return list(pool.map(simulate, range(count)))
 
@@ -248,7 +254,10 @@ def _mapped(values: Any, label_map: Mapping[int, int]) -> Any:  # noqa: ANN401
 def _on_grid(
     image: Volume, label: Volume, spacing_um: Sequence[float] | None
 ) -> tuple[Volume, Volume]:
-    """Return both as prediction resamples them to a spacing; as they are without."""
+    """Return image and labels resampled to a spacing, as prediction does it.
+
+    Without a spacing they are returned as they are.
+    """
     if spacing_um is None or image.spacing is None:
         return image, label
     seen = onto_spacing(image, Spacing.of(spacing_um))

@@ -1,4 +1,4 @@
-"""What `configs/weights/NAME.yaml` says about the weights of one bundle."""
+"""Read `configs/weights/NAME.yaml`, which says how a bundle's weights are made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -8,31 +8,31 @@ from typing import Any, Literal, get_args
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.core.errors import ConfigError
 
-# What is left out in turn: a data set, a specimen, a volume, or nothing.
+# The unit that is left out in turn: a data set, a specimen, a volume, or none.
 LeaveOut = Literal["dataset", "specimen", "volume", "none"]
 FINAL = "final"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Volumes of one data set that train or test a network.
+    """The volumes of one data set that train or test a network.
 
     Parameters
     ----------
     dataset : str
         A data set of the manifest in ``$CELLSEG3D_DATA``.
     label_map : mapping of int to int, optional
-        The label value in the files to the class; values that are absent become 0.
-        The labels stay as they are when None.
+        The class of each label value in the files. Values that it does not hold become
+        0. When None, labels are not changed.
     test : bool or list of str
-        Whether these volumes test only; or the names of those that do.
+        Whether these volumes are used for testing only, or the names of those that are.
     part : (str, float, float), optional
-        Only this part of every volume: the axis, and where the part begins and ends as
-        shares of its length.
+        The part of every volume that is used: an axis, and where the part begins and
+        ends as shares of the axis.
     name : str
-        What the record calls it; the data set's name when empty.
+        The name in the record; that of the data set when empty.
     spacing_known : bool
-        Whether the manifest's voxel edges are real lengths, not proportions.
+        Whether the manifest's voxel edges are lengths; if not, they are proportions.
     """
 
     dataset: str
@@ -51,7 +51,7 @@ class Source:
             object.__setattr__(self, "name", self.dataset)
 
     def tests(self, volume: str) -> bool:
-        """Whether a volume is for testing only."""
+        """Return whether a volume is used for testing only."""
         return self.test if isinstance(self.test, bool) else volume in self.test
 
 
@@ -62,20 +62,22 @@ class WeightsRecipe:
     Parameters
     ----------
     name : str
-        The bundle.
+        The name of the bundle.
     classes : tuple of str
         Names of the classes, background first.
     sources : tuple of Source
-        Where the labelled volumes come from; empty for simulated tomograms.
+        The labelled volumes; empty for simulated tomograms.
     simulated : mapping of str to int
-        How many tomograms are simulated: ``cells`` to train on, ``validation`` to
-        choose the best weights by, ``test`` for each condition; empty without.
+        The numbers of tomograms that are simulated: ``cells`` to train on,
+        ``validation`` to choose the best weights by, ``test`` for each condition. It is
+        empty if none are.
     labels : {"classes", "instances"}
-        What the label files hold.
+        What the label files hold: class indices or object ids.
     target : str
-        What is learned of them: classes, border-core or affinity.
+        What the network learns from the labels: classes, border-core or affinity.
     spacing_um : tuple of float or None
-        Volumes with a spacing are brought to this one; None leaves them as they are.
+        The spacing to which volumes with a known spacing are resampled; None leaves
+        them as they are.
     leave_out : {"dataset", "specimen", "volume", "none"}
         What each further training leaves out and is scored on.
     steps, left_out_steps : int
@@ -85,11 +87,11 @@ class WeightsRecipe:
     members : mapping of str to str
         For a bundle that fuses others: its member to the bundle whose weights it takes.
     data_of : str
-        The bundle whose data this one trains on, too; what this recipe does not say of
-        them is as in that bundle's.
+        The bundle whose data this one is trained on as well. What this recipe does not
+        say about the data is taken from that bundle's recipe.
     label_map : mapping of int to int, optional
-        What the values in the labels of simulated tomograms mean here; the simulation's
-        own classes when None.
+        The class of each label value of simulated tomograms. When None, the classes are
+        those of the simulation.
     """
 
     name: str
@@ -108,22 +110,26 @@ class WeightsRecipe:
     label_map: Mapping[int, int] | None = None
 
 
-# What a recipe says of its data, and takes over from the bundle of `data_of`.
+# The keys of a recipe about its data, which are taken from the recipe of `data_of`.
 _OF_DATA = ("classes", "simulated", "labels", "target", "spacing_um", "leave_out")
 
 
 def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
-    """Return how the weights of a bundle are made.
+    """Return the recipe of a bundle's weights.
 
     Raises
     ------
     ConfigError
-        If nothing says so, or a key is unknown.
+        If the bundle has no recipe, or a key or value in it is unknown.
     """
     path = configs_dir / "weights" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(recipe_names(configs_dir))
-        raise ConfigError(f"{name}: has no {path}; weights are made for {known}")
+        message = (
+            f"{name}: its weights cannot be made, because there is no {path}; expected "
+            f"one of {known}"
+        )
+        raise ConfigError(message)
     values = dict(read_config(path))
     _refuse_unknown(path, values, WeightsRecipe)
     sources = []
@@ -139,7 +145,10 @@ def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
         message = f"{path}: leave_out is {values['leave_out']!r}; expected {expected}"
         raise ConfigError(message)
     if values.get("label_map") is not None and not values.get("simulated"):
-        message = f"{path}: label_map is for simulated tomograms; give it to a source"
+        message = (
+            f"{path}: label_map is for simulated tomograms, and the recipe has none; "
+            "give it to each source instead"
+        )
         raise ConfigError(message)
     for key in ("classes", "spacing_um"):
         if values.get(key) is not None:
@@ -148,7 +157,7 @@ def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
 
 
 def recipe_names(configs_dir: Path) -> list[str]:
-    """Return the bundles whose weights the checkout can make, by name."""
+    """Return the names of the bundles whose weights the checkout can make, sorted."""
     return sorted(path.stem for path in (configs_dir / "weights").glob("*.yaml"))
 
 

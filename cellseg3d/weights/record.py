@@ -1,4 +1,7 @@
-"""Ship the weights of a training: half precision, record, pictures, card."""
+"""Ship the weights of a training: store them in half precision and write the record.
+
+The record and the pictures are what the model card is made from.
+"""
 
 import json
 import logging
@@ -16,7 +19,7 @@ from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.bundle.shipped_record import record_path
 from cellseg3d.bundle.windows import read_windows
 from cellseg3d.calibration.window import settle_window
-from cellseg3d.core.atomic import atomic_write
+from cellseg3d.core.atomic import write_text
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.likeness import profile_of, volume_features
@@ -38,9 +41,9 @@ from cellseg3d.weights.scores import (
 from cellseg3d.weights.training import Part
 
 logger = logging.getLogger(__name__)
-# Half precision may change so many labels, as a share of the voxels.
+# Half precision may change at most this share of the labels.
 MOST_CHANGED = 1e-4
-# Volumes that the weights in half precision are compared on.
+# The number of volumes on which half precision is compared.
 COMPARED = 2
 
 
@@ -51,24 +54,24 @@ def ship(
     bundle: Path,
     checkout: Path,
 ) -> Path:
-    """Score what has been trained, put the final weights into the bundle, write it up.
+    """Score the trainings, put the final weights into the bundle and write the record.
 
     Parameters
     ----------
     recipe : WeightsRecipe
     parts : sequence of Part
-        The first is the one on all volumes, and has weights.
+        The trainings. The first is the one on all volumes, and has weights.
     datalist : Path
-        The prepared data set.
+        The datalist of the prepared data set.
     bundle : Path
-        The bundle's folder.
+        The folder of the bundle.
     checkout : Path
-        Where ``benchmarks/records`` lies.
+        The folder that holds ``benchmarks/records``.
 
     Returns
     -------
     Path
-        The record.
+        The file of the record.
     """
     final = parts[0]
     cases = load_datalist(datalist)
@@ -99,12 +102,12 @@ def ship(
     path = record_path(checkout, recipe.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=1) + "\n"
-    atomic_write(path, lambda new: _write_text(new, text))
+    write_text(path, text)
     return path
 
 
 def _calibrate(final: Part, datalist: Path) -> None:
-    """Measure the windows of the final training, once."""
+    """Calibrate the windows of the final training, if this has not been done."""
     if "calibration" in final.record:
         return
     config = read_config(final.run / "configs" / "train.json")
@@ -134,7 +137,7 @@ def _put_weights(
     bundle: Path,
     profile: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the weights into the bundle and return what the record says of them."""
+    """Write the weights into the bundle and return their entry of the record."""
     weights = load_weights(weights_file(final.run))
     halves = {
         name: tensor.half() if tensor.dtype == torch.float32 else tensor
@@ -143,10 +146,13 @@ def _put_weights(
     changed = _changed(model, halves, cases)
     is_half = changed <= MOST_CHANGED
     facts = dict(weights.metadata["facts"])
-    # What the volumes were brought to, not what the first of their files says.
+    # This is the spacing that volumes were resampled to, not that of the first file.
     facts["spacing_um"] = None if recipe.spacing_um is None else [*recipe.spacing_um]
     if recipe.spacing_um is not None:
         facts["resampled"] = True
+    # These describe the prepared data set and do not hold for a user's files.
+    for key in ("spacing_told", "label_map"):
+        facts.pop(key, None)
     metadata = {
         "facts": facts,
         "iteration": weights.metadata["iteration"],
@@ -173,7 +179,7 @@ def _put_weights(
 def _changed(
     model: TrainedModel, halves: Mapping[str, torch.Tensor], cases: Datalist
 ) -> float:
-    """Return the share of voxels whose label half precision changes."""
+    """Return the share of voxels whose label changes with half precision."""
     differ = voxels = 0
     chosen = [case for case in cases.cases if case.split != "training"][:COMPARED]
     for case in chosen or cases.cases[:COMPARED]:
@@ -189,7 +195,7 @@ def _changed(
 
 
 def _data(recipe: WeightsRecipe, cases: Datalist, final: Part) -> list[dict[str, Any]]:
-    """Return each data set with its cases, their sides and hashes."""
+    """Return each data set with its cases for training and test, and their hashes."""
     hashes = (final.record.get("data") or {}).get("content", {})
     names = [source.name for source in recipe.sources] or ["simulated"]
     table: dict[str, dict[str, Any]] = {
@@ -217,11 +223,11 @@ def _pictures(
     data_sets: Mapping[str, Mapping[str, Any]],
     docs: Path,
 ) -> dict[str, dict[str, Any]]:
-    """Draw the best and the worst case; return what the card says of each."""
+    """Draw the best and the worst case and return the card's entry for each."""
     metric = "dice" if any(score.metric == "dice" for score in scores) else "object_f1"
     named = [score for score in scores if score.metric == metric]
     chosen = named[0].class_name if named else ""
-    # The last class is the finest, where there are several.
+    # The last class is the finest structure.
     for score in named:
         if score.class_name != "foreground":
             chosen = score.class_name
@@ -244,7 +250,7 @@ def _pictures(
 
 
 def _protocol(recipe: WeightsRecipe) -> str:
-    """Return in a sentence what the scores were measured on."""
+    """Return a sentence about the volumes on which the scores were measured."""
     if recipe.simulated:
         return (
             f"{recipe.simulated['test']} simulated cells for each condition, of seeds "
@@ -263,7 +269,7 @@ def _protocol(recipe: WeightsRecipe) -> str:
 
 
 def _training(part: Part) -> dict[str, Any]:
-    """Return what a training took and how its loss ended."""
+    """Return the cost of a training and how its loss ended."""
     record = part.record
     if not record:
         return {"part": part.name, "state": "not begun", "steps_planned": part.steps}
@@ -288,7 +294,7 @@ def _training(part: Part) -> dict[str, Any]:
 
 
 def _settings(final: Part) -> dict[str, Any]:
-    """Return the parts of the training config that a reader wants to see."""
+    """Return the parts of the training config that go into the record."""
     config = read_config(final.run / "configs" / "train.json")
     train = config["train"]
     return {
@@ -304,7 +310,3 @@ def _settings(final: Part) -> dict[str, Any]:
 
 def _plain(block: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "_target_"}
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Score weights on volumes that they never saw, volume by volume."""
+"""Score weights, volume by volume, on volumes that they were not trained on."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ from cellseg3d.weights.training import Part
 
 logger = logging.getLogger(__name__)
 FOREGROUND = "foreground"
-# Of the objects' scores, those that the record keeps.
+# The scores of objects that the record holds.
 OBJECT_SCORES = ("object_f1", "object_precision", "object_recall", "ap_mean")
 
 
@@ -42,9 +42,9 @@ class Shown:
     Parameters
     ----------
     image : ndarray of float32, shape (y, x)
-        Scaled as the network sees it.
+        Scaled intensities, as the network sees them.
     truth, found : ndarray of integers, shape (y, x)
-        Class indices, or object ids.
+        Class indices or object ids.
     """
 
     image: NDArray[np.float32]
@@ -54,18 +54,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Score:
-    """One number about one volume.
+    """One score of one volume.
 
     Parameters
     ----------
     part : str
         The training whose weights were scored.
     condition : str
-        What the volume stands for: a condition of simulated tomograms, or what the
-        training left out.
+        The condition of simulated tomograms, or the name of what the training left out.
     case, class_name, metric : str
     value : float
-        In [0, 1]; NaN where the class occurs in neither labels.
+        The score in [0, 1]; NaN if the class occurs in neither labels.
     """
 
     part: str
@@ -79,19 +78,20 @@ class Score:
 def score_parts(
     recipe: WeightsRecipe, parts: Sequence[Part], datalist: Path
 ) -> tuple[list[Score], dict[str, Shown]]:
-    """Score every part that has weights on what it never saw.
+    """Score every part that has weights on volumes that it was not trained on.
 
     Parameters
     ----------
     recipe : WeightsRecipe
     parts : sequence of Part
     datalist : Path
-        What they trained on. Simulated test cases are written beside its volumes.
+        The datalist that they were trained on. Simulated test cases are written beside
+        its volumes.
 
     Returns
     -------
     (list of Score, dict of str to Shown)
-        The second holds a slice of every case, by its name.
+        The scores, and a slice of every case by its name.
     """
     cases = load_datalist(datalist)
     found: list[Score] = []
@@ -111,13 +111,13 @@ def score_parts(
 
 
 def summaries(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """Return mean, interval and n for each part, condition, class and metric.
+    """Return the mean, interval and n for each part, condition, class and metric.
 
     Returns
     -------
     list of dict
-        ``part``, ``condition``, ``class``, ``metric``, ``mean``, ``low``, ``high``
-        (None where the volumes are too few), ``n`` and ``values``.
+        Each has ``part``, ``condition``, ``class``, ``metric``, ``mean``, ``low``,
+        ``high`` (None if there are too few volumes), ``n`` and ``values``.
     """
     rows: dict[tuple[str, str, str, str], list[float]] = {}
     for score in scores:
@@ -149,12 +149,12 @@ def predicted(
     probs: bool = False,
     precision: str = "auto",
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return labels, and probabilities where asked for, as ``predict`` gives them.
+    """Return labels and, if wanted, probabilities, as ``predict`` gives them.
 
     Returns
     -------
     (ndarray of uint8, ndarray of float32)
-        Shapes (Z, Y, X) and (K, Z, Y, X); the second is empty when not asked for.
+        Labels (Z, Y, X) and probabilities (K, Z, Y, X), which are empty if not wanted.
     """
     answer = segment(image, model, SegmentOptions(probs=probs, precision=precision))
     nothing = np.empty((0, 0, 0, 0), np.float32)
@@ -163,7 +163,7 @@ def predicted(
 
 
 def model_of(part: Part, recipe: WeightsRecipe) -> TrainedModel:
-    """Return a part's model, which expects voxels as its volumes were brought to."""
+    """Return a part's model, with the spacing to which its volumes were resampled."""
     model = load_model(part.run)
     edges = None if recipe.spacing_um is None else Spacing.of(recipe.spacing_um)
     return replace(model, spacing_um=edges, resampled=edges is not None)
@@ -173,7 +173,7 @@ def _unseen(
     recipe: WeightsRecipe, part: Part, cases: Datalist
 ) -> Iterator[tuple[str, Case]]:
     if recipe.simulated:
-        # Beside the cells that train, which several bundles share.
+        # Several bundles share the training cells, and the test cells beside them.
         yield from test_cases(recipe, Path(cases.cases[0].image).parent / "test")
         return
     for case in cases.cases:
@@ -184,7 +184,7 @@ def _unseen(
 
 
 def _test_set(recipe: WeightsRecipe, case: Case) -> str:
-    """Return the data set that a test case belongs to, by its name."""
+    """Return the name of the data set that a test case belongs to."""
     named = [each.name for each in recipe.sources if case.name.startswith(each.name)]
     return named[0] if named else recipe.sources[0].name
 

@@ -1,4 +1,4 @@
-"""Train the weights of a bundle: on all volumes, and with each part left out."""
+"""Train the weights of a bundle on all volumes, and with each group left out."""
 
 import _thread
 import json
@@ -28,13 +28,13 @@ class Part:
     Parameters
     ----------
     name : str
-        ``"final"``, on all volumes, or ``"without_X"``.
+        ``"final"`` for the training on all volumes, else ``"without_X"``.
     left_out : str or None
-        The group of cases that it never sees and is scored on.
+        The group of cases that it is not trained on, but scored on.
     run : Path
-        Its run folder.
+        The folder of its run.
     steps : int
-        How many steps it is planned to take.
+        The number of steps that are planned.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Part:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says; empty before the first step."""
+        """The values of ``run.json``; empty before the first step."""
         path = self.run / NAME
         if not path.is_file():
             return {}
@@ -52,17 +52,17 @@ class Part:
 
     @property
     def is_complete(self) -> bool:
-        """Whether its training has come to its end."""
+        """Whether its training has ended."""
         return self.record.get("state") == "completed"
 
     @property
     def has_weights(self) -> bool:
-        """Whether it has weights that can be scored."""
+        """Whether its run has weights that can be scored."""
         return weights_file(self.run).is_file()
 
 
 def parts_of(recipe: WeightsRecipe, datalist: Path, out: Path) -> list[Part]:
-    """Return the trainings of a recipe, the one on all volumes first."""
+    """Return the trainings of a recipe; the one on all volumes comes first."""
     parts = [Part(FINAL, None, out / FINAL, recipe.steps)]
     if recipe.leave_out == "none":
         return parts
@@ -75,19 +75,20 @@ def parts_of(recipe: WeightsRecipe, datalist: Path, out: Path) -> list[Part]:
 
 
 def choose_parts(parts: Sequence[Part], only: str | None) -> list[Part]:
-    """Return the parts that a user names, or all.
+    """Return the part that a user names, or all parts.
 
     Raises
     ------
     ConfigError
-        If there is no such part.
+        If there is no part of that name.
     """
     if only is None:
         return list(parts)
     chosen = [part for part in parts if only in (part.name, part.left_out)]
     if not chosen:
         known = ", ".join(part.name for part in parts)
-        raise ConfigError(f"--only {only!r}: is no part of this training; try {known}")
+        message = f"`only` is {only!r}; expected a part of this training: {known}"
+        raise ConfigError(message)
     return chosen
 
 
@@ -98,7 +99,7 @@ def train_part(
     datalist: Path,
     options: TrainOptions | None = None,
 ) -> None:
-    """Begin or go on with one training.
+    """Begin or continue one training.
 
     Parameters
     ----------
@@ -108,12 +109,12 @@ def train_part(
         The bundle whose network is trained.
     datalist : Path
     options : TrainOptions, optional
-        Device, workers, and a time budget that replaces the steps.
+        The device, the workers, and minutes that replace the number of steps.
 
     Raises
     ------
     KeyboardInterrupt
-        If a signal asked it to stop; calling it again goes on.
+        If a signal asked it to stop. Another call continues.
     """
     wanted = options or TrainOptions()
     if (part.run / "checkpoints" / "last.pt").is_file():
@@ -124,8 +125,9 @@ def train_part(
     samples = settings.get("train::dataset::samples")
     if batch is None or samples is None:
         message = (
-            f"{recipe.name}: its settings give no train::dataloader::batch_size and "
-            "train::dataset::samples; both say how many steps an epoch has"
+            f"{recipe.name}: the number of epochs is not known, because the settings "
+            f"in configs/weights/{recipe.name}.yaml lack train::dataloader::batch_size "
+            "or train::dataset::samples; add both"
         )
         raise ConfigError(message)
     epochs = max(1, round(part.steps * int(batch) / int(samples)))
@@ -149,12 +151,12 @@ def train_part(
 
 
 class StopAfter:
-    """Ask the training under way to save and stop after some minutes.
+    """Ask the training in this block to save and stop after some minutes.
 
     Parameters
     ----------
     minutes : float or None
-        None never asks.
+        The minutes; when None, the training is never stopped.
     """
 
     def __init__(self, minutes: float | None) -> None:
@@ -174,6 +176,6 @@ class StopAfter:
             self.timer.cancel()
 
     def _ask(self) -> None:
-        """Send the signal that a training answers by saving its state."""
+        """Send the signal on which a training saves its state and stops."""
         self.rang = True
         _thread.interrupt_main(signal.SIGTERM)

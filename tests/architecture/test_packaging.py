@@ -104,7 +104,7 @@ def test_an_installed_package_finds_its_bundles_by_name(installed):
     assert said[: len(names)] == names
     found = installed / "cellseg3d" / "bundles" / "nuclei_unet2d"
     assert said[len(names)] == str(found)
-    assert said[-1] == "the bundle recipe_dsb2018_nuclei is called nuclei_unet2d today"
+    assert said[-1] == "the bundle recipe_dsb2018_nuclei was renamed to nuclei_unet2d"
 
 
 @pytest.mark.slow

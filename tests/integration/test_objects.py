@@ -170,6 +170,34 @@ def test_tune_decoder_names_a_mistake(folder, tmp_path, capsys, more, text):
     assert (run / "models" / "decoder.json").read_bytes() == before
 
 
+def test_what_the_training_knew_goes_on_to_predictions_and_scores(
+    folder, tmp_path, capsys, caplog
+):
+    values = json.loads((folder / "datalist.json").read_text())
+    for case in values["cases"]:
+        case |= {key: str(folder / case[key]) for key in ("image", "label")}
+    values["spacing_um"] = [1.0, 0.2, 0.2]
+    (tmp_path / "datalist.json").write_text(json.dumps(values))
+    run = train(tmp_path, tmp_path / "run", "classes", samples=8, epochs=1)
+    predict(folder, run, tmp_path / "out")
+    capsys.readouterr()
+
+    labels = tmp_path / "out" / "d3_labels.tif"
+    words = ["evaluate", str(labels), str(folder / "d3_ids.tif")]
+    code = main([*words, "--json", str(tmp_path / "scores.json")])
+
+    scores = json.loads((tmp_path / "scores.json").read_text())["volumes"]["d3"]
+    spacing = read_labels(labels).spacing
+    decoder = json.loads((run / "models" / "decoder.json").read_text())
+    truth = discs(3)[0]
+    assert code == 0
+    assert list(scores) == ["disc"]
+    assert scores["disc"]["tp"] + scores["disc"]["fn"] == (truth > 0).sum()
+    assert spacing.zyx == pytest.approx((1.0, 0.2, 0.2))
+    assert "taken as those of the training" in caplog.text
+    assert decoder["unit"] == "um"
+
+
 def test_predict_says_how_many_volumes_failed(folder, tmp_path, capsys):
     run = train(folder, tmp_path / "run", "classes", samples=8, epochs=1)
     bad = tmp_path / "bad.tif"

@@ -18,7 +18,8 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
 }
 # Windows and macOS name files in UTF-8 whatever the locale. Linux without UTF-8 has no
-# letters for such names, and torch and safetensors then refuse them: names are ASCII.
+# letters for such names, and torch and safetensors then refuse them: the command line
+# starts anew in UTF-8, and names are ASCII where Python calls the verbs itself.
 FOLDERS = {"1": "Zellen für Jörg, Größe 2 \N{MICROSCOPE}", "0": "cells, dish 2"}
 LONG = ("Zelle 1.2 " + "lang " * 40)[:196] + ".mrc"
 TINY = (
@@ -145,3 +146,24 @@ def test_files_have_the_names_that_were_asked_for(place, said):
 
 def test_a_letter_that_the_console_does_not_have_is_escaped(said, utf8):
     assert ("\\U0001f52c" in said) == (utf8 == "1")
+
+
+def test_a_command_in_a_c_locale_takes_names_with_any_letter(tmp_path):
+    place = tmp_path / "Größe 细胞"
+    place.mkdir()
+    [simulate, train, predict, *_] = commands(place, workers="0")
+    predict.remove(str(place / LONG))
+    c_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+    for words in (simulate, train, predict):
+        done = subprocess.run(
+            [sys.executable, "-m", "cellseg3d", *words],
+            env=os.environ | c_locale | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
+
+    record = json.loads((place / "my runs" / "run.json").read_text(encoding="utf-8"))
+    assert Path(record["data"]["datalist"]).parent.parent == place
+    assert read_labels(place / "out" / "cell_000_labels.mrc").shape == (24, 32, 32)

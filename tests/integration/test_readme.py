@@ -126,18 +126,41 @@ def test_make_runs_the_demo_and_the_suite():
     assert "pytest" in would_do(test)
 
 
-def test_the_demo_ends_with_scores_and_a_page(tmp_path, capsys):
+def test_the_demo_ends_with_scores_and_pages(tmp_path, capsys):
     out = tmp_path / "demo"
-    words = ["--shape", "32", "--n", "2", "--minutes", "0.05"]
+    words = ["--shape", "32", "--n", "2", "--steps", "2"]
 
     code = main(["demo", "--out", str(out), *words])
 
     assert code == 0
-    scores = json.loads((out / "scores.json").read_text())["mean"]
-    assert {"cell", "nucleus"} <= set(scores)
-    page = (out / "index.html").read_text(encoding="utf-8")
-    assert "cell_000" in page
-    assert str(out / "index.html") in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "begins with the weights of cell_tomo_unet3d" in printed
+    scores = json.loads((out / "scores.json").read_text())["dice"]
+    assert list(scores) == ["unseen", "before", "after"]
+    for name, page in zip(scores, ("labels", "before", "after"), strict=True):
+        # The mean that is printed is that of the evaluation, over the cells it names.
+        evaluation = json.loads((out / page / "evaluation.json").read_text())
+        cells = evaluation["volumes"].values()
+        cell = np.mean([volume["foreground"]["dice"] for volume in cells])
+        assert len(cells) == (2 if name == "unseen" else 1)
+        assert scores[name]["cell"] == pytest.approx(cell)
+        assert f"{cell:.3f}" in printed
+        assert "cell_00" in (out / f"{page}.html").read_text(encoding="utf-8")
+
+
+def test_the_demo_fine_tunes_on_five_slices_of_the_true_labels(tmp_path):
+    out = tmp_path / "demo"
+
+    main(["demo", "--out", str(out), "--shape", "32", "--n", "1", "--steps", "1"])
+
+    name = "cell_000_labels.mrc"
+    given = read_labels(out / "labelled_slices" / name).read()
+    truth = read_labels(out / "noisier" / name).read()
+    labelled = [z for z in range(32) if (given[z] != 255).any()]
+    assert labelled == [9, 13, 16, 18, 22]
+    np.testing.assert_array_equal(given[labelled], truth[labelled])
+    record = json.loads((out / "run" / "run.json").read_text())
+    assert record["iteration"] == 1
 
 
 def test_the_extras_that_the_readme_installs_exist():

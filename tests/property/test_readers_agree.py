@@ -194,7 +194,7 @@ def test_an_axis_is_slices_when_the_user_says_so(tmp_path, letters, compression)
 
     np.testing.assert_array_equal(found.read(), image)
     np.testing.assert_array_equal(second.read(), image[1:2])
-    assert found.provenance["told"] == ["read as slices, as you say"]
+    assert found.provenance["told"] == ["its axes are read as slices, as you say"]
 
 
 # --- PNG against imagecodecs and Pillow

@@ -10,6 +10,14 @@ SpacingUm = Annotated[
         metavar="Z Y X", help="Use these voxel edges in um, not those of the file."
     ),
 ]
+AnnotatedSlices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="labelled|NUMBERS",
+        help="Only these slices of the labels are annotated, such as 3,10,24, counted "
+        "from 0; or labelled, for those with a label.",
+    ),
+]
 Inner = Annotated[
     str | None,
     typer.Option(

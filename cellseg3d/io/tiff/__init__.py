@@ -1,1 +1,1 @@
-"""TIFF, ImageJ hyperstacks and OME-TIFF."""
+"""Read and write TIFF, ImageJ hyperstacks and OME-TIFF."""

@@ -1,4 +1,4 @@
-"""Walk a TIFF's chain of pages before a library does: loops, cuts, promises."""
+"""Check the chain of pages of a TIFF: it must be whole and fit the header."""
 
 import json
 import math
@@ -14,24 +14,27 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import FormatError
 from cellseg3d.core.words import counted
 
-# Bytes of TIFF's types 0 to 18; an unknown type takes none.
+# The bytes of a value of TIFF's types 0 to 18; 0 for unknown types.
 _TYPE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
 
 
 def check_chain(path: Path) -> int:
-    """Return the number of pages in a TIFF's chain.
+    """Return the number of pages of a TIFF, which form a chain.
 
     Raises
     ------
     FormatError
-        If the chain comes back to a page, or leaves the file.
+        If the chain is a loop or leads out of the file.
     """
     size = path.stat().st_size
     data: Any = np.memmap(path, np.uint8, "r")
     order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
     version = struct.unpack_from(f"{order}H", data, 2)[0] if order else 0
     if version not in (42, 43) or size < 16:
-        raise FormatError(f"{path}: not a TIFF header; is this another format?")
+        raise FormatError(
+            f"{path}: has no TIFF header; copy it again, or rename it if it has "
+            "another format"
+        )
     big = version == 43
     width, count_form, next_form, first = (
         ("u8", f"{order}Q", f"{order}Q", 8)
@@ -46,8 +49,8 @@ def check_chain(path: Path) -> int:
     while offset:
         if offset in seen:
             raise FormatError(
-                f"{path}: page {len(seen)} points back to an earlier page (a loop "
-                "in the page chain); the file is damaged, copy it again"
+                f"{path}: its page {len(seen)} points back to an earlier page, so the "
+                "pages form a loop and the file is damaged; copy it again"
             )
         seen.add(offset)
         try:
@@ -59,24 +62,24 @@ def check_chain(path: Path) -> int:
             offset = struct.unpack_from(next_form, data, after)[0]
         except (struct.error, OverflowError, ValueError):
             raise FormatError(
-                f"{path}: incomplete, page {len(seen) - 1} lies at byte {offset} "
-                f"of {size}; copy it again"
+                f"{path}: is incomplete, since page {len(seen) - 1} begins at byte "
+                f"{offset} of {size}; copy it again"
             ) from None
     return len(seen)
 
 
 def _check_values(tags: NDArray[Any], size: int) -> None:
-    """Refuse a page of which a tag's value lies beyond the file's end."""
+    """Raise an error if the value of a tag lies beyond the end of the file."""
     kinds = np.minimum(tags["type"], len(_TYPE_BYTES) - 1)
     nbytes = _TYPE_BYTES[kinds] * tags["count"].astype(np.float64)
     apart = nbytes > tags["value"].dtype.itemsize
     if (apart & (tags["value"] + nbytes > size)).any():
-        message = "a value beyond the end"
+        message = "a value lies beyond the end of the file"
         raise ValueError(message)
 
 
 def check_promises(path: Path, tif: tifffile.TiffFile, pages: int) -> None:
-    """Refuse a file that holds fewer or more pages than its header promises.
+    """Raise an error if a file holds fewer or more pages than its header states.
 
     Parameters
     ----------
@@ -85,30 +88,30 @@ def check_promises(path: Path, tif: tifffile.TiffFile, pages: int) -> None:
     tif : TiffFile
         The same file, opened.
     pages : int
-        The pages in its chain.
+        The number of pages in the file.
 
     Raises
     ------
     FormatError
-        With both numbers; or if an OME header points to other files.
+        With both numbers, or if an OME header points to other files.
     """
     promised, kind = _promise(path, tif)
     if promised is None or promised == pages:
         return
-    # One page may stand for many when the voxels follow it without a gap.
+    # A single page may describe many if their voxels follow without a gap.
     if pages == 1 and promised > 1 and _holds(path, tif.pages[0], promised):
         return
-    way_out = "copy it again or export it anew"
+    way_out = "copy it again or export it again"
     if promised < pages:
-        way_out = "export it anew, so that no page is left out"
+        way_out = "export it again, so that the header counts all pages"
     raise FormatError(
-        f"{path}: its {kind} header promises {counted(promised, 'page')}, the file "
+        f"{path}: its {kind} header states {counted(promised, 'page')}, but the file "
         f"holds {pages}; {way_out}"
     )
 
 
 def _promise(path: Path, tif: tifffile.TiffFile) -> tuple[int | None, str]:
-    """Return how many pages a header promises, if it does, and whose header it is."""
+    """Return how many pages the header states, or None, and the header's format."""
     if tif.is_ome:
         planes, samples = _ome_planes(path, tif.ome_metadata or "")
         return planes // max(samples, 1), "OME"
@@ -119,7 +122,7 @@ def _promise(path: Path, tif: tifffile.TiffFile) -> tuple[int | None, str]:
 
 
 def _shaped_promise(tif: tifffile.TiffFile) -> int | None:
-    """Return how many pages the shape that tifffile writes promises, if it does."""
+    """Return how many pages the shape in tifffile's own header means, or None."""
     page: Any = tif.pages.first
     text = getattr(page, "shaped_description", None)
     try:
@@ -128,23 +131,23 @@ def _shaped_promise(tif: tifffile.TiffFile) -> int | None:
     except (ValueError, KeyError, TypeError):
         return None
     later: Any = tif.pages[promised] if promised < len(tif.pages) else None
-    # The next page begins another image, of which its own description speaks.
+    # The next page begins another image and has a description of its own.
     if later is not None and getattr(later, "shaped_description", None):
         return None
     return promised
 
 
 def check_every_page(path: Path, series: Any, pages: int) -> None:  # noqa: ANN401
-    """Refuse a file of which a page belongs to no slice, or a slice has no page.
+    """Raise an error if a page belongs to no slice, or a slice has no page.
 
     Parameters
     ----------
     path : Path
         The file, for messages.
-    series : tifffile's series
-        The only one of the file.
+    series : tifffile.TiffPageSeries
+        The only series of the file.
     pages : int
-        The pages in its chain.
+        The number of pages in the file.
 
     Raises
     ------
@@ -154,15 +157,15 @@ def check_every_page(path: Path, series: Any, pages: int) -> None:  # noqa: ANN4
     used = max(1, int(series.size) // max(1, int(series.keyframe.size)))
     if used < pages:
         raise FormatError(
-            f"{path}: its header speaks of {counted(used, 'page')}, the file holds "
-            f"{pages}; export it anew, so that no page is left out"
+            f"{path}: its header states {counted(used, 'page')}, but the file holds "
+            f"{pages}; export it again, so that the header counts all pages"
         )
     if series.dataoffset is None:
         absent = [number for number in range(used) if series.pages[number] is None]
         if absent:
             raise FormatError(
-                f"{path}: its header says of {len(absent)} of {used} planes (the first "
-                f"is {absent[0]}) not where they lie; export it anew"
+                f"{path}: its header does not state where {len(absent)} of {used} "
+                f"slices lie (the first is {absent[0]}); export it again"
             )
 
 
@@ -173,16 +176,18 @@ def _holds(path: Path, page: Any, planes: int) -> bool:  # noqa: ANN401
 
 
 def _ome_planes(path: Path, xml: str) -> tuple[int, int]:
-    """Return the planes that OME-XML promises and the samples of each pixel."""
+    """Return the number of slices that OME-XML states and the samples of a pixel."""
     try:
         root = ET.fromstring(xml)
     except ET.ParseError as error:
-        raise FormatError(f"{path}: its OME-XML is broken ({error})") from error
+        raise FormatError(
+            f"{path}: its OME-XML cannot be read ({error}); export it again"
+        ) from error
     own, uuid = path.name, root.get("UUID")
     planes, samples = 0, 1
     for element in root.iter():
         tag = element.tag.rpartition("}")[2]
-        # A file that was renamed still names itself as before: the UUID decides.
+        # A renamed file still holds its old name, so the UUID decides.
         if tag == "UUID" and (uuid is None or element.text != uuid):
             other = element.get("FileName", own)
             if uuid is not None or Path(other).name != own:

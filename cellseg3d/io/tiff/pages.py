@@ -1,4 +1,4 @@
-"""Read the tiles or strips of TIFF pages that meet a region, and no others."""
+"""Read only those tiles or strips of TIFF pages that lie in a region."""
 
 import contextlib
 import itertools
@@ -25,22 +25,21 @@ from cellseg3d.io.picking import all_grey
 
 @dataclass(frozen=True)
 class PageVoxels:
-    """Voxels in compressed, tiled or scattered pages, one page a slice.
+    """A reader of voxels in compressed or tiled pages, one page for each slice.
 
-    The open file belongs to one process; a copy sent to another opens its own.
+    It keeps the file open; a copy in another process opens the file again.
 
     Parameters
     ----------
     path : Path
         The file.
     pages : tuple of int
-        For each slice along z, the index of its page in the first series; for pages
-        of volumetric tiles, for each page.
+        The index in the first series of each slice's page, or of each page if a page
+        holds several slices (volumetric tiles).
     sample : int or None
-        Which colour of a page that holds several; None reads pages whose colours are
-        equal as grey.
+        The colour to read. None reads colours that are all equal as grey.
     inverted : bool
-        Whether the voxels are bits of which 0 is white.
+        Whether voxels are single bits of which 0 is white.
     """
 
     path: Path
@@ -54,7 +53,7 @@ class PageVoxels:
         return (PageVoxels, (self.path, self.pages, self.sample, self.inverted))
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
+        """Return the voxels in a box of three slices (z, y, x)."""
         depth, rows, columns = box
         with self._lock, quiet():
             series = self._series()
@@ -100,8 +99,8 @@ class PageVoxels:
         axis = key.axes.index("S")
         if self.sample is None and not all_grey(plane, key.samplesperpixel, axis):
             raise AxisError(
-                f"{self.path}: page {number} is in colour; pick one with `channel` "
-                f"(0..{key.samplesperpixel - 1})"
+                f"{self.path}: its page {number} is in colour; choose one with "
+                f"`channel` (0..{key.samplesperpixel - 1})"
             )
         picked: NDArray[Any] = plane.take(self.sample or 0, axis=axis)
         return (picked[inside] if picked.ndim == 3 else picked)[rows, columns]
@@ -109,18 +108,18 @@ class PageVoxels:
 
 @dataclass(frozen=True)
 class SeriesVoxels:
-    """Voxels of a series that is decoded whole: colours that are slices, and the like.
+    """A reader that decodes a whole series, for instance if colours are slices.
 
     Parameters
     ----------
     path : Path
         The file.
     axes : str
-        Letters of the series' axes without those of one voxel.
+        The letters of the series' axes, without axes of one voxel.
     shape : tuple of int
-        Their lengths.
+        The lengths of these axes.
     picked : tuple of (str, int)
-        The index to take along each axis that is none of Z, Y and X.
+        The index to read along each axis that is not Z, Y or X.
     """
 
     path: Path
@@ -129,7 +128,7 @@ class SeriesVoxels:
     picked: tuple[tuple[str, int], ...]
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
+        """Return the voxels in a box of three slices (z, y, x)."""
         with quiet(), reading(self.path), tifffile.TiffFile(self.path) as tif:
             series = tif.series[0]
             check_memory(int(series.nbytes), str(self.path))
@@ -143,7 +142,7 @@ class SeriesVoxels:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep tifffile from logging what is raised or checked here anyway."""
+    """Hide the log messages of tifffile, since this package checks the same itself."""
     logger = logging.getLogger("tifffile")
     was, logger.disabled = logger.disabled, True
     try:
@@ -159,16 +158,17 @@ def _segments(
     rows: slice,
     columns: slice,
 ) -> NDArray[Any]:
-    """Return one slice of a page in a region, decoding only what meets it.
+    """Return a region of a slice; only the tiles or strips in it are decoded.
 
     Parameters
     ----------
-    page : tifffile's page
-    key : its key frame
+    page : tifffile.TiffPage
+    key : tifffile.TiffPage
+        The key frame of the page.
     z : int
-        Which slice, in a page of volumetric tiles; else 0.
+        The index of the slice in a page of volumetric tiles, else 0.
     rows, columns : slice
-        With start, stop and step.
+        The region, with start, stop and step.
     """
     depth, height, width = _segment_shape(key)
     check_memory(
@@ -187,7 +187,7 @@ def _segments(
         return out
     missing = [each for each in wanted if each >= len(page.dataoffsets)]
     if missing:
-        raise tifffile.TiffFileError(f"strip or tile {missing[0]} is not in the file")
+        raise tifffile.TiffFileError(f"strip or tile {missing[0]} is missing")
     segments = page.parent.filehandle.read_segments(
         [page.dataoffsets[each] for each in wanted],
         [page.databytecounts[each] for each in wanted],
@@ -196,7 +196,7 @@ def _segments(
     )
     for data, index in segments:
         if data is None or len(data) < page.databytecounts[index]:
-            raise tifffile.TiffFileError(f"strip or tile {index} is cut short")
+            raise tifffile.TiffFileError(f"strip or tile {index} is incomplete")
         decoded, place, shape = key.decode(
             data, index, jpegtables=key.jpegtables, jpegheader=key.jpegheader
         )
@@ -210,12 +210,12 @@ def _segment_shape(key: Any) -> tuple[int, int, int]:  # noqa: ANN401
     """Return the shape (z, y, x) of a page's tiles or strips."""
     if key.is_tiled:
         return max(1, key.tiledepth), key.tilelength, key.tilewidth
-    # The strips of a thick page hold a slice each, or some of its rows.
+    # A strip holds a slice, or some rows of it, also if the page holds several slices.
     return 1, min(key.rowsperstrip, key.imagelength), key.imagewidth
 
 
 def _paste(out: NDArray[Any], tile: NDArray[Any], y: int, x: int) -> None:
-    """Put the part of a tile that meets `out`, the tile's corner being (y, x)."""
+    """Copy a tile whose corner is (y, x) into `out`, as far as it lies inside."""
     y0, x0 = max(0, y), max(0, x)
     y1, x1 = min(out.shape[0], y + tile.shape[0]), min(out.shape[1], x + tile.shape[1])
     out[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]

@@ -1,4 +1,4 @@
-"""Write TIFF: room for contiguous voxels, filled in any order; labels are packed."""
+"""Write TIFF files region by region; labels are compressed at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ from cellseg3d.io.layout import Layout, Sink, pack_notes
 from cellseg3d.io.raw_sink import RawSink
 from cellseg3d.io.tiff.spacing import resolution_of
 
-# ImageJ knows these three, and files below 4 GiB.
+# ImageJ reads these three dtypes, in files below 4 GiB.
 IMAGEJ_DTYPES = ("u1", "u2", "f4")
 IMAGEJ_BYTES = 2**32 - 2**26
 OME_DTYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
-# Above this a second pass over the labels costs more than the disk it saves.
+# Labels above this size are not compressed: that needs a second pass over the file.
 PACKED_BYTES = 2**32
 
 
 def create(path: Path, layout: Layout) -> Sink:
-    """Write the pages' headers and room for contiguous voxels.
+    """Write the headers of a TIFF and return the writer of its voxels.
 
-    Unsigned bytes, 16-bit and float32 below 4 GiB become ImageJ hyperstacks; others,
-    and names that end in ``.ome.tif``, OME-TIFF; what neither knows, plain BigTIFF.
-    Labels are packed when the file is closed.
+    Volumes of uint8, uint16 or float32 below 4 GiB become ImageJ hyperstacks. Others,
+    and names that end in ``.ome.tif``, become OME-TIFF, or plain BigTIFF if OME-TIFF
+    has no such dtype. Labels are compressed when the file is closed.
     """
     mapped = tifffile.memmap(path, **_options(path, layout))
     sink = RawSink(path, int(mapped.offset), mapped.dtype, layout.shape)
@@ -35,29 +35,29 @@ def create(path: Path, layout: Layout) -> Sink:
 
 
 class PackingSink:
-    """Regions go to a plain file; closing packs its pages.
+    """A writer of an uncompressed file that compresses it when it is closed.
 
     Parameters
     ----------
     sink : RawSink
-        Writes the plain file.
+        The writer of the uncompressed file.
     path : Path
-        The file, plain until it is closed, packed then.
+        The file.
     layout : Layout
-        What is written.
+        Shape, dtype and metadata of the volume.
     """
 
     def __init__(self, sink: RawSink, path: Path, layout: Layout) -> None:
         self.sink, self.path, self.layout = sink, path, layout
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says."""
+        """Write the voxels (z, y, x) of the region `roi`."""
         self.sink.write(roi, array)
 
     def close(self) -> None:
-        """Write the pages again, packed, and remove the plain ones."""
+        """Write the pages again, compressed, in place of the uncompressed file."""
         packed = self.path.with_name(f"{self.path.name}.packed")
-        # Read, not mapped: pages of a mapped file stay with the process.
+        # The file is read, not mapped: a mapped file would stay in memory.
         plain = self.sink.array()
         pages = (plain[z] for z in range(plain.shape[0]))
         options = _options(self.path, self.layout)
@@ -69,13 +69,13 @@ class PackingSink:
 
 
 def _options(path: Path, layout: Layout) -> dict[str, Any]:
-    """Return tifffile's arguments for a layout: shape, flavour and metadata."""
+    """Return the arguments of tifffile for a layout: shape, format and metadata."""
     dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
     kind = f"{dtype.kind}{dtype.itemsize}"
     ome = ".ome.tif" in path.name.lower()
     imagej = not ome and kind in IMAGEJ_DTYPES and layout.nbytes < IMAGEJ_BYTES
     ome = not imagej and kind in OME_DTYPES
-    # tifffile takes a last axis of 1 for samples, unless ImageJ's are named.
+    # Without a named axis of samples, tifffile would take an X of 1 voxel for samples.
     shape = (*layout.shape, 1) if imagej else layout.shape
     metadata: dict[str, Any] = {"axes": "ZYXS" if imagej else "ZYX"}
     options: dict[str, Any] = {"bigtiff": not imagej, "imagej": imagej, "ome": ome}

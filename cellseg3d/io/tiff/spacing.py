@@ -1,4 +1,4 @@
-"""Voxel edges from the places where TIFF writers put them."""
+"""Read voxel edges from the metadata of the various kinds of TIFF."""
 
 import math
 from typing import Any
@@ -8,6 +8,7 @@ import tifffile
 
 from cellseg3d.core.errors import SpacingError
 from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
+from cellseg3d.io.layout import unknown_spacing
 
 CENTIMETRE = 3
 RESOLUTION_LIMIT = 2**32 - 1
@@ -16,17 +17,22 @@ RESOLUTION_LIMIT = 2**32 - 1
 def spacing_of(
     tif: tifffile.TiffFile, slices: int = 1
 ) -> tuple[Spacing | None, list[str]]:
-    """Return the spacing in um that a TIFF states, and what is odd about it.
+    """Return the spacing in um that a TIFF states, and sentences about what is unusual.
 
-    None when one of the three edges or its unit is missing: dots per inch of a page
-    say nothing about the distance of slices. ImageJ leaves out a depth of 1, and the
-    units of y and z where they are those of x.
+    The spacing is None if one of the three edges or its unit is missing. ImageJ leaves
+    out a depth of 1, and the units of y and z if they are those of x.
 
     Parameters
     ----------
     tif : TiffFile
+        The open file.
     slices : int
-        How many the volume has: a depth that was left out is told where it matters.
+        The number of slices; if there are several, a missing depth gets a sentence.
+
+    Returns
+    -------
+    spacing : Spacing or None
+    odd : list of str
     """
     odd = []
     if tif.is_ome:
@@ -38,25 +44,30 @@ def spacing_of(
             unit = str(facts.get("zunit", facts.get("unit")))
             lengths[0] = _um_per(unit)
             if slices > 1:
-                odd = [f"no depth of a slice is stated: ImageJ means 1 {unit} by that"]
+                odd = [
+                    f"it states no depth of a slice, so it is 1 {unit}, as in ImageJ"
+                ]
     if all(length is None for length in lengths):
         if unit_missing:
-            return None, ["the spacing has no unit of length: spacing unknown"]
+            return None, ["its voxel edges have no unit, so its spacing is unknown"]
         return None, []
     z, y, x = lengths
     if z is None or y is None or x is None:
         letters = [
             letter for letter, length in zip("zyx", lengths, strict=True) if not length
         ]
-        return None, [f"no spacing along {', '.join(letters)}: spacing unknown"]
+        return None, [
+            f"it states no spacing along {', '.join(letters)}, so its spacing is "
+            "unknown"
+        ]
     try:
         return Spacing(z, y, x), odd
     except SpacingError as error:
-        return None, [f"{error}: spacing unknown"]
+        return None, [unknown_spacing(error)]
 
 
 def resolution_of(spacing: Spacing) -> dict[str, Any]:
-    """Return tifffile's arguments that state the edges along x and y, per um."""
+    """Return the arguments of tifffile that state the edges along x and y."""
     return {
         "resolution": (_rational(spacing.x), _rational(spacing.y)),
         "resolutionunit": "NONE",
@@ -64,7 +75,7 @@ def resolution_of(spacing: Spacing) -> dict[str, Any]:
 
 
 def _rational(edge_um: float) -> tuple[int, int]:
-    """Return 1 / edge as two 32-bit integers of as many digits as fit."""
+    """Return 1 / edge as a fraction of two 32-bit integers, as exact as possible."""
     inverse = 1.0 / edge_um
     scale = RESOLUTION_LIMIT / max(inverse, 1.0)
     return round(inverse * scale), round(scale)

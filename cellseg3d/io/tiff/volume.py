@@ -1,4 +1,4 @@
-"""TIFF: plain stacks, ImageJ hyperstacks, OME-TIFF, one page or many, BigTIFF."""
+"""Read TIFF stacks, ImageJ hyperstacks, OME-TIFF and BigTIFF."""
 
 import math
 from pathlib import Path
@@ -23,26 +23,27 @@ from cellseg3d.io.tiff.spacing import spacing_of
 
 __all__ = ["create", "open_file"]
 
-# tifffile's letters for an unnamed stack of pages.
+# The letters of tifffile for pages whose axis has no name.
 _STACK_LETTERS = "IQ"
 
 
 def open_file(path: Path, request: Request) -> Volume:
-    """Open a TIFF lazily: mapped when its voxels are contiguous, else by segment.
+    """Open a TIFF without reading its voxels.
 
     Raises
     ------
     FormatError
-        If the page chain loops or leaves the file, pages differ in size, or there are
-        fewer pages than the header promises.
+        If the file is damaged, if pages differ in size or type, or if it holds more or
+        fewer pages than its header states.
     AxisError
-        If the file holds several channels or time points and none is picked.
+        If the file holds several images, or several channels or time points and none
+        is chosen.
     """
     pages = check_chain(path)
     with reading(path), quiet(), tifffile.TiffFile(path) as tif:
         check_promises(path, tif, pages)
         if not tif.series:
-            raise FormatError(f"{path}: a TIFF without an image; export it anew")
+            raise FormatError(f"{path}: is a TIFF without an image; export it again")
         series = tif.series[0]
         _check_series(path, tif)
         check_every_page(path, series, pages)
@@ -82,7 +83,7 @@ def _notes(tif: tifffile.TiffFile) -> dict[str, Any]:
 
 
 def _check_series(path: Path, tif: tifffile.TiffFile) -> None:
-    """Refuse pages of several sizes and files of several images."""
+    """Raise an error if pages differ in size, or if the file holds several images."""
     if len(tif.series) == 1:
         return
     first = tif.series[0]
@@ -92,12 +93,13 @@ def _check_series(path: Path, tif: tifffile.TiffFile) -> None:
         if series.shape[-2:] != first.shape[-2:] or series.dtype != first.dtype:
             page = getattr(series.keyframe, "index", index)
             raise FormatError(
-                f"{path}: page {page} is {series.shape[-2:]} {series.dtype}, page 0 is "
-                f"{first.shape[-2:]} {first.dtype}; a volume needs pages of one size"
+                f"{path}: its page {page} is {series.shape[-2:]} {series.dtype}, but "
+                f"page 0 is {first.shape[-2:]} {first.dtype}; pages of a volume must "
+                "have one size and type"
             )
     raise AxisError(
         f"{path}: holds {len(tif.series)} images of axes {first.axes}, shape "
-        f"{first.shape}; expected one volume, write each to its own file"
+        f"{first.shape}; expected one volume; write each to its own file"
     )
 
 
@@ -106,17 +108,17 @@ def _lazy(
     series: Any,  # noqa: ANN401
     request: Request,
 ) -> tuple[LazyArray, list[str]]:
-    """Return a series' voxels, read when they are asked for, and what is odd."""
+    """Return a lazy array of the voxels, and sentences about what is unusual."""
     axes, shape = _named_axes(path, series)
     if series.dtype is None or np.dtype(series.dtype).kind not in "biuf":
         raise FormatError(
-            f"{path}: voxels of type {series.dtype}; expected integers or floats"
+            f"{path}: holds voxels of {series.dtype}; expected integers or floats"
         )
     odd = _odd_colours(series)
     grey = _grey_page(series, axes, request)
     if grey:
         odd.append(GREY)
-    # Colours that are equal count as one; every page is checked again when it is read.
+    # Equal colours are read as one. `PageVoxels` checks this again in every page.
     asked = request.with_channel(0) if grey else request
     axes, picked = pick_axes(path, axes, shape, asked)
     dtype = np.dtype(series.dtype)
@@ -128,7 +130,7 @@ def _lazy(
         size = path.stat().st_size
         if size < raw.end:
             raise FormatError(
-                f"{path}: incomplete, {size} of {raw.end} bytes; copy it again"
+                f"{path}: is incomplete, with {size} of {raw.end} bytes; copy it again"
             )
         return raw.lazy(), odd
     inside = _page_axes(series, axes)
@@ -153,7 +155,7 @@ def _lazy(
 
 
 def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN401
-    """Return axes and shape without axes of one voxel, an unnamed stack being Z."""
+    """Return letters and lengths of the axes longer than 1; an unnamed axis is Z."""
     pairs = [
         (letter.upper(), int(length))
         for letter, length in zip(series.axes, series.shape, strict=True)
@@ -165,7 +167,8 @@ def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa
         axes = axes.replace(unnamed[0], "Z")
     if len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
         raise AxisError(
-            f"{path}: axes {series.axes}, shape {tuple(series.shape)}; expected ZYX"
+            f"{path}: has axes {series.axes} of shape {tuple(series.shape)}; expected "
+            "one volume of axes ZYX; write it to its own file"
         )
     return axes, tuple(length for _, length in pairs)
 
@@ -186,17 +189,17 @@ def _white_is_zero(series: Any) -> bool:  # noqa: ANN401
 
 
 def _odd_colours(series: Any) -> list[str]:  # noqa: ANN401
-    """Return what a reader should know of how a file means its numbers."""
+    """Return a sentence if the values of a file do not mean brightness."""
     page = series.keyframe
     if np.dtype(series.dtype).kind != "b" and _white_is_zero(series):
-        return ["0 is white in this file: its numbers are read as they are stored"]
+        return ["0 means white in this file, but its values are read as stored"]
     if int(page.photometric) == int(tifffile.PHOTOMETRIC.PALETTE):
         return [PALETTE]
     return []
 
 
 def _grey_page(series: Any, axes: str, request: Request) -> bool:  # noqa: ANN401
-    """Whether no colour was asked for and the first page's colours are equal."""
+    """Return whether no colour is asked for and those of the first page are equal."""
     page = series.keyframe
     if "S" not in axes or request.channel is not None or request.read_as is not None:
         return False

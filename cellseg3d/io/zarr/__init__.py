@@ -1,1 +1,1 @@
-"""OME-Zarr 0.4 and 0.5."""
+"""Read and write OME-Zarr 0.4 and 0.5."""

@@ -1,4 +1,4 @@
-"""Write OME-Zarr: shards that processes fill at once, a pyramid at the end."""
+"""Write OME-Zarr; several processes may write at once, and a pyramid is added last."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +17,14 @@ from cellseg3d.io.layout import Layout, Sink, check_unfinished
 
 CHUNK = 64
 SHARD = 256
-# The pyramid ends when a level's longest side is no longer than this.
+# The pyramid ends with the first level whose longest side is at most this.
 SMALLEST = 128
 
 
 def create(path: Path, layout: Layout) -> Sink:
-    """Make an OME-Zarr image, 0.5 or 0.4, with an empty full-size level.
+    """Make an OME-Zarr image with an empty level of full size, and return its writer.
 
-    Regions aligned to `ZarrSink.unit` may be written by several processes at once.
+    Several processes may write at once if each writes whole blocks of `ZarrSink.unit`.
     """
     group = zarr.open_group(path, mode="w", zarr_format=_format(layout))
     _add_level(group, 0, layout.shape, layout)
@@ -33,17 +33,17 @@ def create(path: Path, layout: Layout) -> Sink:
 
 
 def resume(path: Path, layout: Layout) -> Sink:
-    """Return a sink that goes on with an unfinished image.
+    """Return a writer that goes on with an unfinished image.
 
     Raises
     ------
     FormatError
-        If what lies there has another shape, dtype or shard.
+        If the image has another shape, dtype or shard.
     """
     try:
         array = zarr.open_array(path, path="0", mode="r")
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise FormatError(f"{path}: not an unfinished volume; remove it") from error
+        raise FormatError(f"{path}: is not an unfinished volume; remove it") from error
     shard = array.shards or array.chunks
     found = {"shape": array.shape, "dtype": array.dtype, "shard": shard}
     wanted = {"shape": layout.shape, "dtype": _stored(layout)}
@@ -53,14 +53,14 @@ def resume(path: Path, layout: Layout) -> Sink:
 
 @dataclass(frozen=True)
 class ZarrSink:
-    """Takes regions of level 0, from any process; `close` in one alone.
+    """A writer of an OME-Zarr image; several processes may write, and one closes it.
 
     Parameters
     ----------
     path : Path
-        The store's folder.
+        The folder of the image.
     layout : Layout
-        What is written.
+        Shape, dtype and metadata of the volume.
     """
 
     path: Path
@@ -72,19 +72,19 @@ class ZarrSink:
 
     @property
     def unit(self) -> Zyx:
-        """Shape of a shard (z, y, x): writers that keep to whole ones never meet."""
+        """Shape of a shard (z, y, x), which only one process writes at a time."""
         return unit_of(self.layout)[1]
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
-        """Put voxels (z, y, x) where `roi` says."""
+        """Write the voxels (z, y, x) of the region `roi`."""
         self._level(0)[roi.slices] = array
 
     def array(self) -> Any:  # noqa: ANN401
-        """Return what was written so far, lazily; zero where nothing was."""
+        """Return the voxels written so far as a lazy array; the others are 0."""
         return self._level(0)
 
     def close(self) -> None:
-        """Add the smaller levels and say so in the metadata."""
+        """Write the smaller levels of the pyramid and list them in the metadata."""
         shape, level = self.layout.shape, 0
         group = zarr.open_group(self.path, mode="r+")
         while max(shape) > SMALLEST:
@@ -105,7 +105,7 @@ class ZarrSink:
 
     def _level(self, level: int) -> Any:  # noqa: ANN401
         if level not in self._arrays:
-            # Chunks of zeros are written too: one that is absent is then a loss.
+            # Chunks of zeros are written as well, so that a missing chunk is a loss.
             self._arrays[level] = zarr.open_array(
                 self.path,
                 path=str(level),
@@ -116,10 +116,10 @@ class ZarrSink:
 
 
 def unit_of(layout: Layout) -> tuple[Zyx, Zyx]:
-    """Return the shapes of a chunk and of a shard (z, y, x) for a layout.
+    """Return the shapes (z, y, x) of a chunk and of a shard for a layout.
 
-    A wanted chunk becomes the shard, and its chunks the largest even parts of it of
-    at most 64 voxels a side.
+    The layout's chunk becomes the shard. It is divided evenly into the largest chunks
+    of at most 64 voxels a side. OME-Zarr 0.4 has no shards: both shapes are equal.
     """
     if layout.chunk is not None and _format(layout) == 2:
         return layout.chunk, layout.chunk
@@ -145,7 +145,7 @@ def _add_level(group: Any, level: int, shape: Zyx, layout: Layout) -> None:  # n
     options: dict[str, Any] = {
         "chunks": chunk,
         "shards": shard,
-        # With a checksum a flipped bit is an error, not another voxel.
+        # The checksum turns a flipped bit into an error, not into a wrong voxel.
         "compressors": ZstdCodec(level=3, checksum=True),
         "dimension_names": list("zyx"),
     }
@@ -174,7 +174,7 @@ def _stored(layout: Layout) -> np.dtype[Any]:
 
 
 def _halve(array: NDArray[Any], *, labels: bool) -> NDArray[Any]:
-    """Return every second voxel of labels, the mean of 2 x 2 x 2 of an image."""
+    """Return an array of half the size: every second label, or means of 2 x 2 x 2."""
     if labels:
         return array[::2, ::2, ::2]
     pad = [(0, length % 2) for length in array.shape]
@@ -188,13 +188,13 @@ def _halve(array: NDArray[Any], *, labels: bool) -> NDArray[Any]:
 
 
 def _attributes(layout: Layout, levels: int) -> dict[str, Any]:
-    """Return the group's attributes, as the layout's version of OME-Zarr puts them."""
+    """Return the metadata of the image in the layout's version of OME-Zarr."""
     unit = {} if layout.spacing is None else {"unit": "micrometer"}
     edges = (1.0, 1.0, 1.0) if layout.spacing is None else layout.spacing.zyx
     datasets = []
     for level in range(levels):
         factor = 2**level
-        # A picked voxel keeps its centre; a mean lies between the voxels it is of.
+        # A label keeps the place of its voxel; a mean lies between its voxels.
         shift = 0.0 if layout.labels else (factor - 1) / 2
         moves: list[dict[str, Any]] = [
             {"type": "scale", "scale": [edge * factor for edge in edges]}

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.4 and 0.5, and bare Zarr arrays: chunks in folders, a pyramid."""
+"""Read OME-Zarr images of version 0.4 and 0.5, and Zarr arrays without metadata."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ from cellseg3d.core.roi import zyx
 from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import damaged, is_read_error
-from cellseg3d.io.layout import Request, split_unit
+from cellseg3d.io.layout import Request, split_unit, unknown_spacing
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.picking import chunk_note, pick_axes
 from cellseg3d.io.zarr.sink import create, resume
@@ -34,7 +34,7 @@ NOTES_ATTRIBUTE = "cellseg3d"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep zarr's own warnings, of versions and codecs, from the user's terminal."""
+    """Hide zarr's own warnings about versions and codecs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"zarr\b.*")
         warnings.filterwarnings("ignore", category=_zarr_warning())
@@ -48,14 +48,15 @@ def _zarr_warning() -> type[Warning]:
 
 @quiet()
 def open_file(path: Path, request: Request) -> Volume:
-    """Open one level of an OME-Zarr image, or a bare array, lazily.
+    """Open a level of an OME-Zarr image, or a Zarr array, without reading its voxels.
 
     Raises
     ------
     FormatError
-        If there is no image, or several and none is named, or no such level.
+        If the folder holds no image, or several and the request names none, or if the
+        level does not exist.
     AxisError
-        If there are several channels or time points and none is picked.
+        If the image holds several channels or time points and none is chosen.
     """
     node, inner = _node(path, request.inner)
     if isinstance(node, zarr.Array):
@@ -73,7 +74,9 @@ def open_file(path: Path, request: Request) -> Volume:
     axes, picked = pick_axes(path, axes, array.shape, request)
     lengths = dict(zip(axes, array.shape, strict=True))
     if array.dtype.kind not in "biuf":
-        raise FormatError(f"{path}: holds {array.dtype}; expected integers or floats")
+        raise FormatError(
+            f"{path}: holds voxels of {array.dtype}; expected integers or floats"
+        )
     spacing, odd = _spacing(axes, scale, units)
     noted = attributes.get(NOTES_ATTRIBUTE)
     unit, notes = split_unit(noted if isinstance(noted, Mapping) else {})
@@ -97,18 +100,18 @@ def open_file(path: Path, request: Request) -> Volume:
 
 @dataclass(frozen=True)
 class ZarrVoxels:
-    """Voxels of a Zarr array; safe to share between threads and processes.
+    """A reader of a Zarr array, which threads and processes may share.
 
     Parameters
     ----------
     path : Path
-        The store's folder.
+        The folder of the Zarr.
     inner : str
-        Path of the array in it.
+        The path of the array in it.
     axes : str
-        One letter an axis.
+        One letter for each axis.
     picked : dict
-        Index taken along each axis that is none of Z, Y and X.
+        The index to read along each axis that is not Z, Y or X.
     """
 
     path: Path
@@ -121,7 +124,7 @@ class ZarrVoxels:
         return (ZarrVoxels, (self.path, self.inner, self.axes, self.picked))
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in `box`, three slices (z, y, x)."""
+        """Return the voxels in a box of three slices (z, y, x)."""
         if not self._array:
             with quiet():
                 array = zarr.open_array(self.path, path=self.inner, mode="r")
@@ -141,7 +144,7 @@ class ZarrVoxels:
             raise damaged(self.path, error, part) from error
 
     def _culprit(self, key: tuple[int | slice, ...]) -> str:
-        """Return the name of the first file in a region that cannot be read."""
+        """Return the name of the first chunk in a region that cannot be read."""
         array = self._array[0]
         units = array.shards or array.chunks
         ranges = [
@@ -164,9 +167,10 @@ class ZarrVoxels:
 
 @quiet()
 def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
-    """Return how many chunk files of an array are absent, and how many belong to it.
+    """Return how many chunk files of an array are missing, and how many it should have.
 
-    An absent chunk reads as zeros: some writers mean that, a broken copy does not.
+    A missing chunk reads as zeros. Some programs leave out chunks of zeros, but an
+    incomplete copy lacks others as well.
     """
     array: Any = zarr.open_array(path, path=inner, mode="r")
     units = array.shards or array.chunks
@@ -176,7 +180,7 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
     counts = [
         -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
     ]
-    # The files are looked at, not the places: a header may promise 2^60 chunks.
+    # The files are counted, not the places, since a header may state 2^60 chunks.
     present = sum(
         all(index < count for index, count in zip(place, counts, strict=True))
         for place in _chunk_places(path / inner, len(counts))
@@ -195,13 +199,13 @@ def _chunk_places(folder: Path, axes: int) -> Iterator[tuple[int, ...]]:
 
 
 def _node(path: Path, inner: str | None) -> tuple[Any, str]:
-    """Return the image group or array that is meant, and its path in the store."""
+    """Return the image or array to read, and its path in the folder."""
     try:
         with quiet():
             node = zarr.open(path, path=inner or None, mode="r", use_consolidated=False)
     except (FileNotFoundError, KeyError, ValueError, OSError) as error:
-        what = f"no {inner!r} in it" if inner else "not a Zarr group or array"
-        raise FormatError(f"{path}: {what} ({error})") from error
+        what = f"holds no {inner!r}" if inner else "is not a Zarr group or array"
+        raise FormatError(f"{path}: {what} ({error}); check the path") from error
     if isinstance(node, zarr.Array) or _multiscales(dict(node.attrs)):
         return node, inner or ""
     images = _images(node)
@@ -212,19 +216,18 @@ def _node(path: Path, inner: str | None) -> tuple[Any, str]:
     listed = ", ".join(images[:8]) + (" ..." if len(images) > 8 else "")
     if not images:
         raise FormatError(
-            f"{path}: a Zarr group without an image or array; write a volume into it, "
-            "or name another folder"
+            f"{path}: is a Zarr group without an image or array; name another folder"
         )
     what = (
         f"a plate of {len(images)} images" if _plate(node) else f"{len(images)} images"
     )
     raise FormatError(
-        f"{path}: {what} ({listed}); name one as {path.name}::{images[0]}"
+        f"{path}: holds {what} ({listed}); name one as {path.name}::{images[0]}"
     )
 
 
 def _images(node: Any) -> list[str]:  # noqa: ANN401
-    """Return the paths of the images and bare arrays in a group, by name."""
+    """Return the paths of the images and arrays in a group, by name."""
     if _plate(node):
         return [
             f"{well['path']}/{image['path']}"
@@ -243,14 +246,14 @@ def _images(node: Any) -> list[str]:  # noqa: ANN401
 
 
 def _ome(node: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    """Return the OME metadata of a group, of version 0.4 or 0.5."""
+    """Return the OME metadata of a group, in version 0.4 or 0.5."""
     attributes = dict(node.attrs)
     found = attributes.get("ome", attributes)
     return found if isinstance(found, Mapping) else {}
 
 
 def _plate(node: Any) -> list[Any]:  # noqa: ANN401
-    """Return the wells of a plate of high-content screening; none of other groups."""
+    """Return the wells if a group is a plate of high-content screening, else none."""
     plate = _ome(node).get("plate")
     wells = plate.get("wells") if isinstance(plate, Mapping) else None
     return wells if isinstance(wells, list) else []
@@ -271,16 +274,14 @@ def _level(
     datasets = image["datasets"]
     if not 0 <= level < len(datasets):
         raise FormatError(
-            f"{path}: has {len(datasets)} levels, 0..{len(datasets) - 1}; "
-            f"found no level {level}"
+            f"{path}: has no level {level}; its levels are 0..{len(datasets) - 1}"
         )
     entry = datasets[level]
     try:
         array = group[entry["path"]]
     except KeyError as error:
         raise FormatError(
-            f"{path}: level {level} should lie in {entry['path']!r} and does not; "
-            "copy it again"
+            f"{path}: its level {level} is missing in {entry['path']!r}; copy it again"
         ) from error
     scale = np.ones(len(array.shape))
     for holder in (entry, image):
@@ -298,7 +299,7 @@ def _named_axes(
     entries = image.get("axes") or list("tczyx"[-array.ndim :])
     names, units = "", {}
     for entry in entries:
-        # Version 0.3 held bare letters, later ones mappings.
+        # In version 0.3 an entry is a letter, later a mapping.
         name = entry if isinstance(entry, str) else entry["name"]
         letter = str(name)[:1].upper()
         names += letter
@@ -306,14 +307,15 @@ def _named_axes(
             units[letter] = str(entry["unit"])
     if len(names) != array.ndim or len(set(names)) != len(names):
         raise FormatError(
-            f"{path}: axes {names} do not fit an array of shape {array.shape}"
+            f"{path}: its axes {names} do not fit its array of shape {array.shape}; "
+            "export it again"
         )
     return names, units
 
 
 def _bare_axes(path: Path, array: Any) -> str:  # noqa: ANN401
     if not 2 <= array.ndim <= 5:
-        raise FormatError(f"{path}: {array.ndim} axes; expected 3 (z, y, x)")
+        raise FormatError(f"{path}: has {array.ndim} axes; expected 3 (z, y, x)")
     return "TCZYX"[-array.ndim :]
 
 
@@ -327,13 +329,16 @@ def _spacing(
         factor = _um_per(units.get(letter, ""))
         if letter not in axes or factor is None:
             odd = any(value != 1.0 for value in scale)
-            hint = [f"axis {letter.lower()} has no unit of length: spacing unknown"]
+            hint = [
+                f"its axis {letter.lower()} has no unit of length, so its spacing is "
+                "unknown"
+            ]
             return None, hint if odd else []
         lengths.append(scale[axes.index(letter)] * factor)
     try:
         return Spacing.of(lengths), []
     except SpacingError as error:
-        return None, [f"{error}: spacing unknown"]
+        return None, [unknown_spacing(error)]
 
 
 def _um_per(unit: str) -> float | None:

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from cellseg3d.core.atomic import MARK, atomic_write, environment_fault
+from cellseg3d.core.atomic import MARK, environment_fault, write_text
 from cellseg3d.core.class_files import class_file_names
 from cellseg3d.core.errors import ConfigError, CoverageError, EnvironmentFault
 from cellseg3d.core.roi import Roi
@@ -368,11 +368,7 @@ def sidecar(labels: Path) -> Path:
 def _write_record(place: Path, notes: dict[str, Any]) -> None:
     """Write the metadata of the files as JSON."""
     text = json.dumps(notes, indent=2, sort_keys=True) + "\n"
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    atomic_write(place, write)
+    write_text(place, text)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def test_a_model_has_what_its_training_fixed(folder):
 def test_a_bundle_without_weights_says_how_to_train(folder):
     (folder / "models" / "model.safetensors").unlink()
 
-    with pytest.raises(InputError, match="train first"):
+    with pytest.raises(InputError, match="train the bundle first"):
         load_model(folder)
     assert stored_facts(folder, FACTS).num_classes == 2
 
@@ -171,11 +171,11 @@ def test_the_old_name_of_a_bundle_finds_it_and_says_the_new_one(old, new, caplog
     folder = find_bundle(old)
 
     assert folder == shipped_bundles()[new]
-    assert caplog.messages == [f"the bundle {old} is called {new} today"]
+    assert caplog.messages == [f"the bundle {old} was renamed to {new}"]
 
 
 def test_a_folder_that_is_no_bundle_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="is no bundle"):
+    with pytest.raises(ConfigError, match="is not a bundle"):
         find_bundle(tmp_path)
 
 

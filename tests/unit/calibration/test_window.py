@@ -106,7 +106,7 @@ def test_norms_that_see_the_window_are_noted_not_calibrated(balls, tmp_path):
     )
 
     [note] = json.loads((run / "run.json").read_text())["calibration"]["notes"]
-    assert "sees the whole window" in note
+    assert "normalisation depends on the whole window" in note
     assert "halo" not in windows(run)[1]
 
 
@@ -121,7 +121,7 @@ def test_a_fault_in_calibration_becomes_a_note(balls, tmp_path, monkeypatch):
     record = json.loads((run / "run.json").read_text())
     assert record["state"] == "completed"
     assert record["calibration"]["notes"] == [
-        "halo not calibrated: no halo up to 96 voxels"
+        "the halo was not calibrated: no halo up to 96 voxels"
     ]
     assert "halo" not in windows(run)[1]
 

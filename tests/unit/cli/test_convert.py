@@ -87,7 +87,7 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path, capsys):
 
     assert main(["convert", str(source), str(tmp_path / "cell.mrc")]) == 2
 
-    assert "MRC holds no float64" in capsys.readouterr().err
+    assert "MRC cannot hold float64" in capsys.readouterr().err
 
 
 def test_a_source_that_changes_meanwhile_is_told(tmp_path, capsys, monkeypatch):

@@ -73,6 +73,22 @@ def test_a_training_asks_the_doctor_first(folder, tmp_path, capsys):
     assert main(["train", "--data", str(folder), "--out", str(out)]) == 2
 
     error = capsys.readouterr().err
-    assert "_image.tif: 1 voxels are NaN" in error
+    assert "_image.tif: 1 voxel is NaN" in error
     assert "2 more above" in error
     assert not out.exists()
+
+
+def test_a_repair_is_offered_and_options_are_those_of_the_verb(folder, capsys):
+    assert main(["doctor", str(folder)]) == 2
+
+    shown = capsys.readouterr().out
+    assert f"next: cellseg3d doctor {folder} --fix OUT" in shown
+    assert "give --spacing-um" in shown
+
+
+def test_the_users_spacing_is_taken(folder, capsys):
+    words = ["--spacing-um", "1", "0.2", "0.2"]
+
+    assert main(["doctor", str(folder), *words]) == 2
+
+    assert "spacing is unknown" not in capsys.readouterr().out

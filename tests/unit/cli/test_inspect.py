@@ -85,7 +85,7 @@ def test_every_bad_file_is_one_line_and_the_code_is_2(cell, tmp_path, capsys):
     for line, name, cause in zip(
         lines,
         ("cut.mrc", "page.tif", "nan.tif", "missing.tif"),
-        ("incomplete", "HTML", "24 voxels", "no such file"),
+        ("incomplete", "HTML", "24 voxels", "does not exist"),
         strict=True,
     ):
         assert line.startswith("error: ")

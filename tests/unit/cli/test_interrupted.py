@@ -13,17 +13,19 @@ def test_demo_ends_with_the_step_that_was_interrupted(tmp_path, monkeypatch, cap
 
     def run(words):
         typed.append(words[0])
-        if words[0] == "demo":
+        if words[0] in ("demo", "simulate"):
             return real(words)
-        return INTERRUPTED if words[0] == "train" else 0
+        return INTERRUPTED if words[0] == "predict" else 0
 
     real = module.run
     monkeypatch.setattr(module, "run", run)
 
-    code = main(["demo", "--out", str(tmp_path / "demo")])
+    small = ["--shape", "24", "--n", "1"]
+
+    code = main(["demo", "--out", str(tmp_path / "demo"), *small])
 
     assert code == INTERRUPTED
-    assert typed == ["demo", "simulate", "simulate", "train"]
+    assert typed == ["demo", "simulate", "predict"]
     assert "interrupted" in capsys.readouterr().err
 
 

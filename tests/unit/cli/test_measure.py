@@ -126,7 +126,7 @@ def test_an_image_of_another_grid_is_refused(files, capsys):
     assert code == 2
     message = capsys.readouterr().err
     assert "wrong.tif" in message
-    assert "transposed?" in message
+    assert "one is transposed" in message
 
 
 def test_an_unknown_table_format_is_refused_before_the_work(files, capsys):

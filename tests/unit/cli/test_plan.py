@@ -40,10 +40,22 @@ def test_three_files_with_reasons(folder, tmp_path, capsys):
         assert set(plan["reasons"]) == set(plan["settings"])
         assert plan["minutes"] > 0
     assert plans["3D"]["settings"]["spec::patch_shape"] == [16, 32, 32]
-    assert f"--plan {out / names['3D']} --out RUN" in shown
+    assert f"--plan {out / names['2D']} --out RUN" in shown
 
 
 def test_a_folder_without_volumes_is_refused(tmp_path, capsys):
     assert main(["plan", str(tmp_path)]) == 2
 
     assert "no pairs of volumes" in capsys.readouterr().err
+
+
+def test_unknown_voxels_are_no_cubes(folder, tmp_path, capsys):
+    assert main(["plan", str(folder), "--json", str(tmp_path / "a.json")]) == 0
+    unknown = capsys.readouterr().out
+    words = ["--spacing-um", "0.1", "0.1", "0.1", "--json", str(tmp_path / "b.json")]
+    assert main(["plan", str(folder), *words]) == 0
+
+    plans = [json.loads((tmp_path / f"{n}.json").read_text())["plans"] for n in "ab"]
+    assert plans[0][0]["advice"].startswith("begin with this one: voxel edges are unk")
+    assert plans[1][2]["advice"].startswith("begin with this one: voxels are near")
+    assert "--spacing-um" in unknown

@@ -334,3 +334,45 @@ def test_weights_are_named_by_run_bundle_or_file(folder, tmp_path, capsys):
     file.unlink()
     assert main(words(folder, out, "--pretrained", str(first))) == 3
     assert "has no weights yet" in capsys.readouterr().err
+
+
+def test_the_users_spacing_and_slices_are_kept_in_the_run(folder, tmp_path):
+    out = tmp_path / "run"
+    told = ["--spacing-um", "0.1", "0.05", "0.05", "--annotated-slices", "5,6,7"]
+
+    code = main(words(folder, out, "--epochs", "1", "--no-calibrate", *told))
+
+    data = json.loads((out / "datalist.json").read_text())
+    facts = load_weights(weights_of(out)).metadata["facts"]
+    assert code == 0
+    assert facts["spacing_um"] == [0.1, 0.05, 0.05]
+    assert all(case["annotated_slices"] == [5, 6, 7] for case in data["cases"])
+    assert all(case["spacing_um"] == [0.1, 0.05, 0.05] for case in data["cases"])
+
+
+def test_a_training_goes_on_with_changed_data_only_when_told(
+    folder, tmp_path, capsys, caplog
+):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(folder, data)
+    more = ("--no-calibrate", "--epochs")
+    assert main(words(data, out, *more, "1")) == 0
+    label = read_labels(data / "labels" / "one.tif")
+    changed = label.array.copy()
+    changed[8, 8, 8] = 0
+    write_labels(data / "labels" / "one.tif", label.with_array(changed))
+    again = ["train", "--out", str(out), "--resume", "--quiet", *more, "2"]
+    capsys.readouterr()
+
+    refused = main(again)
+
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert refused == 2
+    assert "one (label)" in line
+    assert "--data" in line
+    assert main([*again, "--data", str(data)]) == 0
+    record = json.loads((out / "run.json").read_text())
+    assert record["iteration"] == 8
+    assert len(record["earlier_data"]) == 1
+    assert "as you say" in caplog.text
+    assert main([*again[:-1], "3"]) == 0

@@ -4,7 +4,12 @@ import sys
 
 import pytest
 
-from cellseg3d.core.atomic import atomic_write, sweep_orphans, temporary_name
+from cellseg3d.core.atomic import (
+    atomic_write,
+    sweep_orphans,
+    temporary_name,
+    write_text,
+)
 from cellseg3d.core.errors import EnvironmentFault
 
 
@@ -20,6 +25,16 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
         atomic_write(path, writer)
 
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_has_the_same_bytes_on_every_system(tmp_path):
+    path = tmp_path / "note.txt"
+    path.write_text("old", encoding="utf-8")
+
+    write_text(path, "5 µm\nthick\n")
+
+    assert path.read_bytes() == b"5 \xc2\xb5m\nthick\n"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -8,11 +8,14 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.targets import (
     LINKS,
+    LONG_LINKS,
+    REACH,
     LabelTarget,
     border_core_target,
     decoder_for,
     link_classes,
     link_probs,
+    long_link_probs,
     object_ids,
 )
 from cellseg3d.datasets.volumes import load_fold
@@ -124,9 +127,10 @@ def cubes(write_pair, write_list):
     return write_list(cases, labels="instances", spacing_um=[0.3, 0.1, 0.1])
 
 
-def test_links_are_made_after_augmentation(cubes):
+@pytest.mark.parametrize("kind", ["affinity", "long-affinity"])
+def test_links_are_made_after_augmentation(cubes, kind):
     """A flip turns lower neighbours into upper ones: links must not move with it."""
-    case = load_fold(cubes, validation="none", target={"kind": "affinity"}).training[0]
+    case = load_fold(cubes, validation="none", target={"kind": kind}).training[0]
     keys = ["image", "label"]
     moved = [RandSymmetryd(keys), RandSpatiald(keys, prob=1.0, plane="yx")]
     for transform in (*moved, None):
@@ -135,10 +139,10 @@ def test_links_are_made_after_augmentation(cubes):
             ids = np.rint(scaled_back(case, item["image"][0].numpy()))
             label = item["label"][0].numpy()
             if isinstance(transform, RandSpatiald):
-                assert set(np.unique(label)) <= {*range(8), 255}
+                assert set(np.unique(label)) <= {*range(len(case.target.classes)), 255}
                 continue
             # Image voxels are the ids, so the links of the image are the label.
-            np.testing.assert_array_equal(label, link_classes(ids))
+            np.testing.assert_array_equal(label, case.target.label_of(ids, None))
 
 
 def scaled_back(case, image):
@@ -199,3 +203,60 @@ def test_slices_of_a_volume_have_no_links_across(cubes):
 
     with pytest.raises(ConfigError, match="3D bundle"):
         SampleDataset(fold.training, spec, 4)
+
+
+def brute_long_links(ids):
+    """Return the digits of every voxel one by one; None where one is not known."""
+    digits = np.empty(ids.shape, object)
+    for place in np.ndindex(ids.shape):
+        digits[place] = []
+        for axis in range(3):
+            lower = [list(place) for _ in range(2)]
+            lower[0][axis] -= 1
+            lower[1][axis] -= REACH
+            known = [each[axis] >= 0 and ids[tuple(each)] != 255 for each in lower]
+            mine = ids[place]
+            if mine == 255 or not known[0]:
+                digits[place] = None
+                break
+            if mine == 0 or ids[tuple(lower[0])] != mine:
+                digits[place].append(0)
+            elif not known[1]:
+                digits[place] = None
+                break
+            else:
+                digits[place].append(1 + int(ids[tuple(lower[1])] == mine))
+    return digits
+
+
+def test_long_links_say_who_shares_an_object_next_to_a_voxel_and_farther_below():
+    random = np.random.default_rng(0)
+    ids = np.kron(random.integers(0, 4, (3, 3, 3)), np.ones((4, 3, 4), int))
+    ids[2, 4, 5] = ids[9, 7, 3] = 255
+
+    found = link_classes(ids, far=True)
+
+    assert set(range(1, 27)) & set(found.ravel().tolist())
+    for place, digits in np.ndenumerate(brute_long_links(ids)):
+        expected = 255 if digits is None else int("".join(map(str, digits)), 3)
+        assert found[place] == expected, (place, digits)
+
+
+def test_the_probabilities_of_long_links_are_sums_over_the_other_axes():
+    classes = np.full((27, 1, 1, 2), 0.0)
+    classes[LONG_LINKS.index("links_201"), ..., 0] = 0.75
+    classes[LONG_LINKS.index("links_110"), ..., 0] = 0.25
+    classes[LONG_LINKS.index("links_000"), ..., 1] = 1.0
+
+    near, far = link_probs(classes), long_link_probs(classes)
+
+    np.testing.assert_allclose(near[:, 0, 0, 0], [1.0, 0.25, 0.75])
+    np.testing.assert_allclose(far[:, 0, 0, 0], [0.75, 0.0, 0.0])
+    assert not near[..., 1].any()
+    assert not far[..., 1].any()
+
+
+def test_a_network_of_long_links_is_decoded_as_one_of_links():
+    assert decoder_for(LabelTarget("long-affinity").classes) == "affinity"
+    assert LabelTarget("long-affinity").has_direction
+    assert not LabelTarget("border-core").has_direction

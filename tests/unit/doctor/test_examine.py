@@ -17,6 +17,7 @@ from cellseg3d.doctor.examine import (
     examine_before_training,
     pair_datalist,
 )
+from cellseg3d.doctor.findings import parted
 from cellseg3d.doctor.orientation import guess_turn
 from cellseg3d.doctor.repair import repair
 from cellseg3d.io.registry import read_labels, read_volume
@@ -392,3 +393,56 @@ def test_real_pairs_are_sound_and_their_mirror_images_are_not(name):
     case = datalist.cases[0]
     image, label = read_volume(case.image).read(), read_labels(case.label).read()
     assert str(guess_turn(image, label[:, :, ::-1])) == "mirrored along x"
+
+
+def labelled_slices(numbers, taper=False):
+    """Return an image of boxes through all slices, labelled in some of them."""
+    image, label = np.full((40, 24, 24), 100.0), np.zeros((40, 24, 24), np.uint8)
+    for z in range(40):
+        half = 8
+        if taper:
+            near = min(abs(z - number) for number in numbers)
+            half = max(0, 4 - near) * 2
+        if not taper and z not in numbers:
+            continue
+        label[z, 12 - half : 12 + half, 12 - half : 12 + half] = 1
+    image += 50 * label + np.random.default_rng(0).normal(0, 3, image.shape)
+    return image.astype(np.float32), label
+
+
+@pytest.mark.parametrize("numbers", [(5, 20, 31), (20,), (0, 10, 39)])
+def test_slices_that_were_not_labelled_are_asked_for(two_cells, numbers):
+    data = two_cells(lambda *_: labelled_slices(numbers))
+
+    finding = only(diagnose(data), "slices without labels", "warning")
+
+    assert f"{len(numbers)} of 40 slices ({', '.join(map(str, numbers))})" in (
+        finding.cause
+    )
+    assert "`annotated_slices`" in finding.way_out
+
+
+@pytest.mark.parametrize(
+    ("numbers", "taper"), [((5, 30), True), (range(40), False), ((18, 19, 20), False)]
+)
+def test_objects_that_end_are_no_missing_slices(two_cells, numbers, taper):
+    data = two_cells(lambda *_: labelled_slices(tuple(numbers), taper=taper))
+
+    assert not told(diagnose(data), "slices without labels")
+
+
+def test_slices_that_are_said_to_be_annotated_are_not_asked_for(two_cells):
+    data = two_cells(
+        lambda *_: labelled_slices((5, 20, 31)), annotated_slices="labelled"
+    )
+
+    assert not told(diagnose(data), "slices without labels")
+
+
+def test_a_way_out_keeps_its_second_half():
+    found = parted("holds 0, 255; expected 0, 1; if 255 is it, map it; if not, no")
+
+    assert found == (
+        "holds 0, 255; expected 0, 1",
+        "if 255 is it, map it; if not, no",
+    )

@@ -119,5 +119,5 @@ def test_a_missing_dataset_is_answered_with_those_there_are(tmp_path):
         file["raw"] = np.zeros((2, 3, 4))
         file["deep/label"] = np.zeros((2, 3, 4))
 
-    with pytest.raises(FormatError, match=r"its datasets: deep/label, raw"):
+    with pytest.raises(FormatError, match=r"its datasets are: deep/label, raw"):
         read_volume(tmp_path / "a.h5", inner="rwa")

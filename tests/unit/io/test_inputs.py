@@ -45,7 +45,7 @@ def test_absent_chunks_are_told(tmp_path, holed, caplog, words):
     code = main([word.format(holed, tmp_path, truth) for word in words])
 
     assert code == 0
-    assert "6 of 8 chunks are absent and read as zeros" in caplog.text
+    assert "6 of 8 chunks are missing and read as zeros" in caplog.text
 
 
 def test_chunks_beyond_the_grid_do_not_fill_holes(holed):
@@ -72,7 +72,7 @@ def test_a_zarr_that_promises_2_to_the_60_voxels_is_refused_at_once(
     code = main([verb, *given, *words])
 
     assert code == 2
-    assert "no real volume packs so well" in capsys.readouterr().err
+    assert "no real volume can be compressed so much" in capsys.readouterr().err
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_texts(tmp_path):

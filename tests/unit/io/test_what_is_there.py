@@ -57,7 +57,7 @@ def test_pages_beyond_the_header_are_as_wrong_as_missing_ones(tmp_path, kind, pr
         old, new = b"[4, 8, 8]", f"[{promised}, 8, 8]".encode()
     path.write_bytes(data.replace(old, new))
 
-    with pytest.raises(FormatError, match=f"promises.*{promised}.*4|4.*{promised}"):
+    with pytest.raises(FormatError, match=f"states.*{promised}.*4|4.*{promised}"):
         open_volume(path)
 
 
@@ -78,7 +78,7 @@ def test_a_plane_without_tiffdata_is_named(tmp_path):
     path = tmp_path / "a.ome.tif"
     path.write_bytes(bio_formats(STACK, own, own, "a.ome.tif", planes=(0, 1, 3)))
 
-    with pytest.raises(FormatError, match=r"1 of 4 planes \(the first is 2\)"):
+    with pytest.raises(FormatError, match=r"1 of 4 slices lie \(the first is 2\)"):
         open_volume(path)
 
 
@@ -114,7 +114,7 @@ def test_white_is_zero_is_inverted_for_bits_and_told_for_others(tmp_path):
 
     assert np.unique(read_volume(bits).read()).tolist() == [True]
     np.testing.assert_array_equal(read_volume(grey).read(), STACK)
-    assert any("0 is white" in each for each in warnings_of(grey))
+    assert any("0 means white" in each for each in warnings_of(grey))
 
 
 def test_a_page_in_colour_among_grey_ones_is_not_read_as_grey(tmp_path):
@@ -133,7 +133,7 @@ def test_a_word_for_the_axes_that_is_none_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="`read_as` is 'slice'"):
         open_volume(path, read_as="slice")
-    with pytest.raises(AxisError, match="names 4 axes"):
+    with pytest.raises(AxisError, match="names 4;"):
         open_volume(path, read_as="tzyx")
 
 
@@ -176,7 +176,7 @@ def test_an_imagej_depth_has_its_own_unit_and_is_1_when_left_out(
     )
 
     assert open_volume(path).spacing.is_close(Spacing(*expected), 1e-6)
-    told = any("ImageJ means 1" in each for each in warnings_of(path))
+    told = any("as in ImageJ" in each for each in warnings_of(path))
     assert told == ("spacing" not in facts)
 
 
@@ -260,7 +260,8 @@ def test_the_image_or_the_labels_of_one_file_are_taken_as_they_are_asked_for(tmp
 
     np.testing.assert_array_equal(read_volume(path).read(), STACK)
     np.testing.assert_array_equal(read_labels(path).read(), STACK % 3)
-    assert warnings_of(path) == ["raw is read; a.h5 holds label as well"]
+    said = "its dataset raw is read, but not label, which it holds as well"
+    assert warnings_of(path) == [said]
 
 
 def test_a_file_that_another_program_writes_is_not_called_damaged(tmp_path):
@@ -350,5 +351,5 @@ def test_a_mistake_of_our_own_is_not_called_a_damaged_file(monkeypatch, tmp_path
     ],
 )
 def test_what_a_library_raises_names_the_file(cause):
-    with pytest.raises(FormatError, match=r"a\.tif: damaged"), reading("a.tif"):
+    with pytest.raises(FormatError, match=r"a\.tif: .* damaged"), reading("a.tif"):
         cause()

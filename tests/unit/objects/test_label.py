@@ -288,8 +288,8 @@ def test_dask_workers_give_the_same_ids_though_one_dies(
     ("source", "options", "error", "words"),
     [
         (np.zeros((3, 3), np.uint8), "watershed", AxisError, "expected axes"),
-        (np.zeros((2, 3, 3, 3), np.float32), "affinity", AxisError, "three channels"),
-        (np.full((1, 2, 2), -1), "components", LabelError, "label -1"),
+        (np.zeros((2, 3, 3, 3), np.float32), "affinity", AxisError, "needs three"),
+        (np.full((1, 2, 2), -1), "components", LabelError, "least label is -1"),
         (np.full((1, 2, 2), np.nan), "watershed", NonFiniteError, "4 prob"),
     ],
 )

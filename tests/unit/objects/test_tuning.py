@@ -65,5 +65,5 @@ def test_a_held_out_volume_is_refused(held_out):
 
 
 def test_no_volume_is_refused():
-    with pytest.raises(ConfigError, match="no training volumes"):
+    with pytest.raises(ConfigError, match="no training volume to tune on"):
         tune_decoder([])

@@ -40,7 +40,7 @@ def test_volumes_whose_results_would_share_a_name_are_refused(tmp_path):
     for name in ("cell.v1.tif", "CELL.v2.tif"):
         (tmp_path / name).write_bytes(b"II*\0")
 
-    with pytest.raises(ConfigError, match="would get one name"):
+    with pytest.raises(ConfigError, match="would get the same name"):
         list_inputs(tmp_path)
 
     (tmp_path / "CELL.v2.tif").rename(tmp_path / "other.tif")

@@ -104,12 +104,13 @@ def test_counts_tell_how_often_each_class_occurs():
 
 
 def test_nothing_annotated_is_refused():
-    with pytest.raises(LabelError, match="no annotated voxel"):
+    with pytest.raises(LabelError, match="no voxel of the 1 labels is annotated"):
         SiteSampler([np.full((2, 2, 2), 255, np.uint8)])
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [((1.5,), "probability"), ((0.5, {1: -1.0}), "none below 0")]
+    ("values", "said"),
+    [((1.5,), "probability"), ((0.5, {1: -1.0}), "class_weights is .*expected 0")],
 )
 def test_impossible_balance_is_refused(values, said):
     with pytest.raises(ConfigError, match=said):

@@ -1,0 +1,98 @@
+"""A data set with what the user says about its files beside the datalist."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cellseg3d.core.errors import CellSegError, ConfigError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.datasets.cases import LABELLED, Case, Datalist
+from cellseg3d.datasets.datalist import load_datalist
+from cellseg3d.io.registry import open_volume
+
+logger = logging.getLogger(__name__)
+
+
+def told_datalist(
+    data: str | Path | Datalist,
+    spacing_um: Sequence[float] | None = None,
+    annotated_slices: str | None = None,
+) -> str | Path | Datalist:
+    """Return a data set with a spacing and annotated slices that the user gives.
+
+    The user's word wins over the datalist and the files; the log says so where they
+    state something else.
+
+    Parameters
+    ----------
+    data : str, Path or Datalist
+        A datalist or a folder; returned as it is when nothing is given.
+    spacing_um : three floats (z, y, x), optional
+        Voxel edges of all images, in um.
+    annotated_slices : str, optional
+        Numbers of the slices along z that all labels annotate, counted from 0, such
+        as ``"3,10,24"``; or ``"labelled"`` for those with a label above 0.
+
+    Raises
+    ------
+    ConfigError
+        If the slices are no numbers.
+    """
+    if spacing_um is None and annotated_slices is None:
+        return data
+    datalist = data if isinstance(data, Datalist) else load_datalist(data)
+    cases = datalist.cases
+    if spacing_um is not None:
+        chosen = Spacing.of(list(spacing_um))
+        _say_conflicts(cases, chosen)
+        cases = tuple(replace(case, spacing=chosen) for case in cases)
+    if annotated_slices is not None:
+        slices = parse_slices(annotated_slices)
+        cases = tuple(replace(case, annotated_slices=slices) for case in cases)
+    return replace(datalist, cases=cases)
+
+
+def parse_slices(text: str) -> str | tuple[int, ...]:
+    """Return slice numbers from words such as ``3,10,24``; ``labelled`` stays.
+
+    Raises
+    ------
+    ConfigError
+        If they are neither.
+    """
+    if text.strip() == LABELLED:
+        return LABELLED
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdecimal() for word in words):
+        message = (
+            f"annotated slices {text!r}; expected numbers counted from 0, such as "
+            f"3,10,24, or {LABELLED} for all slices with a label above 0"
+        )
+        raise ConfigError(message)
+    return tuple(sorted({int(word) for word in words}))
+
+
+def _say_conflicts(cases: Sequence[Case], chosen: Spacing) -> None:
+    """Log how many images state another spacing than the user's."""
+    others = [found for case in cases if (found := _stated(case)) is not None]
+    others = [found for found in others if not found.is_close(chosen)]
+    if others:
+        logger.warning(
+            "voxel edges are %s, as you say; %d of %d images or their datalist state "
+            "another spacing, such as %s",
+            chosen,
+            len(others),
+            len(cases),
+            others[0],
+        )
+
+
+def _stated(case: Case) -> Spacing | None:
+    """Return what a datalist or an image says; None if neither can be read."""
+    if case.spacing is not None:
+        return case.spacing
+    try:
+        return open_volume(case.image, **case.opening).spacing
+    except CellSegError:
+        return None  # the doctor tells
