@@ -49,25 +49,30 @@ def main() -> None:
             size = sum(file.stat().st_size for file in data_of(name, options).iterdir())
             print(f"{name}: {size / 2**20:.1f} MiB of data", flush=True)
         return
-    running = begin_all(measured, options)
-    # It simulates on all cores; the others are still reading their data meanwhile.
-    running += begin_all([name for name in names if name not in measured], options)
-    for name, process in running:
-        code = process.wait()
-        print(f"{name}: ended with {code}", flush=True)
-
-
-def begin_all(
-    names: list[str], options: argparse.Namespace
-) -> list[tuple[str, subprocess.Popen[bytes]]]:
-    """Begin the trainings of some bundles."""
-    begun = []
-    for name in names:
-        for part in parts(name, options):
-            if not part.is_complete:
-                process = begin(name, "one", options, part.name)
-                begun.append((f"{name}/{part.name}", process))
-    return begun
+    ends = time.monotonic() + options.seconds
+    # Simulated tomograms are made on all cores, so before the other trainings begin.
+    names.sort(key=lambda name: name in measured)
+    waiting = [(name, part) for name in names for part in parts(name, options)]
+    running = [
+        (name, part, begin(name, "one", options, part.name))
+        for name, part in waiting
+        if not part.is_complete
+    ]
+    while running:
+        time.sleep(1)
+        for name, part, process in list(running):
+            if process.poll() is None:
+                continue
+            running.remove((name, part, process))
+            print(f"{name}/{part.name}: ended with {process.returncode}", flush=True)
+            left = ends - time.monotonic()
+            if process.returncode and left > options.seconds / 2:
+                # The GPU's memory may have been short while the others began.
+                shutil.rmtree(part.run, ignore_errors=True)
+                options.seconds, kept = left, options.seconds
+                again = begin(name, "one", options, part.name)
+                options.seconds = kept
+                running.append((name, part, again))
 
 
 def begin(
