@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import TrainedModel
@@ -129,6 +130,15 @@ def _profile(model: TrainedModel, cases: Datalist) -> dict[str, Any]:
     return profile_of(features)
 
 
+def in_half(tensor: Tensor) -> Tensor:
+    """Return a float32 tensor in float16; as it is, if float16 cannot hold its values.
+
+    The variances that a batch norm has seen can be larger than float16's 65504.
+    """
+    half = tensor.half() if tensor.dtype == torch.float32 else tensor
+    return half if bool(torch.isfinite(half).all()) else tensor
+
+
 def _put_weights(
     model: TrainedModel,
     final: Part,
@@ -139,10 +149,7 @@ def _put_weights(
 ) -> dict[str, Any]:
     """Write the weights into the bundle and return their entry of the record."""
     weights = load_weights(weights_file(final.run))
-    halves = {
-        name: tensor.half() if tensor.dtype == torch.float32 else tensor
-        for name, tensor in weights.tensors.items()
-    }
+    halves = {name: in_half(tensor) for name, tensor in weights.tensors.items()}
     changed = _changed(model, halves, cases)
     is_half = changed <= MOST_CHANGED
     facts = dict(weights.metadata["facts"])
