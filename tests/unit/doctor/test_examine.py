@@ -459,3 +459,14 @@ def test_a_repair_that_fails_leaves_nothing(write_pair, write_list, tmp_path):
         repair(examine(data), out)
 
     assert not out.exists()
+
+
+def test_a_doubled_slice_is_told_and_constant_ones_are_not(two_cells):
+    def change(image, label):
+        image[4] = image[3]
+        image[7:10] = 5
+        return image, label
+
+    finding = only(diagnose(two_cells(change)), "doubled slice", "warning")
+
+    assert "1 slice is the same as the one before (4)" in finding.cause
