@@ -13,12 +13,12 @@ from pathlib import Path
 def case_parser(doc: str, size: int) -> argparse.ArgumentParser:
     """Return a parser with the options that all such benchmarks have."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--cases", default="", help="such as ours; all when empty")
+    parser.add_argument("--cases", default="", help="cases to run, such as ours")
     parser.add_argument(
-        "--size", type=int, default=size, help="side of a volume, voxels"
+        "--size", type=int, default=size, help="side of a volume, in voxels"
     )
-    parser.add_argument("--folder", type=Path, help="keep volumes and answers here")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="folder to keep volumes in")
+    parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
 

@@ -76,9 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=6, help="of 50 steps")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of 50 steps")
     parser.add_argument(
-        "--only", nargs="*", default=[], help="data sets, or DATA_TARGET"
+        "--only", nargs="*", default=[], help="data sets, or DATA_TARGET, to run"
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

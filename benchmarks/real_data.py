@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", help="such as vnc_mito:2D")
+    parser.add_argument("--only", nargs="*", help="jobs to run, such as vnc_mito:2D")
     options = parser.parse_args()
     lists = options.out / "datalists"
     script = Path(__file__).with_name("datalists.py")

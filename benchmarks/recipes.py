@@ -83,19 +83,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=sorted(KNOWN), default=[])
-    parser.add_argument("--minutes", type=float, default=10, help="of each training")
+    parser.add_argument("--minutes", type=float, default=10, help="per training")
     parser.add_argument(
         "--clock",
         choices=sorted(CLOCKS),
         default="wall",
-        help="what minutes are: cpu is processor time, for a busy machine",
+        help="clock that counts minutes: cpu is processor time, for a busy machine",
     )
-    parser.add_argument("--folds", type=int, help="only the first N folds")
-    parser.add_argument("--cells", type=int, default=6, help="simulated, at least 6")
-    parser.add_argument("--side", type=int, default=160, help="of a simulated cell")
+    parser.add_argument("--folds", type=int, help="run only the first N folds")
+    parser.add_argument("--cells", type=int, default=6, help="simulated cells, 6 or up")
+    parser.add_argument("--side", type=int, default=160, help="voxels of a cell's side")
     parser.add_argument("--pretrained", type=Path, help="torchvision's VGG-16 file")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of trainings")
+    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for trainings")
     options = parser.parse_args()
     rows = []
     for name in options.only or RECIPES:

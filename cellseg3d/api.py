@@ -4,7 +4,7 @@ The functions do the same as the verbs of the command line. Import them from
 `cellseg3d` itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ def segment(
     model: "TrainedModel | Sequence[TrainedModel]",
     spacing_um: SpacingUm = None,
     options: "SegmentOptions | None" = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> "Segmentation":
     """Label every voxel of a volume with a trained model.
 
@@ -45,6 +46,9 @@ def segment(
         Voxel edges along (z, y, x) in um. By default, those of the volume.
     options : SegmentOptions, optional
         Options such as ``SegmentOptions(probs=True)``.
+    progress : callable, optional
+        Called with the voxels done and those of the volume, after each part. An error
+        that it raises ends the segmentation.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def segment(
     """
     from cellseg3d.prediction.segment import segment as run  # noqa: PLC0415
 
-    return run(_volume(image, spacing_um), model, options)
+    return run(_volume(image, spacing_um), model, options, progress)
 
 
 def measure(

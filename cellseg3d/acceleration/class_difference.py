@@ -14,9 +14,7 @@ import torch
 from torch import fx, nn
 
 from cellseg3d.acceleration.folding import is_addition, module_of, put_module
-
-_CONVS = (nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+from cellseg3d.models.convolutions import CONVS, TRANSPOSED
 
 
 def to_class_difference(traced: fx.GraphModule) -> bool:
@@ -73,7 +71,7 @@ def _terms(node: Any, found: list[Any]) -> list[Any]:  # noqa: ANN401
 
 def _answers_two(node: Any, layer: Any) -> bool:  # noqa: ANN401
     """Return whether a term is a convolution of two channels that is used only here."""
-    if not isinstance(layer, _CONVS + _TRANSPOSED) or len(node.users) != 1:
+    if not isinstance(layer, CONVS + TRANSPOSED) or len(node.users) != 1:
         return False
     calls = [each for each in node.graph.nodes if each.target == node.target]
     return bool(layer.out_channels == 2 and layer.groups == 1 and len(calls) == 1)
@@ -84,7 +82,7 @@ def _takes(node: fx.Node, layer: Any, added: Any) -> bool:  # noqa: ANN401
 
     It must read and answer the same voxels, so that its middle tap can add them.
     """
-    if not isinstance(layer, _CONVS) or node.args[0] is not added:
+    if not isinstance(layer, CONVS) or node.args[0] is not added:
         return False
     sides = zip(layer.kernel_size, layer.padding, layer.dilation, strict=True)
     centred = not isinstance(layer.padding, str) and all(

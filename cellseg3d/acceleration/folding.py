@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cellseg3d.models.convolutions import CONVS, TRANSPOSED
 from cellseg3d.models.geometry import geometry_of
 
 # Folding changes float32 answers by about 1e-6 of their range.
 TOLERANCE = 1e-4
 _log = logging.getLogger(__name__)
-_CONVS = (nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
@@ -158,9 +157,9 @@ def _fold_norms(traced: fx.GraphModule) -> None:
             continue
         before = node.args[0]
         layer = module_of(before, modules)
-        if not isinstance(layer, _CONVS + _TRANSPOSED) or len(before.users) > 1:
+        if not isinstance(layer, CONVS + TRANSPOSED) or len(before.users) > 1:
             continue
-        transposed = isinstance(layer, _TRANSPOSED)
+        transposed = isinstance(layer, TRANSPOSED)
         if transposed and layer.groups > 1:
             continue
         folded = fuse_conv_bn_eval(layer, norm, transpose=transposed)

@@ -12,10 +12,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from cellseg3d.acceleration.folding import is_addition, module_of, put_module
+from cellseg3d.models.convolutions import CONVS, TRANSPOSED
 
 Unary = tuple[str, list[float]]
-_CONVS = (nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 # A transposed convolution whose shuffled form has at most this many channels is faster
 # as a convolution and a shuffle, as measured on a CPU with 512-bit vectors.
 SUBPIXEL_CHANNELS = 32
@@ -335,13 +334,13 @@ def _takes_sum(node: Any, modules: dict[str, nn.Module]) -> bool:  # noqa: ANN40
 
 def _is_plain(module: nn.Module | None) -> bool:
     """Return whether oneDNN's call can compute a convolution."""
-    if not isinstance(module, _CONVS + _TRANSPOSED):
+    if not isinstance(module, CONVS + TRANSPOSED):
         return False
     return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
 def _merged(conv: Any, unary: Unary) -> nn.Module:  # noqa: ANN401
-    if isinstance(conv, _CONVS):
+    if isinstance(conv, CONVS):
         return MergedConv(conv, unary)
     dims = conv.weight.ndim - 2
     usual = (3, 1, 2)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cellseg3d.acceleration.folding import fold
-from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.extras import missing_extra
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.hardware import Hardware
 
@@ -102,8 +103,5 @@ def _import(name: str) -> Any:  # noqa: ANN401
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        message = (
-            f"{name} is not installed, but int8 and the backend openvino need it; run "
-            'pip install "cellseg3d[openvino]"'
-        )
-        raise EnvironmentFault(message) from error
+        what = f"int8 and the backend openvino need {name}"
+        raise missing_extra(what, "openvino") from error

@@ -9,10 +9,10 @@ from torch import Tensor, fx, nn
 
 from cellseg3d.acceleration.folding import is_addition, module_of
 from cellseg3d.acceleration.merged import MergedConv, MergedUp, SubpixelUp
+from cellseg3d.models.convolutions import CONVS, TRANSPOSED
 
 _MERGED = (MergedConv, MergedUp, SubpixelUp)
-_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CONVS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED, *_MERGED)
+_LAYERS = (*CONVS, *TRANSPOSED, *_MERGED)
 
 
 def to_bfloat16(network: nn.Module) -> nn.Module:
@@ -37,7 +37,7 @@ def to_bfloat16(network: nn.Module) -> nn.Module:
                 names = ["bias", "weight"] if exact else ["bias"]
                 own = [(name, getattr(module, name)) for name in names]
                 kept += [(module, n, t.clone()) for n, t in own if t is not None]
-            if isinstance(module, _CONVS):
+            if isinstance(module, _LAYERS):
                 module.weight.copy_(_rounded(module))
     network.to(torch.bfloat16)
     for module, name, values in kept:
@@ -76,7 +76,7 @@ def _channels(module: Any) -> int:  # noqa: ANN401
 
 def _rounded(module: Any) -> Tensor:  # noqa: ANN401
     weight: Tensor = module.weight
-    if not isinstance(module, (MergedUp, *_TRANSPOSED)):
+    if not isinstance(module, (MergedUp, *TRANSPOSED)):
         return shaped(weight)
     # Each finer voxel depends on every `stride`-th tap, so these taps are one kernel.
     found = weight.clone()

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from cellseg3d.acceleration.folding import is_addition, module_of
 from cellseg3d.acceleration.merged import MergedConv, MergedUp, SubpixelUp
+from cellseg3d.models.convolutions import CONVS, TRANSPOSED
 
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
@@ -35,8 +36,7 @@ _POINTWISE = (
     nn.BatchNorm3d,
 )
 _POOLS = (nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
-_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CONVS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+_LAYERS = (*CONVS, *TRANSPOSED)
 _POINTWISE_CALLS = {
     functional.relu,
     torch.relu,
@@ -258,9 +258,9 @@ def _reach_of_conv(module: Any) -> Reach | None:  # noqa: ANN401
     if isinstance(module, MergedConv | MergedUp | SubpixelUp):
         padding, stride, dilation, _ = module.geometry
         kernel, up = module.kernel_size, module.transposed
-    elif isinstance(module, _CONVS) and not isinstance(module.padding, str):
+    elif isinstance(module, _LAYERS) and not isinstance(module.padding, str):
         padding, stride, dilation = module.padding, module.stride, module.dilation
-        kernel, up = module.kernel_size, isinstance(module, _TRANSPOSED)
+        kernel, up = module.kernel_size, isinstance(module, TRANSPOSED)
     else:
         return None
     wide = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))

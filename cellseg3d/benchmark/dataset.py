@@ -1,12 +1,13 @@
 """A data set of a study: its cases, the cases held out, and the class to score."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import ConfigError, InputError
-from cellseg3d.datasets.cases import Case, Datalist, suggestion
+from cellseg3d.core.words import refuse_unknown, suggestion
+from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.simulated import SimulationOptions, ensure_dataset
 from cellseg3d.datasets.splits import training_fold
@@ -199,17 +200,3 @@ def _labelled(datalist: Datalist, *, test: bool) -> tuple[Case, ...]:
         for case in datalist.cases
         if case.label is not None and (case.split == "test") == test
     )
-
-
-def refuse_unknown(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    """Raise an error if a mapping has a key that is not known.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown. The message names the nearest known key.
-    """
-    for key in entry:
-        if key not in known:
-            message = f"{where}: unknown key {key!r}"
-            raise ConfigError(message + suggestion(str(key), list(known)))

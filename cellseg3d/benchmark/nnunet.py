@@ -22,9 +22,9 @@ from cellseg3d.benchmark.outcome import (
 )
 from cellseg3d.benchmark.process import Cost, run_process
 from cellseg3d.benchmark.study import Budget
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case
-from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import read_volume
 

@@ -39,10 +39,10 @@ from torch import nn
 from cellseg3d.benchmark.outcome import PREDICTED, TRAINED
 from cellseg3d.benchmark.record import write_json
 from cellseg3d.core.clock import CLOCKS
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import read_volume, write_labels
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import yaml
 
-from cellseg3d.benchmark.dataset import Dataset, parse_dataset, refuse_unknown
+from cellseg3d.benchmark.dataset import Dataset, parse_dataset
 from cellseg3d.core.clock import CLOCKS, Clock
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.datasets.cases import suggestion
+from cellseg3d.core.words import refuse_unknown, suggestion
 
 Kind = Literal["train", "axes", "ensemble", "peer"]
 PEERS = ("monai-2d", "monai-3d", "nnunet-2d", "nnunet-3d_fullres")

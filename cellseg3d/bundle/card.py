@@ -45,6 +45,7 @@ def model_card(
         _protocol(record),
         _scores(record),
         _pictures(record),
+        *_robustness(record),
         "## How it was trained",
         _training(record),
         "## Fine-tune it",
@@ -181,9 +182,35 @@ def _pictures(record: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
+def _robustness(record: Mapping[str, Any]) -> list[str]:
+    """Return the section with scores on volumes changed as by other microscopes."""
+    rows = record.get("robustness") or []
+    columns = list(dict.fromkeys((row["class"], row["metric"]) for row in rows))
+    values = {(r["shift"], r["class"], r["metric"]): r["mean"] for r in rows}
+    if not rows:
+        return []
+    lines = [
+        "| change | " + " | ".join(f"{c}, {_words(m)}" for c, m in columns) + " |",
+        "| --- |" + " --- |" * len(columns),
+    ]
+    for shift in dict.fromkeys(row["shift"] for row in rows):
+        numbers = [short(values.get((shift, *column))) for column in columns]
+        lines.append(f"| {shift} | {' | '.join(numbers)} |")
+    count = max(row["n"] for row in rows)
+    text = (
+        f"These are scores on the middle of {count} volumes that were left out, "
+        "changed as another microscope would (`cellseg3d/weights/shifts.py` says by "
+        "how much). Check whether your volumes show a change that lowers the scores "
+        "much here."
+    )
+    return ["## Scores on changed volumes", text, "\n".join(lines)]
+
+
 def _training(record: Mapping[str, Any]) -> str:
     name = record["name"]
     settings, weights = record["settings"], record["weights"]
+    if record.get("members"):
+        return _fused(record)
     augmentation = ", ".join(
         str(block["_target_"]).rsplit(".", maxsplit=1)[-1]
         for block in settings["augmentation"]
@@ -203,6 +230,23 @@ def _training(record: Mapping[str, Any]) -> str:
     lines += [_cost(row) for row in record["trainings"]]
     lines.append(f"- commit {record['commit']}, made {record['made']}")
     lines.append(f"- to repeat it: `cellseg3d bundle train-weights {record['name']}`")
+    return "\n".join(lines)
+
+
+def _fused(record: Mapping[str, Any]) -> str:
+    """Return how a bundle was made that fuses the networks of other bundles."""
+    weights = record["weights"]
+    lines = [
+        f"- network {member}: the one of `{bundle}`, whose card says how it was trained"
+        for member, bundle in record["members"].items()
+    ]
+    lines += [
+        f"- {weights['parameters'] / 1e6:.2f} million parameters, stored in "
+        f"{weights['precision']} ({weights['bytes'] / 1e6:.1f} MB)",
+        "- how much each source counts for each class was fitted on validation volumes",
+        f"- commit {record['commit']}, made {record['made']}",
+        f"- to repeat it: `cellseg3d bundle train-weights {record['name']}`",
+    ]
     return "\n".join(lines)
 
 

@@ -1,7 +1,6 @@
 """Merge fragments into one config, apply overrides, and refuse keys nothing reads."""
 
 import copy
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from cellseg3d.bundle.trust import refuse_foreign_code
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.mappings import PlainLoader, read_mapping
+from cellseg3d.core.words import did_you_mean, nearest, suggestion
 
 Config = dict[str, Any]
 SEPARATOR = "::"
@@ -169,7 +169,7 @@ def check_read(config: Config, where: str) -> None:
 def with_hint(key: str, config: Config) -> str:
     """Return ``"; did you mean ...?"`` for a key that nothing in a config reads."""
     name = key.rsplit(SEPARATOR, maxsplit=1)[-1]
-    return _hint(name, _all_names(config) - {name})
+    return _hint(name, _words(_all_names(config) - {name}))
 
 
 def split_ids(config: Config) -> Config:
@@ -310,16 +310,19 @@ def _all_names(config: Any) -> set[str]:  # noqa: ANN401
 
 
 def _unknown(key: str, name: str, known: set[str], config: Config) -> str:
-    near = difflib.get_close_matches(name, sorted(known - {"_target_"}), n=1)
-    if near:
-        return (
-            f"{key!r}: nothing reads it; did you mean {key.replace(name, near[0])!r}?"
-        )
-    return f"{key!r}: nothing reads it{_hint(name, known or _all_names(config))}"
+    near = nearest(name, _words(known))
+    if near is not None:
+        return f"{key!r}: nothing reads it{did_you_mean(key.replace(name, near))}"
+    return (
+        f"{key!r}: nothing reads it{_hint(name, _words(known or _all_names(config)))}"
+    )
 
 
-def _hint(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known here: {', '.join(sorted(known - {'_target_'})[:12])}"
+def _hint(name: str, words: Sequence[str]) -> str:
+    """Return a suggestion; where none is similar, it lists the first dozen words."""
+    near = nearest(name, words)
+    return suggestion(name, words[:12]) if near is None else did_you_mean(near)
+
+
+def _words(names: set[str]) -> list[str]:
+    return sorted(names - {"_target_"})

@@ -14,6 +14,7 @@ from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.words import refuse_unknown
 from cellseg3d.models.checkpoint import load_weights
 from cellseg3d.models.fused_networks import Member
 from cellseg3d.models.unet import build_network
@@ -115,11 +116,10 @@ class ModelFacts:
         """
         if isinstance(values, ModelFacts):
             return values
-        known = tuple(field.name for field in fields(cls))
-        unknown = sorted(set(values) - set(known))
-        if unknown or "classes" not in values:
-            found = f"an unknown key {unknown[0]!r}" if unknown else "no key 'classes'"
-            message = f"facts: there is {found}; expected {', '.join(known)}"
+        known = [field.name for field in fields(cls)]
+        refuse_unknown(values, known, "facts")
+        if "classes" not in values:
+            message = f"facts: there is no key 'classes'; expected {', '.join(known)}"
             raise ConfigError(message)
         return cls(**values)
 

@@ -14,6 +14,7 @@ MODEL_NAMES = NETWORK_NAMES | {
     "cellseg3d.bundle.model_facts.member_for",
     "cellseg3d.bundle.model_facts.network_for",
     "cellseg3d.datasets.intensity.IntensityScale",
+    "cellseg3d.models.foreign.network.ForeignNetwork",
     "cellseg3d.models.fused_networks.FusedNetworks",
     "cellseg3d.models.unet.build_network",
 }

@@ -1,11 +1,11 @@
 """Find a bundle, which is a folder of the user's or comes with the package."""
 
-import difflib
 import logging
 from importlib.resources import files
 from pathlib import Path
 
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.words import suggestion
 
 logger = logging.getLogger(__name__)
 _MARK = ("configs", "metadata.json")
@@ -54,10 +54,8 @@ def find_bundle(place: str | Path) -> Path:
     shipped = shipped_bundles()
     if name in shipped:
         return shipped[name]
-    near = difflib.get_close_matches(name, sorted(shipped), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(shipped)}"
-    message = f"{place}: is neither a folder nor a bundle of the package; {hint}"
-    raise ConfigError(message)
+    message = f"{place}: is neither a folder nor a bundle of the package"
+    raise ConfigError(message + suggestion(name, list(shipped)))
 
 
 def shipped_bundles() -> dict[str, Path]:

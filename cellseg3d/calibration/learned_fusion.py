@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.prediction.fusion import probs_of
 from cellseg3d.prediction.pipeline import alone
 from cellseg3d.prediction.sources import Source
 
-IGNORE = 255
 # A source that raises the mean Dice by less than this is left out.
 LEAST_GAIN = 0.002
 # The most voxels on which Dice is measured, and on which a mixture is fitted.

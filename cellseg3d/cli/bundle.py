@@ -1,15 +1,34 @@
-"""``cellseg3d bundle``: list, fuse, train and check bundles."""
+"""``cellseg3d bundle``: list, combine, train and check bundles."""
 
 # ruff: noqa: PLC0415 - imports wait until the verb runs
 
 import json
+import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+logger = logging.getLogger(__name__)
+# Verbs that were renamed, with their names of today.
+RENAMED = {"fuse": "combine"}
+
+
+class VerbsOfBundles(TyperGroup):
+    """The verbs of ``bundle``, which are also found by the names that they had."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
+        """Return a verb; an old name gives a warning that says the new one."""
+        new = RENAMED.get(cmd_name, cmd_name)
+        if new != cmd_name:
+            logger.warning("`bundle %s` was renamed to `bundle %s`", cmd_name, new)
+        return super().get_command(ctx, new)
+
 
 app = typer.Typer(
-    help="List, fuse, train and check bundles.\n\n"
+    cls=VerbsOfBundles,
+    help="List, combine, train and check bundles.\n\n"
     "A bundle is a folder in MONAI's format that holds a network, its settings and, "
     "once it is trained, its weights.",
     no_args_is_help=True,
@@ -78,16 +97,16 @@ def list_bundles(
 
 
 @app.command()
-def fuse(
+def combine(
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="Write the fused bundle to this folder."),
+        typer.Argument(metavar="OUT", help="Write the new bundle to this folder."),
     ],
     members: Annotated[
         list[Path],
         typer.Argument(
             metavar="MEMBER",
-            help="The trained bundles, or runs of `cellseg3d train`, to fuse.",
+            help="The trained bundles, or runs of `cellseg3d train`, to combine.",
         ),
     ],
     data: Annotated[
@@ -121,14 +140,14 @@ def fuse(
         ),
     ] = True,
 ) -> None:
-    """Fuse the predictions of trained bundles in a new bundle.
+    """Combine the networks of trained bundles in a new bundle.
 
     Each axis of each network gets a weight for each class. The weights are fitted on
     validation volumes that no member has trained on; what does not help gets weight 0.
     """
-    from cellseg3d.training.combine_bundles import FuseOptions, fuse_bundles
+    from cellseg3d.training.combine_bundles import CombineOptions, combine_bundles
 
-    found = fuse_bundles(members, out, FuseOptions(data, fold, axes, fit))
+    found = combine_bundles(members, out, CombineOptions(data, fold, axes, fit))
     for name, row in found.get("weights", {}).items():
         print(f"{name}: " + ", ".join(f"{weight:.3f}" for weight in row))
     for note in found.get("notes", []):
@@ -173,6 +192,31 @@ def export(
 
     volume = None if image is None else open_volume(image)
     print(export_bioimageio(name, bioimageio, volume))
+
+
+@app.command(name="import")
+def import_bundle(
+    package: Annotated[
+        Path, typer.Argument(help="Package of bioimage.io: a folder or a zip file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="What makes probabilities of its output where the package does not "
+            "say: softmax (classes) or sigmoid (each channel by itself)."
+        ),
+    ] = None,
+) -> None:
+    """Make a bundle of a model of bioimage.io, without running its author's code.
+
+    TorchScript or ONNX weights are searched for anything that does not compute, and
+    the new bundle must answer the package's test input with its test output.
+    """
+    from cellseg3d.bundle.bioimageio.take_in import import_package
+
+    import_package(package, out, activation=activation)
+    print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
 
 
 @app.command(name="train-weights")

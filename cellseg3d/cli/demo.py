@@ -122,8 +122,8 @@ def _label_slices(data: Path, out: Path) -> Path:
 
     import numpy as np
 
+    from cellseg3d.core.ignore import IGNORE
     from cellseg3d.datasets.datalist import load_datalist, write_datalist
-    from cellseg3d.datasets.labels import IGNORE
     from cellseg3d.io.registry import read_labels, write_labels
 
     whole = load_datalist(data)

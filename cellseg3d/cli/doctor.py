@@ -108,6 +108,14 @@ def _show(diagnosis: "Diagnosis") -> None:
         console = Console(width=240)
     if diagnosis.findings:
         console.print(_table(diagnosis.findings))
+    some = [report for report in diagnosis.reports if report.scaled_from]
+    if some:
+        listed = "; ".join(
+            f"{report.name} {report.scaled_from[0]:.4g} and {report.scaled_from[1]:.4g}"
+            for report in some[:5]
+        )
+        more = "; ..." * (len(some) > 5)
+        print(f"intensities that become -1 and 1: {listed}{more}")
     cases = 0 if diagnosis.datalist is None else len(diagnosis.datalist.cases)
     errors = len(diagnosis.errors)
     warnings = len(diagnosis.findings) - errors

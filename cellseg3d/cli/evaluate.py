@@ -89,6 +89,14 @@ def command(
         ),
     ] = None,
     spacing_um: SpacingUm = None,
+    folders: Annotated[
+        str,
+        typer.Option(
+            help="Take the images in a folder for this: images (a volume each) or "
+            "slices (of one volume). By default, those whose names differ by a number "
+            "are slices."
+        ),
+    ] = "auto",
     csv: Annotated[
         Path | None,
         typer.Option(help="Write one row for each volume and class to this CSV file."),
@@ -122,6 +130,7 @@ def command(
         surface=surface,
         probs=None if probs is None else str(probs),
         tolerance_um=tolerance_um,
+        folders=folders,
         spacing=None if spacing_um is None else Spacing.of(spacing_um),
     )
     evaluation = evaluate_files(

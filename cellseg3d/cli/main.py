@@ -23,7 +23,7 @@ from cellseg3d.core.steps import logger as steps
 GROUPS = {
     "Try it": ("demo",),
     "Prepare": ("simulate", "inspect", "convert", "doctor", "plan", "preview"),
-    "Train": ("train", "tune", "bundle"),
+    "Train": ("train", "review", "tune", "bundle"),
     "Use": ("predict", "objects", "measure"),
     "Check": ("evaluate", "verify-seams", "benchmark", "report"),
 }

@@ -158,7 +158,12 @@ def command(
         bool, typer.Option("--overwrite", help="Replace results that exist.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Skip volumes whose results are complete.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with what was begun in --out: volumes whose results are "
+            "complete are skipped.",
+        ),
     ] = False,
     json: Annotated[
         Path | None,
@@ -206,8 +211,8 @@ def command(
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other; give only one")
     models = [load_model(path) for path in bundle]
-    if folders == "auto" and all(model.single_slices for model in models):
-        folders = _say_folders(volumes)
+    single = all(model.single_slices for model in models)
+    folders = _say_folders(volumes, folders, single=single)
     tasks = tasks_of(volumes, out, suffix, folders)
     files = [
         path
@@ -241,18 +246,30 @@ def command(
         raise typer.Exit(failed[-1].exit_code)
 
 
-def _say_folders(volumes: Sequence[str]) -> str:
-    """Say that images in folders are volumes of their own; return that choice."""
-    from cellseg3d.prediction.batch import folder_of_images  # noqa: PLC0415
+def _say_folders(volumes: Sequence[str], folders: str, *, single: bool) -> str:
+    """Say what the folders hold, and return what their images are."""
+    from cellseg3d.prediction.batch import folder_of  # noqa: PLC0415
 
+    chosen = "images" if folders == "auto" and single else folders
     for given in volumes:
-        count = folder_of_images(given)
-        if count:
+        content = folder_of(given, chosen)
+        if content is None:
+            continue
+        count = len(content.to_segment)
+        left = len(content.labels) + len(content.results) if content.images else 0
+        if content.one_volume and folders == "auto":
+            print(
+                f"{given}: {counted(count, 'image')}, taken as the slices of one "
+                "volume; with --folders images each is a volume of its own"
+            )
+        elif single and folders == "auto" and count > 1:
             print(
                 f"{given}: {counted(count, 'image')}, each taken as a volume of its "
                 "own, as in the training; with --folders slices they are one volume"
             )
-    return "images"
+        if left and not content.one_volume:
+            print(f"{given}: {counted(left, 'file')} of labels or results left out")
+    return chosen
 
 
 def _left_alone(
@@ -314,8 +331,11 @@ def _one(
             progress=progress,
             find_objects=find,
         )
+    limits = report["sources"][0].get("scaled_from")
+    scaled = f", intensities {limits[0]:.4g} to {limits[1]:.4g}" if limits else ""
     print(
         f"{task.labels}: {report['voxels']:,} voxels in {report['elapsed_s']:.1f} s, "
         f"{report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, {report['picked']}"
+        f"{scaled}"
     )
     return report

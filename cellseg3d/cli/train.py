@@ -105,7 +105,10 @@ def command(
     ] = None,
     acceleration: AccelerationOption = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the training in --out.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what was begun in --out: the training."
+        ),
     ] = False,
     pretrained: Annotated[
         str | None,
@@ -178,6 +181,7 @@ def command(
     del trust  # its callback has acted
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
+    from cellseg3d.cli.review import tell_gains_of
     from cellseg3d.io.ownership import check_outputs
     from cellseg3d.runs.folder import TrainOptions
     from cellseg3d.training.train import resume as go_on
@@ -224,6 +228,8 @@ def command(
         _train_as_planned(data, out, options)
     if leads():
         _tell(out, json)
+        if data is not None:
+            tell_gains_of(data, out)
 
 
 def _first_weights(
@@ -300,6 +306,7 @@ def _tell(out: Path, target: Path | None) -> None:
 
     from cellseg3d.core.atomic import write_text
     from cellseg3d.runs.record import NAME
+    from cellseg3d.training.verdict import verdict
 
     record = json.loads((out / NAME).read_text(encoding="utf-8"))
     score = record.get("best_score")
@@ -309,6 +316,8 @@ def _tell(out: Path, target: Path | None) -> None:
         _show(best)
     if score is not None:
         print(f"mean Dice on the validation volumes: {score:.4f}")
+    if said := verdict(record.get("history", [])):
+        print(said)
     if "sentence" in (record.get("fusion") or {}):
         print(f"fusion: {record['fusion']['sentence']}")
     found = record.get("calibration") or {}

@@ -42,6 +42,7 @@ def running(words: Sequence[str], app: Typer) -> None:
     convert = getattr(command, "commands", {}).get("convert")
     for word in words:
         command = getattr(command, "commands", {}).get(word, command)
+    command = getattr(command, "default", command)
     mending = {} if convert is None else flags_of(convert)
     _running.set((str(command.name), flags_of(command), mending))
 

@@ -12,3 +12,5 @@ LABEL_COLOURS = (
     (213, 94, 0),
     (204, 121, 167),
 )
+# The colour of what is not annotated (255).
+UNKNOWN_COLOUR = (90, 90, 90)

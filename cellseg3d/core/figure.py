@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.extras import missing_extra
 
 
 def empty_figure(width: float, height: float, extra: str) -> Any:  # noqa: ANN401
@@ -24,8 +24,7 @@ def empty_figure(width: float, height: float, extra: str) -> Any:  # noqa: ANN40
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
-        message = f'pictures need matplotlib; pip install "cellseg3d[{extra}]"'
-        raise EnvironmentFault(message) from error
+        raise missing_extra("pictures need matplotlib", extra) from error
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

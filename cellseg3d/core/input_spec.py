@@ -1,11 +1,12 @@
 """What a network takes as input: 2D or 2.5D slices along an axis, or 3D patches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from cellseg3d.core.axes import Axis, axis_index
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.words import refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,7 @@ class InputSpec:
         """
         if isinstance(values, InputSpec):
             return values
-        known = {"spatial_dims", "patch_shape", "context", "axis", "image_channels"}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            message = f"input spec: unknown key {unknown[0]!r}; known: {sorted(known)}"
-            raise ConfigError(message)
+        refuse_unknown(values, [field.name for field in fields(cls)], "input spec")
         return cls(**{**values, "patch_shape": _numbers(values.get("patch_shape", ()))})
 
 

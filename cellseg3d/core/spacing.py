@@ -105,11 +105,6 @@ class Spacing:
         """The volume of one voxel in um^3."""
         return self.z * self.y * self.x
 
-    @property
-    def anisotropy(self) -> float:
-        """The longest edge divided by the shortest; 1 for a cube."""
-        return max(self.zyx) / min(self.zyx)
-
     def is_close(self, other: "Spacing", tolerance: float = 1e-3) -> bool:
         """Return whether both spacings are equal within a relative tolerance."""
         pairs = zip(self.zyx, other.zyx, strict=True)

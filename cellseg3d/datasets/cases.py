@@ -1,6 +1,5 @@
 """Cases and datalists, and how file paths become names of cases."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.core.words import suggestion
 from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.io import registry
 from cellseg3d.io.sniff import volume_suffix
@@ -16,7 +16,7 @@ from cellseg3d.io.sniff import volume_suffix
 LabelKind = Literal["classes", "instances", "masks"]
 Split = Literal["training", "validation", "test"]
 INNER = "::"
-# The word for all slices of a label that hold something.
+# The value of `annotated_slices` that means all slices with a label above 0.
 LABELLED = "labelled"
 
 
@@ -45,8 +45,9 @@ class Case:
     read_as : str or None
         What an axis of both files means, as in `cellseg3d.io.registry.open_volume`.
     annotated_slices : tuple of int, "labelled" or None
-        Slices along z that the label annotates, counted from 0; ``"labelled"`` for
-        those with a value above 0. All others are not annotated. None means all.
+        Numbers of the slices across z that the label annotates, counted from 0, or
+        ``"labelled"`` for all slices with a value above 0. All other slices are not
+        annotated. None means that all slices are annotated.
     """
 
     name: str
@@ -163,14 +164,6 @@ class Datalist:
         return tuple(
             case for case in self.cases if case.name in wanted or case.group in wanted
         )
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """Return ``"; did you mean 'X'?"``, or the known words when none is similar."""
-    near = difflib.get_close_matches(word, known, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}"
 
 
 def split_inner(location: str) -> tuple[Path, str | None]:

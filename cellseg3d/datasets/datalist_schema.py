@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.core.words import refuse_unknown, suggestion
 from cellseg3d.datasets.cases import (
     INNER,
     LABELLED,
@@ -16,7 +18,6 @@ from cellseg3d.datasets.cases import (
     Split,
     case_stem,
     split_inner,
-    suggestion,
 )
 from cellseg3d.io.picking import check_read_as
 
@@ -66,7 +67,7 @@ def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
         As in `load_datalist`.
     """
     where = str(path)
-    _refuse_unknown(values, _KEYS, where)
+    refuse_unknown(values, _KEYS, where)
     classes = _class_names(values.get("classes"), where)
     spacing = _spacing(values.get("spacing_um"), where)
     slices = values.get("annotated_slices")
@@ -106,7 +107,7 @@ def _case(
     classes, spacing, slices = common
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is {entry!r}; expected a mapping with 'image'")
-    _refuse_unknown(entry, _CASE_KEYS, where)
+    refuse_unknown(entry, _CASE_KEYS, where)
     if "image" not in entry:
         raise ConfigError(f"{where}: 'image' is missing")
     image = _location(entry["image"], "image", where, folder)
@@ -218,7 +219,7 @@ def _label_map(value: object, classes: int, where: str) -> dict[int, int] | None
             message = f"{where}: 'label_map' key {source!r} is not a label value"
             raise ConfigError(message) from error
         whole = isinstance(target, int) and not isinstance(target, bool)
-        if not whole or not (0 <= target < classes or target == 255):
+        if not whole or not (0 <= target < classes or target == IGNORE):
             message = (
                 f"{where}: 'label_map' sends {number} to {target!r}; expected a class "
                 f"index 0 to {classes - 1}, or 255 for 'not annotated'"
@@ -259,15 +260,6 @@ def _flag(values: Mapping[str, Any], key: str, where: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{where}: {key!r} is {value!r}; expected true or false")
     return value
-
-
-def _refuse_unknown(
-    values: Mapping[Any, Any], known: Sequence[str], where: str
-) -> None:
-    for key in values:
-        if key not in known:
-            message = f"{where}: unknown key {key!r}" + suggestion(str(key), known)
-            raise ConfigError(message)
 
 
 def _refuse_doubles(cases: Sequence[Case], where: str) -> None:

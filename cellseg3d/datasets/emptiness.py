@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellseg3d.core.grid import blocks
-from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.datasets.volumes import LoadedCase
 
 # Side of the blocks, in voxels. It is smaller than the core of a window, so that the

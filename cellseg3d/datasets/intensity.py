@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import ConfigError, NonFiniteError
+from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.volume import Volume
+from cellseg3d.core.words import refuse_unknown
 
 ScaleMode = Literal["percentile", "range", "zscore"]
 
@@ -22,6 +24,36 @@ SAMPLE_BLOCKS = 6
 # Scaled values are cut off here, because a single hot pixel would dominate a network's
 # input.
 CLIP = 3.0
+# A scaled volume needs at least LEAST_LEVELS different values, in steps of 1 / LEVELS.
+LEAST_LEVELS, LEVELS = 16, 128
+# If it has fewer, the percentiles are moved outwards: these are the shares of the usual
+# tails that remain cut off, tried one after the other.
+WIDER = (0.2, 0.02, 0.0)
+# If the offset is this many times half of the range, float32 has fewer than 12 bits
+# left for the values.
+LARGE_OFFSET = 4096.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How one volume is scaled: ``(raw - offset) * factor``.
+
+    Parameters
+    ----------
+    offset, factor : float
+    note : str
+        A sentence about what is unusual; empty otherwise.
+    """
+
+    offset: float
+    factor: float
+    note: str = ""
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The raw intensities that become -1 and 1."""
+        half = 1 / self.factor
+        return self.offset - half, self.offset + half
 
 
 @dataclass(frozen=True)
@@ -37,6 +69,9 @@ class IntensityScale:
         mean 0 and standard deviation 1 and uses neither.
     lower, upper : float
         Percentiles in [0, 100], or values in the unit of the intensity.
+    clip : bool
+        Whether scaled values are cut off at -3 and 3; networks that were trained by
+        other programs may want all values.
 
     Raises
     ------
@@ -47,6 +82,7 @@ class IntensityScale:
     mode: ScaleMode = "percentile"
     lower: float = 0.5
     upper: float = 99.5
+    clip: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(ScaleMode):
@@ -76,19 +112,21 @@ class IntensityScale:
         """
         if isinstance(values, IntensityScale):
             return values
-        unknown = sorted(set(values) - {"mode", "lower", "upper"})
-        if unknown:
-            message = (
-                f"intensity: unknown key {unknown[0]!r}; known: mode, lower, upper"
-            )
-            raise ConfigError(message)
+        refuse_unknown(values, ("mode", "lower", "upper", "clip"), "intensity")
         return cls(**values)
 
     def measure(self, volume: Volume) -> tuple[float, float]:
-        """Return (offset, factor) of a volume, from a sample of its voxels.
+        """Return (offset, factor) of a volume; see `scaling_of`."""
+        found = self.scaling_of(volume)
+        return found.offset, found.factor
+
+    def scaling_of(self, volume: Volume) -> "Scaling":
+        """Return how a volume is scaled, from a sample of its voxels.
 
         The sample is the same for an array and for a file that is read on demand, so
-        that training and prediction scale equally. A constant volume gets factor 1.
+        that training and prediction scale equally. In an image that is almost empty,
+        the percentiles would give most voxels the same value. Wider percentiles are
+        used then, and the note says so. A constant volume gets factor 1.
 
         Parameters
         ----------
@@ -101,7 +139,7 @@ class IntensityScale:
             If the sample holds NaN or infinity.
         """
         if self.mode == "range":
-            return _between(float(self.lower), float(self.upper))
+            return Scaling(*_between(float(self.lower), float(self.upper)))
         values = sample_voxels(volume)
         if not np.isfinite(values).all():
             bad = int(values.size - np.isfinite(values).sum())
@@ -111,15 +149,49 @@ class IntensityScale:
             )
             raise NonFiniteError(message)
         if self.mode == "zscore":
-            spread = float(values.std(dtype=np.float64))
-            return float(values.mean(dtype=np.float64)), 1 / spread if spread else 1.0
+            wide = values.astype(np.float64)
+            spread = float(wide.std())
+            return Scaling(float(wide.mean()), 1 / spread if spread else 1.0)
+        if values.min() == values.max():
+            return _of_extremes(volume, values)
+        return self._percentiles(values)
+
+    def _percentiles(self, values: NDArray[Any]) -> "Scaling":
+        """Return the scaling between percentiles that leaves enough distinct values."""
         low, high = np.percentile(values, [self.lower, self.upper])
-        return _between(float(low), float(high))
+        usual = Scaling(*_between(float(low), float(high)))
+        if high > low and not self._flattens(values, usual):
+            return usual
+        for widened in WIDER:
+            lower = self.lower * widened
+            upper = 100 - (100 - self.upper) * widened
+            one, two = np.percentile(values, [lower, upper])
+            found = Scaling(*_between(float(one), float(two)))
+            if two > one and not (widened and self._flattens(values, found)):
+                break
+        note = (
+            f"percentiles {self.lower:g} and {self.upper:g} ({low:g} and {high:g}) "
+            f"would make its values almost equal, so it is scaled from {one:g} to "
+            f"{two:g}, its percentiles {lower:g} and {upper:g}"
+        )
+        return Scaling(found.offset, found.factor, note)
+
+    def _flattens(self, values: NDArray[Any], found: "Scaling") -> bool:
+        """Return whether scaling leaves only few different values of many."""
+        span = float(values.max()) - float(values.min())
+        if 1 <= span * found.factor <= 2 * CLIP:
+            return False  # Nothing is cut off, and the range is used well.
+        scaled = self.apply(values, found.offset, found.factor).clip(-CLIP, CLIP)
+        steps = np.rint((scaled + CLIP) * LEVELS).astype(np.int64)
+        levels = int(np.count_nonzero(np.bincount(steps)))
+        if levels >= LEAST_LEVELS:
+            return False
+        return levels < min(LEAST_LEVELS, len(np.unique(values)))
 
     def apply(
         self, array: NDArray[Any], offset: float, factor: float
     ) -> NDArray[np.float32]:
-        """Return the scaled values, cut off at -3 and 3, as float32.
+        """Return the scaled values as float32, cut off at -3 and 3 if `clip` is true.
 
         Each voxel is scaled by itself, so a crop gets the same values as the whole.
 
@@ -131,9 +203,15 @@ class IntensityScale:
             What `measure` returned for the volume.
         """
         scaled: NDArray[np.float32]
-        scaled = np.subtract(array, np.float32(offset), dtype=np.float32)
-        scaled *= np.float32(factor)
-        np.clip(scaled, -CLIP, CLIP, out=scaled)
+        if _needs_double(array.dtype, offset, factor):
+            wide = np.subtract(array, offset, dtype=np.float64)
+            wide *= factor
+            scaled = wide.astype(np.float32)
+        else:
+            scaled = np.subtract(array, np.float32(offset), dtype=np.float32)
+            scaled *= np.float32(factor)
+        if self.clip:
+            np.clip(scaled, -CLIP, CLIP, out=scaled)
         return scaled
 
 
@@ -191,6 +269,32 @@ def _intervals(size: int, share: float) -> list[tuple[int, int]]:
     centres = ((2 * index + 1) * size / (2 * count) for index in range(count))
     starts = [min(max(0, int(mid - length / 2)), size - length) for mid in centres]
     return [(start, start + length) for start in starts]
+
+
+def _of_extremes(volume: Volume, values: NDArray[Any]) -> Scaling:
+    """Return the scaling of a volume whose sample is constant, from its extremes."""
+    low = high = float(values.flat[0])
+    if values.size < Roi.whole(volume.shape).size:
+        for roi in blocks(volume.shape, (1, *volume.shape[1:])):
+            part = volume.read(roi)
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+    if not low < high:
+        return Scaling(low, 1.0, f"every voxel is {low:g}")
+    note = (
+        f"all of {values.size} sampled voxels are {values.flat[0]:g}, so it is scaled "
+        f"from {low:g} to {high:g}, its extremes"
+    )
+    return Scaling(*_between(low, high), note)
+
+
+def _needs_double(dtype: np.dtype[Any], offset: float, factor: float) -> bool:
+    """Return whether the scaling needs float64 to keep values different.
+
+    float32 holds integers up to 2^24 exactly. For larger ones, and if the offset is
+    thousands of times as large as the range, the difference is computed in float64.
+    """
+    wide = dtype.itemsize > 4 or (dtype.kind in "iu" and dtype.itemsize == 4)
+    return wide or abs(offset * factor) > LARGE_OFFSET
 
 
 def _between(low: float, high: float) -> tuple[float, float]:

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import LabelError
-from cellseg3d.datasets import targets
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.datasets.cases import Datalist
 
-IGNORE = targets.IGNORE
 # How many values a message lists before it says "and N more".
 _LISTED = 8
 

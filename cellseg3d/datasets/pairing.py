@@ -1,14 +1,12 @@
 """Find the cases in a folder: pairs of image and label files, matched by name."""
 
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import h5py
-
 from cellseg3d.core.errors import InputError, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.datasets.cases import (
     INNER,
     Case,
@@ -17,18 +15,16 @@ from cellseg3d.datasets.cases import (
     case_stem,
     split_inner,
 )
-from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
+from cellseg3d.datasets.labels import value_counts, whole_numbers
+from cellseg3d.io.formats import kind_to_read
+from cellseg3d.io.hdf5 import image_and_label
+from cellseg3d.io.listing import own_results
+from cellseg3d.io.names import role_of, stem_of
 from cellseg3d.io.registry import list_volumes, read_labels
 from cellseg3d.io.sniff import volume_suffix
 
 IMAGE_FOLDERS = ("images", "imagesTr", "image", "raw")
 LABEL_FOLDERS = ("labels", "labelsTr", "label", "masks", "mask")
-_IMAGE_MARK = re.compile(r"[_-](image|img|raw)$", re.IGNORECASE)
-_LABEL_MARK = re.compile(r"[_-](label|labels|mask|masks|seg)$", re.IGNORECASE)
-# nnU-Net's number of the channel at the end of an image's name.
-_CHANNEL_MARK = re.compile(r"_0000$")
-_IMAGE_KEYS = ("raw", "image", "volume")
-_LABEL_KEYS = ("label", "labels", "mask")
 # Labels with a value above this are read as object ids: class indices are small.
 _MOST_CLASSES = 16
 
@@ -62,7 +58,7 @@ def pair_folder(folder: Path) -> Datalist:
 
     Four layouts are known:
 
-    - ``X_image.*`` beside ``X_label.*``;
+    - ``X_image.*`` or ``X.*`` beside ``X_label.*`` or ``X_mask.*``;
     - a folder ``images`` beside a folder ``labels`` or ``masks``, or ``imagesTr``
       beside ``labelsTr``;
     - ``X/images/*`` with one mask per object in ``X/masks/*`` (the 2018 Data Science
@@ -98,9 +94,10 @@ def find_pairs(folder: Path) -> tuple[Pairs, bool]:
         if pairs:
             return pairs, layout is _object_folders
     message = (
-        f"{folder}: no pairs of volumes found; looked for datalist.json, "
-        "X_image.* with X_label.*, images/ with labels/ or masks/, X/images with "
-        "X/masks, and HDF5 files with raw and label"
+        f"{folder}: no pairs of volumes found: {_seen(folder)}; name them X_image.* "
+        "(or X.*) and X_label.* (or X_mask.*), put them into images/ and labels/, "
+        "X/images and X/masks, or HDF5 files with raw and label, or write a "
+        "datalist.json"
     )
     raise InputError(message)
 
@@ -154,29 +151,36 @@ def _two_folders(folder: Path) -> Pairs:
 
 
 def _side_by_side(folder: Path) -> Pairs:
-    files = _volumes(folder)
-    images = [path for path in files if _IMAGE_MARK.search(case_stem(str(path)))]
-    labels = [path for path in files if _LABEL_MARK.search(case_stem(str(path)))]
+    """Pair ``X_image.*`` or ``X.*`` with ``X_label.*``, ``X_mask.*`` and the like."""
+    own = own_results(folder)
+    files = [path for path in _volumes(folder) if path not in own]
+    labels = [path for path in files if role_of(path) == "label"]
+    images = [path for path in files if role_of(path) == "image"]
+    plain = [path for path in files if role_of(path) is None]
+    if labels and not images:
+        images = plain
+    elif labels:
+        known = {stem_of(path) for path in images}
+        wanted = {stem_of(path) for path in labels} - known
+        images += [path for path in plain if stem_of(path) in wanted]
     return _match(images, labels, folder) if images and labels else {}
 
 
 def _hdf5_files(folder: Path) -> Pairs:
     pairs = {}
     for path in _volumes(folder):
-        if path.suffix.lower() not in (".h5", ".hdf5"):
+        if kind_to_read(path) != "hdf5":
             continue
-        with h5py.File(path) as file:
-            image = next((key for key in _IMAGE_KEYS if key in file), None)
-            label = next((key for key in _LABEL_KEYS if key in file), None)
-        if image and label:
-            pairs[path.stem] = (f"{path}{INNER}{image}", f"{path}{INNER}{label}")
+        found = image_and_label(path)
+        if found is not None:
+            image, label = (f"{path}{INNER}{name}" for name in found)
+            pairs[case_stem(str(path))] = (image, label)
     return pairs
 
 
 def _match(images: Iterable[Path], labels: Iterable[Path], folder: Path) -> Pairs:
     """Pair two lists of files by stem; refuse files without a partner."""
-    one = _by_stem(images, (_IMAGE_MARK, _CHANNEL_MARK))
-    two = _by_stem(labels, (_LABEL_MARK,))
+    one, two = _by_stem(images), _by_stem(labels)
     alone = [str(one[stem]) for stem in sorted(one.keys() - two.keys())]
     alone += [str(two[stem]) for stem in sorted(two.keys() - one.keys())]
     pairs = {stem: (str(one[stem]), str(two[stem])) for stem in one if stem in two}
@@ -191,19 +195,31 @@ def _match(images: Iterable[Path], labels: Iterable[Path], folder: Path) -> Pair
     return pairs
 
 
-def _by_stem(
-    paths: Iterable[Path], marks: Iterable[re.Pattern[str]]
-) -> dict[str, Path]:
+def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     stems: dict[str, Path] = {}
     for path in paths:
-        stem = case_stem(str(path))
-        for mark in marks:
-            stem = mark.sub("", stem)
+        stem = stem_of(path)
         if stem in stems:
             message = f"{path}: has the same stem {stem!r} as {stems[stem]}; rename one"
             raise InputError(message)
         stems[stem] = path
     return stems
+
+
+def _seen(folder: Path) -> str:
+    """Return a short description of the files in a folder."""
+    every = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not every:
+        return "the folder is empty"
+    volumes = [path for path in every if volume_suffix(path.name)]
+    others = [path for path in every if not volume_suffix(path.name)]
+    parts = []
+    for kind, files in (("volumes", volumes), ("files of other kinds", others)):
+        if files:
+            names = ", ".join(path.relative_to(folder).as_posix() for path in files[:4])
+            more = ", ..." if len(files) > 4 else ""
+            parts.append(f"{len(files)} {kind} ({names}{more})")
+    return f"found {' and '.join(parts)}"
 
 
 def _stamp(location: str) -> tuple[int, int]:

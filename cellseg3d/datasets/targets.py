@@ -14,12 +14,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import ConfigError, EnvironmentFault, LabelError
+from cellseg3d.core.errors import ConfigError, LabelError
+from cellseg3d.core.extras import missing_extra
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.words import refuse_unknown
 
 TargetKind = Literal["classes", "border-core", "affinity", "long-affinity"]
 KINDS: tuple[str, ...] = get_args(TargetKind)
-IGNORE = 255
 CORE, BORDER = 1, 2
 BORDER_CORE = ("background", "core", "border")
 # The class index is 4 z + 2 y + x, where z, y and x are 1 if the voxel and its lower
@@ -80,10 +82,7 @@ class LabelTarget:
         """Return a target from a config's mapping; a target is returned unchanged."""
         if values is None or isinstance(values, LabelTarget):
             return values or cls()
-        unknown = sorted(set(values) - {"kind", "border_um"})
-        if unknown:
-            message = f"target: unknown key {unknown[0]!r}; known: border_um, kind"
-            raise ConfigError(message)
+        refuse_unknown(values, ("kind", "border_um"), "target")
         return cls(**values)
 
     @property
@@ -103,7 +102,7 @@ class LabelTarget:
 
     @property
     def has_direction(self) -> bool:
-        """Whether the target must be made anew when a label is flipped or turned."""
+        """Whether the target must be computed again when a label is flipped."""
         return self.kind in ("affinity", "long-affinity")
 
     def label_of(self, ids: NDArray[Any], spacing: Spacing | None) -> NDArray[np.uint8]:
@@ -152,13 +151,13 @@ def object_ids(values: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def border_core_target(
-    instances: NDArray[Any], border_um: float, spacing: Spacing | None = None
+    objects: NDArray[Any], border_um: float, spacing: Spacing | None = None
 ) -> NDArray[np.uint8]:
     """Return background 0, core 1 and border 2 of each object [1]_.
 
     Parameters
     ----------
-    instances : ndarray of unsigned integers, shape (Z, Y, X)
+    objects : ndarray of unsigned integers, shape (Z, Y, X)
         Object ids, 0 background.
     border_um : float
         Voxels no farther than this from another object or the background are border,
@@ -182,14 +181,10 @@ def border_core_target(
     try:
         import edt  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        message = (
-            "a border-core target needs edt, which is not installed; run: "
-            'pip install "cellseg3d[objects]"'
-        )
-        raise EnvironmentFault(message) from error
+        raise missing_extra("a border-core target needs edt", "objects") from error
 
     edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
-    ids = np.ascontiguousarray(instances, np.uint32)
+    ids = np.ascontiguousarray(objects, np.uint32)
     distance = edt.edt(ids, anisotropy=edges, black_border=False, parallel=1)
     # The distance is measured to the centre of the nearest voxel outside of the object.
     core = (distance > border_um * (1 + 1e-6)) & ~_outermost(ids)
@@ -202,12 +197,12 @@ def border_core_target(
     return target
 
 
-def affinity_target(instances: NDArray[Any]) -> NDArray[np.uint8]:
+def affinity_target(objects: NDArray[Any]) -> NDArray[np.uint8]:
     """Return whether each voxel and its lower neighbour belong to the same object.
 
     Parameters
     ----------
-    instances : ndarray of unsigned integers, shape (Z, Y, X)
+    objects : ndarray of unsigned integers, shape (Z, Y, X)
         Object ids, 0 background.
 
     Returns
@@ -216,9 +211,9 @@ def affinity_target(instances: NDArray[Any]) -> NDArray[np.uint8]:
         1 where they do, for the neighbours along z, y and x; else 0. The first layer
         along each axis has no lower neighbour and is 0.
     """
-    links = np.zeros((instances.ndim, *instances.shape), np.uint8)
-    for axis in range(instances.ndim):
-        lower, upper = _pairs(instances, axis)
+    links = np.zeros((objects.ndim, *objects.shape), np.uint8)
+    for axis in range(objects.ndim):
+        lower, upper = _pairs(objects, axis)
         _pairs(links[axis], axis)[1][:] = (lower == upper) & (upper > 0)
     return links
 
@@ -273,23 +268,8 @@ def link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
     return links
 
 
-def long_link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability of a link to the voxel `REACH` below along each axis.
-
-    Parameters
-    ----------
-    probs_kzyx : ndarray of float, shape (27, z, y, x)
-        Probabilities of the classes `LONG_LINKS`, in [0, 1].
-
-    Returns
-    -------
-    ndarray of float, shape (3, z, y, x)
-    """
-    return _digit_probs(probs_kzyx)[:, 2]
-
-
 def _digit_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability of each digit of the class index, (3, digits, z, y, x)."""
+    """Return probabilities of each digit of the class index, (3, digits, z, y, x)."""
     base = 3 if len(probs_kzyx) == len(LONG_LINKS) else 2
     table = probs_kzyx.reshape((base,) * 3 + probs_kzyx.shape[1:])
     others = ((1, 2), (0, 2), (0, 1))

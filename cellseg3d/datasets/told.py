@@ -1,4 +1,4 @@
-"""A data set with what the user says about its files beside the datalist."""
+"""Add a spacing and annotated slices that the user gives to a data set."""
 
 import logging
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ def told_datalist(
 ) -> str | Path | Datalist:
     """Return a data set with a spacing and annotated slices that the user gives.
 
-    The user's word wins over the datalist and the files; the log says so where they
-    state something else.
+    They are used instead of those in the datalist and the files. A warning in the log
+    says how many of these state another spacing.
 
     Parameters
     ----------
     data : str, Path or Datalist
-        A datalist or a folder; returned as it is when nothing is given.
+        A datalist or a folder; it is returned unchanged if nothing is given.
     spacing_um : three floats (z, y, x), optional
         Voxel edges of all images, in um.
     annotated_slices : str, optional
-        Numbers of the slices along z that all labels annotate, counted from 0, such
-        as ``"3,10,24"``; or ``"labelled"`` for those with a label above 0.
+        Numbers of the slices across z that all labels annotate, counted from 0, such
+        as ``"3,10,24"``; or ``"labelled"`` for all slices with a label above 0.
 
     Raises
     ------
     ConfigError
-        If the slices are no numbers.
+        If `annotated_slices` is neither numbers nor ``"labelled"``.
     """
     if spacing_um is None and annotated_slices is None:
         return data
@@ -54,19 +54,19 @@ def told_datalist(
 
 
 def parse_slices(text: str) -> str | tuple[int, ...]:
-    """Return slice numbers from words such as ``3,10,24``; ``labelled`` stays.
+    """Return slice numbers from a text such as ``3,10,24``, or ``labelled`` unchanged.
 
     Raises
     ------
     ConfigError
-        If they are neither.
+        If the text is neither.
     """
     if text.strip() == LABELLED:
         return LABELLED
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() for word in words):
         message = (
-            f"annotated slices {text!r}; expected numbers counted from 0, such as "
+            f"annotated slices are {text!r}; expected numbers counted from 0, such as "
             f"3,10,24, or {LABELLED} for all slices with a label above 0"
         )
         raise ConfigError(message)
@@ -79,8 +79,8 @@ def _say_conflicts(cases: Sequence[Case], chosen: Spacing) -> None:
     others = [found for found in others if not found.is_close(chosen)]
     if others:
         logger.warning(
-            "voxel edges are %s, as you say; %d of %d images or their datalist state "
-            "another spacing, such as %s",
+            "the spacing that you gave, %s, is used; %d of %d images or their datalist "
+            "state another spacing, such as %s",
             chosen,
             len(others),
             len(cases),
@@ -89,10 +89,10 @@ def _say_conflicts(cases: Sequence[Case], chosen: Spacing) -> None:
 
 
 def _stated(case: Case) -> Spacing | None:
-    """Return what a datalist or an image says; None if neither can be read."""
+    """Return the spacing in the datalist or the image; None if neither states one."""
     if case.spacing is not None:
         return case.spacing
     try:
         return open_volume(case.image, **case.opening).spacing
     except CellSegError:
-        return None  # the doctor tells
+        return None  # The doctor reports this error.

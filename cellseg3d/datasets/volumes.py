@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.steps import say
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.array_cache import ArrayCache, Arrays
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.intensity import IntensityScale
-from cellseg3d.datasets.labels import IGNORE, class_labels, whole_numbers
+from cellseg3d.datasets.intensity import IntensityScale, Scaling
+from cellseg3d.datasets.labels import class_labels, whole_numbers
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.splits import (
     Fold,
@@ -61,7 +63,7 @@ class LoadedCase:
         Object ids without 255, for a target of links: links have a direction, so they
         are computed again after each augmentation. None for other targets.
     target : LabelTarget
-        What `label` was made of, and is made of again from `objects`.
+        The kind of target that `label` holds; links are computed from `objects` again.
     """
 
     name: str
@@ -106,8 +108,16 @@ class LoadedFold:
         return {case.name: case.content for case in self.training + self.validation}
 
     @property
+    def limits(self) -> dict[str, list[float]]:
+        """The raw intensities that become -1 and 1, by case name."""
+        return {
+            case.name: list(Scaling(case.offset, case.factor).limits)
+            for case in self.training + self.validation
+        }
+
+    @property
     def label_hashes(self) -> dict[str, str]:
-        """Content hash of each label as it is learned, by case name."""
+        """The content hash of each label as the network learns it, by case name."""
         return {
             case.name: content_hash(np.asarray(case.label))
             for case in self.training + self.validation
@@ -167,7 +177,15 @@ def load_fold(  # noqa: PLR0913 - each is a key of a config
     warnings = (*chosen.warnings, *notes)
     for warning in warnings:
         logger.warning(warning)
-    return LoadedFold(datalist, chosen, tuple(training), tuple(held), warnings)
+    found = LoadedFold(datalist, chosen, tuple(training), tuple(held), warnings)
+    say("intensities that become -1 and 1: %s", _listed(found.limits))
+    return found
+
+
+def _listed(limits: Mapping[str, Sequence[float]]) -> str:
+    """Return the limits of the first volumes in words."""
+    some = [f"{name} {low:.4g} and {high:.4g}" for name, (low, high) in limits.items()]
+    return "; ".join(some[:3]) + "; ..." * (len(some) > 3)
 
 
 def load_cases(
@@ -236,24 +254,24 @@ def case_classes(
     Parameters
     ----------
     values : ndarray of integers, shape (Z, Y, X)
-        What `read_case_label` has read.
+        The values that `read_case_label` has read.
     datalist : Datalist
-        Says what the values mean.
+        The data set, which says what the values mean.
     case : Case
-        Says which slices are annotated.
+        The case, which says which slices are annotated.
     name : str
-        The file, for messages.
+        The file's name, for messages.
 
     Raises
     ------
     LabelError
-        If values are unexpected, or an annotated slice does not exist.
+        If a value has no class, or if an annotated slice does not exist.
     """
     return only_annotated(class_labels(values, datalist, name), case, name)
 
 
 def only_annotated(values: NDArray[Any], case: Case, name: str) -> NDArray[Any]:
-    """Return labels whose slices that the case does not annotate are 255."""
+    """Return labels with 255 in the slices that the case does not annotate."""
     slices = case.annotated_slices
     if slices is None:
         return values
@@ -264,8 +282,8 @@ def only_annotated(values: NDArray[Any], case: Case, name: str) -> NDArray[Any]:
         kept = seen.any(axis=(1, 2))
     elif max(slices) >= depth:
         message = (
-            f"{name}: slice {max(slices)} is said to be annotated, and it has the "
-            f"slices 0 to {depth - 1}; correct `annotated_slices`"
+            f"{name}: has the slices 0 to {depth - 1}, but `annotated_slices` names "
+            f"slice {max(slices)}; correct it"
         )
         raise LabelError(message)
     else:
@@ -324,18 +342,21 @@ def _load(
         if cache is not None:
             arrays = cache.keep(case, datalist, target, arrays)
     image, label, facts, objects = arrays
-    offset, factor = scale.measure(Volume(image, provenance={"path": case.image}))
+    scaling = scale.scaling_of(Volume(image, provenance={"path": case.image}))
+    notes = list(facts["warnings"])
+    if scaling.note and not any("every voxel is" in note for note in notes):
+        notes.append(f"{case.image}: {scaling.note}")
     lengths = facts["spacing_um"]
     return LoadedCase(
         name=case.name,
         image=image,
         label=label,
         scale=scale,
-        offset=offset,
-        factor=factor,
+        offset=scaling.offset,
+        factor=scaling.factor,
         spacing=Spacing.of(lengths) if lengths else None,
         content=str(facts["content"]),
-        warnings=tuple(facts["warnings"]),
+        warnings=tuple(notes),
         annotated=_annotated(case, datalist),
         objects=objects,
         target=datalist.target,
@@ -371,10 +392,11 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
 def _target_label(
     ids: NDArray[Any], target: LabelTarget, spacing: Spacing | None
 ) -> NDArray[np.uint8]:
-    """Return what a network learns of ids; 255 in slices that are not annotated.
+    """Return the target of object ids, with 255 in slices that are not annotated.
 
-    Such slices count as their nearest annotated one for the borders of objects, which
-    would else lie all over the annotated slices beside them.
+    Without further care, objects would have a border all over a slice whose neighbour
+    is not annotated. Slices that are not annotated are therefore replaced by the
+    nearest annotated one while the target is computed.
     """
     unseen = (ids == IGNORE).all(axis=(1, 2))
     if target.has_direction or not unseen.any() or unseen.all():

@@ -81,10 +81,10 @@ class Finding:
 
 
 def parted(text: str) -> tuple[str, str]:
-    """Return what was found, and what to do; the second is empty without a way out.
+    """Return two parts of a message: what was found, and what to do (or an empty text).
 
-    The way out begins at the first semicolon after what was found and expected, and
-    may hold further ones.
+    The second part begins at the first semicolon after what was found and what was
+    expected. It may contain further semicolons.
     """
     cause, *rest = text.split("; ")
     while rest and rest[0].startswith("expected"):
@@ -100,7 +100,7 @@ def from_error(
     kind: str = "",
     severity: Severity = "error",
 ) -> Finding:
-    """Return a refusal as a finding; its line is taken apart by `parted`.
+    """Return an error as a finding; its message is divided by `parted`.
 
     Parameters
     ----------

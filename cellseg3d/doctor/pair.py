@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import CellSegError, LabelError, NonFiniteError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.intensity import sample_voxels
-from cellseg3d.datasets.labels import IGNORE, value_counts, whole_numbers
+from cellseg3d.datasets.intensity import IntensityScale, sample_voxels
+from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.datasets.splits import content_hash
 from cellseg3d.datasets.volumes import case_classes, check_pair, read_case_label
 from cellseg3d.doctor.findings import (
@@ -30,8 +31,9 @@ from cellseg3d.io.check import check_volume
 from cellseg3d.io.damage import reading
 from cellseg3d.io.registry import list_volumes, open_volume
 
-# A label of so many slices or more, a quarter of them filled at most, whose outer
-# slices hold nearly as much as all do in the mean, may be annotated in part.
+# A label may be annotated only in part if it has at least LEAST_SLICES slices, if no
+# more than the share FEW_SLICES of them hold objects, and if those beside an empty
+# slice hold at least ABRUPT times as many voxels of objects as the mean.
 LEAST_SLICES, FEW_SLICES, ABRUPT = 8, 0.25, 0.8
 _CONSTANT = "every voxel is"
 
@@ -58,6 +60,8 @@ class CaseReport:
         Percentiles 1, 50 and 99 of the image; empty when it cannot be read.
     spacing_um : list of float
         Voxel edges (z, y, x); empty when unknown.
+    scaled_from : list of float
+        The raw intensities that become -1 and 1 by default; empty when unread.
     """
 
     name: str
@@ -69,6 +73,7 @@ class CaseReport:
     classes: dict[int, int] = field(default_factory=dict)
     intensity: list[float] = field(default_factory=list)
     spacing_um: list[float] = field(default_factory=list)
+    scaled_from: list[float] = field(default_factory=list)
 
     def caught(self, error: CellSegError, file: str, kind: str = "") -> None:
         """Add an error as a finding."""
@@ -140,9 +145,32 @@ def _measured(volume: Volume, report: CaseReport) -> Volume | None:
     report.slices = [
         content_hash(part[np.newaxis]) for part in array if part.min() != part.max()
     ]
+    _check_doubled(array, volume.name, report)
     held = volume.with_array(array)
     report.intensity = np.percentile(sample_voxels(held), [1, 50, 99]).tolist()
+    scaling = IntensityScale().scaling_of(held)
+    report.scaled_from = list(scaling.limits)
+    if scaling.note and report.intensity and array.min() < array.max():
+        way_out = "look at it: most of it may be empty, or a few voxels are extreme"
+        report.warn("intensity scale", volume.name, scaling.note, way_out)
     return held
+
+
+def _check_doubled(array: NDArray[Any], file: str, report: CaseReport) -> None:
+    """Warn where a slice is the same as the one before it, and not constant."""
+    doubled = [
+        z
+        for z in range(1, len(array))
+        if array[z, 0, 0] == array[z - 1, 0, 0]
+        and np.array_equal(array[z], array[z - 1])
+        and array[z].min() < array[z].max()
+    ]
+    if doubled:
+        listed = ", ".join(map(str, doubled[:8])) + ", ..." * (len(doubled) > 8)
+        few = "slice is" if len(doubled) == 1 else "slices are"
+        cause = f"{len(doubled)} {few} the same as the one before ({listed})"
+        way_out = "copy it again, or take out what an export doubled"
+        report.warn("doubled slice", file, cause, way_out)
 
 
 def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume | None:
@@ -229,10 +257,11 @@ def _check_annotation(file: str, report: CaseReport) -> None:
 
 
 def _check_slices(file: str, classes: NDArray[np.uint8], report: CaseReport) -> None:
-    """Ask whether slices without a label were annotated, if labels end abruptly.
+    """Warn if probably only some slices were annotated.
 
-    Objects taper off from slice to slice. If most slices are empty, and those beside
-    an empty one hold as much as the others, somebody labelled some slices only.
+    Objects become smaller from slice to slice before they end. If most slices are
+    empty, and the slices beside empty ones hold as much as the others, somebody has
+    probably labelled only some slices.
     """
     depth = len(classes)
     if depth < LEAST_SLICES or (classes == IGNORE).any():
@@ -242,8 +271,8 @@ def _check_slices(file: str, classes: NDArray[np.uint8], report: CaseReport) -> 
     count = int(held.sum())
     parts = count - int((held[1:] & held[:-1]).sum())
     if not 0 < count <= FEW_SLICES * depth or (parts == 1 and count > 1):
-        return  # one run of slices may be one object
-    # At the ends of a volume nothing says whether an object ends.
+        return  # Adjacent slices may show one object.
+    # At the ends of a volume it is unknown whether an object ends.
     before, after = np.r_[True, held[:-1]], np.r_[held[1:], True]
     ends = held & ~(before & after)
     if not ends.any() or filled[ends].mean() < ABRUPT * filled[held].mean():
@@ -253,9 +282,7 @@ def _check_slices(file: str, classes: NDArray[np.uint8], report: CaseReport) -> 
         f"labels lie in {count} of {depth} slices ({where}{', ...' * (count > 8)}) and "
         "end abruptly there; all other slices are learned as background"
     )
-    way_out = (
-        "if only these slices are annotated, say so with `annotated_slices` labelled"
-    )
+    way_out = "if only these slices are annotated, set `annotated_slices` to labelled"
     report.warn(PARTLY, file, cause, way_out)
 
 

@@ -1,6 +1,7 @@
 """Write a copy of a data set with the faults repaired that need no guessing."""
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.atomic import write_text
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.errors import EnvironmentFault, InputError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import write_datalist
-from cellseg3d.datasets.labels import IGNORE, whole_numbers
+from cellseg3d.datasets.labels import whole_numbers
 from cellseg3d.doctor.examine import Diagnosis
 from cellseg3d.doctor.findings import (
     BINARY_LABEL,
@@ -83,13 +85,40 @@ def repair(diagnosis: Diagnosis, out: Path) -> Repair:
     ------
     EnvironmentFault
         If the folder is not empty or cannot be written.
+    InputError
+        If no case can be repaired; the folder is then removed.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EnvironmentFault(f"{out}: is not empty; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    was_there = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _repaired(diagnosis, out)
+    except BaseException:
+        # An incomplete folder would prevent another attempt.
+        shutil.rmtree(out, ignore_errors=True)
+        if was_there:
+            out.mkdir()
+        raise
+
+
+def _repaired(diagnosis: Diagnosis, out: Path) -> Repair:
+    """Write the repaired cases and the log into an empty folder.
+
+    Raises
+    ------
+    InputError
+        If no case can be repaired.
+    """
     done = Repair(out / DATALIST)
     if diagnosis.datalist is not None:
         _repair_cases(diagnosis, diagnosis.datalist, out, done)
+    if not done.datalist.is_file():
+        hopeless = [why for case in done.left_out for why in case["why"]]
+        hopeless += [finding.line for finding in diagnosis.errors]
+        first = hopeless[0] if hopeless else "it holds no case"
+        message = f"no case can be repaired, so {out} was not written: {first}"
+        raise InputError(message)
     log = {"changes": done.changes, "left_out": done.left_out}
     text = json.dumps(log, indent=2) + "\n"
     write_text(out / LOG, text)
@@ -113,7 +142,8 @@ def _repair_cases(
         if hopeless:
             done.left_out.append({"case": case.name, "why": hopeless})
             continue
-        kept.append(_repair_case(case, kinds, out, done))
+        masks = datalist.labels == "masks"
+        kept.append(_repair_case(case, kinds, out, done, masks=masks))
     if closing is not None:
         done.note(datalist.where, done.datalist, f"{GAPS}: label_map {closing}", 0)
     if kept:
@@ -124,20 +154,28 @@ def _repair_cases(
         write_datalist(fixed, done.datalist.resolve())
 
 
-def _repair_case(case: Case, kinds: set[str], out: Path, done: Repair) -> Case:
-    if NAN_IMAGE in kinds:
+def _repair_case(
+    case: Case, kinds: set[str], out: Path, done: Repair, *, masks: bool
+) -> Case:
+    fill = NAN_IMAGE in kinds
+    relabel = bool(kinds & {BINARY_LABEL, FLOAT_LABEL, TRANSPOSED})
+    if case.read_as is not None and (fill or relabel):
+        # Written files have plain axes, so `read_as` must not apply to the other one.
+        fill, relabel = True, case.label is not None and not masks
+    repaired = case
+    if fill:
         written = _target(out / "images", case.name, case.image)
-        _fill(case.image, written, done)
-        case = replace(case, image=str(written))
-    if case.label is not None and kinds & {BINARY_LABEL, FLOAT_LABEL, TRANSPOSED}:
+        _fill(case, written, done)
+        repaired = replace(repaired, image=str(written), channel=None, read_as=None)
+    if relabel and case.label is not None:
         written = _target(out / "labels", case.name, case.label)
         _repair_label(case, kinds, written, done)
-        case = replace(case, label=str(written))
-    return case
+        repaired = replace(repaired, label=str(written))
+    return repaired
 
 
-def _fill(file: str, written: Path, done: Repair) -> None:
-    volume = open_volume(file)
+def _fill(case: Case, written: Path, done: Repair) -> None:
+    volume = open_volume(case.image, **case.opening)
     array = volume.read().copy()
     # A network reads float32, in which larger values are infinite; `check_volume`
     # counts them too.
@@ -146,12 +184,13 @@ def _fill(file: str, written: Path, done: Repair) -> None:
     middle = np.median(array[~wrong]) if count < array.size else 0
     array[wrong] = middle
     write_volume(written, volume.with_array(array))
-    done.note(file, written, f"NaN and infinity became the median {middle:g}", count)
+    change = f"NaN and infinity became the median {middle:g}"
+    done.note(case.image, written, change if count else "axes in order", count)
 
 
 def _repair_label(case: Case, kinds: set[str], written: Path, done: Repair) -> None:
     file = str(case.label)
-    volume = open_volume(file)
+    volume = open_volume(file, read_as=case.read_as)
     raw = volume.read()
     values: NDArray[Any] = whole_numbers(raw, file)
     if raw.dtype.kind == "f":

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from cellseg3d.core.errors import CellSegError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.words import counted
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.datasets.splits import Fold, check_duplicates, training_fold
 from cellseg3d.doctor.findings import (
     DUPLICATE,
@@ -187,7 +187,7 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
     if without:
         cause = (
             f"spacing is unknown for {len(without)} of {counted(len(read), 'image')}, "
-            "so 3D networks take their voxels for cubes"
+            "so 3D networks treat their voxels as cubes"
         )
         way_out = "give `spacing_um`; without it nothing is measured in um"
         yield Finding("warning", "spacing", datalist.where, cause, way_out)

@@ -270,7 +270,7 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
     if len(found) == 1:
         return found[0], []
     names = LABEL_NAMES if request.labels else IMAGE_NAMES
-    named = [each for each in found if each.rpartition("/")[2].lower() in names]
+    named = [each for each in found if _last_part(each) in names]
     if len(named) == 1:
         rest = ", ".join(each for each in found if each != named[0])
         said = f"its dataset {named[0]} is read, but not {rest}, which it holds as well"
@@ -281,18 +281,27 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
     )
 
 
-def datasets_of(path: Path) -> list[str]:
-    """Return the names of the datasets of a file that may be volumes.
+def image_and_label(path: Path) -> tuple[str, str] | None:
+    """Return the datasets of an image and its labels in a file; None without both.
 
     Raises
     ------
     FormatError
         If the file is damaged.
     EnvironmentFault
-        If another program has locked the file.
+        If another program holds it.
     """
     with reading(path), h5py.File(path, "r") as file:
-        return candidates(file)
+        found = [
+            [each for each in candidates(file) if _last_part(each) in names]
+            for names in (IMAGE_NAMES, LABEL_NAMES)
+        ]
+    image, label = found
+    return (image[0], label[0]) if image and label else None
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2].lower()
 
 
 def candidates(file: Any) -> list[str]:  # noqa: ANN401
@@ -429,8 +438,29 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
         dataset = file[inner]
         if dataset.chunks is None:
             return 0, 0
-        whole = math.prod(
+        counts = [
             -(-length // side)
             for length, side in zip(dataset.shape, dataset.chunks, strict=True)
-        )
-        return whole - int(dataset.id.get_num_chunks()), whole
+        ]
+        there = {
+            place
+            for place in _chunk_places(dataset)
+            if all(0 <= a < b for a, b in zip(place, counts, strict=True))
+        }
+        return math.prod(counts) - len(there), math.prod(counts)
+
+
+def _chunk_places(dataset: Any) -> list[tuple[int, ...]]:  # noqa: ANN401
+    """Return the index of each chunk of a dataset along its axes.
+
+    A damaged file may hold chunks at places that no voxel has, or not on the grid.
+    """
+    found: list[tuple[int, ...]] = []
+
+    def take(chunk: Any) -> None:  # noqa: ANN401
+        pairs = list(zip(chunk.chunk_offset, dataset.chunks, strict=True))
+        if all(offset % side == 0 for offset, side in pairs):
+            found.append(tuple(offset // side for offset, side in pairs))
+
+    dataset.id.chunk_iter(take)
+    return found

@@ -14,7 +14,7 @@ from typing import Literal
 from cellseg3d.core.errors import FormatError
 from cellseg3d.io.sniff import volume_suffix
 
-Role = Literal["image", "label", "objects", "probability", "uncertainty"]
+Role = Literal["image", "label", "prediction", "objects", "probability", "uncertainty"]
 
 # The endings that programs, this one among them, append to the stem of a volume.
 _ENDINGS: dict[Role, tuple[str, ...]] = {
@@ -26,13 +26,11 @@ _ENDINGS: dict[Role, tuple[str, ...]] = {
         "masks",
         "seg",
         "segmentation",
-        "pred",
-        "prediction",
-        "predictions",
         "truth",
         "gt",
         "groundtruth",
     ),
+    "prediction": ("pred", "prediction", "predictions"),
     "objects": ("object", "objects", "instance", "instances", "ids"),
     "probability": ("prob", "probs", "probabilities", "logits"),
     "uncertainty": ("uncertainty",),
@@ -79,6 +77,15 @@ def stem_of(path: Path | str) -> str:
     while (shorter := _ENDING.sub("", stem)) != stem and shorter:
         stem = shorter
     return _ONLY_CHANNEL.sub("", stem) or stem
+
+
+def may_be_series(files: Sequence[Path]) -> bool:
+    """Return whether at least half of some files are named alike but for a number."""
+    templates = [_parse(file)[0] for file in files]
+    usual = max(templates, key=templates.count)
+    signed = [tuple(text.removesuffix("-") for text in texts) for texts in templates]
+    most = max(templates.count(usual), *map(signed.count, signed))
+    return len(usual) > 1 and 2 * most >= len(files)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import LabelError
-from cellseg3d.metrics.contingency import NOT_ANNOTATED
+from cellseg3d.core.ignore import IGNORE
 
 Floats = NDArray[np.float64]
 Criterion = Literal["dice", "youden"]
@@ -211,7 +211,7 @@ def _flat(
     if probs.shape != truth.shape:
         message = f"probabilities {probs.shape} do not fit labels {truth.shape}"
         raise LabelError(message)
-    annotated = truth != NOT_ANNOTATED
+    annotated = truth != IGNORE
     labels = truth[annotated]
     is_true = labels > 0 if value is None else labels == value
     return probs[annotated].astype(np.float64), is_true

@@ -5,7 +5,7 @@ result then says so in a sentence, and never says "not significant".
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,8 @@ def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
     """Return the two-sided p of a paired sign-flip permutation test of the mean.
 
     The test is exact up to 17 pairs, where it tries all 2^n sign patterns. With more
-    pairs it draws 131072 patterns, and the observed one is among them.
+    pairs it draws 131072 patterns, and the observed one is among them. The exact p is
+    that of `scipy.stats.permutation_test`, which takes ten times as long.
 
     Parameters
     ----------
@@ -168,32 +169,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(order) - rank) * float(p[index])))
         corrected[index] = largest
     return [float(each) for each in corrected]
-
-
-def compare_all(
-    scores: Mapping[str, Sequence[float]], seed: int = 0
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Compare every two methods on the same volumes, with p values corrected by Holm.
-
-    Parameters
-    ----------
-    scores : mapping of str to sequence of float
-        Scores of each method, one per volume, in the same order.
-
-    Returns
-    -------
-    dict
-        The fields of `PairedComparison` and ``p_holm`` for each pair (first, second).
-    """
-    names = list(scores)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    found = {
-        (a, b): compare_paired(scores[a], scores[b], seed).as_dict() for a, b in pairs
-    }
-    corrected = holm([found[pair]["p_permutation"] for pair in pairs])
-    for pair, p in zip(pairs, corrected, strict=True):
-        found[pair]["p_holm"] = p
-    return found
 
 
 def _effects(rows: Floats) -> Floats:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.contingency import (
-    NOT_ANNOTATED,
     Contingency,
     Labels,
     count_slices,
@@ -135,9 +135,7 @@ def accuracy(prediction: ArrayLike, truth: ArrayLike) -> float:
     return voxel_accuracy(total(count_slices(prediction, truth)))
 
 
-def voxel_accuracy(
-    table: Contingency, not_annotated: int | None = NOT_ANNOTATED
-) -> float:
+def voxel_accuracy(table: Contingency, not_annotated: int | None = IGNORE) -> float:
     """Return the share of voxels whose two values agree, from a table of counts."""
     annotated = table.without_truth(not_annotated)
     agree = annotated.select(annotated.predicted == annotated.true)
@@ -167,7 +165,7 @@ def overlap_counts(
 def class_counts(
     tables: Sequence[Contingency],
     value: int | Sequence[int] | None = None,
-    not_annotated: int | None = NOT_ANNOTATED,
+    not_annotated: int | None = IGNORE,
 ) -> "CountsList":
     """Return how truth and prediction agree about one class, for each table of counts.
 
@@ -227,7 +225,7 @@ class CountsList:
 def class_scores(
     tables: Sequence[Contingency],
     value: int | Sequence[int] | None = None,
-    not_annotated: int | None = NOT_ANNOTATED,
+    not_annotated: int | None = IGNORE,
 ) -> dict[str, float | int]:
     """Return the scores of one class in a volume, from the tables of its slices.
 

@@ -98,6 +98,10 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the BCa bootstrap interval of the mean, or of another statistic.
 
+    The interval is that of `scipy.stats.bootstrap`, which has none where a statistic is
+    undefined for some resamples, as an effect size of few pairs is; here these
+    resamples are left out.
+
     Parameters
     ----------
     values : sequence of float, shape (n,)

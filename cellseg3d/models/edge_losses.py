@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.models.edges import edge_weights, signed_distance
 from cellseg3d.models.losses import checked_weights, for_classes
-from cellseg3d.models.target import NOT_ANNOTATED, Annotated, Target, prepare
+from cellseg3d.models.target import Annotated, Target, prepare
 
 
 class EdgeWeightedCELoss(nn.Module):
@@ -126,7 +127,7 @@ def _each(
 ) -> Tensor:
     """Return a map (N, ...) computed from each sample's label."""
     known = target.valid.bool()
-    labels = torch.where(known, target.truth, NOT_ANNOTATED).cpu().numpy()
+    labels = torch.where(known, target.truth, IGNORE).cpu().numpy()
     maps = np.stack([measure(label) for label in labels])
     return torch.from_numpy(maps).to(target.valid.device)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellseg3d.models.target import NOT_ANNOTATED
+from cellseg3d.core.ignore import IGNORE
 
 Label = NDArray[Any]
 Distance = NDArray[np.float32]
@@ -15,9 +15,7 @@ Distance = NDArray[np.float32]
 _TAIL = 4.0
 
 
-def boundary_distance(
-    label: Label, sampling: Sequence[float] | None = None
-) -> Distance:
+def face_distance(label: Label, sampling: Sequence[float] | None = None) -> Distance:
     """Return the distance of each voxel from the nearest face between two classes.
 
     Parameters
@@ -34,22 +32,22 @@ def boundary_distance(
         is annotated.
     """
     distance = np.full(label.shape, np.inf, np.float32)
-    for value in np.unique(label[label != NOT_ANNOTATED]):
+    for value in np.unique(label[label != IGNORE]):
         here = label == value
-        other = ~here & (label != NOT_ANNOTATED)
+        other = ~here & (label != IGNORE)
         if other.any():
             distance[here] = _to_face(other, sampling)[here]
     return distance
 
 
 def gap_distance(
-    instances: Label, reach: float, sampling: Sequence[float] | None = None
+    objects: Label, reach: float, sampling: Sequence[float] | None = None
 ) -> Distance:
     """Return the sum of distances to the two nearest objects; it is small in gaps [1]_.
 
     Parameters
     ----------
-    instances : ndarray of integers
+    objects : ndarray of integers
         Object ids, 0 for background.
     reach : float
         Distances beyond this, in units of `sampling`, are returned as infinite.
@@ -65,10 +63,10 @@ def gap_distance(
     ----------
     .. [1] Ronneberger et al. 2015, MICCAI, doi:10.1007/978-3-319-24574-4_28
     """
-    edges = tuple(sampling or (1.0,) * instances.ndim)
+    edges = tuple(sampling or (1.0,) * objects.ndim)
     margins = [int(np.ceil(reach / edge)) for edge in edges]
-    nearest = np.full((2, *instances.shape), np.inf, np.float32)
-    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+    nearest = np.full((2, *objects.shape), np.inf, np.float32)
+    for number, box in enumerate(ndimage.find_objects(objects), start=1):
         if box is None:
             continue
         around = tuple(
@@ -76,7 +74,7 @@ def gap_distance(
             for side, margin in zip(box, margins, strict=True)
         )
         distance = ndimage.distance_transform_edt(
-            instances[around] != number, sampling=edges
+            objects[around] != number, sampling=edges
         ).astype(np.float32)
         distance[distance > reach] = np.inf
         first, second = nearest[0][around], nearest[1][around]
@@ -105,7 +103,7 @@ def signed_distance(
     ndarray of float32, same shape
         0 where not annotated, and everywhere when the class has no boundary.
     """
-    known = label != NOT_ANNOTATED
+    known = label != IGNORE
     inside, outside = label == value, known & (label != value)
     if not (inside.any() and outside.any()):
         return np.zeros(label.shape, np.float32)
@@ -144,10 +142,10 @@ def edge_weights(
     ndarray of float32, same shape
     """
     if gaps:
-        objects = _objects(np.where(label == NOT_ANNOTATED, 0, label))
+        objects = _objects(np.where(label == IGNORE, 0, label))
         distance = gap_distance(objects, _TAIL * sigma, sampling)
     else:
-        distance = boundary_distance(label, sampling)
+        distance = face_distance(label, sampling)
     return ridge(distance, height=height, sigma=sigma)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+from cellseg3d.models.convolutions import TRANSPOSED
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def adapt_weights(
         if old.shape == new.shape:
             adapted[name] = old
             continue
-        transposed = isinstance(layers.get(name.rpartition(".")[0]), _TRANSPOSED)
+        transposed = isinstance(layers.get(name.rpartition(".")[0]), TRANSPOSED)
         adapted[name] = _fitted(name, old, new, rows, transposed=transposed)
         changed.append(name)
     return Adapted(adapted, tuple(changed), tuple(kept))

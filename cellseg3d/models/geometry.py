@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.models.convolutions import CONVS, TRANSPOSED
 
-_CONVS = (nn.Conv2d, nn.Conv3d)
-_ANY_CONV = (*_CONVS, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ANY_CONV = (*CONVS, *TRANSPOSED)
 # Normalisations whose statistics depend on the whole window, unless frozen.
 _WINDOWED = ("InstanceNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm")
 
@@ -46,15 +46,19 @@ class Geometry:
 def geometry_of(network: nn.Module) -> Geometry:
     """Return the shapes of a network.
 
-    Networks of `models.unet` state their stride. For others it is the product of the
-    strides of the down-sampling layers.
+    Networks of `models.unet` state their stride, and stored networks of other programs
+    all of it. For others the stride is the product of the strides of the down-sampling
+    layers.
 
     Raises
     ------
     ConfigError
         If the network has no convolution.
     """
-    first = next((m for m in network.modules() if isinstance(m, _CONVS)), None)
+    stated = getattr(network, "geometry", None)
+    if isinstance(stated, Geometry):
+        return stated
+    first = next((m for m in network.modules() if isinstance(m, CONVS)), None)
     if first is None:
         message = f"{type(network).__name__} has no convolution; expected a U-Net"
         raise ConfigError(message)
@@ -126,7 +130,7 @@ def _measured(network: nn.Module, dims: int) -> tuple[int, ...]:
             for axis, length in enumerate(output.shape[2:]):
                 smallest[axis] = max(smallest[axis], side / max(1, length))
 
-    first = next(m for m in network.modules() if isinstance(m, _CONVS))
+    first = next(m for m in network.modules() if isinstance(m, CONVS))
     hooks = [m.register_forward_hook(look) for m in network.modules()]
     try:
         with torch.inference_mode():

@@ -1,6 +1,5 @@
 """The description that a network is built from, and checks of its options."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from torch import nn
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.words import did_you_mean, nearest
 from cellseg3d.models.ladder import Ladder, build_ladder
 
 DEFAULT_CHANNELS = (16, 32, 64, 128, 256)
@@ -58,8 +58,8 @@ Built = tuple[nn.Module, Sequence[int]]
 
 def unknown(what: str, found: str, known: Sequence[str]) -> str:
     """Return a message that lists the known names and suggests the closest one."""
-    close = difflib.get_close_matches(found, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    near = nearest(found, known)
+    hint = "" if near is None else did_you_mean(near)
     return f"{what} {found!r} is unknown{hint}; known: {', '.join(known)}"
 
 

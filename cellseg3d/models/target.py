@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from cellseg3d.core.errors import LabelError
+from cellseg3d.core.ignore import IGNORE
 
-NOT_ANNOTATED = 255
 # Added to a logit, it makes a class impossible and stays finite in float32.
 _NEVER = -1e9
 
@@ -99,7 +99,7 @@ def prepare(logits: Tensor, label: Tensor, annotated: Annotated = None) -> Targe
     # MONAI's tensors carry metadata through every operation, which takes time.
     logits, label = logits.as_subclass(Tensor), label.as_subclass(Tensor)
     classes = logits.shape[1]
-    known = label[:, 0] != NOT_ANNOTATED
+    known = label[:, 0] != IGNORE
     truth = torch.where(known, label[:, 0], 0).long()
     wrong = (truth < 0) | (truth >= classes)
     if bool(wrong.any()):

@@ -18,59 +18,59 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.roi import Roi
 from cellseg3d.datasets.targets import CORE
-from cellseg3d.objects.options import Lattice
+from cellseg3d.objects.options import LengthScale
 
 
-def depth_map(classes: NDArray[Any], lattice: Lattice) -> NDArray[np.float32]:
+def depth_map(classes: NDArray[Any], scale: LengthScale) -> NDArray[np.float32]:
     """Return the distance of each voxel to the nearest voxel of another class.
 
     Parameters
     ----------
     classes : ndarray of unsigned integers, shape (z, y, x)
         Class indices, 0 background.
-    lattice : Lattice
+    scale : LengthScale
         The unit of distances, and their limit.
 
     Returns
     -------
     ndarray of float32, shape (z, y, x)
-        Distances in steps of the lattice, at most its radius; 0 in the background. The
+        Distances in steps of the scale, at most its radius; 0 in the background. The
         border of the volume does not count as another class.
     """
-    squared = _squared_distance(classes, lattice)
-    return np.sqrt(np.minimum(squared, np.float32(lattice.radius_steps) ** 2))
+    squared = _squared_distance(classes, scale)
+    return np.sqrt(np.minimum(squared, np.float32(scale.radius_steps) ** 2))
 
 
-def core_height(classes: NDArray[Any], lattice: Lattice) -> NDArray[np.float32]:
+def core_height(classes: NDArray[Any], scale: LengthScale) -> NDArray[np.float32]:
     """Return a height that is largest in cores and falls with the distance from them.
 
     Parameters
     ----------
     classes : ndarray of unsigned integers, shape (z, y, x)
         0 background, 1 core, 2 border.
-    lattice : Lattice
+    scale : LengthScale
         The unit of distances, and their limit.
 
     Returns
     -------
     ndarray of float32, shape (z, y, x)
-        The lattice's radius + 1 in cores. In borders, this minus the distance to the
+        The scale's radius + 1 in cores. In borders, this minus the distance to the
         nearest core in steps, at least 1. In the background, 0.
     """
     away = (classes != CORE).astype(np.uint8)
-    squared = _squared_distance(away, lattice)
-    top = np.float32(lattice.radius_steps)
+    squared = _squared_distance(away, scale)
+    top = np.float32(scale.radius_steps)
     height = top + 1 - np.sqrt(np.minimum(squared, top**2))
     return np.where(classes > 0, height, np.float32(0))
 
 
-def _squared_distance(classes: NDArray[Any], lattice: Lattice) -> NDArray[np.float32]:
+def _squared_distance(classes: NDArray[Any], scale: LengthScale) -> NDArray[np.float32]:
     import edt  # noqa: PLC0415
 
     # edt gives 0 everywhere for an axis of length 0 and infinity without a boundary.
     squared: NDArray[np.float32] = edt.edtsq(
         np.ascontiguousarray(classes),
-        anisotropy=tuple(float(steps) for steps in lattice.steps_zyx),
+        anisotropy=tuple(float(steps) for steps in scale.steps_zyx),
         black_border=False,
         parallel=1,
     )

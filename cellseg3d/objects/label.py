@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import EnvironmentFault
+from cellseg3d.core.extras import missing_extra
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.objects.merge import objects_of
-from cellseg3d.objects.options import Lattice, ObjectOptions
+from cellseg3d.objects.options import LengthScale, ObjectOptions
 from cellseg3d.objects.pairs import IntArray
 from cellseg3d.objects.regions import find_regions, relabel
 from cellseg3d.objects.source import (
@@ -152,20 +152,18 @@ def label_objects(
     if isinstance(options, str):
         options = ObjectOptions(method=options)
     opened = open_source(source, spacing, options, probs=probs)
-    lattice = opened.lattice
-    if not lattice.known:
+    scale = opened.scale
+    if not scale.known:
         log.info("%s: spacing is unknown, so every length is in voxels", opened.name)
     size = zyx(block)
     cores = list(blocks(opened.shape, size))
     keep = int(np.prod(opened.shape)) <= KEPT_VOXELS
     graph = stitch(map_blocks(partial(find_regions, opened, keep=keep), cores), size)
-    ids = _number(graph, objects_of(graph, options, lattice), options, lattice)
+    ids = _number(graph, objects_of(graph, options, scale), options, scale)
     labelled = _labelled(opened, cores, graph, map_blocks)
     volume = _write(_template(source, opened), labelled, graph, ids, out)
-    volumes = np.asarray(ids.sizes * lattice.voxel_volume, np.float64)
-    return LabelledObjects(
-        volume, volumes, ids.kinds, lattice.unit, options, ids.specks
-    )
+    volumes = np.asarray(ids.sizes * scale.voxel_volume, np.float64)
+    return LabelledObjects(volume, volumes, ids.kinds, scale.unit, options, ids.specks)
 
 
 def smallest_unsigned(largest: int) -> np.dtype[Any]:
@@ -174,7 +172,7 @@ def smallest_unsigned(largest: int) -> np.dtype[Any]:
 
 
 def _number(
-    graph: RegionGraph, owner: IntArray, options: ObjectOptions, lattice: Lattice
+    graph: RegionGraph, owner: IntArray, options: ObjectOptions, scale: LengthScale
 ) -> _Ids:
     """Return ids, in the order of first voxels, for objects that are large enough."""
     count = len(graph.size)
@@ -182,7 +180,7 @@ def _number(
     np.add.at(sizes, owner, graph.size)
     first = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(first, owner, graph.first)
-    volumes = sizes * lattice.voxel_volume
+    volumes = sizes * scale.voxel_volume
     # Rounding of the bound must not remove an object of exactly that size.
     enough = volumes >= options.min_volume_um3 * (1 - 1e-9)
     kept = np.flatnonzero((sizes > 0) & enough)
@@ -256,8 +254,4 @@ def _require_objects() -> None:
         import cc3d  # noqa: F401, PLC0415
         import edt  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
-        message = (
-            f"finding objects needs {error.name}, which is not installed; run: "
-            'pip install "cellseg3d[objects]"'
-        )
-        raise EnvironmentFault(message) from error
+        raise missing_extra(f"objects need {error.name}", "objects") from error

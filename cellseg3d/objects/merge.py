@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellseg3d.objects.options import Lattice, ObjectOptions
+from cellseg3d.objects.options import LengthScale, ObjectOptions
 from cellseg3d.objects.pairs import IntArray
 from cellseg3d.objects.stitch import RegionGraph
 
@@ -64,21 +64,21 @@ class Forest:
 
 
 def objects_of(
-    graph: RegionGraph, options: ObjectOptions, lattice: Lattice
+    graph: RegionGraph, options: ObjectOptions, scale: LengthScale
 ) -> IntArray:
     """Return the object of each region, named by the index of one of its regions."""
-    least = round(options.min_volume_um3 / lattice.voxel_volume + 0.499999)
+    least = round(options.min_volume_um3 / scale.voxel_volume + 0.499999)
     if options.method == "components":
         return np.arange(len(graph.size))
     if options.method == "watershed":
         depth = options.depth_um
-        steps = (min(lattice.edges) if depth is None else depth) / lattice.step
+        steps = (min(scale.edges) if depth is None else depth) / scale.step
         return _watershed(graph, steps * ROUNDED, options.neck, least).roots()
     if options.method == "border-core":
-        return _from_cores(graph, lattice.radius_steps + 1, least).roots()
+        return _from_cores(graph, scale.radius_steps + 1, least).roots()
     if options.method == "affinity":
         return _agglomerate(graph, options.merge_affinity, least).roots()
-    mean = (options.mean_volume_um3 or 1.0) / lattice.voxel_volume
+    mean = (options.mean_volume_um3 or 1.0) / scale.voxel_volume
     return _mean_size(graph, mean).roots()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.words import refuse_unknown
 
 Method = Literal["components", "watershed", "border-core", "affinity", "mean-size"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -118,11 +119,7 @@ class ObjectOptions:
         """Return options from a config's mapping; options are returned unchanged."""
         if isinstance(values, ObjectOptions):
             return values
-        known = sorted(field.name for field in fields(cls))
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            message = f"object options: unknown key {unknown[0]!r}; known: {known}"
-            raise ConfigError(message)
+        refuse_unknown(values, [field.name for field in fields(cls)], "object options")
         return cls(**values)
 
     @classmethod
@@ -151,7 +148,7 @@ class ObjectOptions:
 
 
 @dataclass(frozen=True)
-class Lattice:
+class LengthScale:
     """Converts lengths to voxels and to steps for one spacing.
 
     Distances are measured in steps, a fraction of the smallest voxel edge. Voxel edges
@@ -166,8 +163,8 @@ class Lattice:
     radius_steps: int
 
     @classmethod
-    def of(cls, spacing: Spacing | None, options: ObjectOptions) -> "Lattice":
-        """Return the lattice of a spacing; voxels have edge 1 if it is unknown."""
+    def of(cls, spacing: Spacing | None, options: ObjectOptions) -> "LengthScale":
+        """Return the scale of a spacing; voxels have edge 1 if it is unknown."""
         edges = (1.0, 1.0, 1.0) if spacing is None else spacing.zyx
         smallest = min(edges)
         radius = options.max_radius_um or DEFAULT_RADIUS_VOXELS * smallest

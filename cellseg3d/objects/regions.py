@@ -123,16 +123,16 @@ def _cut(source: ObjectSource, core: Roi, window: Roi) -> Cut:
         return labels, (labels > 0).astype(np.uint8), None, peak, pairs
     if source.options.method == "components":
         return _components(source, window)
-    lattice = source.lattice
+    scale = source.scale
     near = window.grow(1).clip(source.shape)
-    far = near.grow(lattice.radius_voxels).clip(source.shape)
+    far = near.grow(scale.radius_voxels).clip(source.shape)
     classes = source.classes(far)
     inner = near.within(far).slices
     if source.options.method == "border-core":
-        heights = core_height(classes, lattice)[inner]
+        heights = core_height(classes, scale)[inner]
         kinds = (classes[inner] > 0).astype(np.uint8)
     else:
-        heights, kinds = depth_map(classes, lattice)[inner], classes[inner]
+        heights, kinds = depth_map(classes, scale)[inner], classes[inner]
     labels, peak = climb(heights, kinds, window.within(near))
     inner = window.within(near).slices
     return labels, kinds[inner], heights[inner], peak, None

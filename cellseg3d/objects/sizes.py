@@ -17,9 +17,9 @@ from cellseg3d.objects.options import ObjectOptions
 
 # Number of label files to read; more would hardly change the sizes.
 MOST_LABELS = 12
-# A speck is smaller than half of what the smallest twentieth of training objects is.
+# A speck is smaller than SHARE times the quantile QUANTILE of the training objects.
 QUANTILE, SHARE = 0.05, 0.5
-# Where no least size is known, a speck is smaller than this share of a usual object.
+# If no least size is known, a speck is smaller than this share of a usual object.
 TINY = 0.01
 
 
@@ -100,7 +100,8 @@ def least_size_note(found: LabelledObjects) -> str:
     if found.specks:
         least = f"{found.options.min_volume_um3:.3g} {_cubed(found.unit)}"
         kinds = "speck" if found.specks == 1 else "specks"
-        return f"{found.specks:,} {kinds} smaller than {least} left out"
+        were = "was" if found.specks == 1 else "were"
+        return f"{found.specks:,} {kinds} smaller than {least} {were} left out"
     rising = np.sort(found.volumes)
     if not len(rising):
         return ""

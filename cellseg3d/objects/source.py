@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
 from cellseg3d.datasets.targets import (
     BORDER,
     CORE,
-    IGNORE,
     LINKS,
     LONG_LINKS,
     link_probs,
 )
-from cellseg3d.objects.options import Lattice, ObjectOptions
+from cellseg3d.objects.options import LengthScale, ObjectOptions
 
 TRUNCATE = 3.0  # A Gaussian is cut off at three standard deviations.
 Probable = Volume | ArrayLike | Sequence[Volume]
@@ -56,9 +56,9 @@ class ObjectSource:
         return zyx(self.channels[0].shape[-3:])
 
     @property
-    def lattice(self) -> Lattice:
+    def scale(self) -> LengthScale:
         """The options' lengths on this volume's voxels."""
-        return Lattice.of(self.spacing, self.options)
+        return LengthScale.of(self.spacing, self.options)
 
     def classes(self, roi: Roi) -> NDArray[Any]:
         """Return the class of each voxel of a region, smoothed and with holes filled.
@@ -71,7 +71,7 @@ class ObjectSource:
         """
         from cellseg3d.objects.holes import fill_holes  # noqa: PLC0415
 
-        hole = self.lattice.voxels(self.options.hole_um)
+        hole = self.scale.voxels(self.options.hole_um)
         if max(hole) < 1:
             return self._smoothed(roi)
         wide = roi.grow(tuple(size + 1 for size in hole)).clip(self.shape)
@@ -102,7 +102,7 @@ class ObjectSource:
         return scaled
 
     def _smoothed(self, roi: Roi) -> NDArray[Any]:
-        sigma = [self.options.smoothing_um / edge for edge in self.lattice.edges]
+        sigma = [self.options.smoothing_um / edge for edge in self.scale.edges]
         if max(sigma) == 0:
             values = self._read(roi)
             return self._decide(values) if self.probs else values[0]

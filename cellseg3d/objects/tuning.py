@@ -12,7 +12,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.object_scores import match_objects, object_scores
 from cellseg3d.objects.label import label_objects
-from cellseg3d.objects.options import Lattice, ObjectOptions
+from cellseg3d.objects.options import LengthScale, ObjectOptions
 from cellseg3d.objects.source import Probable, open_source
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def default_grid(
 ) -> dict[str, list[float]]:
     """Return the values to try, from the spacing and the true objects' volumes."""
     opened = open_source(cases[0].source, cases[0].spacing, options)
-    edge = min(Lattice.of(opened.spacing, options).edges)
+    edge = min(LengthScale.of(opened.spacing, options).edges)
     small = min(float(np.quantile(_volumes(case), 0.05)) for case in cases)
     sizes = [0.0, 0.1 * small, 0.25 * small, 0.5 * small]
     grids: dict[str, dict[str, list[float]]] = {
@@ -152,12 +152,12 @@ def mean_volume(cases: Sequence[TuningCase]) -> float:
 
 def _volumes(case: TuningCase) -> Any:  # noqa: ANN401
     options = ObjectOptions()
-    lattice = open_source(case.source, case.spacing, options).lattice
+    scale = open_source(case.source, case.spacing, options).scale
     truth = np.asarray(case.truth[:])
     voxels = np.unique(truth[truth > 0], return_counts=True)[1]
     if not len(voxels):
         raise ConfigError(f"{case.name}: holds no true object to tune on; leave it out")
-    return voxels * lattice.voxel_volume
+    return voxels * scale.voxel_volume
 
 
 def _mean_score(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.extras import missing_extra
 
 
 def distributed_library() -> Any:  # noqa: ANN401
@@ -18,11 +19,7 @@ def distributed_library() -> Any:  # noqa: ANN401
     try:
         return importlib.import_module("distributed")
     except ImportError as error:
-        message = (
-            '`dask` needs Dask, which is not installed; run pip install "cellseg3d'
-            '[scale]"'
-        )
-        raise EnvironmentFault(message) from error
+        raise missing_extra("`dask` needs Dask", "scale") from error
 
 
 def open_client(address: str, prepare: Callable[[], None] | None = None) -> Any:  # noqa: ANN401

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.registry import open_volume
 from cellseg3d.metrics.components import label_components

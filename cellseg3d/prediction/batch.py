@@ -11,19 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import write_text
-from cellseg3d.core.errors import ConfigError, FormatError, InputError
+from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
+from cellseg3d.io.listing import FOLDERS, FolderContent, content_of
 from cellseg3d.io.ownership import one_name
-from cellseg3d.io.registry import list_volumes, open_volume, split_inner, volume_suffix
+from cellseg3d.io.registry import open_volume, split_inner, volume_suffix
 from cellseg3d.objects.files import block_map
 from cellseg3d.objects.label import LabelledObjects, label_objects
 from cellseg3d.objects.options import ObjectOptions
@@ -39,8 +39,6 @@ from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import decoder_of
 
 logger = logging.getLogger(__name__)
-FOLDERS = ("auto", "images", "slices")
-IMAGES = (".png", ".tif", ".tiff")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -337,49 +335,30 @@ def write_report(path: Path, reports: Sequence[dict[str, Any]]) -> None:
     write_text(path, text)
 
 
-def folder_of_images(given: str) -> int:
-    """Return how many PNG or TIFF images a folder holds; 0 if it holds other files."""
+def folder_of(given: str, folders: str = "auto") -> FolderContent | None:
+    """Return the content of a folder; None for a file, or a folder that is a volume.
+
+    Raises
+    ------
+    ConfigError
+        If `folders` is not one of `cellseg3d.io.listing.FOLDERS`.
+    FormatError
+        If the folder holds no volume, or slices that do not fit together.
+    """
     path, inner = split_inner(given, None)
     if inner is not None or not path.is_dir() or volume_suffix(path.name):
-        return 0
-    try:
-        found = list_volumes(path)
-    except FormatError:
-        return 0
-    images = all(volume_suffix(each.name) in IMAGES for each in found)
-    return len(found) if images else 0
+        if folders not in FOLDERS:
+            content_of(path, folders)  # This refuses an unknown `folders`.
+        return None
+    return content_of(path, folders)
 
 
 def _volumes(given: str, folders: str) -> list[str]:
     """Return the volumes of a folder, or the one volume that is named."""
-    if folders not in FOLDERS:
-        expected = ", ".join(FOLDERS)
-        raise ConfigError(f"`folders` is {folders!r}; expected one of {expected}")
-    if folders == "slices" and folder_of_images(given):
+    content = folder_of(given, folders)
+    if content is None or content.one_volume or not content.to_segment:
         return [given]
-    path, inner = split_inner(given, None)
-    if inner is None and path.is_dir() and not volume_suffix(path.name):
-        try:
-            found = list_volumes(path)
-        except FormatError:
-            found = []
-        if folders != "images":
-            found = [each for each in found if volume_suffix(each.name) != ".png"]
-        if found:
-            own = _own_results(path)
-            return [str(each) for each in found if each not in own] or [given]
-    return [given]
-
-
-def _own_results(folder: Path) -> set[Path]:
-    """Return the volumes in a folder that earlier predictions wrote."""
-    found: set[Path] = set()
-    for record in folder.glob("*_labels.json"):
-        name = record.stem.removesuffix("_labels")
-        if "segmentation" in read_record(record.with_name(f"{record.stem}.tif")):
-            for what in ("labels", "objects", "uncertainty", "prob_*"):
-                found |= set(folder.glob(f"{escape(name)}_{what}.*"))
-    return found
+    return [str(each) for each in content.to_segment]
 
 
 def _stem(source: str) -> str:

@@ -46,7 +46,8 @@ def within(pipeline: Pipeline, limit: int) -> Pipeline:
             least, left = needed(pipeline) / 2**20, room / 2**20
             message = (
                 f"memory limit of {limit / 2**20:.0f} MiB: {left:.0f} MiB are left for "
-                f"windows, and the smallest needs {least:.0f} MiB; allow more memory"
+                f"windows, and the smallest needs {least:.0f} MiB; raise "
+                f"`{'max_vram' if on_gpu else 'max_ram'}`"
             )
             raise EnvironmentFault(message)
         pipeline = smaller

@@ -3,6 +3,7 @@
 A region may reach past the volume's border; the border voxels are repeated there.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from cellseg3d.core.errors import FormatError, NonFiniteError
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import IntensityScale
+
+logger = logging.getLogger(__name__)
 
 
 class Field(Protocol):
@@ -48,7 +51,10 @@ class VolumeField:
     @classmethod
     def measured(cls, volume: Volume, scale: IntensityScale) -> "VolumeField":
         """Return a field of a volume, with the scale's numbers measured on it."""
-        return cls(volume, scale, *scale.measure(volume))
+        found = scale.scaling_of(volume)
+        if found.note:
+            logger.warning("%s: %s", volume.name, found.note)
+        return cls(volume, scale, found.offset, found.factor)
 
     @property
     def shape(self) -> Zyx:

@@ -50,7 +50,9 @@ class Fusion:
 
     def __post_init__(self) -> None:
         if self.mode not in FUSE_MODES:
-            message = f"fuse {self.mode!r}; expected one of {', '.join(FUSE_MODES)}"
+            message = (
+                f"`fuse` is {self.mode!r}; expected one of {', '.join(FUSE_MODES)}"
+            )
             raise ConfigError(message)
 
     def rows(self, sources: int, classes: int) -> Tensor:

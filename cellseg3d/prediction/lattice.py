@@ -10,6 +10,7 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.grid import Tile, tiles
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.core.words import refuse_unknown
 from cellseg3d.models.prepared import PLANES
 
 # The most voxels that a window writes along an axis. In 3D a window of this core takes
@@ -90,10 +91,7 @@ class WindowSettings:
         ConfigError
             If a key is unknown or a number is out of range.
         """
-        unknown = sorted(set(values) - KEYS)
-        if unknown:
-            message = f"window: unknown key {unknown[0]!r}; known: {sorted(KEYS)}"
-            raise ConfigError(message)
+        refuse_unknown(values, sorted(KEYS), "window")
         dims = spec.spatial_dims
         core = None if not values.get("core") else _sides(values["core"], dims)
         given = values.get("halo")

@@ -6,8 +6,9 @@ from typing import Any
 from cellseg3d import __version__
 from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.intensity import Scaling
 from cellseg3d.io.fingerprint import file_of, fingerprint
-from cellseg3d.prediction.field import VolumeField
+from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.pipeline import Pipeline
 
 
@@ -33,6 +34,7 @@ def provenance(
                 "name": source.name,
                 "core": list(source.lattice.core),
                 "halo": list(source.lattice.halo),
+                **_limits(source.field),
                 **source.network.describe(),
             }
             for source in pipeline.sources
@@ -40,6 +42,13 @@ def provenance(
         "fuse": pipeline.fusion.mode,
         "weights": [list(row) for row in pipeline.fusion.weights],
     }
+
+
+def _limits(field: Field) -> dict[str, Any]:
+    """Return the raw intensities that become -1 and 1; nothing for scaled arrays."""
+    if not isinstance(field, VolumeField):
+        return {}
+    return {"scaled_from": list(Scaling(field.offset, field.factor).limits)}
 
 
 def notes_of(volume: Volume, record: dict[str, Any]) -> dict[str, Any]:

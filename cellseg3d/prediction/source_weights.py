@@ -53,7 +53,7 @@ def bundle_weights(
             return prior
         message = (
             f"{name}: its bundle holds no learned weights; fit them with `cellseg3d "
-            "train --fit-axes zyx` or `cellseg3d bundle fuse`, or set `fuse` to mean"
+            "train --fit-axes zyx` or `cellseg3d bundle combine`, or set `fuse` to mean"
         )
         raise ConfigError(message)
     totals = [sum(column) for column in zip(*rows, strict=True)]

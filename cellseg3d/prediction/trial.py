@@ -18,6 +18,7 @@ from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.models.foreign.network import ForeignNetwork
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.models.prepared import (
@@ -79,6 +80,9 @@ def prepare_for(
         As for `acceleration.prepare.prepare`.
     """
     wanted = options or SegmentOptions()
+    if isinstance(network, ForeignNetwork) and wanted.precision == "auto":
+        # It computes in float32 whatever it is given; its input need not be rounded.
+        wanted = replace(wanted, precision="float32")
     if wanted.acceleration == "off":
         exact = "float32" if wanted.precision == "auto" else wanted.precision
         return PlainNetwork(network, spec, choose_hardware(wanted.device, exact))

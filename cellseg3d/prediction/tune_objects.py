@@ -29,7 +29,12 @@ DECODER = "decoder.json"
 
 
 def tune_run(
-    run: Path, method: str | None = None, *, most: int = 8, side: int = 128
+    run: Path,
+    method: str | None = None,
+    *,
+    most: int = 8,
+    side: int = 128,
+    datalist: Path | None = None,
 ) -> Tuned:
     """Tune a decoder on the training volumes of a run and write it into the run.
 
@@ -48,6 +53,8 @@ def tune_run(
     side : int
         Side of a cube, in voxels. Of larger volumes only the middle is used, this many
         voxels along each axis.
+    datalist : Path, optional
+        The datalist of the training. When None, the one that the run names is read.
 
     Returns
     -------
@@ -59,9 +66,9 @@ def tune_run(
         If the folder is not a run, or its labels are not object ids.
     """
     model = load_model(run)
-    datalist, training, held_out = _cases_of(run)
+    data, training, held_out = _cases_of(run, datalist)
     options = ObjectOptions(method=method or decoder_for(model.classes))
-    seen = [_predicted(case, datalist, model, side) for case in training[:most]]
+    seen = [_predicted(case, data, model, side) for case in training[:most]]
     # A case without objects cannot tell good numbers from bad ones.
     cases = [case for case in seen if np.any(case.truth[:])] or seen
     tuned = tune_decoder(cases, options, held_out=held_out)
@@ -122,11 +129,14 @@ def decoder_of(model: TrainedModel, spacing: Spacing | None) -> ObjectOptions:
     return converted(options, unit, spacing, model.spacing_um)
 
 
-def _cases_of(run: Path) -> tuple[Datalist, Sequence[Case], list[str]]:
+def _cases_of(
+    run: Path, moved: Path | None
+) -> tuple[Datalist, Sequence[Case], list[str]]:
     """Return a run's data set, its training cases, and the names of all others."""
     try:
         data = json.loads((run / "run.json").read_text(encoding="utf-8"))["data"]
-        place, names = str(data["datalist"]), list(data["training"])
+        place = str(moved or data["datalist"])
+        names = list(data["training"])
     except (OSError, ValueError, KeyError) as error:
         message = (
             f"{run}: has no run.json that names its training volumes; give a folder "

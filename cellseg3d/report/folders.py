@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.cases import Datalist
+from cellseg3d.io.listing import is_folder_of_volumes
 from cellseg3d.io.registry import list_volumes
 from cellseg3d.scoring.pairs import (
     is_datalist,
-    is_folder,
     labels_by_stem,
     pair_datalist,
     pair_paths,
@@ -111,7 +111,7 @@ def locate(
         truth, image, prob = (
             paths[index] if paths else None for paths in given.values()
         )
-        if is_folder(Path(prediction)):
+        if is_folder_of_volumes(Path(prediction)):
             of_folder = None if truth is None or is_datalist(truth) else truth
             found += locate_folder(
                 prediction, of_folder, image, prob, datalist=datalist, ids=ids

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Datalist, case_stem
@@ -20,7 +21,6 @@ from cellseg3d.scoring.pairs import stem_of_file
 from cellseg3d.scoring.probs import find_probs
 from cellseg3d.scoring.same_grid import common_spacing
 
-IGNORE = 255
 MOST_CLASSES = 16
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.metrics.components import label_components
 from cellseg3d.metrics.object_scores import ObjectMatch, match_objects
-from cellseg3d.report.inputs import IGNORE, ReportVolume
+from cellseg3d.report.inputs import ReportVolume
 
 FOREGROUND = "foreground"
 

@@ -11,6 +11,7 @@ from typing import Any
 from cellseg3d import __version__
 from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.extras import missing_extra
 from cellseg3d.report.benchmark_folder import (
     BenchmarkFolder,
     benchmark_sections,
@@ -151,11 +152,7 @@ def render(values: dict[str, Any]) -> str:
         )
         from markupsafe import Markup  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        message = (
-            f"a report needs {error.name}, which is not installed; run: "
-            'pip install "cellseg3d[report]"'
-        )
-        raise EnvironmentFault(message) from error
+        raise missing_extra(f"a report needs {error.name}", "report") from error
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.report.inputs import IGNORE, ReportVolume
+from cellseg3d.core.ignore import IGNORE
+from cellseg3d.report.inputs import ReportVolume
 
 MOST_TRIANGLES = 30_000
 SMOOTH = 0.7  # In cells; enough to hide the steps between voxels.

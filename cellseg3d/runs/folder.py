@@ -79,9 +79,9 @@ class TrainOptions:
         Axes along which a 2D or 2.5D network predicts. The weight of each axis is
         fitted on the validation volumes after the training.
     spacing_um : three floats (z, y, x), optional
-        Voxel edges of all images in um, whatever files and datalist say.
+        Voxel edges of all images in um, instead of those in the files and the datalist.
     annotated_slices : str, optional
-        Slices that the labels annotate; as for `cellseg3d.datasets.told`.
+        Slices that the labels annotate, as for `datasets.told.told_datalist`.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def create_run(
 ) -> Path:
     """Write a run folder and return its training config.
 
-    A data set that is given as an object is written into it as ``datalist.json``.
+    If the data set is a `Datalist` object, it is written there as ``datalist.json``.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def create_run(
     check_free(out)
     files, path = configs_of(bundle), bundle / "configs" / "train.json"
     overrides = options.overrides()
-    # Which classes and which spacing the data have depends on what is asked of them.
+    # The target and the asked spacing decide which classes and spacing the data have.
     asked = resolve_config(path, overrides)
     if isinstance(data, Datalist):
         out.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def create_run(
 
 
 def write_told(datalist: Datalist, out: Path) -> Path:
-    """Write a data set into a run folder, with absolute paths, and return its place."""
+    """Write a data set with absolute paths into a run folder and return its path."""
     cases = tuple(
         replace(case, image=_absolute(case.image), label=_absolute(case.label))
         for case in datalist.cases
@@ -195,7 +195,7 @@ def write_told(datalist: Datalist, out: Path) -> Path:
 
 
 def _absolute(location: Any) -> Any:  # noqa: ANN401 - a str, or None
-    """Return an absolute path, with what follows ``::``; None stays."""
+    """Return an absolute path, with the inner path after ``::``; None stays None."""
     if location is None:
         return None
     file, inner = split_inner(location)
@@ -215,9 +215,10 @@ def reopen_run(
     out : Path
         The run folder.
     options : TrainOptions
+        What to change in the run's config.
     data : str or Path, optional
-        The data set to go on with, though it may differ from that of the run. Without
-        it, the training refuses images and labels that have changed.
+        A data set to continue with, which may differ from that of the run. Without it,
+        the training refuses images and labels that have changed.
 
     Raises
     ------
@@ -234,8 +235,8 @@ def reopen_run(
         raise ConfigError(message)
     if options.spacing_um is not None or options.annotated_slices is not None:
         message = (
-            f"{path}: spacing and annotated slices are those of the run and cannot "
-            "change in the middle of a training; begin another run"
+            f"{path}: spacing and annotated slices cannot change in the middle of a "
+            "training; leave them out, or start a new one"
         )
         raise ConfigError(message)
     before = read_config(path)
@@ -255,7 +256,7 @@ def reopen_run(
 
 
 def _same_classes(data: str | Path, before: Config, path: Path) -> str:
-    """Return the place of a data set that a training can go on with.
+    """Return the path of a data set, or refuse it if its classes differ from the run's.
 
     Raises
     ------
@@ -266,11 +267,11 @@ def _same_classes(data: str | Path, before: Config, path: Path) -> str:
     learned = list(before.get("facts", {}).get("classes", datalist.classes))
     if list(datalist.classes) != learned:
         message = (
-            f"{datalist.where}: has the classes {list(datalist.classes)}, and the run "
-            f"{path.parent.parent} learns {learned}; begin another run"
+            f"{datalist.where}: has the classes {list(datalist.classes)}, but the run "
+            f"{path.parent.parent} learns {learned}; start a new training"
         )
         raise ConfigError(message)
-    logger.warning("the training goes on with %s, as you say", datalist.where)
+    logger.warning("the training continues with the data in %s", datalist.where)
     return str(Path(datalist.path or data).resolve())
 
 
@@ -315,7 +316,7 @@ def configs_of(bundle: Path) -> dict[str, Config]:
 def _for_data(
     datalist: Datalist, facts: ModelFacts, train: Config, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the keys of a training config that follow from the data."""
+    """Return the keys of a training config that are chosen from the data."""
     spec, shapes = InputSpec.parse(train["spec"]), _shapes(datalist, facts)
     cut: dict[str, Any] = {}
     if spec.spatial_dims == 2 and "axis" in train["spec"]:

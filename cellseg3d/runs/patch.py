@@ -32,7 +32,7 @@ def choose_axis(
     if min(shape[0] for shape in shapes) == 1:
         return "z", "some volumes are single slices"
     if spacing_um is None:
-        return "z", "voxel edges are unknown, so slices are cut as they were recorded"
+        return "z", "voxel edges are unknown, so slices are those of the recording"
     edges = list(spacing_um)
     if max(edges) >= ANISOTROPIC * min(edges):
         lengths = " x ".join(f"{edge:.4g}" for edge in edges)

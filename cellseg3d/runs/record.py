@@ -1,11 +1,10 @@
 """Write ``run.json``: what was trained on which data, with which versions and cost."""
 
-import hashlib
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -74,15 +73,15 @@ class RunRecord:
 
 
 def changed_data(folder: Path, content: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return the names of images and labels that differ from those of a run's start.
+    """Return the names of images and labels that have changed since a run's start.
 
     Parameters
     ----------
     folder : Path
         The run folder.
     content : mapping of str to mapping of str to str
-        ``"content"`` and ``"label_content"``: hashes by case name. Cases that the
-        run did not have count as changed.
+        Hashes by case name, under the keys ``"content"`` and ``"label_content"``. Cases
+        that the run did not have count as changed.
     """
     known = _data_of(folder / NAME)
     return [
@@ -95,7 +94,7 @@ def changed_data(folder: Path, content: Mapping[str, Mapping[str, str]]) -> list
 
 
 def accept_data(folder: Path) -> None:
-    """Forget the hashes of a run's data, so that it goes on with other data."""
+    """Remove the hashes of a run's data, so that it can continue with other data."""
     path = folder / NAME
     if not path.is_file():
         return
@@ -106,13 +105,13 @@ def accept_data(folder: Path) -> None:
 
 
 def _data_of(path: Path) -> dict[str, Any]:
-    """Return what a record says of its data; nothing if it is damaged or absent."""
+    """Return the data that a record names; empty if it is damaged or missing."""
     data = _read(path).get("data", {})
     return data if isinstance(data, dict) else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a record; an empty one if it is damaged or absent."""
+    """Return a record; empty if it is damaged or missing."""
     try:
         return read_mapping(path) if path.is_file() else {}
     except ConfigError:
@@ -162,23 +161,6 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": gpu,
     }
-
-
-def file_sha256(paths: Sequence[str | Path]) -> dict[str, str]:
-    """Return the SHA-256 of each path; a folder's covers its files' names and bytes."""
-    return {str(path): _sha256(Path(path)) for path in paths}
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                line = f"{file.relative_to(path).as_posix()} {_sha256(file)}\n"
-                hasher.update(line.encode())
-        return hasher.hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.axes import axis_index
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Zyx, zyx
 from cellseg3d.datasets.intensity import IntensityScale
-from cellseg3d.datasets.labels import IGNORE
 
 
 def crop_start(shape: Sequence[int], centre: Sequence[int], size: Sequence[int]) -> Zyx:

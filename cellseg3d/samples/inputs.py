@@ -21,8 +21,8 @@ from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
 from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.simulated import LOCK, ensure_dataset
+from cellseg3d.io.listing import content_of
 from cellseg3d.io.ownership import one_name
-from cellseg3d.io.registry import list_volumes
 from cellseg3d.samples.monai_io import volume_of
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
 
 def _list_inputs(place: Path) -> list[dict[str, str]]:
     if place.is_dir() and not resolve_datalist(place).is_file():
-        return [{"image": str(path)} for path in list_volumes(place)]
+        found = content_of(place, "images").to_segment
+        return [{"image": str(path)} for path in found]
     if place.suffix in (".json", ".yaml", ".yml") or place.is_dir():
         return [{"image": case.image} for case in load_datalist(place).cases]
     if not split_inner(str(place))[0].exists():

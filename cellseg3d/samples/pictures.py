@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.colours import LABEL_COLOURS
-from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.samples.loaders import Item, SampleDataset
 
 COLOURS = LABEL_COLOURS[1:]

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import ConfigError, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Zyx
-from cellseg3d.datasets.labels import IGNORE
 
 # Number of label voxels compared at a time while an index is built. It limits memory.
 _SLAB_VOXELS = 1 << 24

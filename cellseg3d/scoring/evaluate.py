@@ -7,7 +7,7 @@ import numpy as np
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.cases import Case, Datalist, case_stem, split_inner
+from cellseg3d.datasets.cases import Case, Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.check import open_input
@@ -26,7 +26,7 @@ from cellseg3d.scoring.pairs import (
     is_datalist,
     pair_datalist,
     pair_paths,
-    stem_of,
+    stem_of_file,
 )
 from cellseg3d.scoring.probs import class_value, find_probs, score_probs
 
@@ -89,9 +89,15 @@ def evaluate_files(
         truth, datalist = None, truth
     cases = None if datalist is None else load_datalist(datalist)
     if truth is not None:
-        pairing, source = pair_paths(prediction, truth, ids=chosen.ids), None
+        pairing, source = (
+            pair_paths(prediction, truth, ids=chosen.ids, folders=chosen.folders),
+            None,
+        )
     elif cases is not None:
-        pairing, source = pair_datalist(prediction, cases, ids=chosen.ids), cases
+        pairing, source = (
+            pair_datalist(prediction, cases, ids=chosen.ids, folders=chosen.folders),
+            cases,
+        )
     else:
         message = f"{prediction}: has no truth to compare; give TRUTH or --datalist"
         raise InputError(message)
@@ -184,7 +190,7 @@ def _with_probs(
     if options.ids:
         labels = (labels > 0).astype(np.uint8)
     classes, curves = dict(scored.classes), {}
-    stem = stem_of(case_stem(pair.prediction))
+    stem = stem_of_file(pair.prediction)
     for name, file in find_probs(options.probs or "", stem, options.classes).items():
         found = score_probs(
             open_values(file), labels, class_value(name, options.classes)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import ConfigError, LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.datasets.cases import case_stem, split_inner
-from cellseg3d.datasets.targets import BORDER_CORE, IGNORE, LINKS
+from cellseg3d.datasets.targets import BORDER_CORE, LINKS
 
-# How many values a message lists.
+# Number of values that a message lists.
 _LISTED = 8
 
 
@@ -56,8 +57,8 @@ class Meaning:
         if self.classes in (BORDER_CORE, LINKS):
             message = (
                 f"{truth}: cannot be compared with {' and '.join(self.classes[1:3])} "
-                f"of {self.model}, which are parts of objects; score NAME_objects of "
-                "`cellseg3d predict --objects` with `objects`"
+                f"of {self.model}, which are parts of objects; compare NAME_objects of "
+                "`cellseg3d predict --objects` and use `objects`"
             )
             raise LabelError(message)
         found = {int(value) for value in values} - {0, IGNORE}
@@ -76,8 +77,8 @@ class Meaning:
         if found <= {1}:
             return None, ""
         sentence = (
-            f"the truth's values count as {self.classes[1]}, since {self.model} was "
-            "trained on object ids"
+            f"all values of the truth count as {self.classes[1]}, since {self.model} "
+            "was trained on object ids"
         )
         return dict.fromkeys(found, 1), sentence
 
@@ -162,5 +163,5 @@ def _parsed(record: Mapping[str, Any], path: Path) -> Meaning | None:
             else {int(value): int(to) for value, to in renaming.items()},
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        message = f"{path}: is no record of a prediction ({error!r}); predict again"
+        message = f"{path}: is not a prediction's record ({error!r}); predict again"
         raise ConfigError(message) from error

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.metrics.components import label_components, label_pieces
 from cellseg3d.metrics.morphometry import Table, measure_objects, summarise_objects
 from cellseg3d.metrics.parents import boundary_distance, most_common

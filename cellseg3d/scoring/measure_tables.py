@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import atomic_write, write_text
-from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.extras import missing_extra
 from cellseg3d.metrics.morphometry import Table
 from cellseg3d.scoring.measure import Measurement
 from cellseg3d.scoring.report import as_cell, plain_numbers
@@ -86,9 +87,5 @@ def _write_parquet(table: Table, path: Path) -> None:
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        message = (
-            f"{path}: Parquet needs pyarrow, which is not installed; run: "
-            'pip install "cellseg3d[objects]"'
-        )
-        raise EnvironmentFault(message) from error
+        raise missing_extra(f"{path}: Parquet needs pyarrow", "objects") from error
     parquet.write_table(pa.table(dict(table)), path)

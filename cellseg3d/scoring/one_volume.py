@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import LabelError, SpacingError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike, Volume
-from cellseg3d.datasets.labels import IGNORE
 from cellseg3d.metrics.components import label_components
 from cellseg3d.metrics.contingency import (
     Contingency,
@@ -62,6 +62,9 @@ class ScoreOptions:
     meaning : Meaning or None
         What the prediction's model learned. It tells what the truth's values mean if
         `truth_map` is None.
+    folders : {"auto", "images", "slices"}
+        What the PNG or TIFF images in a folder are: a volume each, or the slices of
+        one; as for `cellseg3d.io.listing.content_of`.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class ScoreOptions:
     tolerance_um: float | None = None
     spacing: Spacing | None = None
     meaning: Meaning | None = None
+    folders: str = "auto"
 
     @property
     def ignored(self) -> int | None:

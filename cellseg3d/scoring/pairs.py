@@ -1,27 +1,16 @@
 """Find the truth of each prediction by its stem; report files without a partner."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.datasets.cases import Datalist, case_stem
+from cellseg3d.datasets.cases import Datalist, split_inner
+from cellseg3d.io.listing import is_folder_of_volumes
+from cellseg3d.io.names import role_of, stem_of
 from cellseg3d.io.registry import list_volumes
 
-# Endings that programs append to a volume's stem to tell what the file holds.
-_SUFFIX = re.compile(
-    r"[-_. ](?:labels?|image|raw|pred|prediction|predictions|seg|segmentation|mask|"
-    r"masks|instances?|objects?|truth|gt|groundtruth)$",
-    re.IGNORECASE,
-)
-_NOT_LABELS = re.compile(
-    r"[-_. ](?:image|raw|probs?|probabilities|logits)$", re.IGNORECASE
-)
-# Files that `predict` writes beside labels.
-_BESIDE = re.compile(r"_(?:prob_.+|uncertainty)$")
-_IDS = re.compile(r"[-_. ](?:instances?|objects?|ids)$", re.IGNORECASE)
 _DATALISTS = (".json", ".yaml", ".yml")
 
 
@@ -60,7 +49,9 @@ class Pairing:
     unmatched_truths: tuple[str, ...] = ()
 
 
-def pair_paths(prediction: str, truth: str, *, ids: bool = False) -> Pairing:
+def pair_paths(
+    prediction: str, truth: str, *, ids: bool = False, folders: str = "auto"
+) -> Pairing:
     """Pair two files, or the files of two folders by stem.
 
     Endings such as ``_labels`` or ``_image`` do not belong to the stem, so
@@ -79,14 +70,16 @@ def pair_paths(prediction: str, truth: str, *, ids: bool = False) -> Pairing:
         if not path.exists():
             message = f"{path}: does not exist; give two files or two folders"
             raise InputError(message)
-    if not all(is_folder(path) for path in both):
+    if not all(is_folder_of_volumes(path, folders) for path in both):
         name = stem_of_file(prediction)
         return Pairing((ScorePair(name, prediction, truth, group=name),))
     predictions, truths = (labels_by_stem(path, ids=ids) for path in both)
     return _matched(predictions, truths, where=f"{prediction} and {truth}")
 
 
-def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> Pairing:
+def pair_datalist(
+    prediction: str, datalist: Datalist, *, ids: bool = False, folders: str = "auto"
+) -> Pairing:
     """Pair a prediction or a folder of them with the labelled cases of a datalist.
 
     Raises
@@ -98,7 +91,7 @@ def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> 
     if not path.exists():
         message = f"{path}: does not exist; give a label file or a folder of them"
         raise InputError(message)
-    if is_folder(path):
+    if is_folder_of_volumes(path, folders):
         predictions: Mapping[str, str] = labels_by_stem(path, ids=ids)
     else:
         predictions = {stem_of_file(prediction): prediction}
@@ -121,7 +114,7 @@ def pair_datalist(prediction: str, datalist: Datalist, *, ids: bool = False) -> 
         )
         for pair in pairing.pairs
     )
-    rest = pairing.unmatched_truths if is_folder(path) else ()
+    rest = pairing.unmatched_truths if is_folder_of_volumes(path, folders) else ()
     return Pairing(pairs, pairing.unmatched_predictions, rest)
 
 
@@ -150,18 +143,11 @@ def _matched(
     )
 
 
-def stem_of(name: str) -> str:
-    """Return a stem without endings that programs append, such as ``_labels``."""
-    stem = name
-    while (shorter := _SUFFIX.sub("", stem)) != stem and shorter:
-        stem = shorter
-    return stem
-
-
 def labels_by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
     """Return the label files of a folder by stem; refuse two with the same stem."""
     every = [str(path) for path in list_volumes(folder)]
-    files = [file for file in every if not _BESIDE.search(case_stem(file))]
+    beside = ("probability", "uncertainty")
+    files = [file for file in every if role_of(file) not in beside]
     if not files:
         message = f"{folder}: holds no volumes" + " of labels" * bool(every)
         raise InputError(message)
@@ -173,9 +159,9 @@ def labels_by_stem(folder: Path, *, ids: bool) -> dict[str, str]:
 
 def _only(stem: str, files: Sequence[str], *, ids: bool) -> str:
     """Return the only label file among the files of a stem; images are left out."""
-    labels = [file for file in files if not _NOT_LABELS.search(case_stem(file))]
+    labels = [file for file in files if role_of(file) != "image"]
     kept = labels or list(files)
-    wanted = [file for file in kept if bool(_IDS.search(case_stem(file))) == ids]
+    wanted = [file for file in kept if (role_of(file) == "objects") == ids]
     if len(kept) > 1 and len(wanted) == 1:
         return wanted[0]
     if len(kept) > 1:
@@ -189,12 +175,7 @@ def _only(stem: str, files: Sequence[str], *, ids: bool) -> str:
 
 def stem_of_file(path: str) -> str:
     """Return the stem of a file's volume."""
-    return stem_of(case_stem(path))
-
-
-def is_folder(path: Path) -> bool:
-    """Return whether a path is a folder of volumes; a Zarr volume is not one."""
-    return path.is_dir() and not path.name.lower().endswith(".zarr")
+    return stem_of(split_inner(path)[0])
 
 
 def _some(files: Mapping[str, str]) -> str:

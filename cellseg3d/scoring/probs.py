@@ -12,6 +12,7 @@ from cellseg3d.core.class_files import PROB_MARK, class_of_file
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import case_stem
+from cellseg3d.io.names import stem_of
 from cellseg3d.io.registry import list_volumes
 from cellseg3d.metrics.calibration import (
     brier_score,
@@ -19,7 +20,6 @@ from cellseg3d.metrics.calibration import (
     reliability,
     roc_curve,
 )
-from cellseg3d.scoring.pairs import stem_of
 
 CURVE_POINTS = 200
 

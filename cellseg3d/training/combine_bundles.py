@@ -26,7 +26,7 @@ _MEMBER = "cellseg3d.bundle.model_facts.member_for"
 
 
 @dataclass(frozen=True)
-class FuseOptions:
+class CombineOptions:
     """Options for fusing bundles.
 
     Parameters
@@ -48,8 +48,8 @@ class FuseOptions:
     fit: bool = True
 
 
-def fuse_bundles(
-    members: Sequence[str | Path], out: Path, options: FuseOptions | None = None
+def combine_bundles(
+    members: Sequence[str | Path], out: Path, options: CombineOptions | None = None
 ) -> dict[str, Any]:
     """Write a bundle that fuses the networks of trained bundles and runs.
 
@@ -60,7 +60,7 @@ def fuse_bundles(
         All networks are taken from one that is itself fused.
     out : Path
         Folder of the new bundle; it must be empty or not exist yet.
-    options : FuseOptions, optional
+    options : CombineOptions, optional
         Data, axes and whether to fit weights.
 
     Returns
@@ -77,7 +77,7 @@ def fuse_bundles(
     EnvironmentFault
         If the folder is not empty.
     """
-    wanted = options or FuseOptions()
+    wanted = options or CombineOptions()
     axes = check_axes(wanted.axes)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EnvironmentFault(f"{out}: is not empty; choose another folder")
@@ -146,7 +146,7 @@ def _write(
     out: Path,
     models: Sequence[TrainedModel],
     blocks: dict[str, Config],
-    options: FuseOptions,
+    options: CombineOptions,
 ) -> ModelFacts:
     """Write the new bundle's configs and return its facts."""
     first = models[0]
@@ -194,7 +194,7 @@ def _write(
 def _write_readme(
     out: Path, models: Sequence[TrainedModel], found: dict[str, Any]
 ) -> None:
-    lines = [f"# {out.name}", "", "Fused by `cellseg3d bundle fuse` from", ""]
+    lines = [f"# {out.name}", "", "Fused by `cellseg3d bundle combine` from", ""]
     lines += [
         f"- {model.name}, sha256 of its weights {model.sha256}" for model in models
     ]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.core.ignore import IGNORE
 
 
 def check_ignores(loss: nn.Module, num_classes: int, spatial_dims: int) -> None:

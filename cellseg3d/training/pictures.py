@@ -16,6 +16,7 @@ from torch import Tensor
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.training.scores import RECALL
 
 COLOURS = np.array(LABEL_COLOURS, np.uint8)
@@ -135,7 +136,7 @@ def picture_across(
     shown = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
     base = np.repeat((255 * shown).astype(np.uint8)[..., None], 3, axis=2)
     wrong = base // 2
-    unknown = truth == 255
+    unknown = truth == IGNORE
     wrong[(truth != said) & ~unknown] = (255, 0, 0)
     return np.concatenate([base, _coloured(truth), _coloured(said), wrong], axis=1)
 
@@ -144,5 +145,5 @@ def _coloured(labels: NDArray[np.float32]) -> NDArray[np.uint8]:
     index = labels.astype(np.int64)
     place = np.where(index > 0, 1 + (index - 1) % (len(COLOURS) - 1), 0)
     colours = COLOURS[place]
-    colours[index == 255] = _GREY
+    colours[index == IGNORE] = _GREY
     return colours

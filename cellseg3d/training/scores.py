@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cellseg3d.bundle.model_facts import ModelFacts
-from cellseg3d.datasets.labels import IGNORE
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.metrics.components import label_components
 from cellseg3d.metrics.contingency import count_slices, total
 from cellseg3d.metrics.object_scores import match_objects, recall_by_size

@@ -114,20 +114,20 @@ def run_training(
 
 
 def _refuse_changed(folder: Path, data: LoadedFold) -> None:
-    """Refuse to go on with images or labels that have changed since the start.
+    """Refuse to continue if images or labels have changed since the start.
 
     Raises
     ------
     InputError
-        If some have.
+        If one has changed.
     """
     now = {"content": data.hashes, "label_content": data.label_hashes}
     changed = changed_data(folder, now)
     if changed:
         listed = ", ".join(changed[:8]) + ", ..." * (len(changed) > 8)
         message = (
-            f"{data.datalist.where}: changed since the training began: {listed}; give "
-            f"`data` {data.datalist.where} to go on with it, or begin another run"
+            f"{data.datalist.where}: has changed since the training began: {listed}; "
+            f"give `data` {data.datalist.where} to continue with it, or start a new run"
         )
         raise InputError(message)
 
@@ -143,6 +143,7 @@ def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
             **{side: [case.name for case in cases] for side, cases in sides.items()},
             "content": data.hashes,
             "label_content": data.label_hashes,
+            "scaled_from": data.limits,
         },
         "warnings": [*data.warnings, *kept_notes(Path(run_dir))],
     }

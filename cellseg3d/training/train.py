@@ -119,7 +119,7 @@ def resume(
     options : TrainOptions, optional
         What to change, such as more epochs.
     data : str or Path, optional
-        The data set to go on with; that of the run, unchanged, when None.
+        The data set to continue with; that of the run, unchanged, when None.
 
 
     Raises
@@ -169,10 +169,10 @@ def _run_and_calibrate(
         settle_decoder(folder, data)
     if data is not None and options.fit_axes:
         # The axes come first, because the halo is measured along them.
-        say("fitting how much each axis counts, on the validation volumes")
+        say("fitting the weights of the axes on the validation volumes")
         settle_fusion(folder, data.validation, options.fit_axes)
     if data is not None and options.calibrate:
-        say("measuring the halo that prediction needs, up to a minute")
+        say("measuring the halo that prediction needs; this takes up to a minute")
         settle_window(folder, data)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import write_text
-from cellseg3d.core.errors import ConfigError, EnvironmentFault, NonFiniteError
+from cellseg3d.core.errors import ConfigError, NonFiniteError
+from cellseg3d.core.extras import missing_extra
 from cellseg3d.datasets.cases import Datalist
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.splits import grouped_folds, leave_one_group_out
@@ -276,8 +277,7 @@ def _open_study(path: Path, name: str, seed: int) -> Any:  # noqa: ANN401
     try:
         import optuna  # noqa: PLC0415 - an extra
     except ImportError as error:
-        message = 'tune needs Optuna; pip install "cellseg3d[tune]"'
-        raise EnvironmentFault(message) from error
+        raise missing_extra("tune needs Optuna", "tune") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{path.resolve()}",

@@ -11,6 +11,7 @@ from cellseg3d.bundle.compose import check_read, prune, read_config
 from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.words import refuse_unknown
 
 KEYS = ("bundle", "set", "search")
 _RANGE = ("low", "high", "log")
@@ -106,10 +107,7 @@ def read_space(path: Path, bundle: str | None = None) -> Space:
         If a key is unknown or a range is not valid.
     """
     values = read_config(path)
-    unknown = sorted(set(values) - set(KEYS))
-    if unknown:
-        message = f"{path}: unknown key {unknown[0]!r}; expected {', '.join(KEYS)}"
-        raise ConfigError(message)
+    refuse_unknown(values, KEYS, str(path))
     search = values.get("search")
     if not isinstance(search, Mapping) or not search:
         message = (
@@ -132,10 +130,7 @@ def _dimension(path: Path, key: str, value: Any) -> Dimension:  # noqa: ANN401
             f"{path}: {key} is {value!r}; expected a list of values, or low and high"
         )
         raise ConfigError(message)
-    unknown = sorted(set(value) - set(_RANGE))
-    if unknown:
-        message = f"{path}: {key}: unknown {unknown[0]!r}; expected {', '.join(_RANGE)}"
-        raise ConfigError(message)
+    refuse_unknown(value, _RANGE, f"{path}: {key}")
     low, high, log = value["low"], value["high"], bool(value.get("log", False))
     numbers = all(
         isinstance(end, int | float)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.core.ignore import IGNORE
 
 # The longest side of a panel in pixels. It is small because pictures are packaged.
 PANEL = 280
@@ -46,7 +47,7 @@ def draw_triple(
 
 def fullest_slice(labels: NDArray[Any]) -> int:
     """Return the index of the z slice of labels (Z, Y, X) with the most foreground."""
-    annotated = (labels > 0) & (labels != 255)
+    annotated = (labels > 0) & (labels != IGNORE)
     return int(annotated.reshape(len(labels), -1).sum(axis=1).argmax())
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.words import refuse_unknown
 
 # The unit that is left out in turn: a data set, a specimen, a volume, or none.
 LeaveOut = Literal["dataset", "specimen", "volume", "none"]
@@ -131,10 +132,10 @@ def read_recipe(configs_dir: Path, name: str) -> WeightsRecipe:
         )
         raise ConfigError(message)
     values = dict(read_config(path))
-    _refuse_unknown(path, values, WeightsRecipe)
+    refuse_unknown(values, _names(WeightsRecipe), str(path))
     sources = []
     for entry in values.pop("sources", []):
-        _refuse_unknown(path, entry, Source)
+        refuse_unknown(entry, _names(Source), str(path))
         sources.append(Source(**entry))
     if "data_of" in values:
         other = read_recipe(configs_dir, str(values["data_of"]))
@@ -161,9 +162,5 @@ def recipe_names(configs_dir: Path) -> list[str]:
     return sorted(path.stem for path in (configs_dir / "weights").glob("*.yaml"))
 
 
-def _refuse_unknown(path: Path, values: Mapping[str, Any], kind: type) -> None:
-    known = [each.name for each in fields(kind)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        message = f"{path}: unknown key {unknown[0]!r}; expected {', '.join(known)}"
-        raise ConfigError(message)
+def _names(kind: type) -> list[str]:
+    return [each.name for each in fields(kind)]

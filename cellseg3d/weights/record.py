@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import TrainedModel
@@ -27,7 +26,7 @@ from cellseg3d.datasets.likeness import profile_of, volume_features
 from cellseg3d.datasets.volumes import load_fold
 from cellseg3d.io.registry import read_volume
 from cellseg3d.models.checkpoint import load_weights, save_weights
-from cellseg3d.prediction.tune_objects import kept_decoder
+from cellseg3d.prediction.tune_objects import kept_decoder, tune_run
 from cellseg3d.runs.record import git_commit, machine, versions
 from cellseg3d.weights.pictures import best_and_worst, draw_triple
 from cellseg3d.weights.recipe import WeightsRecipe
@@ -36,6 +35,7 @@ from cellseg3d.weights.scores import (
     Shown,
     model_of,
     predicted,
+    robustness,
     score_parts,
     summaries,
 )
@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 MOST_CHANGED = 1e-4
 # The number of volumes on which half precision is compared.
 COMPARED = 2
+# The side, in voxels, of the cubes on which decoders are tuned.
+TUNED_SIDE = 96
 
 
 def ship(
@@ -77,6 +79,9 @@ def ship(
     final = parts[0]
     cases = load_datalist(datalist)
     _calibrate(final, datalist)
+    if recipe.target != "classes":
+        for part in parts:
+            _tune(part, datalist)
     scores, shown = score_parts(recipe, parts, datalist)
     model = model_of(final, recipe)
     profile = _profile(model, cases)
@@ -92,9 +97,11 @@ def ship(
         "data": _data(recipe, cases, final),
         "protocol": _protocol(recipe),
         "trainings": [_training(part) for part in parts],
+        "members": dict(recipe.members),
         "facts": load_weights(weights_file(bundle)).metadata["facts"],
         "settings": _settings(final),
         "scores": summaries(scores),
+        "robustness": robustness(recipe, parts, datalist),
         "weights": weights,
         "likeness_limit": profile["limit"],
         "window": read_windows(final.run),
@@ -121,6 +128,12 @@ def _calibrate(final: Part, datalist: Path) -> None:
     settle_window(final.run, data)
 
 
+def _tune(part: Part, datalist: Path) -> None:
+    """Tune the decoder of a part on its training volumes, if this has not been done."""
+    if part.has_weights and "trials" not in (kept_decoder(part.run) or {}):
+        tune_run(part.run, most=4, side=TUNED_SIDE, datalist=datalist)
+
+
 def _profile(model: TrainedModel, cases: Datalist) -> dict[str, Any]:
     features = [
         volume_features(read_volume(case.image), model.intensity)
@@ -128,15 +141,6 @@ def _profile(model: TrainedModel, cases: Datalist) -> dict[str, Any]:
         if case.split != "test"
     ]
     return profile_of(features)
-
-
-def in_half(tensor: Tensor) -> Tensor:
-    """Return a float32 tensor in float16; as it is, if float16 cannot hold its values.
-
-    The variances that a batch norm has seen can be larger than float16's 65504.
-    """
-    half = tensor.half() if tensor.dtype == torch.float32 else tensor
-    return half if bool(torch.isfinite(half).all()) else tensor
 
 
 def _put_weights(
@@ -149,7 +153,7 @@ def _put_weights(
 ) -> dict[str, Any]:
     """Write the weights into the bundle and return their entry of the record."""
     weights = load_weights(weights_file(final.run))
-    halves = {name: in_half(tensor) for name, tensor in weights.tensors.items()}
+    halves = halved(weights.tensors)
     changed = _changed(model, halves, cases)
     is_half = changed <= MOST_CHANGED
     facts = dict(weights.metadata["facts"])
@@ -180,6 +184,20 @@ def _put_weights(
         "precision": "float16" if is_half else "float32",
         "labels_changed_by_half": changed,
         "iteration": metadata["iteration"],
+    }
+
+
+def halved(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights in half precision, except those of one dimension.
+
+    These are the statistics of normalisation, which may exceed the range of half
+    precision, and biases. Together they are a hundredth of all numbers.
+    """
+    return {
+        name: tensor.half()
+        if tensor.is_floating_point() and tensor.ndim > 1
+        else tensor
+        for name, tensor in tensors.items()
     }
 
 

@@ -1,5 +1,6 @@
 """Score weights, volume by volume, on volumes that they were not trained on."""
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,23 +16,25 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.labels import class_labels
-from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.io.registry import read_labels, read_volume
 from cellseg3d.metrics.object_scores import match_objects, object_scores
 from cellseg3d.metrics.overlap import dice
 from cellseg3d.metrics.statistics import summarise
 from cellseg3d.objects.label import label_objects
-from cellseg3d.objects.options import ObjectOptions
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment
+from cellseg3d.prediction.tune_objects import decoder_of
 from cellseg3d.weights.pictures import fullest_slice
 from cellseg3d.weights.prepare import test_cases
 from cellseg3d.weights.recipe import FINAL, WeightsRecipe
+from cellseg3d.weights.shifts import Labelled, middle, shifted
 from cellseg3d.weights.training import Part
 
 logger = logging.getLogger(__name__)
 FOREGROUND = "foreground"
 # The scores of objects that the record holds.
+SHIFTED_SCORES = ("dice", "object_f1")
+SHIFTED_VOLUMES, SHIFTED_VOXELS = 2, 2**20
 OBJECT_SCORES = ("object_f1", "object_precision", "object_recall", "ap_mean")
 
 
@@ -101,13 +104,63 @@ def score_parts(
             continue
         model = model_of(part, recipe)
         for condition, case in _unseen(recipe, part, cases):
-            scores, shown[case.name] = _scores_of(model, case, cases, recipe)
+            scores, picture = score_volume(model, _labelled(case), cases, recipe)
+            shown[case.name] = picture
             logger.info("%s, %s: %s", part.name, case.name, scores)
             found += [
                 Score(part.name, condition, case.name, class_name, metric, value)
                 for (class_name, metric), value in scores.items()
             ]
     return found, shown
+
+
+def robustness(
+    recipe: WeightsRecipe, parts: Sequence[Part], datalist: Path
+) -> list[dict[str, Any]]:
+    """Return the scores of changed copies of volumes that a part was not trained on.
+
+    For each part, the middle of the first `SHIFTED_VOLUMES` volumes is used, of at most
+    `SHIFTED_VOXELS` voxels each.
+
+    Returns
+    -------
+    list of dict
+        Each has ``shift`` (``"none"`` for unchanged volumes), ``class``, ``metric``,
+        ``mean`` and ``n``, over all parts together.
+    """
+    cases = load_datalist(datalist)
+    inverts = any("RandInvert" in str(each) for each in _augmentation(recipe))
+    rows: dict[tuple[str, str, str], list[float]] = {}
+    for part in parts:
+        if not part.has_weights:
+            continue
+        model = model_of(part, recipe)
+        unseen = itertools.islice(_unseen(recipe, part, cases), SHIFTED_VOLUMES)
+        for _, case in unseen:
+            given = middle(_labelled(case), SHIFTED_VOXELS)
+            copies = {"none": given, **shifted(given, inverts=inverts)}
+            for shift, copy in copies.items():
+                scores, _ = score_volume(model, copy, cases, recipe)
+                for (class_name, metric), value in scores.items():
+                    if metric in SHIFTED_SCORES:
+                        key = (shift, class_name, metric)
+                        rows.setdefault(key, []).append(value)
+            logger.info(
+                "%s, %s: %d changed copies were scored",
+                part.name,
+                case.name,
+                len(copies) - 1,
+            )
+    return [
+        {
+            "shift": shift,
+            "class": class_name,
+            "metric": metric,
+            "mean": _number(float(np.mean(values))),
+            "n": len(values),
+        }
+        for (shift, class_name, metric), values in rows.items()
+    ]
 
 
 def summaries(scores: Sequence[Score]) -> list[dict[str, Any]]:
@@ -189,11 +242,20 @@ def _test_set(recipe: WeightsRecipe, case: Case) -> str:
     return named[0] if named else recipe.sources[0].name
 
 
-def _scores_of(
-    model: TrainedModel, case: Case, cases: Datalist, recipe: WeightsRecipe
+def score_volume(
+    model: TrainedModel, given: Labelled, cases: Datalist, recipe: WeightsRecipe
 ) -> tuple[dict[tuple[str, str], float], Shown]:
-    """Return the scores of one case, and a slice of it."""
-    image, label = read_volume(case.image), read_labels(case.label or "")
+    """Return the scores of a labelled volume by class and metric, and a slice of it.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    given : Labelled
+    cases : Datalist
+        The datalist with the meaning of the labels' values.
+    recipe : WeightsRecipe
+    """
+    image, label = given.image, given.label
     if recipe.target == "classes":
         found, _ = predicted(model, image)
         truth = class_labels(label.read(), cases, label.name)
@@ -201,7 +263,7 @@ def _scores_of(
     else:
         found, probs = predicted(model, image, probs=True)
         truth = label.read()
-        decoder = ObjectOptions(method=decoder_for(model.classes))
+        decoder = decoder_of(model, image.spacing)
         objects = label_objects(probs, image.spacing, decoder, probs=True)
         scores = {}
         if recipe.target == "border-core":
@@ -213,6 +275,14 @@ def _scores_of(
     offset, factor = model.intensity.measure(image)
     plane = model.intensity.apply(image.read()[place], offset, factor)
     return scores, Shown(plane, truth[place], found[place])
+
+
+def _labelled(case: Case) -> Labelled:
+    return Labelled(read_volume(case.image), read_labels(case.label or ""))
+
+
+def _augmentation(recipe: WeightsRecipe) -> Sequence[Any]:
+    return list(recipe.settings.get("train::random_transforms", []))
 
 
 def _class_scores(

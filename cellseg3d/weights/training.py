@@ -16,6 +16,7 @@ from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.runs.folder import TrainOptions
 from cellseg3d.runs.record import NAME
 from cellseg3d.training.train import resume, train
+from cellseg3d.weights.members import fuse_members
 from cellseg3d.weights.recipe import FINAL, WeightsRecipe
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,9 @@ def train_part(
         If a signal asked it to stop. Another call continues.
     """
     wanted = options or TrainOptions()
+    if recipe.members:
+        fuse_members(recipe, bundle, datalist, part.run)
+        return
     if (part.run / "checkpoints" / "last.pt").is_file():
         resume(part.run, TrainOptions(progress=wanted.progress, calibrate=False))
         return

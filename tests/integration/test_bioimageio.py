@@ -1,19 +1,28 @@
 """Packages of bioimage.io: its own client runs ours, and we run those of others."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from small_bundle import small_bundle
 
 from cellseg3d.bundle.assemble import write_config
+from cellseg3d.bundle.bioimageio.description import INPUT, OUTPUT, RDF, TORCHSCRIPT
 from cellseg3d.bundle.bioimageio.export import export_bioimageio
+from cellseg3d.bundle.bioimageio.take_in import import_package
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.shipped import shipped_bundles, weights_file
+from cellseg3d.cli.main import main
+from cellseg3d.core.errors import CellSegError, ConfigError, FormatError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.prediction.options import SegmentOptions
@@ -125,3 +134,319 @@ def test_the_official_client_passes_every_kind_of_input_and_scaling(
     kind, scale, tmp_path
 ):
     check_with_the_client(scaled_bundle(tmp_path / "bundle", kind, scale), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"), [("2D", "percentile"), ("3D", "range"), ("3D", "zscore")]
+)
+def test_a_package_that_is_taken_in_again_predicts_the_same(kind, scale, tmp_path):
+    bundle = scaled_bundle(tmp_path / "bundle", kind, scale)
+    package = export_bioimageio(bundle, tmp_path / "package.zip")
+
+    taken = load_model(import_package(package, tmp_path / "taken"))
+
+    model = load_model(bundle)
+    volume = volume_for(model)
+    assert taken.classes == model.classes
+    expected = our_probs(model, volume)
+    np.testing.assert_allclose(our_probs(taken, volume), expected, atol=1e-5)
+    fast = segment(volume, taken, SegmentOptions(probs=True))
+    assert "float32" in json.dumps(fast.provenance)
+    np.testing.assert_allclose(fast.probs, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    bundle = small_bundle(folder / "bundle", 2)
+    export_bioimageio(bundle, folder / "package")
+    return folder
+
+
+@pytest.fixture
+def package(exported, tmp_path):
+    """A package of a small 2D network of ours, for a stranger to change."""
+    return shutil.copytree(exported / "package", tmp_path / "package")
+
+
+def rewrite(package, change):
+    """Change the description, and bring the hashes of the files in line with them."""
+    path = package / RDF
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(values)
+    blocks = [*values["weights"].values(), values["inputs"][0]["test_tensor"]]
+    for block in [*blocks, values["outputs"][0]["test_tensor"]]:
+        file = package / block["source"]
+        if file.is_file():
+            block["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+class Saves(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        torch.ops.aten.save(image, "marker")
+        return torch.cat([image, image], 1)
+
+
+class Reads(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        found = torch.from_file("secret", size=image.numel())
+        return torch.cat([image, found.view_as(image)], 1)
+
+
+class SavesWhenLoaded(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = torch.zeros(1)
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.value, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, bool]) -> None:
+        torch.ops.aten.save(state[0], "marker")
+        self.value = state[0]
+        self.training = state[1]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image, image], 1)
+
+
+class Waits(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image, torch.bernoulli(image)], 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Saves, "uses 'save'"),
+        (Reads, "uses 'from_file'"),
+        (SavesWhenLoaded, "uses 'save'"),
+        (Waits, "calls the operator 'bernoulli'"),
+    ],
+)
+def test_a_program_that_does_more_than_compute_is_not_loaded(
+    package, network, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    torch.jit.script(network()).save(str(package / TORCHSCRIPT))
+    (tmp_path / "marker").unlink(missing_ok=True)
+    rewrite(package, lambda _: None)
+
+    with pytest.raises(ConfigError, match=words) as caught:
+        import_package(package, tmp_path / "taken")
+
+    assert "nothing was run" in str(caught.value)
+    assert not (tmp_path / "marker").exists()
+    assert not (tmp_path / "taken").exists()
+
+
+def hide(package):
+    """Put a second text of the same name into the program: readers differ on which."""
+    path = package / TORCHSCRIPT
+    with zipfile.ZipFile(path) as archive:
+        name = next(each for each in archive.namelist() if each.endswith(".py"))
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as it:
+        it.writestr(name, "def forward(self):\n  return 1\n")
+
+
+def test_a_program_that_two_readers_read_differently_is_refused(package, tmp_path):
+    hide(package)
+    rewrite(package, lambda _: None)
+
+    with pytest.raises(FormatError, match="twice"):
+        import_package(package, tmp_path / "taken")
+
+
+def first_input(values):
+    return values["inputs"][0]
+
+
+def say(values, **changed):
+    values.update(changed)
+
+
+def only_python(values):
+    torchscript = values["weights"].pop("torchscript")
+    values["weights"]["pytorch_state_dict"] = torchscript | {
+        "architecture": {"callable": "Net", "import_from": "stranger"}
+    }
+
+
+CHANGES = {
+    "another version": (lambda v: say(v, format_version="0.4.10"), "update-format"),
+    "another kind": (lambda v: say(v, type="dataset"), "expected a model"),
+    "outside": (
+        lambda v: v["weights"]["torchscript"].update(source="../model.ts"),
+        "lies outside the package",
+    ),
+    "an address": (
+        lambda v: v["weights"]["torchscript"].update(source="https://x.example/m.ts"),
+        "is not fetched",
+    ),
+    "python": (only_python, "run without its author's code"),
+    "colours": (
+        lambda v: first_input(v)["axes"][1].update(channel_names=["r", "g", "b"]),
+        "only models of one channel are taken",
+    ),
+    "several inputs": (
+        lambda v: v["inputs"].append(first_input(v) | {"id": "b"}),
+        "one",
+    ),
+    "time": (
+        lambda v: first_input(v)["axes"].append({"type": "time", "id": "t", "size": 1}),
+        "has the axis 't'",
+    ),
+    "half the size": (
+        lambda v: v["outputs"][0]["axes"][2].update(scale=2.0),
+        "is not the same as the input's axis",
+    ),
+    "a step we lack": (
+        lambda v: first_input(v)["preprocessing"].append(
+            {"id": "binarize", "kwargs": {"threshold": 1}}
+        ),
+        "has no counterpart here",
+    ),
+    "other statistics": (
+        lambda v: first_input(v)["preprocessing"].insert(
+            1, {"id": "zero_mean_unit_variance", "kwargs": {}}
+        ),
+        "is not over a whole raw image",
+    ),
+    "no test": (lambda v: first_input(v).pop("test_tensor"), "incomplete"),
+    "another step": (
+        lambda v: first_input(v)["preprocessing"].pop(),
+        "differs by|has the shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_cannot_be_predicted_safely_is_refused_with_a_way_out(
+    package, change, tmp_path, capsys
+):
+    act, words = CHANGES[change]
+    path = package / RDF
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if change == "another step":
+        # Without the clip, a bright image would be answered differently.
+        image = np.load(package / INPUT)
+        image[..., :20, :20] += 1e4
+        np.save(package / INPUT, image)
+        values["inputs"][0]["test_tensor"].pop("sha256")
+    act(values)
+    text = yaml.dump(values, Dumper=WithoutAliases, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
+
+    code = main(["bundle", "import", str(package), "--out", str(tmp_path / "taken")])
+
+    error = capsys.readouterr().err
+    assert code in (2, 3), error
+    assert any(word in error for word in words.split("|")), error
+    assert not (tmp_path / "taken").exists()
+
+
+class WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+
+def test_a_changed_file_is_noticed(package, tmp_path):
+    with (package / TORCHSCRIPT).open("ab") as file:
+        file.write(b"x")
+
+    with pytest.raises(FormatError, match="changed or damaged"):
+        import_package(package, tmp_path / "taken")
+
+
+def test_a_file_of_python_objects_is_no_test_tensor(package, tmp_path):
+    np.save(package / OUTPUT, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    rewrite(package, lambda _: None)
+
+    with pytest.raises(FormatError, match="is not an array"):
+        import_package(package, tmp_path / "taken")
+
+
+def write_onnx(path):
+    """A network of one convolution and a sigmoid, of independent channels."""
+    onnx = pytest.importorskip("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    random = np.random.default_rng(2)
+    weight = random.normal(0, 1, (2, 1, 3, 3)).astype(np.float32)
+    sides = ["n", "y", "x"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "w"], ["z"], pads=[1, 1, 1, 1]),
+            helper.make_node("Sigmoid", ["z"], ["p"]),
+        ],
+        "small",
+        [
+            helper.make_tensor_value_info(
+                "image", kinds.FLOAT, [sides[0], 1, *sides[1:]]
+            )
+        ],
+        [helper.make_tensor_value_info("p", kinds.FLOAT, [sides[0], 2, *sides[1:]])],
+        [helper.make_tensor("w", kinds.FLOAT, weight.shape, weight.ravel())],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return weight
+
+
+def test_onnx_with_independent_channels_and_a_fixed_size(package, tmp_path):
+    """Windows of the one size that the network takes cover any image."""
+    pytest.importorskip("onnxruntime")
+    weight = torch.from_numpy(write_onnx(package / "model.onnx"))
+    raw = np.random.default_rng(4).normal(0, 1, (1, 1, 64, 64)).astype(np.float32)
+
+    def probs_of(image):
+        return torch.nn.functional.conv2d(image, weight, padding=1).sigmoid()
+
+    np.save(package / INPUT, raw)
+    np.save(package / OUTPUT, probs_of(torch.from_numpy(raw)).numpy())
+
+    def change(values):
+        values["weights"] = {"onnx": {"source": "model.onnx", "opset_version": 17}}
+        given, answer = values["inputs"][0], values["outputs"][0]
+        given["preprocessing"], answer["postprocessing"] = [], []
+        answer["axes"][1]["channel_names"] = ["inside", "edge"]
+        for axis in given["axes"][2:]:
+            axis["size"] = 64
+
+    rewrite(package, change)
+
+    taken = load_model(import_package(package, tmp_path / "taken"))
+
+    assert taken.classes == ("background", "inside", "edge")
+    array = np.random.default_rng(5).normal(0, 1, (1, 150, 90)).astype(np.float32)
+    found = segment(Volume(array, None), taken, SegmentOptions(probs=True))
+    # The network sees one pixel around each, so windows change nothing inside.
+    probs = probs_of(torch.from_numpy(array)[:, None])[0].numpy()
+    best, above = probs.argmax(0) + 1, probs.max(0) > 0.5
+    expected = np.where(above, best, 0)[1:-1, 1:-1]
+    np.testing.assert_array_equal(found.labels.array[0, 1:-1, 1:-1], expected)
+    assert set(np.unique(expected)) == {0, 1, 2}
+
+
+def test_an_export_writes_over_nothing(exported, package):
+    with pytest.raises(ConfigError, match="exists already"):
+        export_bioimageio(exported / "bundle", package)
+    with pytest.raises(ConfigError, match="exists already"):
+        import_package(package, package)
+
+
+def test_the_test_input_comes_from_the_users_volume(tmp_path):
+    bundle = small_bundle(tmp_path / "bundle", 3)
+    array = np.random.default_rng(0).normal(100, 9, (70, 70, 70)).astype(np.float32)
+
+    package = export_bioimageio(bundle, tmp_path / "out", Volume(array, None))
+
+    np.testing.assert_array_equal(
+        np.load(package / INPUT)[0, 0], array[3:67, 3:67, 3:67]
+    )
+    with pytest.raises(CellSegError, match="needs"):
+        export_bioimageio(bundle, tmp_path / "small", Volume(array[:20], None))

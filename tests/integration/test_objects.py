@@ -117,7 +117,7 @@ def test_a_decoder_is_tuned_on_the_volumes_that_trained_the_run(folder, tmp_path
     assert kept["unit"] == "voxels"
     assert kept["score"] == tuned.score >= tuned.trials[0]["score"]
     assert kept["options"]["method"] == "border-core"
-    with pytest.raises(ConfigError, match="no bundle"):
+    with pytest.raises(ConfigError, match="not a bundle"):
         tune_run(folder)
 
 

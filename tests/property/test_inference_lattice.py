@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from network_facts import network_facts
 from processor import PRECISIONS
 from small_models import noise_volume, small_model, whole_pass
 
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi
-from cellseg3d.models.facts import network_facts
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.prediction.field import ArrayField

@@ -1,1 +1,1 @@
-"""Write a bundle as a package of bioimage.io, the zoo of models for microscopy."""
+"""Write packages of bioimage.io, the zoo of models for microscopy, and import them."""

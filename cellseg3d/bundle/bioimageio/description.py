@@ -54,7 +54,6 @@ def describe(
         inputs.append({"type": "space", "id": axis, "size": size, **physical})
         same = {"tensor_id": "image", "axis_id": axis}
         outputs.append({"type": "space", "id": axis, "size": same, **physical})
-    numbers = {"type": "float32"}
 
     def stored(path: str) -> Described:
         return {"source": path, "sha256": sha256[path]}
@@ -77,7 +76,7 @@ def describe(
                 "description": "raw intensities; the preprocessing scales them",
                 "axes": inputs,
                 "test_tensor": stored(INPUT),
-                "data": numbers,
+                "data": {"type": "float32"},
                 "preprocessing": preprocessing(model.intensity, space),
             }
         ],
@@ -87,7 +86,7 @@ def describe(
                 "description": "probabilities of " + ", ".join(model.classes)[:100],
                 "axes": outputs,
                 "test_tensor": stored(OUTPUT),
-                "data": numbers,
+                "data": {"type": "float32"},
                 "postprocessing": [{"id": "softmax", "kwargs": {"axis": "channel"}}],
             }
         ],
@@ -126,7 +125,7 @@ def preprocessing(scale: IntensityScale, space: str) -> list[Described]:
             _step("scale_range", **over, **ends),
             _step("scale_linear", gain=2.0, offset=-1.0),
         ]
-    return [*steps, _step("clip", min=-CLIP, max=CLIP)]
+    return [*steps, _step("clip", min=-CLIP, max=CLIP)] if scale.clip else steps
 
 
 def slice_names(context: int) -> list[str]:

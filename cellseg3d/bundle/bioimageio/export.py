@@ -26,7 +26,7 @@ from cellseg3d.bundle.bioimageio.description import (
 )
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import TrainedModel, load_model
-from cellseg3d.core.atomic import environment_fault, make_folder
+from cellseg3d.core.atomic import environment_fault, make_folder, write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.volume import Volume
@@ -108,7 +108,7 @@ def _write(folder: Path, model: TrainedModel, image: Volume | None) -> None:
     document = folder / DOCUMENTATION
     if not document.is_file():
         document.parent.mkdir(exist_ok=True)
-        document.write_text(f"# {model.name}\n", encoding="utf-8")
+        write_text(document, f"# {model.name}\n")
     geometry = geometry_of(model.network)
     raw = _test_volume(model, geometry, image)
     offset, factor = model.intensity.measure(raw)
@@ -125,7 +125,7 @@ def _write(folder: Path, model: TrainedModel, image: Volume | None) -> None:
     hashes = {name: _sha256(folder / name) for name in files}
     described = describe(model, geometry, metadata, hashes)
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    (folder / RDF).write_text(text, encoding="utf-8")
+    write_text(folder / RDF, text)
 
 
 def _test_volume(

@@ -7,6 +7,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from cellseg3d.core.colours import LABEL_COLOURS, UNKNOWN_COLOUR
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.io.layout import Layout, Sink, pack_notes
 from cellseg3d.io.raw_sink import RawSink
@@ -80,6 +82,8 @@ def _options(path: Path, layout: Layout) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": "ZYXS" if imagej else "ZYX"}
     options: dict[str, Any] = {"bigtiff": not imagej, "imagej": imagej, "ome": ome}
     metadata["Description" if ome else "Info"] = pack_notes(layout.all_notes)
+    if imagej and layout.labels and kind == "u1":
+        metadata |= {"LUTs": [_label_colours()], "mode": "color"}
     spacing = layout.spacing
     if spacing is not None and ome:
         for letter in "xyz":
@@ -95,3 +99,14 @@ def _options(path: Path, layout: Layout) -> dict[str, Any]:
         "metadata": metadata,
         **options,
     }
+
+
+def _label_colours() -> NDArray[np.uint8]:
+    """Return a colour for each of 256 labels, shape (3, 256), as ImageJ takes them.
+
+    In grey, the labels 1 and 2 of 255 would look like the background.
+    """
+    kinds = np.arange(255) % (len(LABEL_COLOURS) - 1)
+    table = np.array([LABEL_COLOURS[0], *(LABEL_COLOURS[1 + kind] for kind in kinds)])
+    table[IGNORE] = UNKNOWN_COLOUR
+    return table.astype(np.uint8).T.copy()

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cellseg3d.core.errors import LabelError
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.models.losses import DiceCELoss
-from cellseg3d.models.target import NOT_ANNOTATED, Annotated
+from cellseg3d.models.target import Annotated
 
 CLASSES = 3
 
@@ -105,7 +106,7 @@ class CascadeLoss(nn.Module):
             If the label holds another value, or the shapes do not fit.
         """
         logits, label = logits.as_subclass(Tensor), label.as_subclass(Tensor)
-        known = label != NOT_ANNOTATED
+        known = label != IGNORE
         strange = known & ((label < 0) | (label >= CLASSES))
         if bool(strange.any()):
             message = (
@@ -147,4 +148,4 @@ def _against_zero(odds: Tensor) -> Tensor:
 
 
 def _binary(truth: Tensor, known: Tensor) -> Tensor:
-    return torch.where(known, truth.long(), NOT_ANNOTATED)
+    return torch.where(known, truth.long(), IGNORE)

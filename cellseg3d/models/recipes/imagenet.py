@@ -91,32 +91,10 @@ def has_imagenet_encoder(network: nn.Module) -> bool:
     return hasattr(inner, "imagenet_file")
 
 
-def freeze_encoder(network: nn.Module, *, frozen: bool = True) -> int:
-    """Exclude the encoder from training, or include it again.
-
-    Returns
-    -------
-    int
-        The number of parameters that were frozen or released.
-
-    Raises
-    ------
-    ConfigError
-        If the network has no ImageNet encoder.
-    """
-    inner = encoder_of(network)
-    count = 0
-    for name, parameter in inner.named_parameters():
-        if name.startswith(tuple(inner.imagenet_prefixes)):
-            parameter.requires_grad = not frozen
-            count += parameter.numel()
-    return count
-
-
 def drop_encoder_gradients(network: nn.Module) -> None:
     """Remove the gradients of every ImageNet encoder, so a step does not change it.
 
-    Unlike `freeze_encoder`, this may change while several processes train.
+    Unlike ``requires_grad``, this may change while several processes train.
     """
     for module in network.modules():
         prefixes = tuple(getattr(module, "imagenet_prefixes", ()))

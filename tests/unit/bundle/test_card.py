@@ -104,3 +104,36 @@ def test_metadata_and_list_repeat_the_record():
     assert headline(record()) == "nucleus Dice .600 (n = 7)"
     assert overall(record())[0]["conditions"] == 2
     assert interval(record()["scores"][1]) == ".500 (.400, .600)"
+
+
+def test_the_card_shows_what_each_change_of_the_volumes_costs():
+    rows = [
+        {"shift": shift, "class": name, "metric": metric, "mean": mean, "n": 4}
+        for shift, name, metric, mean in (
+            ("none", "cell", "dice", 0.9),
+            ("none", "object", "object_f1", 0.8),
+            ("noise", "cell", "dice", 0.75),
+            ("noise", "object", "object_f1", None),
+        )
+    ]
+
+    text = model_card(
+        "cells", "Cells", ABOUT, record() | {"robustness": rows}, DATA_SETS
+    )
+
+    assert "| change | cell, Dice | object, F1 of objects at IoU .5 |" in text
+    assert "| none | .900 | .800 |\n| noise | .750 | - |" in text
+    assert "the middle of 4 volumes that were left out" in text
+    assert "changed volumes" not in model_card(
+        "cells", "Cells", ABOUT, record(), DATA_SETS
+    )
+
+
+def test_the_card_of_fused_networks_names_the_bundles_that_they_come_from():
+    fused = record() | {"members": {"flat": "cells_2d", "deep": "cells_3d"}}
+
+    text = model_card("cells", "Cells", ABOUT, fused, DATA_SETS)
+
+    assert "network flat: the one of `cells_2d`" in text
+    assert "network deep: the one of `cells_3d`" in text
+    assert "of 20 steps" not in text

@@ -374,5 +374,5 @@ def test_a_training_goes_on_with_changed_data_only_when_told(
     record = json.loads((out / "run.json").read_text())
     assert record["iteration"] == 8
     assert len(record["earlier_data"]) == 1
-    assert "as you say" in caplog.text
+    assert "the training continues with the data" in caplog.text
     assert main([*again[:-1], "3"]) == 0

@@ -40,7 +40,6 @@ def test_volume_and_anisotropy_are_physical():
     spacing = Spacing.of((50, 5, 4), "nm")
 
     assert spacing.voxel_volume_um3 == pytest.approx(1e-6)
-    assert spacing.anisotropy == pytest.approx(12.5)
     assert spacing.is_close(Spacing(0.05, 0.005, 0.004))
     assert not spacing.is_close(Spacing(0.05, 0.004, 0.005))
     assert str(spacing) == "0.05 x 0.005 x 0.004 um (z, y, x)"

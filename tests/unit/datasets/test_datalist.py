@@ -230,7 +230,7 @@ def test_a_folder_of_255_and_0_is_not_guessed(write_pair, tmp_path):
 
 
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):
-    with pytest.raises(InputError, match=r"looked for datalist\.json, X_image"):
+    with pytest.raises(InputError, match=r"the folder is empty; name them X_image"):
         load_datalist(tmp_path)
 
 

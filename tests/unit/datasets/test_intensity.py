@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from cellseg3d.core.errors import ConfigError, NonFiniteError
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets import intensity
 from cellseg3d.datasets.intensity import IntensityScale, sample_rois, sample_voxels
 
 
@@ -143,3 +144,91 @@ def test_a_config_and_a_scale_say_the_same():
 
     assert IntensityScale.parse({"mode": "range", "lower": 0, "upper": 1}) == scale
     assert IntensityScale.parse(scale) is scale
+
+
+def sparse(dtype):
+    """An image of zeros and two voxels: its percentiles 0.5 and 99.5 coincide."""
+    array = np.zeros((10, 100, 100), dtype)
+    array[5, 50], array[6, 50] = 40, 5000
+    return array
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_nearly_empty_image_keeps_its_contrast(dtype):
+    array, scale = sparse(dtype), IntensityScale()
+
+    found = scale.scaling_of(Volume(array))
+    scaled = scale.apply(array, found.offset, found.factor)
+
+    low, mid, high = scaled[0, 0, 0], scaled[5, 50, 0], scaled[6, 50, 0]
+    assert -3 <= low < mid < high <= 3
+    assert high - mid > 1
+    assert "percentiles 0.5 and 99.5" in found.note
+
+
+def test_a_few_bright_objects_are_not_cut_off():
+    array = np.zeros((10, 100, 100), np.uint16)
+    random = np.random.default_rng(0)
+    array[:, :2, :] = random.integers(1, 3, (10, 2, 100))
+    array[4:7, 50:56, 50:56] = random.integers(1000, 4000, (3, 6, 6))
+    scale = IntensityScale()
+
+    found = scale.scaling_of(Volume(array))
+    scaled = scale.apply(array, found.offset, found.factor)
+
+    assert len(np.unique(np.rint(scaled * 128))) >= 16
+    assert found.note
+
+
+def test_an_ordinary_image_is_scaled_as_before():
+    array = np.random.default_rng(1).normal(100, 10, (20, 40, 40)).astype(np.float32)
+    array[0, 0, 0] = 1e6  # a hot pixel must not decide
+    low, high = np.percentile(array, [0.5, 99.5])
+
+    found = IntensityScale().scaling_of(Volume(array))
+
+    assert found.note == ""
+    assert found.limits == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float64])
+@pytest.mark.parametrize("offset", [0, 4_000_000_000])
+def test_an_offset_does_not_swallow_the_values(dtype, offset):
+    values = np.arange(256).astype(dtype) + dtype(offset)
+    array = np.resize(values, (8, 16, 16))
+    plain = np.resize(np.arange(256, dtype=np.uint8), (8, 16, 16))
+    scale = IntensityScale()
+
+    scaled = scale.apply(array, *scale.measure(Volume(array)))
+
+    expected = scale.apply(plain, *scale.measure(Volume(plain)))
+    np.testing.assert_allclose(scaled, expected, atol=1e-5)
+    assert len(np.unique(scaled)) == 256
+
+
+def test_a_float_offset_beyond_its_range_is_taken_in_double():
+    array = (1e6 + np.resize(np.arange(16) / 16, (8, 8, 8))).astype(np.float32)
+    scale = IntensityScale()
+
+    scaled = scale.apply(array, *scale.measure(Volume(array)))
+
+    assert len(np.unique(scaled)) == len(np.unique(array))
+
+
+def test_signal_that_the_sample_misses_is_found(monkeypatch):
+    array = np.zeros((30, 40, 40), np.uint16)
+    array[1, 1, 1] = 900
+    monkeypatch.setattr(intensity, "SAMPLE_VOXELS", 1000)
+    monkeypatch.setattr(intensity, "sample_voxels", lambda _: np.zeros(1000, np.uint16))
+
+    found = IntensityScale().scaling_of(Volume(array))
+
+    assert found.limits == pytest.approx((0, 900))
+    assert "extremes" in found.note
+
+
+def test_a_constant_volume_says_so():
+    found = IntensityScale().scaling_of(Volume(np.full((4, 5, 6), 7, np.uint8)))
+
+    assert (found.offset, found.factor) == (7, 1)
+    assert found.note == "every voxel is 7"

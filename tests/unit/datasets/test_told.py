@@ -33,7 +33,7 @@ def test_the_users_spacing_wins_and_is_said(folder, caplog):
     [case] = load_cases(told.cases, told)
 
     assert case.spacing == Spacing(1, 0.2, 0.2)
-    assert "as you say; 1 of 1 images" in caplog.text
+    assert "is used; 1 of 1 images" in caplog.text
 
 
 def test_nothing_told_changes_nothing(folder):

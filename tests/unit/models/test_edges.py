@@ -3,25 +3,21 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from cellseg3d.core.errors import ConfigError
-from cellseg3d.models.combined import DeepSupervisionLoss, WeightedSum
 from cellseg3d.models.edge_losses import BoundaryLoss, EdgeWeightedCELoss
 from cellseg3d.models.edges import (
-    boundary_distance,
     edge_weights,
+    face_distance,
     gap_distance,
     ridge,
     signed_distance,
 )
-from cellseg3d.models.losses import CrossEntropyLoss, DiceCELoss
+from cellseg3d.models.losses import CrossEntropyLoss
 
 ROW = np.array([[0, 0, 0, 1, 1, 1]])
 LOSSES = [
     EdgeWeightedCELoss(sigma=1.5, class_weights=[1, 2, 3]),
     EdgeWeightedCELoss(gaps=True, sigma=2),
     BoundaryLoss(),
-    WeightedSum([DiceCELoss(), BoundaryLoss()], [1, 0.1]),
-    DeepSupervisionLoss(DiceCELoss()),
 ]
 
 
@@ -35,7 +31,7 @@ def two_discs():
 def test_distances_in_a_row_by_hand():
     objects = np.array([[1, 0, 0, 0, 2]])
 
-    np.testing.assert_allclose(boundary_distance(ROW), [[2.5, 1.5, 0.5, 0.5, 1.5, 2.5]])
+    np.testing.assert_allclose(face_distance(ROW), [[2.5, 1.5, 0.5, 0.5, 1.5, 2.5]])
     np.testing.assert_allclose(
         signed_distance(ROW, 1), [[2.5, 1.5, 0.5, -0.5, -1.5, -2.5]]
     )
@@ -50,7 +46,7 @@ def test_unannotated_voxels_make_no_boundary():
     row = np.array([[255, 0, 0, 1, 1, 255]])
 
     np.testing.assert_allclose(
-        boundary_distance(row), [[np.inf, 1.5, 0.5, 0.5, 1.5, np.inf]]
+        face_distance(row), [[np.inf, 1.5, 0.5, 0.5, 1.5, np.inf]]
     )
     np.testing.assert_allclose(signed_distance(row, 1), [[0, 1.5, 0.5, -0.5, -1.5, 0]])
     assert not signed_distance(np.array([[255, 1, 1]]), 1).any()
@@ -141,38 +137,3 @@ def test_nothing_annotated_and_one_class_alone_are_finite(loss):
         assert torch.isfinite(total)
         assert torch.isfinite(logits.grad).all()
         assert value != 255 or (total == 0 and (logits.grad == 0).all())
-
-
-def test_deep_supervision_weighs_depths_by_halves():
-    torch.manual_seed(0)
-    loss = CrossEntropyLoss()
-    outputs = torch.randn(2, 3, 2, 8, 8)
-    label = torch.randint(0, 2, (2, 1, 8, 8))
-    label[0, 0, :2] = 255
-    parts = [loss(output, label) for output in outputs.unbind(1)]
-    expected = (4 * parts[0] + 2 * parts[1] + parts[2]) / 7
-
-    assert torch.allclose(DeepSupervisionLoss(loss)(outputs, label), expected)
-    assert torch.allclose(DeepSupervisionLoss(loss)(outputs[:, 0], label), parts[0])
-    only = DeepSupervisionLoss(loss, [1, 0, 0])(outputs, label)
-    assert torch.allclose(only, parts[0])
-
-
-def test_smaller_outputs_get_a_thinned_label_that_mixes_no_values():
-    label = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
-    label[..., 4:, :] = 1
-    sure = torch.zeros(1, 2, 4, 4)
-    sure[:, 1, 2:] = 20
-
-    value = DeepSupervisionLoss(CrossEntropyLoss())([sure], label)
-
-    assert value.item() == pytest.approx(0, abs=1e-6)
-
-
-def test_numbers_of_weights_must_fit():
-    with pytest.raises(ConfigError, match="1 losses and 2 weights"):
-        WeightedSum([DiceCELoss()], [1, 2])
-    with pytest.raises(ConfigError, match="1 weights for 3 outputs"):
-        DeepSupervisionLoss(DiceCELoss(), [1])(
-            torch.zeros(1, 3, 2, 4, 4), torch.zeros(1, 1, 4, 4)
-        )

@@ -6,7 +6,7 @@ import torch
 
 from cellseg3d.core.errors import ConfigError, FormatError
 from cellseg3d.models.checkpoint import ArchitectureError
-from cellseg3d.models.recipes.imagenet import freeze_encoder, load_imagenet
+from cellseg3d.models.recipes.imagenet import load_imagenet
 from cellseg3d.models.unet import build_network
 
 SLICE = {"spatial_dims": 2, "patch_shape": [64, 64]}
@@ -161,27 +161,6 @@ def test_without_a_file_it_says_that_it_trains_from_scratch(caplog):
     assert "vgg16-397923af.pth" in said
     assert said in caplog.text
     assert torch.equal(network.network.features[0].weight, before)
-
-
-def test_frozen_encoder_stays_while_the_rest_trains():
-    torch.manual_seed(0)
-    network = build_network("vgg16_unet", SLICE, 2)
-    encoder = network.network.features[0].weight
-    decoder = network.network.decoder[0][0].weight
-    before = encoder.clone(), decoder.clone()
-
-    count = freeze_encoder(network)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(trained, lr=0.1)
-    network(torch.rand(2, 1, 32, 32)).square().mean().backward()
-    optimiser.step()
-
-    assert count == 14_714_688 - 2 * 64 * 9
-    assert encoder.grad is None
-    assert torch.equal(encoder, before[0])
-    assert not torch.equal(decoder, before[1])
-    freeze_encoder(network, frozen=False)
-    assert encoder.requires_grad
 
 
 @pytest.mark.parametrize(

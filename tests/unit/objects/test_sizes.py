@@ -65,7 +65,7 @@ def test_specks_are_left_out_and_counted():
     found = label_objects(labels, None, options)
 
     assert (found.count, found.specks) == (2, 3)
-    assert least_size_note(found) == "3 specks smaller than 100 voxels left out"
+    assert least_size_note(found) == "3 specks smaller than 100 voxels were left out"
 
 
 def test_specks_are_told_where_no_least_size_is_known():

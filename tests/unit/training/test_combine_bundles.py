@@ -16,7 +16,7 @@ from cellseg3d.io.registry import open_volume, read_labels
 from cellseg3d.models.checkpoint import load_weights, save_weights
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment
-from cellseg3d.training.combine_bundles import FuseOptions, fuse_bundles
+from cellseg3d.training.combine_bundles import CombineOptions, combine_bundles
 
 FLOAT32 = {"precision": "float32", "probs": True}
 CLASSES = 3
@@ -95,7 +95,7 @@ def test_runs_become_one_bundle_that_predicts(flat, deep, balls, tmp_path, capsy
     out = tmp_path / "fused"
     image = balls.parent / "ball0.mrc"
 
-    assert main(["bundle", "fuse", str(out), str(flat), str(deep)]) == 0
+    assert main(["bundle", "combine", str(out), str(flat), str(deep)]) == 0
 
     said = capsys.readouterr().out
     model = load_model(out)
@@ -114,7 +114,7 @@ def test_runs_become_one_bundle_that_predicts(flat, deep, balls, tmp_path, capsy
 def test_a_network_that_does_not_help_gets_no_weight(flat, deep, tmp_path):
     useless = spoilt(deep, tmp_path / "useless")
 
-    found = fuse_bundles([flat, useless], tmp_path / "out", FuseOptions(axes="z"))
+    found = combine_bundles([flat, useless], tmp_path / "out", CombineOptions(axes="z"))
 
     rows = list(found["weights"].values())
     assert found["sentence"].startswith("cell_tomo_unet25d along z alone is as good")
@@ -126,7 +126,7 @@ def test_without_a_fit_all_sources_count_alike(flat, deep, balls, tmp_path):
     out = tmp_path / "out"
     volume = open_volume(balls.parent / "ball0.mrc")
 
-    assert fuse_bundles([flat, deep], out, FuseOptions(fit=False)) == {}
+    assert combine_bundles([flat, deep], out, CombineOptions(fit=False)) == {}
 
     fused = segment(volume, load_model(out), SegmentOptions(**FLOAT32)).probs
     together = segment(
@@ -148,7 +148,7 @@ def test_without_a_fit_all_sources_count_alike(flat, deep, balls, tmp_path):
 
 def test_a_volume_that_a_member_has_trained_on_weighs_nothing(flat, deep, tmp_path):
     with pytest.raises(ConfigError, match="was used to train some member"):
-        fuse_bundles([flat, deep], tmp_path / "out", FuseOptions(fold="1"))
+        combine_bundles([flat, deep], tmp_path / "out", CombineOptions(fold="1"))
     assert not (tmp_path / "out").exists()
 
 
@@ -156,4 +156,4 @@ def test_a_folder_in_use_is_left_alone(flat, deep, tmp_path):
     (tmp_path / "precious").write_text("data")
 
     with pytest.raises(EnvironmentFault, match="not empty"):
-        fuse_bundles([flat, deep], tmp_path)
+        combine_bundles([flat, deep], tmp_path)

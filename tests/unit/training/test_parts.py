@@ -21,7 +21,6 @@ from cellseg3d.models.checkpoint import with_previous
 from cellseg3d.models.training_state import read_state
 from cellseg3d.runs.lock import RunLock
 from cellseg3d.runs.patch import choose_patch
-from cellseg3d.runs.record import file_sha256
 from cellseg3d.training.average import AveragedNetwork
 from cellseg3d.training.checkpoints import Checkpoints
 from cellseg3d.training.epochs import ResumableOrder
@@ -219,19 +218,6 @@ def test_scores_leave_out_what_is_not_annotated():
     assert scores.table["a"]["one"] == pytest.approx(2 / 3)
     assert math.isnan(scores.table["a"]["two"])
     assert scores.mean == pytest.approx(2 / 3)
-
-
-def test_data_hashes_follow_the_content(tmp_path):
-    (tmp_path / "a").write_text("x")
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "b").write_text("x")
-    before = file_sha256([tmp_path / "a", tmp_path / "d"])
-    (tmp_path / "d" / "b").write_text("y")
-
-    after = file_sha256([tmp_path / "a", tmp_path / "d"])
-
-    assert before[str(tmp_path / "a")] == after[str(tmp_path / "a")]
-    assert before[str(tmp_path / "d")] != after[str(tmp_path / "d")]
 
 
 class Counter:

@@ -74,7 +74,7 @@ def test_what_a_recipe_says_of_its_data_wins_over_the_other_bundle(tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"step": 3}, "unknown key 'step'; expected name, classes"),
+        ({"step": 3}, "unknown key 'step'; did you mean 'steps'"),
         ({"sources": [{"dataset": "d", "tests": True}]}, "unknown key 'tests'"),
         ({"leave_out": "rat"}, "leave_out is 'rat'; expected dataset, specimen"),
         ({"label_map": {1: 1}}, "label_map is for simulated tomograms"),
@@ -122,17 +122,21 @@ def test_a_recipe_names_a_bundle_known_data_and_the_length_of_an_epoch(name):
     assert find_bundle(name).name == name
     assert {source.dataset for source in recipe.sources} <= set(known)
     assert recipe.sources or recipe.simulated["cells"] > 0
+    if recipe.members:
+        assert set(recipe.members.values()) <= set(NAMES)
+        return
     batch = recipe.settings["train::dataloader::batch_size"]
     assert recipe.settings["train::dataset::samples"] % batch == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_networks_that_come_along_are_small(name):
+    recipe = read_recipe(configs_dir(), name)
     network = network_made_by(name)
 
     parameters = sum(each.numel() for each in network.parameters())
 
-    assert 3e5 < parameters <= 2e6
+    assert 3e5 < parameters <= 2e6 * max(1, len(recipe.members))
 
 
 def test_all_weights_together_stay_below_the_limit():

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from network_facts import network_facts
 from torch import nn
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.models.facts import network_facts
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.unet import build_network
 

@@ -1,0 +1,1 @@
+"""Choose what to correct by hand, take the corrections in, and say what they gained."""

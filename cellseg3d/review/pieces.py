@@ -1,0 +1,221 @@
+"""Pieces of slices that a person corrects, and the folder that holds them."""
+
+import csv
+import io
+import json
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.atomic import write_text
+from cellseg3d.core.axes import axis_index
+from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.roi import Roi, zyx
+
+FACTS = "review.json"
+MARKS = "seen.csv"
+PAGE = "index.html"
+# Holds the labels as the network found them, to tell which ones were corrected.
+PREDICTED = "predicted"
+COLUMNS = ("labels", "image", "volume", "axis", "slice", "uncertainty", "seen")
+_YES = ("1", "x", "y", "yes", "true", "seen")
+_NO = ("", "0", "n", "no", "false")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of one slice of a volume.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its review; the names of its files begin with it.
+    volume : str
+        The volume's file, as the user named it.
+    axis : str
+        The axis across which the slice lies.
+    roi : Roi
+        Where it lies; one voxel thick along `axis`.
+    uncertainty : float
+        Mean uncertainty of its voxels, in [0, 1].
+    """
+
+    name: str
+    volume: str
+    axis: str
+    roi: Roi
+    uncertainty: float
+
+    @property
+    def slice_number(self) -> int:
+        """The number of its slice along its axis."""
+        return self.roi.start[axis_index(self.axis)]
+
+    def flat(self, array_zyx: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of the piece's box as a slice, shape (rows, columns)."""
+        return array_zyx.squeeze(axis_index(self.axis))
+
+    def upright(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a slice (rows, columns) as an array of the piece's box."""
+        return np.expand_dims(array, axis_index(self.axis))
+
+    def image_file(self, folder: Path) -> Path:
+        """Return where its image lies."""
+        return folder / f"{self.name}.tif"
+
+    def labels_file(self, folder: Path) -> Path:
+        """Return where the labels lie that a person corrects."""
+        return folder / f"{self.name}_labels.tif"
+
+    def predicted_file(self, folder: Path) -> Path:
+        """Return where the labels lie as the network found them."""
+        return folder / PREDICTED / f"{self.name}_labels.tif"
+
+
+@dataclass(frozen=True)
+class Review:
+    """A folder of pieces, and how they came about.
+
+    Parameters
+    ----------
+    folder : Path
+    classes : tuple of str
+        Class names by label value, background first.
+    spacing_um : tuple of float or None
+        Voxel edges that the user gave for volumes that state none.
+    volumes : mapping of str to str or None
+        Fingerprint of each volume's file; None where it has none.
+    pieces : tuple of Piece
+    models : tuple of mapping
+        Name and hash of each network that was asked.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    spacing_um: tuple[float, float, float] | None
+    volumes: Mapping[str, Any]
+    pieces: tuple[Piece, ...]
+    models: tuple[Mapping[str, str], ...]
+
+    def save(self) -> None:
+        """Write ``review.json``, and ``seen.csv`` with nothing marked."""
+        values = {
+            "classes": list(self.classes),
+            "spacing_um": None if self.spacing_um is None else list(self.spacing_um),
+            "volumes": dict(self.volumes),
+            "models": [dict(model) for model in self.models],
+            "pieces": [
+                {
+                    "name": piece.name,
+                    "volume": piece.volume,
+                    "axis": piece.axis,
+                    "start": list(piece.roi.start),
+                    "stop": list(piece.roi.stop),
+                    "uncertainty": piece.uncertainty,
+                }
+                for piece in self.pieces
+            ],
+        }
+        text = json.dumps(values, indent=1) + "\n"
+        write_text(self.folder / MARKS, self._marks())
+        write_text(self.folder / FACTS, text)
+
+    def mark_seen(self, name: str) -> None:
+        """Mark a piece as seen, so that it counts although nothing was changed."""
+        done = {*self.seen(), name}
+        write_text(self.folder / MARKS, self._marks(done))
+
+    def _marks(self, seen: Container[str] = ()) -> str:
+        stream = io.StringIO(newline="")
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for piece in self.pieces:
+            files = (piece.labels_file(Path()), piece.image_file(Path()))
+            place = (piece.volume, piece.axis, piece.slice_number)
+            mark = "yes" if piece.name in seen else ""
+            rows.writerow((*files, *place, f"{piece.uncertainty:.4f}", mark))
+        return stream.getvalue()
+
+    def seen(self) -> set[str]:
+        """Return the names of the pieces that are marked as seen.
+
+        Raises
+        ------
+        InputError
+            If the file of marks is missing, names no such piece, or holds a mark that
+            says neither yes nor no.
+        """
+        path = self.folder / MARKS
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            message = (
+                f"{path}: cannot be read; expected a CSV file with the columns "
+                "'labels' and 'seen', such as the one that `cellseg3d review` wrote"
+            )
+            raise InputError(message) from error
+        lines = text.splitlines()
+        separator = ";" if lines and lines[0].count(";") else ","
+        names = {piece.labels_file(Path()).name: piece.name for piece in self.pieces}
+        found = set()
+        for row in csv.DictReader(lines, delimiter=separator):
+            file, mark = row.get("labels"), row.get("seen")
+            if file not in names or mark is None:
+                message = (
+                    f"{path}: a row names the labels {file!r} and is marked {mark!r}; "
+                    f"expected one of {', '.join(sorted(names)[:3])}, ... and a "
+                    "column 'seen'"
+                )
+                raise InputError(message)
+            if mark.strip().lower() in _YES:
+                found.add(names[file])
+            elif mark.strip().lower() not in _NO:
+                message = (
+                    f"{path}: {file} is marked {mark!r} in the column 'seen'; write "
+                    "yes, or leave it empty"
+                )
+                raise InputError(message)
+        return found
+
+
+def load_review(folder: Path) -> Review:
+    """Return the review that a folder holds.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no review.
+    """
+    path = folder / FACTS
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        pieces = tuple(
+            Piece(
+                each["name"],
+                each["volume"],
+                each["axis"],
+                Roi(zyx(each["start"]), zyx(each["stop"])),
+                float(each["uncertainty"]),
+            )
+            for each in values["pieces"]
+        )
+        edges: Sequence[float] | None = values["spacing_um"]
+        spacing = None if edges is None else (edges[0], edges[1], edges[2])
+        return Review(
+            folder,
+            tuple(values["classes"]),
+            spacing,
+            values["volumes"],
+            pieces,
+            tuple(values["models"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = (
+            f"{path}: is missing or damaged; give a folder that `cellseg3d review "
+            "VOLUME... --out FOLDER` wrote"
+        )
+        raise ConfigError(message) from error

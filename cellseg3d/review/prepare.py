@@ -1,0 +1,330 @@
+"""Write the pieces of volumes that are most worth correcting into a folder."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.bundle.model import TrainedModel
+from cellseg3d.core.atomic import make_folder
+from cellseg3d.core.axes import axis_index
+from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.roi import Roi, Zyx
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import case_stem
+from cellseg3d.datasets.resampling import nearest_on
+from cellseg3d.datasets.targets import decoder_for
+from cellseg3d.io.check import open_input
+from cellseg3d.io.fingerprint import file_of, fingerprint
+from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.prediction.options import SegmentOptions
+from cellseg3d.prediction.pipeline import Pipeline
+from cellseg3d.prediction.rescale import onto_training_grid
+from cellseg3d.prediction.setup import set_up
+from cellseg3d.review.choose import TileMeans, choose
+from cellseg3d.review.page import Shown, write_page
+from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review, load_review
+
+Progress = Callable[[int, int], None]
+# The decoder of classes that are labels, not parts of objects.
+PLAIN = "watershed"
+
+
+@dataclass(frozen=True)
+class ReviewOptions:
+    """What a user may choose about a review.
+
+    Parameters
+    ----------
+    n : int
+        How many pieces.
+    size : int
+        Longest side of a piece, in voxels.
+    axis : str or None
+        The axis across which slices lie; that of the first network when None.
+    spacing_um : tuple of float, optional
+        Voxel edges (z, y, x) of volumes that state none.
+    """
+
+    n: int = 20
+    size: int = 512
+    axis: str | None = None
+    spacing_um: tuple[float, float, float] | None = None
+
+
+def prepare_review(
+    sources: Sequence[str],
+    models: Sequence[TrainedModel],
+    out: Path,
+    review: ReviewOptions | None = None,
+    options: SegmentOptions | None = None,
+    progress: Progress | None = None,
+    before: Sequence[Path] = (),
+) -> Review:
+    """Predict volumes and write the pieces from which the networks would learn most.
+
+    The volumes are predicted chunk after chunk; of each tile of each slice only its
+    mean uncertainty is kept, so the memory does not grow with the volumes. Where
+    several networks, axes or copies answer, uncertainty is how far they disagree.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Files of volumes.
+    models : sequence of TrainedModel
+    out : Path
+        The folder to write; empty, or not there yet.
+    review : ReviewOptions, optional
+    options : SegmentOptions, optional
+        Of the prediction.
+    progress : callable, optional
+        Called with the voxels done and those of all volumes.
+    before : sequence of Path
+        Earlier reviews, whose pieces and their neighbours are not picked again.
+
+    Returns
+    -------
+    Review
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not empty, or the classes are parts of objects.
+    InputError
+        If a volume cannot be used.
+    """
+    wanted = review or ReviewOptions()
+    asked = options or SegmentOptions()
+    _check(models, out, wanted)
+    axis = wanted.axis or _axis_of(models[0])
+    names = [str(Path(source).absolute()) for source in sources]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{out}: a volume is given twice; give each of them once")
+    opened = [open_input(name, spacing=wanted.spacing_um) for name in names]
+    means = [
+        _survey(
+            volume, models, asked, axis, wanted.size, _share(progress, opened, index)
+        )
+        for index, volume in enumerate(opened)
+    ]
+    known = [piece for folder in before for piece in load_review(folder).pieces]
+    done = [[each.roi for each in known if each.volume == name] for name in names]
+    chosen = choose(means, wanted.n, done)
+    pieces = tuple(
+        Piece(
+            f"{number:03d}_{case_stem(names[of])}_{axis}{roi.start[axis_index(axis)]}",
+            names[of],
+            axis,
+            roi,
+            value,
+        )
+        for number, (of, roi, value) in enumerate(chosen, start=1)
+    )
+    make_folder(out)
+    make_folder(out / PREDICTED)
+    shown: dict[str, Shown] = {}
+    for name, volume in zip(names, opened, strict=True):
+        mine = [piece for piece in pieces if piece.volume == name]
+        shown |= _write_pieces(volume, mine, models, asked, out)
+    found = Review(
+        out,
+        tuple(models[0].classes),
+        wanted.spacing_um,
+        {name: _fingerprint(name) for name in names},
+        pieces,
+        tuple({"name": one.name, "sha256": one.sha256} for one in models),
+    )
+    write_page(out / PAGE, found, shown)
+    found.save()
+    return found
+
+
+class PieceReader:
+    """The labels and the uncertainty of any piece of a volume, predicted when asked.
+
+    Parameters
+    ----------
+    volume : Volume
+    models : sequence of TrainedModel
+    options : SegmentOptions
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        models: Sequence[TrainedModel],
+        options: SegmentOptions,
+    ) -> None:
+        self.volume = volume
+        seen, pipeline = _pipeline(volume, models, options)
+        self._answers = _Answers(pipeline, seen.shape)
+
+    def read(self, roi: Roi) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return labels and uncertainty of a box, each of its shape (z, y, x)."""
+        shape = self.volume.shape
+        labels = nearest_on(self._answers.of("labels"), shape)[roi.slices]
+        unsure = nearest_on(self._answers.of("uncertainty"), shape)[roi.slices]
+        return labels.astype(np.uint8), unsure.astype(np.float32)
+
+
+class _Answers:
+    """What a pipeline answers, region by region; the last region is kept."""
+
+    def __init__(self, pipeline: Pipeline, shape: Zyx) -> None:
+        self.pipeline, self.shape = pipeline, shape
+        self._last: tuple[Roi, Any] | None = None
+
+    def of(self, what: str) -> "_Answer":
+        return _Answer(self, what)
+
+    def chunk(self, roi: Roi) -> Any:  # noqa: ANN401
+        if self._last is None or self._last[0] != roi:
+            self._last = (roi, self.pipeline.run(roi))
+        return self._last[1]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One of a pipeline's answers, as an array that is computed when it is indexed."""
+
+    answers: _Answers
+    what: str
+
+    @property
+    def shape(self) -> Zyx:
+        return self.answers.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype("uint8" if self.what == "labels" else "float32")
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:  # noqa: ANN401
+        pairs = [part.indices(n) for part, n in zip(key, self.shape, strict=True)]
+        start, stop = ([pair[end] for pair in pairs] for end in (0, 1))
+        roi = Roi.at(start, [b - a for a, b in zip(start, stop, strict=True)])
+        found: NDArray[Any] = getattr(self.answers.chunk(roi), self.what)
+        return found
+
+
+def _check(models: Sequence[TrainedModel], out: Path, wanted: ReviewOptions) -> None:
+    if out.exists() and any(out.iterdir()):
+        message = f"{out}: is not empty; choose another folder for the review"
+        raise ConfigError(message)
+    if wanted.n < 1 or wanted.size < 8:
+        message = f"n {wanted.n}, size {wanted.size}; expected n >= 1 and size >= 8"
+        raise ConfigError(message)
+    classes = models[0].classes
+    if decoder_for(classes) != PLAIN:
+        message = (
+            f"{models[0].name}: its classes {list(classes)} are parts of objects, not "
+            "labels to draw; review a network of plain classes, or correct the object "
+            'ids of `predict --objects` and train on them with "labels": "instances"'
+        )
+        raise ConfigError(message)
+
+
+def _axis_of(model: TrainedModel) -> str:
+    """Return the axis across which a network sees slices; z for 3D."""
+    first = model.members[0] if model.members else model
+    if first.spec.spatial_dims == 3:
+        return "z"
+    return str(first.window.get("axes") or first.spec.axis)[0]
+
+
+def _pipeline(
+    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
+) -> tuple[Volume, Pipeline]:
+    """Return the volume as the networks see it, and what predicts it."""
+    seen = onto_training_grid(volume, models, rescale=options.rescale)
+    asked = replace(options, uncertainty=True, probs=False)
+    return seen, set_up(seen, models, asked)
+
+
+def _survey(
+    volume: Volume,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    axis: str,
+    size: int,
+    progress: Progress | None,
+) -> TileMeans:
+    seen, pipeline = _pipeline(volume, models, options)
+    means = TileMeans(volume.shape, axis, size, seen.shape)
+    for roi, answer in pipeline.results(pipeline.chunks(), progress):
+        if answer.uncertainty is not None:
+            means.add(roi, answer.uncertainty)
+    return means
+
+
+def _share(
+    progress: Progress | None, volumes: Sequence[Volume], index: int
+) -> Progress | None:
+    """Return a progress of one volume that counts for all of them."""
+    if progress is None:
+        return None
+    sizes = [math.prod(volume.shape) for volume in volumes]
+    before, whole, own = sum(sizes[:index]), sum(sizes), sizes[index]
+    tell = progress
+    return lambda done, total: tell(before + done * own // total, whole)
+
+
+def _write_pieces(
+    volume: Volume,
+    pieces: Sequence[Piece],
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    out: Path,
+) -> dict[str, Shown]:
+    """Write the files of a volume's pieces; return what the page shows of them."""
+    if not pieces:
+        return {}
+    reader = PieceReader(volume, models, options)
+    shown = {}
+    for piece in pieces:
+        labels, unsure = reader.read(piece.roi)
+        image = volume.read(piece.roi)
+        edges = _edges(volume.spacing, piece)
+        flat = [piece.flat(each)[None] for each in (image, labels)]
+        picture = Volume(flat[0], edges, volume.intensity_unit)
+        found = Volume(flat[1], edges, provenance={"labels": True})
+        write_volume(piece.image_file(out), picture)
+        write_labels(piece.labels_file(out), found)
+        write_labels(piece.predicted_file(out), found)
+        shown[piece.name] = Shown(flat[0][0], flat[1][0], piece.flat(unsure))
+    return shown
+
+
+def _edges(spacing: Spacing | None, piece: Piece) -> Spacing | None:
+    """Return the voxel edges of a piece's slice: across it, then its rows, columns."""
+    if spacing is None:
+        return None
+    edges = list(spacing.zyx)
+    across = edges.pop(axis_index(piece.axis))
+    return Spacing.of([across, *edges])
+
+
+def _fingerprint(name: str) -> str | None:
+    return fingerprint(name) if file_of(name).exists() else None
+
+
+def open_reviewed(review: Review, name: str) -> Volume:
+    """Open a volume of a review.
+
+    Raises
+    ------
+    InputError
+        If its file is not what it was when the review was made.
+    """
+    volume = open_input(name, spacing=review.spacing_um)
+    if review.volumes.get(name) not in (None, _fingerprint(name)):
+        message = (
+            f"{name}: was changed since {review.folder} was made of it; review it "
+            "again, or put the old file back"
+        )
+        raise InputError(message)
+    return volume

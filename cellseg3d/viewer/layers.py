@@ -1,0 +1,139 @@
+"""Between volumes and the layers of napari: arrays, spacing, names, colours."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.core.errors import AxisError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.intensity import sample_voxels
+
+# A layer as napari takes it from readers: data, keywords, type.
+LayerData = tuple[Any, dict[str, Any], str]
+SPACING = "spacing_um"
+# Grey values outside of these percentiles are shown black and white.
+SHOWN = (0.5, 99.5)
+_PIXEL = "pixel"
+
+
+def layer_of(volume: Volume, name: str, kind: str) -> LayerData:
+    """Return a volume as a layer, with its voxel edges.
+
+    Parameters
+    ----------
+    volume : Volume
+        It may be lazy: napari then reads the slices that it shows.
+    name : str
+        The layer's name.
+    kind : {"image", "labels"}
+    """
+    keywords: dict[str, Any] = {"name": name, "metadata": {SPACING: None}}
+    if volume.spacing is not None:
+        keywords["scale"] = volume.spacing.zyx
+        keywords["units"] = ("um", "um", "um")
+        keywords["metadata"] = {SPACING: volume.spacing.zyx}
+    if kind == "image":
+        low, high = np.percentile(sample_voxels(volume), SHOWN)
+        if low < high:
+            keywords["contrast_limits"] = (float(low), float(high))
+    return volume.array, keywords, kind
+
+
+def volume_of(layer: Any) -> Volume:  # noqa: ANN401 - a layer of napari
+    """Return the volume that a layer shows; a 2D image has one slice.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+        Its spacing is what our reader noted, or else its scale where its units are
+        lengths. Without either, the spacing is unknown.
+
+    Raises
+    ------
+    AxisError
+        If the layer holds colours, channels or time points.
+    """
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    if getattr(layer, "rgb", False) or data.ndim not in (2, 3):
+        message = (
+            f"{layer.name}: has {data.ndim} axes"
+            f"{', colours' if getattr(layer, 'rgb', False) else ''}; expected one "
+            "channel of z, y, x: split the stack into its channels first"
+        )
+        raise AxisError(message)
+    if data.ndim == 2:
+        data = np.asarray(data)[np.newaxis]
+    return Volume(data, spacing_of(layer), provenance={"path": layer.name})
+
+
+def spacing_of(layer: Any) -> Spacing | None:  # noqa: ANN401
+    """Return the voxel edges of a layer in um; None when they are unknown."""
+    noted = layer.metadata.get(SPACING)
+    if noted is not None:
+        return Spacing.of(noted)
+    units = [str(unit) for unit in (layer.units or ())]
+    if SPACING in layer.metadata or not units or _PIXEL in units:
+        return None
+    edges = [
+        float((size * unit).to("um").magnitude)
+        for size, unit in zip(layer.scale, _units(layer), strict=True)
+    ]
+    if len(edges) == 2:  # a slice is as thick as its pixels are wide, for lack of more
+        edges = [edges[0], *edges]
+    return Spacing.of(edges)
+
+
+def label_layer(
+    labels: NDArray[Any],
+    like: Any,  # noqa: ANN401
+    name: str,
+    classes: Sequence[str] | None = None,
+) -> LayerData:
+    """Return labels as a layer that lies over the image they were found in.
+
+    Parameters
+    ----------
+    labels : ndarray of integers, shape (Z, Y, X)
+        Class indices, or ids of objects.
+    like : napari.layers.Layer
+        The image.
+    name : str
+    classes : sequence of str, optional
+        Names of the classes by label value; ids of objects when None.
+    """
+    shown = labels[0] if like.data.ndim == 2 else labels
+    keywords: dict[str, Any] = placed_like(like, name)
+    if classes is not None:
+        keywords["metadata"]["classes"] = list(classes)
+        keywords["features"] = {"index": range(len(classes)), "class": list(classes)}
+        keywords["colormap"] = colours_of(len(classes))
+    return shown, keywords, "labels"
+
+
+def placed_like(like: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
+    """Return the keywords of a layer that lies where another one does."""
+    return {
+        "name": name,
+        "scale": like.scale,
+        "translate": like.translate,
+        "units": like.units,
+        "metadata": {SPACING: like.metadata.get(SPACING)},
+    }
+
+
+def colours_of(count: int) -> dict[int | None, Any]:
+    """Return the colour of each class, as in every picture of cellseg3d."""
+    palette = np.asarray(LABEL_COLOURS, float) / 255
+    found: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    for value in range(1, count):
+        found[value] = palette[(value - 1) % (len(palette) - 1) + 1]
+    return found
+
+
+def _units(layer: Any) -> Sequence[Any]:  # noqa: ANN401
+    """Return the units of a layer as quantities."""
+    return [1 * unit for unit in layer.units]

@@ -1,0 +1,136 @@
+"""The plugin in a real viewer. Without a screen: xvfb-run make slow."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from small_bundle import small_bundle
+
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.registry import read_labels, write_volume
+
+pytestmark = pytest.mark.slow
+# napari has threads and windows of its own, so it runs in a process of its own.
+SESSION = """
+import sys, time
+import numpy as np
+import napari
+from qtpy.QtWidgets import QApplication
+folder = sys.argv[1]
+viewer = napari.Viewer(show=True)
+viewer.window.resize(1300, 800)
+[image] = viewer.open(f"{folder}/cells.mrc", plugin="cellseg3d")
+assert image.units[0] == "micrometer", image.units
+_, segment = viewer.window.add_plugin_dock_widget("cellseg3d", "Segment")
+
+def wait(work, seconds=120):
+    end = time.time() + seconds
+    while work.busy and time.time() < end:
+        QApplication.processEvents()
+        time.sleep(0.02)
+    assert not work.busy, work.said.value
+
+segment.run.value = f"{folder}/bundle"
+segment.uncertainty.value = True
+segment.work.start.native.click()
+assert segment.work.busy
+assert not segment.work.start.enabled
+wait(segment.work)
+assert segment.work.said.value == "done", segment.work.said.value
+names = [layer.name for layer in viewer.layers]
+assert names == ["cells", "cells labels", "cells uncertainty"], names
+labels = viewer.layers["cells labels"]
+np.save(f"{folder}/labels.npy", np.asarray(labels.data))
+np.testing.assert_allclose(labels.scale, image.scale)
+
+# Stopped before it began: nothing is added.
+segment.work.start.native.click()
+segment.work.stop.native.click()
+wait(segment.work)
+assert segment.work.said.value == "stopped", segment.work.said.value
+assert len(viewer.layers) == 3
+
+segment.run.value = f"{folder}/absent"
+errors = []
+import cellseg3d.viewer.work as module
+module.show_error = errors.append
+segment.work.start.native.click()
+wait(segment.work)
+assert errors and "absent" in errors[0], errors
+
+_, review = viewer.window.add_plugin_dock_widget("cellseg3d", "Correct and train again")
+review.bundle.value = f"{folder}/bundle"
+review.out.value = f"{folder}/review"
+review.count.value = 2
+review.image.value = image
+review.pick.start.native.click()
+wait(review.pick)
+assert review.pick.said.value == "done", review.pick.said.value
+first = viewer.layers["labels to correct"]
+first.data[...] = 1 - first.data
+assert [layer.name for layer in viewer.layers if layer.visible] == [
+    "piece", "labels to correct"]
+for _ in range(20):
+    QApplication.processEvents()
+viewer.window.screenshot(f"{folder}/window.png", flash=False)
+review.keep.native.click()
+review.keep.native.click()
+assert review.where.value.startswith("all pieces seen"), review.where.value
+assert review.train.start.enabled
+assert "labels to correct" not in viewer.layers
+viewer.open_sample("cellseg3d", "cell")
+assert "simulated cell" in viewer.layers
+viewer.close()
+print("all done")
+"""
+
+
+@pytest.fixture
+def screen():
+    pytest.importorskip("napari", reason="pip install 'cellseg3d[napari]' PyQt6")
+    if not os.environ.get("DISPLAY"):
+        pytest.skip("no screen; run it under xvfb-run")
+
+
+def test_the_manifest_is_valid():
+    pytest.importorskip("npe2", reason="pip install 'cellseg3d[napari]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "npe2", "validate", "cellseg3d"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valid" in done.stdout
+
+
+def test_a_user_opens_segments_stops_and_corrects(screen, tmp_path):
+    array = np.random.default_rng(0).normal(100, 20, (8, 64, 80)).astype(np.float32)
+    write_volume(tmp_path / "cells.mrc", Volume(array, Spacing(0.2, 0.1, 0.1)))
+    small_bundle(tmp_path / "bundle")
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SESSION, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=400,
+        env=os.environ | {"NAPARI_CONFIG": str(tmp_path / "settings.yaml")},
+    )
+
+    assert done.stdout.endswith("all done\n"), done.stderr[-3000:]
+    labels = np.load(tmp_path / "labels.npy")
+    assert labels.shape == array.shape
+    assert 0 < labels.mean() < 1
+    corrected = sorted((tmp_path / "review").glob("*_labels.tif"))
+    before = sorted((tmp_path / "review" / "predicted").glob("*_labels.tif"))
+    first = [read_labels(each[0]).read() for each in (corrected, before)]
+    np.testing.assert_array_equal(first[0], 1 - first[1])
+    seen = (tmp_path / "review" / "seen.csv").read_text(encoding="utf-8")
+    assert seen.count(",yes") == 2
