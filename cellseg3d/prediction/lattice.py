@@ -24,7 +24,7 @@ CORE_LONG = 448
 GRAIN = 32
 # Slices that are read at once, because neighbours share the slices of their context.
 RUN = 16
-# The same on a GPU, which is fast only at much work at a time.
+# The same on a GPU, which is fast only if many slices run together.
 LONG_RUN = 64
 # About how many pixels run together in 2D, where the bundle sets no batch: their
 # features take as much memory as those of a 3D window of CORE_3D.
