@@ -170,6 +170,11 @@ def _segments(
     rows, columns : slice
         The region, with start, stop and step.
     """
+    if key.dtype is None:
+        raise FormatError(
+            f"{page.parent.filename}: has voxels of {key.bitspersample} bits and sample "
+            f"format {key.sampleformat}, which no number has; export it again"
+        )
     depth, height, width = _segment_shape(key)
     check_memory(
         depth * height * width * key.dtype.itemsize, f"{page.parent.filename}: a tile"

@@ -24,6 +24,7 @@ from cellseg3d.io.layout import Request, split_unit, unknown_spacing
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.picking import chunk_note, pick_axes
 from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
+from cellseg3d.io.zarr.metadata import checked_image
 from cellseg3d.io.zarr.sink import create, resume
 
 __all__ = ["ZarrVoxels", "create", "open_file", "resume"]
@@ -65,7 +66,7 @@ def open_file(path: Path, request: Request) -> Volume:
         attributes, levels = dict(node.attrs), 1
     else:
         attributes = dict(node.attrs)
-        image = _multiscales(attributes)[0]
+        image = checked_image(path, _multiscales(attributes)[0])
         levels = len(image["datasets"])
         array, scale = _level(path, node, image, request.level)
         axes, units = _named_axes(path, image, array)
