@@ -10,7 +10,7 @@ DATA ?= $(CELLSEG3D_DATA)
 # One thread a process: the tests run side by side.
 RUN_TESTS = CELLSEG3D_DATA="$(DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test slow check format bundles clean
+.PHONY: demo test slow check docs format bundles clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -42,6 +42,11 @@ check: $(STAMP)  ## Style, types, import floors, bundles against configs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cellseg3d bundle check
+	$(MAKE) docs
+
+# Without --quiet, which would hide the warnings that --strict counts.
+docs: $(STAMP)  ## The site, in site/; a dead link or a page left out is an error
+	NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/python -m mkdocs build --strict
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -51,4 +56,4 @@ bundles: $(STAMP)  ## Write bundles/ anew from configs/
 	$(BIN)/cellseg3d bundle assemble
 
 clean:
-	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,7 +11,6 @@ from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.apple_gpu import require_right_convolutions
 
 _log = logging.getLogger(__name__)
-Precision = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 ACCELERATIONS = ("auto", "off")
 DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -28,7 +28,7 @@ from cellseg3d.prediction.rescale import onto_training_grid
 from cellseg3d.prediction.setup import set_up
 from cellseg3d.review.choose import TileMeans, choose
 from cellseg3d.review.page import Shown, write_page
-from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review
+from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review, load_review
 
 Progress = Callable[[int, int], None]
 # The decoder of classes that are labels, not parts of objects.
@@ -64,6 +64,7 @@ def prepare_review(
     review: ReviewOptions | None = None,
     options: SegmentOptions | None = None,
     progress: Progress | None = None,
+    before: Sequence[Path] = (),
 ) -> Review:
     """Predict volumes and write the pieces from which the networks would learn most.
 
@@ -83,6 +84,8 @@ def prepare_review(
         Of the prediction.
     progress : callable, optional
         Called with the voxels done and those of all volumes.
+    before : sequence of Path
+        Earlier reviews, whose pieces and their neighbours are not picked again.
 
     Returns
     -------
@@ -109,7 +112,9 @@ def prepare_review(
         )
         for index, volume in enumerate(opened)
     ]
-    chosen = choose(means, wanted.n)
+    known = [piece for folder in before for piece in load_review(folder).pieces]
+    done = [[each.roi for each in known if each.volume == name] for name in names]
+    chosen = choose(means, wanted.n, done)
     pieces = tuple(
         Piece(
             f"{number:03d}_{case_stem(names[of])}_{axis}{roi.start[axis_index(axis)]}",
