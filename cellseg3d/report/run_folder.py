@@ -68,7 +68,7 @@ def read_run(folder: Path) -> RunFolder:
     if not record.is_file():
         message = (
             f"{folder}: no {RECORD} in it; give the folder that `cellseg3d train "
-            "--out` wrote, or only --prediction, --truth and --image"
+            "--out` wrote, or only `prediction`, `truth` and `image`"
         )
         raise InputError(message)
     metadata = folder / "configs" / "metadata.json"
