@@ -10,7 +10,7 @@ DATA ?= $(CELLSEG3D_DATA)
 # One thread a process: the tests run side by side.
 RUN_TESTS = CELLSEG3D_DATA="$(DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test slow check docs format bundles clean
+.PHONY: demo test gpu slow check docs format bundles clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -32,6 +32,12 @@ demo: $(DEMO_STAMP)  ## Label unseen cells with shipped weights, fine-tune these
 
 test: $(STAMP)  ## The whole suite but what is marked slow
 	$(RUN_TESTS) -n 2 --dist loadfile -m "not slow" tests
+
+# Needs a CUDA GPU and its own Python with torch for CUDA; nothing is fetched.
+GPU_PYTHON ?= python3
+gpu:  ## On a machine with a CUDA GPU: its tests, then its benchmark (gpu_record/)
+	PYTHONPATH=.:tests $(GPU_PYTHON) -m pytest -m gpu tests/gpu
+	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py --out gpu_record
 
 slow: $(STAMP)  ## What is too long for every day
 	$(RUN_TESTS) -m slow tests

@@ -97,7 +97,17 @@ def nnunet(network, image, facts, folder):
     return task
 
 
-def slices(network, image, facts, folder, *, axes):
+def slices(  # noqa: PLR0913 - what a peer can be tuned by
+    network,
+    image,
+    facts,
+    folder,
+    *,
+    axes,
+    batch=4,
+    device="cpu",
+    dtype=torch.float32,
+):
     """Stock MONAI: SliceInferer over zero-copy stacks, one axis after another."""
     from monai.inferers import SliceInferer
 
@@ -108,10 +118,12 @@ def slices(network, image, facts, folder, *, axes):
     def sweep(axis):
         pad = [0] * 6
         pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = k
-        grown = torch.nn.functional.pad(volume, pad, mode="replicate")
+        grown = torch.nn.functional.pad(volume.to(device, dtype), pad, mode="replicate")
         stacks = grown.unfold(2 + axis, 2 * k + 1, 1).squeeze(1).movedim(-1, 1)
         shape = [n for other, n in enumerate(side) if other != axis]
-        inferer = SliceInferer(roi_size=tuple(shape), spatial_dim=axis, sw_batch_size=4)
+        inferer = SliceInferer(
+            roi_size=tuple(shape), spatial_dim=axis, sw_batch_size=batch
+        )
         return inferer(stacks, network).softmax(1)
 
     @torch.no_grad()
@@ -119,7 +131,8 @@ def slices(network, image, facts, folder, *, axes):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             probs = sum(sweep(axis) for axis in range(axes)) / axes
-        return probs.argmax(1)[0].to(torch.uint8).numpy(), "float32"
+        labels = probs.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        return labels, str(dtype).removeprefix("torch.")
 
     return task
 
