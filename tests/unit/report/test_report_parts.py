@@ -257,7 +257,7 @@ def test_files_must_come_in_the_same_number(tmp_path):
     write_case(tmp_path)
     prediction = str(tmp_path / "cell07.tif")
 
-    with pytest.raises(ConfigError, match="`prediction` is given 1 times but `truth` 2"):
+    with pytest.raises(ConfigError, match="is given 1 times but `truth` 2"):
         locate([prediction], [prediction, prediction], [], [])
 
 
