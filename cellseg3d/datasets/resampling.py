@@ -111,7 +111,7 @@ def onto_spacing(volume: Volume, target: Spacing) -> Volume:
     if here is None:
         message = (
             f"{volume.name}: its spacing is unknown, so it cannot be resampled to "
-            f"{target}; give the voxel edges (spacing_um of a datalist, --spacing-um)"
+            f"{target}; give its voxel edges with `spacing_um`"
         )
         raise SpacingError(message)
     shape = target_shape(volume.shape, here, target)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import minimum_filter
 
 from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import make_folder
@@ -33,6 +34,8 @@ from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review, load_review
 Progress = Callable[[int, int], None]
 # The decoder of classes that are labels, not parts of objects.
 PLAIN = "watershed"
+# Side, in voxels, of the square over which uncertainty has to reach to count.
+AREA = 5
 
 
 @dataclass(frozen=True)
@@ -257,8 +260,21 @@ def _survey(
     means = TileMeans(volume.shape, axis, size, seen.shape)
     for roi, answer in pipeline.results(pipeline.chunks(), progress):
         if answer.uncertainty is not None:
-            means.add(roi, answer.uncertainty)
+            means.add(roi, areas(answer.uncertainty, axis))
     return means
+
+
+def areas(uncertainty_zyx: NDArray[np.float32], axis: str) -> NDArray[np.float32]:
+    """Return uncertainty without the thin lines that follow every border.
+
+    A network is unsure along the border of all that it finds, right or wrong. What is
+    worth correcting are areas: a voxel counts as much as the surest one around it, in
+    a square of `AREA` voxels within its slice.
+    """
+    size = [AREA, AREA, AREA]
+    size[axis_index(axis)] = 1
+    least: NDArray[np.float32] = minimum_filter(uncertainty_zyx, size)
+    return least
 
 
 def _share(

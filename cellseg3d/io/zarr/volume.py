@@ -24,6 +24,7 @@ from cellseg3d.io.layout import Request, split_unit, unknown_spacing
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.picking import chunk_note, pick_axes
 from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
+from cellseg3d.io.zarr.metadata import checked_image
 from cellseg3d.io.zarr.sink import create, resume
 
 __all__ = ["ZarrVoxels", "create", "open_file", "resume"]
@@ -65,7 +66,7 @@ def open_file(path: Path, request: Request) -> Volume:
         attributes, levels = dict(node.attrs), 1
     else:
         attributes = dict(node.attrs)
-        image = _multiscales(attributes)[0]
+        image = checked_image(path, _multiscales(attributes)[0])
         levels = len(image["datasets"])
         array, scale = _level(path, node, image, request.level)
         axes, units = _named_axes(path, image, array)
@@ -126,7 +127,7 @@ class ZarrVoxels:
         """Return the voxels in a box of three slices (z, y, x)."""
         if not self._array:
             with quiet():
-                array = zarr.open_array(self.path, path=self.inner, mode="r")
+                array = _opened(self.path, self.inner)
             self._array.append(array)
         place = dict(zip("ZYX", box, strict=True))
         key = tuple(
@@ -172,7 +173,7 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
     incomplete copy lacks others as well. Those that this package left out are listed
     in the array's attributes and do not count as missing.
     """
-    array: Any = zarr.open_array(path, path=inner, mode="r")
+    array: Any = _opened(path, inner)
     counts = chunk_counts(array.shape, array.shards or array.chunks)
     # The files are counted, not the places, since a header may state 2^60 chunks.
     there = {
@@ -182,6 +183,24 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
     }
     whole = math.prod(counts)
     return whole - len(there | _listed_empty(array, counts)), whole
+
+
+def _opened(path: Path, inner: str) -> Any:  # noqa: ANN401
+    """Return an array of a folder.
+
+    Raises
+    ------
+    FormatError
+        If the library cannot make sense of its metadata.
+    """
+    try:
+        return zarr.open_array(path, path=inner, mode="r")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        cause = " ".join(str(error).split())
+        raise FormatError(
+            f"{path}: the metadata of {inner!r} cannot be read ({cause:.200}); export "
+            "it again"
+        ) from error
 
 
 def _listed_empty(array: Any, counts: Sequence[int]) -> set[tuple[int, ...]]:  # noqa: ANN401
@@ -286,6 +305,17 @@ def _level(
         raise FormatError(
             f"{path}: its level {level} is missing in {entry['path']!r}; copy it again"
         ) from error
+    except (ValueError, TypeError, AttributeError) as error:  # the library's own
+        cause = " ".join(str(error).split())
+        raise FormatError(
+            f"{path}: its level {level} has metadata that cannot be read "
+            f"({cause:.200}); export it again"
+        ) from error
+    if not isinstance(array, zarr.Array):
+        raise FormatError(
+            f"{path}: its level {level}, {entry['path']!r}, is no array; "
+            "export it again"
+        )
     scale = np.ones(len(array.shape))
     for holder in (entry, image):
         for each in holder.get("coordinateTransformations", []):
