@@ -10,7 +10,7 @@ DATA ?= $(CELLSEG3D_DATA)
 # One thread a process: the tests run side by side.
 RUN_TESTS = CELLSEG3D_DATA="$(DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test slow check format bundles clean
+.PHONY: demo test gpu slow check docs format bundles clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -33,6 +33,12 @@ demo: $(DEMO_STAMP)  ## Label unseen cells with shipped weights, fine-tune these
 test: $(STAMP)  ## The whole suite but what is marked slow
 	$(RUN_TESTS) -n 2 --dist loadfile -m "not slow" tests
 
+# Needs a CUDA GPU and its own Python with torch for CUDA; nothing is fetched.
+GPU_PYTHON ?= python3
+gpu:  ## On a machine with a CUDA GPU: its tests, then its benchmark (gpu_record/)
+	PYTHONPATH=.:tests $(GPU_PYTHON) -m pytest -m gpu tests/gpu
+	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py --out gpu_record
+
 slow: $(STAMP)  ## What is too long for every day
 	$(RUN_TESTS) -m slow tests
 
@@ -42,6 +48,11 @@ check: $(STAMP)  ## Style, types, import floors, bundles against configs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cellseg3d bundle check
+	$(MAKE) docs
+
+# Without --quiet, which would hide the warnings that --strict counts.
+docs: $(STAMP)  ## The site, in site/; a dead link or a page left out is an error
+	NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/python -m mkdocs build --strict
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -51,4 +62,4 @@ bundles: $(STAMP)  ## Write bundles/ anew from configs/
 	$(BIN)/cellseg3d bundle assemble
 
 clean:
-	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

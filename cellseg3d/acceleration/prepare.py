@@ -206,12 +206,16 @@ def prepare(
         ready = TrimmedNetwork(ready)
     if hardware.precision == "bfloat16":
         ready = to_bfloat16(ready)
+    elif hardware.precision == "float16":
+        ready = ready.half()
     ready = ready.to(hardware.device)
     layout = memory_layout(geometry.dims)
     ready = ready.to(memory_format=layout)  # type: ignore[call-overload]
     stream = None
+    # A GPU has the memory to hold wide windows whole, and is slow at many small steps.
     if (
-        isinstance(ready, TrimmedNetwork)
+        hardware.device.type != "cuda"
+        and isinstance(ready, TrimmedNetwork)
         and geometry.dims == 3
         and not geometry.sees_window
     ):

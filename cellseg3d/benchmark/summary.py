@@ -12,7 +12,6 @@ from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.metrics.statistics import Summary, summarise
 
 SCORES = ("dice", "jaccard", "object_f1", "hd95_um", "assd_um", "mean_dice")
-POOLED = "all data sets"
 Units = dict[str, float]
 
 

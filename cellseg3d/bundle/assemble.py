@@ -141,8 +141,8 @@ def _measured(record: Mapping[str, Any], configs_dir: Path) -> Config:
     return {
         "version": version,
         "changelog": {
-            version: f"weights of {record['made']} come along",
-            "0.1.0": "first version, trained by its user; carries no weights",
+            version: f"holds weights that were made on {record['made']}",
+            "0.1.0": "first version, without weights",
         },
         "data_source": "; ".join(str(known["title"]) for known in used),
         "eval_metrics": eval_metrics(record),

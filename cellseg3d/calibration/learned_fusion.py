@@ -192,7 +192,7 @@ def sample_sources(
             for _, roi, logits in pipeline.logits(chunk):
                 drawn = rank_zyx[roi.slices]
                 here = drawn >= 0
-                probs = probs_of(logits).numpy()
+                probs = probs_of(logits).cpu().numpy()
                 found[index][:, drawn[here]] = probs[:, here]
     return found, labels_zyx.ravel()[places].astype(np.uint8)
 

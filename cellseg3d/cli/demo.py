@@ -16,8 +16,7 @@ UNSEEN_SEED = 1000
 # tomograms are noisier than all that the shipped weights were trained on.
 OTHER_SEED = 2000
 OTHER = ("--photons", "100", "--tilt-step", "4")
-# The labelled slices of the first noisier cell, as shares of its depth.
-LABELLED = (0.3, 0.42, 0.5, 0.58, 0.7)
+CORRECTED = 5
 SHOWN = ("cell", "nucleus", "mitochondrion")
 
 
@@ -63,11 +62,17 @@ def command(
     _say("2. Label a cell of another microscope: few photons, few tilts")
     second = str(seed + OTHER_SEED)
     _type(*simulate, "2", "--seed", second, *OTHER, "--out", str(other))
-    cell = load_datalist(other).cases[1].image
+    cell, _ = _case(other, 1)
     scores["before"] = _label_and_score([cell], BUNDLE, other, out / "before")
 
-    _say(f"3. Fine-tune on {len(LABELLED)} labelled slices of its neighbour")
-    labelled = _label_slices(other, out / "labelled_slices")
+    _say(f"3. Correct {CORRECTED} slices of its neighbour, and train on them")
+    review = out / "review"
+    neighbour, truth = _case(other, 0)
+    words = ["--bundle", BUNDLE, "--n", str(CORRECTED), "--out", str(review)]
+    _type("review", neighbour, *words)
+    _correct(review, truth)
+    _type("review", "merge", str(review))
+    merged = review / "merged"
     settings = {
         "train::dataset::samples": str(steps),
         "train::dataloader::batch_size": "1",
@@ -75,7 +80,7 @@ def command(
         "optimizer::lr": "0.0005",
     }
     _type(
-        *("train", "--bundle", BUNDLE, "--data", str(labelled), "--fold", "none"),
+        *("train", "--bundle", BUNDLE, "--data", str(merged), "--fold", "none"),
         *("--epochs", "1", "--seed", str(seed), "--no-calibrate"),
         *(word for item in settings.items() for word in ("--set", "=".join(item))),
         *("--out", str(run)),
@@ -112,33 +117,27 @@ def _label_and_score(
     return {name: mean[key]["dice"] for key, name in names.items()}
 
 
-def _label_slices(data: Path, out: Path) -> Path:
-    """Write a datalist of the first cell of a data set with a few labelled slices.
+def _case(data: Path, number: int) -> tuple[str, str]:
+    """Return the image and the true labels of a case of a data set."""
+    from cellseg3d.datasets.datalist import load_datalist
 
-    A person would draw these labels; here they are the true ones. In all other slices
-    the label is 255, which means "not annotated".
-    """
-    from dataclasses import replace
+    case = load_datalist(data).cases[number]
+    return case.image, str(case.label)
 
-    import numpy as np
 
-    from cellseg3d.core.ignore import IGNORE
-    from cellseg3d.datasets.datalist import load_datalist, write_datalist
+def _correct(review: Path, truth: str) -> None:
+    """Put the true labels into the slices of a review, as a person would draw them."""
+    from cellseg3d.datasets.labels import map_labels
     from cellseg3d.io.registry import read_labels, write_labels
+    from cellseg3d.review.pieces import load_review
+    from cellseg3d.simulate.components import CLASSES, LABEL_MAP
 
-    whole = load_datalist(data)
-    case = whole.cases[0]
-    truth = read_labels(str(case.label))
-    values = np.full(truth.shape, IGNORE, np.uint8)
-    chosen = [int(share * truth.shape[0]) for share in LABELLED]
-    values[chosen] = truth.read()[chosen]
-    out.mkdir(parents=True)
-    label = out / Path(str(case.label)).name
-    write_labels(label, truth.with_array(values))
-    path = out / "datalist.json"
-    write_datalist(replace(whole, cases=(replace(case, label=str(label)),)), path)
-    print(f"\n{label}: slices {chosen} are labelled, everything else is 255")
-    return path
+    whole = read_labels(truth)
+    classes = map_labels(whole.read(), LABEL_MAP, len(CLASSES), truth)
+    for piece in load_review(review).pieces:
+        right = piece.flat(classes[piece.roi.slices])[None]
+        write_labels(piece.labels_file(review), whole.with_array(right))
+    print(f"\n{review}: put the true labels into every slice; a person would draw them")
 
 
 def _tell(scores: "Mapping[str, Mapping[str, float]]", n: int) -> None:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from cellseg3d import __version__
 from cellseg3d.cli.process import restart_in_utf8, tune_process
-from cellseg3d.cli.wording import running, worded
+from cellseg3d.cli.wording import line_of, running, worded
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.core.steps import logger as steps
 
@@ -132,7 +132,7 @@ def _explain(error: Exception, *, debug: bool) -> int:
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
     if isinstance(error, CellSegError):
-        print(f"error: {worded(str(error))}", file=sys.stderr)
+        print(f"error: {line_of(error)}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, MemoryError):
         print(

@@ -69,6 +69,13 @@ def pick(
             "which the network sees slices; z for 3D networks."
         ),
     ] = None,
+    before: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An earlier review, several times for several; its pieces and their "
+            "neighbours are not picked again."
+        ),
+    ] = None,
     axes: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +126,9 @@ def pick(
     models = [load_model(path) for path in bundle]
     wanted = ReviewOptions(n, size, axis, spacing_um)
     with voxel_bar("review") as progress:
-        review = prepare_review(sources, models, out, wanted, options, progress)
+        review = prepare_review(
+            sources, models, out, wanted, options, progress, before or ()
+        )
     print(f"{out}: {len(review.pieces)} pieces; look at {out / PAGE}")
     print(
         f"correct the files *_labels.tif, or write yes into the column 'seen' of "
@@ -161,6 +170,7 @@ def merge(
 
     A piece counts if its labels were changed, or if it is marked as seen.
     """
+    from cellseg3d.core.ignore import IGNORE
     from cellseg3d.core.words import counted
     from cellseg3d.review.gain import score_before
     from cellseg3d.review.merge import DATALIST, merge_reviews
@@ -168,7 +178,7 @@ def merge(
     target = out or reviews[-1] / "merged"
     found = merge_reviews(reviews, target, add=add or (), hold_back=hold_back)
     changed = [each for each in found if each.changed]
-    whole = sum(int((each.corrected != 255).sum()) for each in found)
+    whole = sum(int((each.corrected != IGNORE).sum()) for each in found)
     print(
         f"{target / DATALIST}: {counted(len(found), 'piece')}, of which "
         f"{len(changed)} corrected; {sum(each.changed for each in found)} of {whole} "

@@ -88,11 +88,12 @@ class Spacing:
             If there are not three lengths, the unit is unknown or a length is not
             positive.
         """
-        if len(lengths) != 3:
-            message = f"spacing needs three lengths (z, y, x), found {list(lengths)}"
-            raise SpacingError(message)
         factor = UM_PER[unit_name(unit)]
-        z, y, x = (float(length) * factor for length in lengths)
+        try:
+            z, y, x = (float(length) * factor for length in lengths)
+        except (TypeError, ValueError, OverflowError) as error:
+            message = f"spacing needs three lengths (z, y, x), found {lengths!r:.100}"
+            raise SpacingError(message) from error
         return cls(z, y, x)
 
     @property

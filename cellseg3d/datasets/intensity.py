@@ -24,11 +24,13 @@ SAMPLE_BLOCKS = 6
 # Scaled values are cut off here, because a single hot pixel would dominate a network's
 # input.
 CLIP = 3.0
-# A scaled volume keeps at least so many of its values apart, in steps of 1 / LEVELS.
+# A scaled volume needs at least LEAST_LEVELS different values, in steps of 1 / LEVELS.
 LEAST_LEVELS, LEVELS = 16, 128
-# Shares of the usual tails that are cut off instead, until the values are apart.
+# If it has fewer, the percentiles are moved outwards: these are the shares of the usual
+# tails that remain cut off, tried one after the other.
 WIDER = (0.2, 0.02, 0.0)
-# An offset of so many half ranges leaves float32 fewer than 12 bits for the values.
+# If the offset is this many times half of the range, float32 has fewer than 12 bits
+# left for the values.
 LARGE_OFFSET = 4096.0
 
 
@@ -122,10 +124,9 @@ class IntensityScale:
         """Return how a volume is scaled, from a sample of its voxels.
 
         The sample is the same for an array and for a file that is read on demand, so
-        that training and prediction scale equally. Where the percentiles would leave
-        fewer than `LEAST_LEVELS` of the volume's values apart, as in images that are
-        almost empty, wider percentiles are taken, and the note says so. A constant
-        volume gets factor 1.
+        that training and prediction scale equally. In an image that is almost empty,
+        the percentiles would give most voxels the same value. Wider percentiles are
+        used then, and the note says so. A constant volume gets factor 1.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ class IntensityScale:
         return self._percentiles(values)
 
     def _percentiles(self, values: NDArray[Any]) -> "Scaling":
-        """Return the scaling between percentiles that keep enough values apart."""
+        """Return the scaling between percentiles that leaves enough distinct values."""
         low, high = np.percentile(values, [self.lower, self.upper])
         usual = Scaling(*_between(float(low), float(high)))
         if high > low and not self._flattens(values, usual):
@@ -170,16 +171,16 @@ class IntensityScale:
                 break
         note = (
             f"percentiles {self.lower:g} and {self.upper:g} ({low:g} and {high:g}) "
-            f"would leave its values almost alike, so it is scaled from {one:g} to "
+            f"would make its values almost equal, so it is scaled from {one:g} to "
             f"{two:g}, its percentiles {lower:g} and {upper:g}"
         )
         return Scaling(found.offset, found.factor, note)
 
     def _flattens(self, values: NDArray[Any], found: "Scaling") -> bool:
-        """Return whether scaling leaves few of the values apart that were apart."""
+        """Return whether scaling leaves only few different values of many."""
         span = float(values.max()) - float(values.min())
         if 1 <= span * found.factor <= 2 * CLIP:
-            return False  # nothing is cut off, and the range is used
+            return False  # Nothing is cut off, and the range is used well.
         scaled = self.apply(values, found.offset, found.factor).clip(-CLIP, CLIP)
         steps = np.rint((scaled + CLIP) * LEVELS).astype(np.int64)
         levels = int(np.count_nonzero(np.bincount(steps)))
@@ -271,7 +272,7 @@ def _intervals(size: int, share: float) -> list[tuple[int, int]]:
 
 
 def _of_extremes(volume: Volume, values: NDArray[Any]) -> Scaling:
-    """Return the scaling of a volume whose sample is constant, by its extremes."""
+    """Return the scaling of a volume whose sample is constant, from its extremes."""
     low = high = float(values.flat[0])
     if values.size < Roi.whole(volume.shape).size:
         for roi in blocks(volume.shape, (1, *volume.shape[1:])):
@@ -287,10 +288,10 @@ def _of_extremes(volume: Volume, values: NDArray[Any]) -> Scaling:
 
 
 def _needs_double(dtype: np.dtype[Any], offset: float, factor: float) -> bool:
-    """Return whether float32 would lose what tells values apart.
+    """Return whether the scaling needs float64 to keep values different.
 
-    It holds integers up to 2^24 exactly. Beyond, and where the offset is thousands of
-    times as large as the range, the difference is taken in float64.
+    float32 holds integers up to 2^24 exactly. For larger ones, and if the offset is
+    thousands of times as large as the range, the difference is computed in float64.
     """
     wide = dtype.itemsize > 4 or (dtype.kind in "iu" and dtype.itemsize == 4)
     return wide or abs(offset * factor) > LARGE_OFFSET

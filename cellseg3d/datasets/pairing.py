@@ -207,7 +207,7 @@ def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def _seen(folder: Path) -> str:
-    """Return what lies in a folder, in a few words."""
+    """Return a short description of the files in a folder."""
     every = sorted(path for path in folder.rglob("*") if path.is_file())
     if not every:
         return "the folder is empty"

@@ -111,7 +111,7 @@ def onto_spacing(volume: Volume, target: Spacing) -> Volume:
     if here is None:
         message = (
             f"{volume.name}: its spacing is unknown, so it cannot be resampled to "
-            f"{target}; give the voxel edges (spacing_um of a datalist, --spacing-um)"
+            f"{target}; give its voxel edges with `spacing_um`"
         )
         raise SpacingError(message)
     shape = target_shape(volume.shape, here, target)
@@ -125,9 +125,17 @@ def onto_spacing(volume: Volume, target: Spacing) -> Volume:
 
 
 def target_shape(shape: Sequence[int], spacing: Spacing, target: Spacing) -> Zyx:
-    """Return the shape of a volume of the same extent at another spacing."""
+    """Return the shape of a volume of the same extent at another spacing.
+
+    An axis of one voxel keeps it: a 2D image has no extent along z.
+    """
     pairs = zip(shape, spacing.zyx, target.zyx, strict=True)
-    return zyx([max(1, round(size * old / new)) for size, old, new in pairs])
+    return zyx(
+        [
+            1 if size == 1 else max(1, round(size * old / new))
+            for size, old, new in pairs
+        ]
+    )
 
 
 def nearest_on(labels: ArrayLike, shape: Sequence[int]) -> Resampled:

@@ -268,21 +268,6 @@ def link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
     return links
 
 
-def long_link_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability of a link to the voxel `REACH` below along each axis.
-
-    Parameters
-    ----------
-    probs_kzyx : ndarray of float, shape (27, z, y, x)
-        Probabilities of the classes `LONG_LINKS`, in [0, 1].
-
-    Returns
-    -------
-    ndarray of float, shape (3, z, y, x)
-    """
-    return _digit_probs(probs_kzyx)[:, 2]
-
-
 def _digit_probs(probs_kzyx: NDArray[Any]) -> NDArray[Any]:
     """Return probabilities of each digit of the class index, (3, digits, z, y, x)."""
     base = 3 if len(probs_kzyx) == len(LONG_LINKS) else 2

@@ -145,14 +145,32 @@ def _measured(volume: Volume, report: CaseReport) -> Volume | None:
     report.slices = [
         content_hash(part[np.newaxis]) for part in array if part.min() != part.max()
     ]
+    _check_doubled(array, volume.name, report)
     held = volume.with_array(array)
     report.intensity = np.percentile(sample_voxels(held), [1, 50, 99]).tolist()
     scaling = IntensityScale().scaling_of(held)
     report.scaled_from = list(scaling.limits)
     if scaling.note and report.intensity and array.min() < array.max():
-        way_out = "look at it: most of it is empty, or a few voxels stand out"
+        way_out = "look at it: most of it may be empty, or a few voxels are extreme"
         report.warn("intensity scale", volume.name, scaling.note, way_out)
     return held
+
+
+def _check_doubled(array: NDArray[Any], file: str, report: CaseReport) -> None:
+    """Warn where a slice is the same as the one before it, and not constant."""
+    doubled = [
+        z
+        for z in range(1, len(array))
+        if array[z, 0, 0] == array[z - 1, 0, 0]
+        and np.array_equal(array[z], array[z - 1])
+        and array[z].min() < array[z].max()
+    ]
+    if doubled:
+        listed = ", ".join(map(str, doubled[:8])) + ", ..." * (len(doubled) > 8)
+        few = "slice is" if len(doubled) == 1 else "slices are"
+        cause = f"{len(doubled)} {few} the same as the one before ({listed})"
+        way_out = "copy it again, or take out what an export doubled"
+        report.warn("doubled slice", file, cause, way_out)
 
 
 def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume | None:

@@ -86,7 +86,7 @@ def repair(diagnosis: Diagnosis, out: Path) -> Repair:
     EnvironmentFault
         If the folder is not empty or cannot be written.
     InputError
-        If no case can be repaired; the folder is then not left behind.
+        If no case can be repaired; the folder is then removed.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EnvironmentFault(f"{out}: is not empty; choose another folder")
@@ -95,7 +95,7 @@ def repair(diagnosis: Diagnosis, out: Path) -> Repair:
         out.mkdir(parents=True, exist_ok=True)
         return _repaired(diagnosis, out)
     except BaseException:
-        # A folder with half a data set would stand in the way of the next try.
+        # An incomplete folder would prevent another attempt.
         shutil.rmtree(out, ignore_errors=True)
         if was_there:
             out.mkdir()
@@ -142,7 +142,8 @@ def _repair_cases(
         if hopeless:
             done.left_out.append({"case": case.name, "why": hopeless})
             continue
-        kept.append(_repair_case(case, kinds, out, done))
+        masks = datalist.labels == "masks"
+        kept.append(_repair_case(case, kinds, out, done, masks=masks))
     if closing is not None:
         done.note(datalist.where, done.datalist, f"{GAPS}: label_map {closing}", 0)
     if kept:
@@ -153,20 +154,28 @@ def _repair_cases(
         write_datalist(fixed, done.datalist.resolve())
 
 
-def _repair_case(case: Case, kinds: set[str], out: Path, done: Repair) -> Case:
-    if NAN_IMAGE in kinds:
+def _repair_case(
+    case: Case, kinds: set[str], out: Path, done: Repair, *, masks: bool
+) -> Case:
+    fill = NAN_IMAGE in kinds
+    relabel = bool(kinds & {BINARY_LABEL, FLOAT_LABEL, TRANSPOSED})
+    if case.read_as is not None and (fill or relabel):
+        # Written files have plain axes, so `read_as` must not apply to the other one.
+        fill, relabel = True, case.label is not None and not masks
+    repaired = case
+    if fill:
         written = _target(out / "images", case.name, case.image)
-        _fill(case.image, written, done)
-        case = replace(case, image=str(written))
-    if case.label is not None and kinds & {BINARY_LABEL, FLOAT_LABEL, TRANSPOSED}:
+        _fill(case, written, done)
+        repaired = replace(repaired, image=str(written), channel=None, read_as=None)
+    if relabel and case.label is not None:
         written = _target(out / "labels", case.name, case.label)
         _repair_label(case, kinds, written, done)
-        case = replace(case, label=str(written))
-    return case
+        repaired = replace(repaired, label=str(written))
+    return repaired
 
 
-def _fill(file: str, written: Path, done: Repair) -> None:
-    volume = open_volume(file)
+def _fill(case: Case, written: Path, done: Repair) -> None:
+    volume = open_volume(case.image, **case.opening)
     array = volume.read().copy()
     # A network reads float32, in which larger values are infinite; `check_volume`
     # counts them too.
@@ -175,12 +184,13 @@ def _fill(file: str, written: Path, done: Repair) -> None:
     middle = np.median(array[~wrong]) if count < array.size else 0
     array[wrong] = middle
     write_volume(written, volume.with_array(array))
-    done.note(file, written, f"NaN and infinity became the median {middle:g}", count)
+    change = f"NaN and infinity became the median {middle:g}"
+    done.note(case.image, written, change if count else "axes in order", count)
 
 
 def _repair_label(case: Case, kinds: set[str], written: Path, done: Repair) -> None:
     file = str(case.label)
-    volume = open_volume(file)
+    volume = open_volume(file, read_as=case.read_as)
     raw = volume.read()
     values: NDArray[Any] = whole_numbers(raw, file)
     if raw.dtype.kind == "f":

@@ -438,8 +438,29 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
         dataset = file[inner]
         if dataset.chunks is None:
             return 0, 0
-        whole = math.prod(
+        counts = [
             -(-length // side)
             for length, side in zip(dataset.shape, dataset.chunks, strict=True)
-        )
-        return whole - int(dataset.id.get_num_chunks()), whole
+        ]
+        there = {
+            place
+            for place in _chunk_places(dataset)
+            if all(0 <= a < b for a, b in zip(place, counts, strict=True))
+        }
+        return math.prod(counts) - len(there), math.prod(counts)
+
+
+def _chunk_places(dataset: Any) -> list[tuple[int, ...]]:  # noqa: ANN401
+    """Return the index of each chunk of a dataset along its axes.
+
+    A damaged file may hold chunks at places that no voxel has, or not on the grid.
+    """
+    found: list[tuple[int, ...]] = []
+
+    def take(chunk: Any) -> None:  # noqa: ANN401
+        pairs = list(zip(chunk.chunk_offset, dataset.chunks, strict=True))
+        if all(offset % side == 0 for offset, side in pairs):
+            found.append(tuple(offset // side for offset, side in pairs))
+
+    dataset.id.chunk_iter(take)
+    return found

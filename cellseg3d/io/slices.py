@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from cellseg3d.core.atomic import write_text
-from cellseg3d.core.errors import AxisError, FormatError
+from cellseg3d.core.errors import AxisError, FormatError, SpacingError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -83,7 +83,11 @@ def open_file(path: Path, request: Request) -> Volume:
     shape = zyx([len(files), *first.shape[1:]])
     unit, notes = split_unit(_folder_notes(path))
     edges = notes.pop("spacing_um", None)
-    spacing = Spacing.of(edges) if edges else first.spacing
+    try:
+        spacing = Spacing.of(edges) if edges else first.spacing
+    except SpacingError as error:
+        message = f"{path / NOTES_FILE}: {error}; correct it or give `spacing_um`"
+        raise SpacingError(message) from error
     provenance: dict[str, Any] = {
         **notes,
         "path": str(path),
@@ -260,4 +264,10 @@ def _open_slice(path: Path, request: Request) -> Volume:
 
 def _folder_notes(folder: Path) -> dict[str, Any]:
     file = folder / NOTES_FILE
-    return unpack_notes(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        return unpack_notes(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        message = f"{file}: is no text ({error.reason}); remove it or copy it again"
+        raise FormatError(message) from error

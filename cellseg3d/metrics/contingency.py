@@ -15,6 +15,7 @@ from cellseg3d.core.errors import LabelError
 from cellseg3d.core.volume import ArrayLike
 
 BLOCK_VOXELS = 2**25
+LARGEST = np.iinfo(np.int64).max
 Labels = NDArray[Any]
 Ids = NDArray[np.int64]
 
@@ -135,10 +136,32 @@ def total(parts: Iterable[Contingency]) -> Contingency:
         nothing = np.zeros(0, np.int64)
         return Contingency(nothing, nothing, nothing)
     return _sum_pairs(
-        np.concatenate([table.predicted for table in tables]),
-        np.concatenate([table.true for table in tables]),
+        together([table.predicted for table in tables]),
+        together([table.true for table in tables]),
         np.concatenate([table.count for table in tables]),
     )
+
+
+def as_ids(values: Labels) -> Ids:
+    """Return values as int64; as uint64 where one is too large for it."""
+    if values.dtype == np.uint64 and values.size and values.max() > LARGEST:
+        return values
+    return values.astype(np.int64)
+
+
+def together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays of ids in one; numpy would turn int64 beside uint64 into floats.
+
+    Raises
+    ------
+    LabelError
+        If some are negative and others above 2^63.
+    """
+    if len({part.dtype for part in parts}) == 1:
+        return np.concatenate(parts)
+    if any(part.size and part.min() < 0 for part in parts):
+        raise LabelError("labels hold values below 0 and above 2^63; renumber them")
+    return np.concatenate([part.astype(np.uint64) for part in parts])
 
 
 def check_labels(prediction: ArrayLike, truth: ArrayLike) -> None:
@@ -204,8 +227,8 @@ def _sum_pairs(predicted: Labels, true: Labels, count: Ids) -> Contingency:
     pairs, summed = _totals(key, count)
     row, column = np.divmod(pairs, max(1, len(true_values)))
     return Contingency(
-        predicted_values.astype(np.int64)[row],
-        true_values.astype(np.int64)[column],
+        as_ids(predicted_values)[row],
+        as_ids(true_values)[column],
         summed,
     )
 

@@ -17,6 +17,7 @@ from cellseg3d.core.errors import LabelError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.cell_area import crofton_areas, mesh_areas
+from cellseg3d.metrics.contingency import as_ids, together
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -136,7 +137,7 @@ def slabs_of(labels: ArrayLike) -> Iterator[Slab]:
         starts, lengths = runs(block)
         found, small = np.unique(block.ravel()[starts], return_inverse=True)
         compact = np.repeat(small.astype(np.int32), lengths).reshape(block.shape)
-        yield Slab(found.astype(np.int64), compact, start, len(part))
+        yield Slab(as_ids(found), compact, start, len(part))
 
 
 def runs(block: NDArray[Any]) -> tuple[Ints, Ints]:
@@ -237,12 +238,12 @@ def _areas(compact: NDArray[np.int32], areas: Floats, n: int) -> Floats:
 def _joined(parts: list[ObjectSums]) -> ObjectSums:
     """Return one row per object from the rows of all slabs."""
     columns = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        field.name: together([getattr(part, field.name) for part in parts])
         for field in fields(ObjectSums)
     }
     order = np.argsort(columns["ids"], kind="stable")
     ids = columns["ids"][order]
-    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    starts = np.flatnonzero(np.r_[np.ones(min(1, len(ids)), bool), ids[1:] != ids[:-1]])
     if not len(starts):
         return ObjectSums(**columns)
     joined = {}

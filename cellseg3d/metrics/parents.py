@@ -43,9 +43,10 @@ def most_common(
     answers = table.select((table.predicted != 0) & ~np.isin(table.true, ignore))
     order = np.lexsort((answers.true, -answers.count, answers.predicted))
     owner = answers.predicted[order]
-    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    changed = owner[1:] != owner[:-1]
+    first = np.flatnonzero(np.r_[np.ones(min(1, len(owner)), bool), changed])
     position = np.searchsorted(ids, owner[first])
-    values, shared = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
+    values, shared = np.zeros(len(ids), table.true.dtype), np.zeros(len(ids), np.int64)
     values[position] = answers.true[order][first]
     shared[position] = answers.count[order][first]
     return values, shared / size
@@ -87,7 +88,8 @@ def boundary_distance(
         least = np.minimum.reduceat(part.ravel(), starts)
         small = inner.ravel()[starts]
         inside = small > 0
-        position = np.searchsorted(ids, slab.ids[small[inside]])
+        own = slab.ids.astype(ids.dtype)[small[inside]]
+        position = np.searchsorted(ids, own)
         np.minimum.at(nearest, position, least[inside])
     return nearest
 

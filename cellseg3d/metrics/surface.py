@@ -130,7 +130,7 @@ def surface_distances(
         If the shapes differ.
     """
     if spacing is None:
-        message = "surface distances need a spacing; pass --spacing-um Z Y X"
+        message = "surface distances need a spacing; give `spacing_um`"
         raise SpacingError(message)
     check_shapes(prediction.shape, truth.shape)
     sets = [

@@ -11,8 +11,7 @@ from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.apple_gpu import require_right_convolutions
 
 _log = logging.getLogger(__name__)
-Precision = Literal["auto", "float32", "bfloat16", "int8"]
-PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 ACCELERATIONS = ("auto", "off")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -22,13 +21,20 @@ class Hardware:
     """Where a network runs, in which format, and the reason for it."""
 
     device: torch.device
-    precision: Literal["float32", "bfloat16", "int8"]
+    precision: Literal["float32", "float16", "bfloat16", "int8"]
     reason: str
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the network's weights and of its input."""
+        if self.precision == "float16":
+            return torch.float16
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    @property
+    def home(self) -> torch.device:
+        """Where answers are summed up: the GPU itself with CUDA, elsewhere the CPU."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     def describe(self) -> dict[str, str]:
         """Return the device, the number format and the reason, for the provenance."""
@@ -59,9 +65,11 @@ def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
     ----------
     device : str
         See `find_device`.
-    precision : {"auto", "float32", "bfloat16", "int8"}
-        ``"auto"`` takes bfloat16 where the processor multiplies it in hardware; an
-        Apple GPU computes in float32.
+    precision : {"auto", "float32", "float16", "bfloat16", "int8"}
+        ``"auto"`` takes float16 on a CUDA GPU, which rounds eight times as finely as
+        bfloat16 and is as fast, and bfloat16 where the processor multiplies it in
+        hardware; an Apple GPU computes in float32. int8 runs on the CPU alone, and
+        float16 on a CUDA GPU alone.
 
     Raises
     ------
@@ -75,14 +83,26 @@ def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
         message = f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}"
         raise ConfigError(message)
     chosen = find_device(device)
-    if precision == "int8" and chosen.type == "mps":
+    if precision == "int8" and device == "auto":
+        chosen = torch.device("cpu")
+    if precision == "int8" and chosen.type != "cpu":
         message = "precision 'int8' runs on the CPU alone; take device 'cpu'"
+        raise EnvironmentFault(message)
+    if precision == "float16" and chosen.type != "cuda":
+        message = (
+            "precision 'float16' runs on a CUDA GPU alone; take precision 'auto', "
+            f"which picks what is fast and safe on this machine's {chosen.type}"
+        )
         raise EnvironmentFault(message)
     if precision in ("float32", "int8"):
         name: Literal["float32", "int8"] = (
             "float32" if precision == "float32" else "int8"
         )
         return Hardware(chosen, name, "as asked")
+    if precision == "float16":
+        return Hardware(chosen, "float16", "as asked")
+    if precision == "auto" and chosen.type == "cuda":
+        return Hardware(chosen, "float16", "the GPU multiplies float16")
     fast = has_fast_bfloat16(chosen)
     if precision == "bfloat16":
         require_bfloat16(chosen)
@@ -190,11 +210,16 @@ def possible_precision(device: str, precision: str) -> str:
     For configs, which are written on one machine and run on others: float32 is what
     every other format is measured against, so labels are at least as exact.
     """
-    if precision != "bfloat16" or can_bfloat16(torch.device(device)):
+    place = torch.device(device)
+    if precision not in ("bfloat16", "float16"):
+        return precision
+    possible = place.type == "cuda" if precision == "float16" else can_bfloat16(place)
+    if possible:
         return precision
     _log.warning(
-        "precision 'bfloat16': this machine's %s cannot compute in it; float32 is "
-        "taken instead",
-        torch.device(device).type,
+        "precision '%s': this machine's %s cannot compute in it; float32 is taken "
+        "instead",
+        precision,
+        place.type,
     )
     return "float32"

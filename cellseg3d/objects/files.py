@@ -63,7 +63,7 @@ def block_map(stack: ExitStack, workers: int = 1, dask: str | None = None) -> Bl
     """
     if dask is not None:
         if workers > 1:
-            raise ConfigError("--workers and --dask contradict each other; give one")
+            raise ConfigError("`workers` and `dask` contradict each other; give one")
         from cellseg3d.objects.dask_map import dask_map  # noqa: PLC0415
         from cellseg3d.parallel.dask_client import open_client  # noqa: PLC0415
 

@@ -121,6 +121,8 @@ class Fuser:
     coarse : bool
         Whether to keep sums of probabilities in 32000ths. This takes half the memory
         of float32, and the sum does not depend on the order of the sources.
+    device : torch.device
+        Where the sums lie, and all that is added to them.
     """
 
     fusion: Fusion
@@ -129,23 +131,24 @@ class Fuser:
     shape: Zyx
     compare: bool = False
     coarse: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _sum: Tensor = field(init=False)
     _votes: Tensor | None = field(init=False, default=None)
     _entropy: Tensor | None = field(init=False, default=None)
     _mean: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._rows = self.fusion.rows(self.sources, self.classes)
+        self._rows = self.fusion.rows(self.sources, self.classes).to(self.device)
         self._kept = self.fusion.kept(self._rows)
         self.coarse = self.coarse and self.fusion.adds
         dtype = torch.int16 if self.coarse else torch.float32
-        self._sum = torch.zeros((self._kept, *self.shape), dtype=dtype)
+        every, device = (self.classes, *self.shape), self.device
+        self._sum = torch.zeros((self._kept, *self.shape), dtype=dtype, device=device)
         if self.fusion.mode == "vote":
-            self._votes = torch.zeros((self.classes, *self.shape), dtype=torch.uint8)
-
+            self._votes = torch.zeros(every, dtype=torch.uint8, device=device)
         if self.compare and self.sources > 1:
-            self._entropy = torch.zeros(self.shape, dtype=torch.float32)
-            self._mean = torch.zeros((self.classes, *self.shape), dtype=torch.float32)
+            self._entropy = torch.zeros(self.shape, device=device)
+            self._mean = torch.zeros(every, device=device)
 
     def add(self, source: int, roi: Roi, probs_kzyx: Tensor) -> None:
         """Add one source's probabilities of a region.
@@ -247,10 +250,10 @@ class Fuser:
 
 
 def probs_of(logits_kzyx: Tensor) -> Tensor:
-    """Return class probabilities (K, z, y, x), float32, on the CPU.
+    """Return class probabilities (K, z, y, x), float32; a CUDA GPU keeps its own.
 
     The bits of a voxel do not depend on the region or the number of threads, which
-    torch's softmax does not promise.
+    torch's softmax does not promise on a CPU.
 
     Parameters
     ----------
@@ -258,6 +261,12 @@ def probs_of(logits_kzyx: Tensor) -> Tensor:
         Logits on any device, in any number format. With shape (1, z, y, x), the second
         of two classes' logits less the first.
     """
+    if logits_kzyx.is_cuda:
+        wide = logits_kzyx.float()
+        if len(wide) == 1:
+            second = wide.sigmoid()
+            return torch.cat([1 - second, second])
+        return wide.softmax(0)
     scores = logits_kzyx.float().cpu().numpy()
     if len(scores) <= 2:
         less = -scores[0] if len(scores) == 1 else scores[0] - scores[1]
@@ -293,8 +302,7 @@ def labels_of(scores_kzyx: Tensor) -> Tensor:
     if len(scores_kzyx) == 2:
         return (scores_kzyx[1] > scores_kzyx[0]).to(torch.uint8)
     best = scores_kzyx[0].clone()
-    labels = torch.zeros(best.shape, dtype=torch.uint8)
-    labels = labels.to(best.device)
+    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
     for index, scores in enumerate(scores_kzyx[1:], start=1):
         higher = scores > best
         labels.masked_fill_(higher, index)

@@ -24,6 +24,8 @@ CORE_LONG = 448
 GRAIN = 32
 # Slices that are read at once, because neighbours share the slices of their context.
 RUN = 16
+# The same on a GPU, which is fast only if many slices run together.
+LONG_RUN = 64
 # About how many pixels run together in 2D, where the bundle sets no batch: their
 # features take as much memory as those of a 3D window of CORE_3D.
 PIXELS = 5 * 2**17
@@ -198,6 +200,7 @@ def lattice_of(
     window: WindowSettings,
     axis: str | None = None,
     pixels: int | None = None,
+    voxels: int | None = None,
 ) -> Lattice:
     """Return the lattice of a network on a volume.
 
@@ -220,6 +223,9 @@ def lattice_of(
     pixels : int, optional
         The most pixels of a plane of a 3D window that runs some planes at a time; None
         if windows run whole.
+    voxels : int, optional
+        The most voxels of a window that is held whole, where there is room for larger
+        ones than usual. For a 2D or 2.5D network, the most pixels of a batch.
     """
     halo, steps = list(window.halo), list(map(int, stride))
     grains = list(steps)
@@ -230,6 +236,10 @@ def lattice_of(
         halos = [_up(side, step) for side, step in zip(halo, steps, strict=True)]
         padded = [_up(side, step) for side, step in zip(shape, steps, strict=True)]
         core = [CORE_LONG, *_widest(padded[1:], halos[1:], grains[1:], pixels)]
+    elif spec.spatial_dims == 3 and voxels is not None:
+        halos = [_up(side, step) for side, step in zip(halo, steps, strict=True)]
+        padded = [_up(side, step) for side, step in zip(shape, steps, strict=True)]
+        core = _widest(padded, halos, steps, voxels)
     else:
         core = [CORE_3D if spec.spatial_dims == 3 else CORE_2D] * spec.spatial_dims
     if spec.spatial_dims == 3:
@@ -237,7 +247,7 @@ def lattice_of(
     else:
         axis = axis or spec.axis
         across = axis_index(axis)
-        core.insert(across, RUN)
+        core.insert(across, RUN if voxels is None else LONG_RUN)
         halo.insert(across, spec.context)
         steps.insert(across, 1)
         grains.insert(across, 1)
@@ -249,7 +259,9 @@ def lattice_of(
     return Lattice(zyx(shape), zyx(fitted), zyx(halo), zyx(steps), axis)
 
 
-def planes_of(lattice: Lattice, window: WindowSettings) -> int:
+def planes_of(
+    lattice: Lattice, window: WindowSettings, voxels: int | None = None
+) -> int:
     """Return how many planes of a window's answer are computed together.
 
     For a 2D or 2.5D network they are the slices of a batch; for a 3D network they are
@@ -257,10 +269,11 @@ def planes_of(lattice: Lattice, window: WindowSettings) -> int:
     """
     if lattice.axis is None:
         return PLANES
-    if window.batch is not None:
+    if window.batch is not None and voxels is None:
         return window.batch
     pixels = math.prod(lattice.window) // lattice.window[axis_index(lattice.axis)]
-    most = max(1, min(RUN, PIXELS // pixels))
+    run, room = (RUN, PIXELS) if voxels is None else (LONG_RUN, voxels)
+    most = max(1, min(run, room // pixels))
     # A power of two, so that a run is made of equal batches.
     return 1 << (most.bit_length() - 1)
 
@@ -270,10 +283,11 @@ def _widest(
 ) -> list[int]:
     """Return the widest cores (y, x) whose windows have at most `pixels` per plane.
 
-    Cores are not made smaller than `CORE_3D`, because most of a window would then be
-    halo.
+    With three sides, the widest cores (z, y, x) whose windows have at most `pixels`
+    voxels. Cores are not made smaller than `CORE_3D`, because most of a window would
+    then be halo.
     """
-    counts = [1, 1]
+    counts = [1] * len(sides)
     while True:
         cores, windows = [], []
         for side, halo, grain, count in zip(sides, halos, grains, counts, strict=True):

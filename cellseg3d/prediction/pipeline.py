@@ -135,6 +135,7 @@ class Pipeline:
                 chunk.shape,
                 compare=self.uncertainty,
                 coarse=not (one or self.exact),
+                device=self.sources[0].network.hardware.home,
             )
         for index, roi, logits in self.logits(chunk):
             place = roi.within(chunk)
@@ -145,12 +146,12 @@ class Pipeline:
         if fuser is None:
             return Chunk(labels)
         if not (self.probs or self.uncertainty):
-            return Chunk(fuser.labels().numpy())
+            return Chunk(fuser.labels().cpu().numpy())
         fused = fuser.probs()
-        unsure = fuser.uncertainty(fused).numpy() if self.uncertainty else None
+        unsure = fuser.uncertainty(fused).cpu().numpy() if self.uncertainty else None
         if not one:
-            labels = fuser.labels().numpy()
-        return Chunk(labels, fused.numpy() if self.probs else None, unsure)
+            labels = fuser.labels().cpu().numpy()
+        return Chunk(labels, fused.cpu().numpy() if self.probs else None, unsure)
 
     def logits(self, chunk: Roi) -> Iterator[tuple[int, Roi, Tensor]]:
         """Yield (number of the source, region, logits of the region) for a chunk.
@@ -165,7 +166,7 @@ class Pipeline:
         """
         for index, source in enumerate(self.sources):
             for roi, logits in source.logits(chunk):
-                if not bool(torch.isfinite(logits.sum())):
+                if not bool(torch.isfinite(logits.sum(dtype=torch.float32))):
                     message = (
                         f"{source.name}: the network gives NaN or infinity in the "
                         f"region {roi}; check its weights and the volume there"

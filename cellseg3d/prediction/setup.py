@@ -21,7 +21,7 @@ from cellseg3d.prediction.lattice import WindowSettings
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline, fitted
 from cellseg3d.prediction.source_weights import bundle_weights, fusion_of
-from cellseg3d.prediction.sources import NetworkUse, Source
+from cellseg3d.prediction.sources import GPU_BYTES, NetworkUse, Source
 from cellseg3d.prediction.trial import prepare_for
 
 _log = logging.getLogger(__name__)
@@ -178,6 +178,7 @@ def use_of(
         len(model.classes),
         geometry.sees_window,
         options.skip_empty,
+        options.max_vram or GPU_BYTES,
     )
 
 

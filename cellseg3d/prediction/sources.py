@@ -1,5 +1,6 @@
 """A source of logits: one network on its windows, along one axis or in 3D."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.core.roi import Roi
+from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.prepared import PreparedNetwork
 from cellseg3d.prediction.field import Field
@@ -25,6 +26,8 @@ from cellseg3d.prediction.windows import blend_windows, sweep_windows
 # A window that runs some planes at a time may have about this many pixels a plane,
 # divided by the network's features per voxel. In bfloat16 it then takes some 200 MiB.
 STREAMED = 2**20
+# Bytes of a GPU's memory that a window may take, if the user sets no limit.
+GPU_BYTES = 2**32
 # The logit of background in windows that are left out as empty.
 CERTAIN = 30.0
 
@@ -48,6 +51,8 @@ class NetworkUse:
         are blended; those of slices overlap within the slices.
     skip_empty : bool
         Whether windows whose intensities lie below ``window.empty_below`` are left out.
+    gpu_bytes : int
+        Bytes of a GPU's memory that a window may take.
     """
 
     name: str
@@ -58,6 +63,21 @@ class NetworkUse:
     classes: int
     sees_window: bool = False
     skip_empty: bool = False
+    gpu_bytes: int = GPU_BYTES
+
+    @property
+    def gpu_voxels(self) -> int | None:
+        """The voxels of a window that fills a GPU's memory; None on other devices.
+
+        Of a 2D or 2.5D network, the pixels of all slices that run together.
+        """
+        if self.network.hardware.device.type != "cuda":
+            return None
+        side = math.lcm(*self.stride) * 4
+        deep = self.spec.spatial_dims == 3
+        window = zyx([side if deep else 1, side, side])
+        held = self.network.held_bytes(window, 1)
+        return int(self.gpu_bytes / held * math.prod(window))
 
     def sources(self, field: Field) -> list["Source"]:
         """Return one source in 3D, and one for each axis in 2D and 2.5D."""
@@ -82,7 +102,10 @@ class NetworkUse:
         pixels = None
         if features is not None and not self.skip_empty:
             pixels = int(STREAMED / features)
-        return lattice_of(shape, self.spec, self.stride, self.window, axis, pixels)
+        voxels = None if self.skip_empty else self.gpu_voxels
+        return lattice_of(
+            shape, self.spec, self.stride, self.window, axis, pixels, voxels
+        )
 
 
 @dataclass(frozen=True)
@@ -129,7 +152,7 @@ class Source:
     @property
     def planes(self) -> int:
         """How many planes of a window's answer are computed together."""
-        usual = planes_of(self.lattice, self.use.window)
+        usual = planes_of(self.lattice, self.use.window, self.use.gpu_voxels)
         return usual if self.most_planes is None else min(usual, self.most_planes)
 
     @property
@@ -174,7 +197,8 @@ class Source:
             if float(field.read(tile.write).max()) >= least:
                 yield from self._swept(field, inside)
                 continue
-            empty = torch.zeros((self.classes, *inside.shape))
+            home = self.network.hardware.home
+            empty = torch.zeros((self.classes, *inside.shape), device=home)
             empty[0] = CERTAIN
             yield inside, empty
 

@@ -1,4 +1,4 @@
-"""Prepare a network for a volume, in bfloat16 if a trial shows that the labels stay."""
+"""Prepare a network for a volume, in half precision if its labels stay in a trial."""
 
 import contextlib
 import copy
@@ -60,8 +60,8 @@ def prepare_for(
 ) -> PreparedNetwork:
     """Return a network prepared for one volume.
 
-    If the precision is ``"auto"`` and the device computes fast in bfloat16, a few
-    windows of the volume run in both bfloat16 and float32. If more than
+    If the precision is ``"auto"`` and the device computes fast in half precision, a
+    few windows of the volume run in both half precision and float32. If more than
     ``ALLOWED / MARGIN`` of their labels change, float32 is taken. int8 is calibrated
     with the same windows.
 
@@ -86,7 +86,10 @@ def prepare_for(
     if wanted.acceleration == "off":
         exact = "float32" if wanted.precision == "auto" else wanted.precision
         return PlainNetwork(network, spec, choose_hardware(wanted.device, exact))
-    hardware = choose_hardware(wanted.device, wanted.precision)
+    device = wanted.device
+    if wanted.backend == "openvino" and device == "auto":
+        device = "cpu"
+    hardware = choose_hardware(device, wanted.precision)
     made = partial(
         prepare, network, spec, backend=wanted.backend, difference=difference
     )
@@ -96,7 +99,7 @@ def prepare_for(
         return made(hardware)
     folded = fold(network)
     fast = made(hardware, folded=copy.deepcopy(folded))
-    slow = choose_hardware(wanted.device, "float32")
+    slow = choose_hardware(device, "float32")
     exact_one = prepare(network, spec, slow, folded=folded)
     changed = changed_labels(
         fast, exact_one, trial_windows(field, network, spec, axes), spec
@@ -106,7 +109,10 @@ def prepare_for(
         chosen, reason = fast, f"{hardware.reason}; {told}"
     else:
         chosen = exact_one
-        reason = f"{told}, and at most {ALLOWED / MARGIN:.1e} may change"
+        reason = (
+            f"with {hardware.precision} {told}, and at most {ALLOWED / MARGIN:.1e} may "
+            "change"
+        )
     _log.info("%s: %s", chosen.hardware.precision, reason)
     return replace(chosen, hardware=replace(chosen.hardware, reason=reason))
 

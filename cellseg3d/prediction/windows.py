@@ -4,7 +4,7 @@ Each window reads its core and a halo around it, and only the core's answer is k
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -50,71 +50,101 @@ def sweep_windows(
         lie outside the chunk.
     """
     across = axis_index(lattice.axis or "z")
-    for whole in lattice.windows(chunk):
-        tile = whole if lattice.axis is None else _only(whole, chunk, lattice)
-        for roi, logits in answers_of(field, network, tile, across, planes):
-            if roi.stop[across] > chunk.start[across]:
-                yield roi, logits
-            if roi.stop[across] >= chunk.stop[across]:
-                break
+    tiles = [
+        whole if lattice.axis is None else _only(whole, chunk, lattice)
+        for whole in lattice.windows(chunk)
+    ]
+    with ReadAhead(field, across) as ahead:
+        for tile, after in zip(tiles, [*tiles[1:], None], strict=True):
+            for roi, logits in answers_of(ahead, network, tile, after, planes):
+                if roi.stop[across] > chunk.start[across]:
+                    yield roi, logits
+                if roi.stop[across] >= chunk.stop[across]:
+                    break
 
 
 def answers_of(
-    field: Field, network: PreparedNetwork, tile: Tile, across: int, planes: int
+    ahead: "ReadAhead",
+    network: PreparedNetwork,
+    tile: Tile,
+    after: Tile | None,
+    planes: int,
 ) -> Iterator[tuple[Roi, Tensor]]:
     """Yield the logits of the part that a window writes, some planes at a time.
 
     Parameters
     ----------
-    field, network, planes
+    ahead : ReadAhead
+        Reads the window's planes, which are counted along its axis.
+    network, planes
         As for `sweep_windows`.
     tile : Tile
         The boxes that the window reads and writes.
-    across : int
-        The axis along which the window's planes are counted.
+    after : Tile or None
+        The window that comes next, whose first planes are read while this one's last
+        are computed.
 
     Yields
     ------
     tuple of Roi and tensor of shape (K, *roi.shape)
     """
-    box = tile.read
+    box, across = tile.read, ahead.across
     keep = tile.write.within(box).slices
     order = (across, *(axis for axis in range(3) if axis != across))
     window = zyx([box.shape[axis] for axis in order])
     kept = (keep[order[0]], keep[order[1]], keep[order[2]])
-    with ThreadPoolExecutor(1) as reader:
-        read = _ReadAhead(field, box, across, reader)
-        for first, logits in logits_in_scarce_memory(
-            network, read, window, kept, planes
-        ):
-            low = box.start[across] + first
-            roi = _cut(tile.write, across, low, low + logits.shape[1])
-            yield roi, logits.movedim(1, across + 1)
+
+    def read(low: int, high: int) -> Tensor:
+        first = box.start[across]
+        coming = None
+        if high < window[0]:
+            last = min(2 * high - low, window[0])
+            coming = _cut(box, across, first + high, first + last)
+        elif after is not None:
+            begin = after.read.start[across]
+            last = min(begin + high - low, after.read.stop[across])
+            coming = _cut(after.read, across, begin, last)
+        return ahead(_cut(box, across, first + low, first + high), coming)
+
+    for first, logits in logits_in_scarce_memory(network, read, window, kept, planes):
+        low = box.start[across] + first
+        roi = _cut(tile.write, across, low, low + logits.shape[1])
+        yield roi, logits.movedim(1, across + 1)
 
 
-class _ReadAhead:
-    """Read planes of a window, and the next ones while the network computes."""
+class ReadAhead:
+    """Read boxes of a field, and the next box while the network computes.
 
-    def __init__(self, field: Field, box: Roi, across: int, reader: Executor) -> None:
-        self.field, self.box, self.across, self.reader = field, box, across, reader
-        self.planes = (0, 0)
-        self.coming: Future[NDArray[np.float32]] | None = None
+    Parameters
+    ----------
+    field : Field
+    across : int
+        The axis along which planes are counted.
+    """
 
-    def __call__(self, low: int, high: int) -> Tensor:
-        """Return planes (C, n, h, w) of the window."""
-        known = None if self.coming is None else self.coming.result()
-        if known is None or self.planes != (low, high):
-            known = self._read(low, high)
-        length = self.box.shape[self.across]
-        self.planes = (high, min(2 * high - low, length))
+    def __init__(self, field: Field, across: int) -> None:
+        self.field, self.across = field, across
+        self.reader = ThreadPoolExecutor(1, "read-ahead")
+        self.coming: tuple[Roi, Future[NDArray[np.float32]]] | None = None
+
+    def __enter__(self) -> "ReadAhead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.shutdown(cancel_futures=True)
+
+    def __call__(self, box: Roi, coming: Roi | None) -> Tensor:
+        """Return the planes (C, n, h, w) of a box, and begin to read the next one."""
+        known = None
+        if self.coming is not None:
+            place, future = self.coming
+            found = future.result()
+            known = found if place == box else None
+        image_czyx = self.field.read(box) if known is None else known
         self.coming = None
-        if high < length:
-            self.coming = self.reader.submit(self._read, *self.planes)
-        return torch.from_numpy(known).movedim(self.across + 1, 1)
-
-    def _read(self, low: int, high: int) -> NDArray[np.float32]:
-        first = self.box.start[self.across]
-        return self.field.read(_cut(self.box, self.across, first + low, first + high))
+        if coming is not None:
+            self.coming = coming, self.reader.submit(self.field.read, coming)
+        return torch.from_numpy(image_czyx).movedim(self.across + 1, 1)
 
 
 def _only(tile: Tile, chunk: Roi, lattice: Lattice) -> Tile:
@@ -165,22 +195,24 @@ def blend_windows(
         If some voxel lies in no window.
     """
     total: Tensor | None = None
-    weights = torch.zeros(chunk.shape)
-    for tile in _overlapping(lattice, chunk):
-        weight = window_weight(tile, lattice)
-        across = axis_index(lattice.axis or "z")
-        everything = Tile(tile.read, _all_pixels(tile, lattice))
-        for roi, logits in answers_of(field, network, everything, across, planes):
-            part = roi.intersect(chunk)
-            if part.size == 0:
-                continue
-            probs = probs_of(logits[(slice(None), *part.within(roi).slices)])
-            if total is None:
-                total = torch.zeros((len(probs), *chunk.shape))
-            inner = weight[part.within(tile.read).slices]
-            place = part.within(chunk).slices
-            total[(slice(None), *place)] += probs * inner
-            weights[place] += inner
+    home = network.hardware.home
+    weights = torch.zeros(chunk.shape, device=home)
+    tiles = list(_overlapping(lattice, chunk))
+    with ReadAhead(field, axis_index(lattice.axis or "z")) as ahead:
+        for tile, after in zip(tiles, [*tiles[1:], None], strict=True):
+            weight = window_weight(tile, lattice).to(home)
+            everything = Tile(tile.read, _all_pixels(tile, lattice))
+            for roi, logits in answers_of(ahead, network, everything, after, planes):
+                part = roi.intersect(chunk)
+                if part.size == 0:
+                    continue
+                probs = probs_of(logits[(slice(None), *part.within(roi).slices)])
+                if total is None:
+                    total = torch.zeros((len(probs), *chunk.shape), device=home)
+                inner = weight[part.within(tile.read).slices]
+                place = part.within(chunk).slices
+                total[(slice(None), *place)] += probs * inner
+                weights[place] += inner
     if total is None or float(weights.min()) <= 0:
         message = (
             f"region {chunk}: some voxels lie in no window of core {lattice.core} and "

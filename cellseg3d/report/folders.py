@@ -102,8 +102,9 @@ def locate(
     for option, paths in given.items():
         if paths and len(paths) != len(predictions):
             message = (
-                f"{len(predictions)} --prediction but {len(paths)} --{option}; give "
-                f"one --{option} for each prediction, in the same order"
+                f"`prediction` is given {len(predictions)} times but `{option}` "
+                f"{len(paths)}; give one `{option}` for each prediction, in the same "
+                "order"
             )
             raise ConfigError(message)
     found = []

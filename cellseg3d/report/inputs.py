@@ -168,7 +168,7 @@ def _flattened(volume: ReportVolume) -> ReportVolume:
     if volume.prediction.read().max(initial=0) > 1:
         message = (
             f"{truth.name}: holds object ids, but {volume.prediction.name} holds "
-            "classes; give --datalist with a label map, or --objects if it holds ids"
+            "classes; give `datalist` with a label map, or `objects` if it holds ids"
         )
         raise LabelError(message)
     foreground = (truth.read() > 0).astype(np.uint8)

@@ -81,7 +81,7 @@ def write_report(given: ReportInput, out: Path) -> int:
         If the extra ``report`` is not installed, or the page cannot be small enough.
     """
     if given.run is None and given.benchmark is None and not given.volumes:
-        raise ConfigError("nothing to report: give a run folder or --prediction")
+        raise ConfigError("nothing to report: give a run folder or `prediction`")
     volumes, ids = settle_kind(given.volumes, ids=given.ids)
     given = replace(given, volumes=volumes)
     scores = score_volumes(given.volumes, ids=ids, classes=_classes(given))

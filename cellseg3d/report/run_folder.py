@@ -1,12 +1,12 @@
 """Read a run folder: its record, its history and its network."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.core.errors import FormatError, InputError
+from cellseg3d.core.errors import ConfigError, FormatError, InputError
+from cellseg3d.core.mappings import read_mapping
 
 RECORD = "run.json"
 
@@ -68,23 +68,56 @@ def read_run(folder: Path) -> RunFolder:
     if not record.is_file():
         message = (
             f"{folder}: no {RECORD} in it; give the folder that `cellseg3d train "
-            "--out` wrote, or only --prediction, --truth and --image"
+            "--out` wrote, or only `prediction`, `truth` and `image`"
         )
         raise InputError(message)
     metadata = folder / "configs" / "metadata.json"
     known = read_json(metadata) if metadata.is_file() else {}
-    return RunFolder(folder, read_json(record), known)
+    return RunFolder(folder, _checked(read_json(record), record), known)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object from a file."""
+    """Return a JSON object from a file.
+
+    Raises
+    ------
+    FormatError
+        If it cannot be read as one.
+    """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise FormatError(f"{path}: expected a JSON object")
-    return values
+        return read_mapping(path)
+    except ConfigError as error:
+        raise FormatError(str(error)) from error
+
+
+def _checked(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Refuse a record whose parts are not of the types that they are written in."""
+    kinds = {"history": list, "cost": dict, "data": dict, "warnings": list}
+    for key, kind in kinds.items():
+        if not isinstance(record.get(key, kind()), kind):
+            raise _wrong(path, key, record[key])
+    for row in record.get("history", []):
+        if not isinstance(row, dict):
+            raise _wrong(path, "history", row)
+        for key in ("iteration", "score"):
+            if not _is_number(row.get(key)):
+                raise _wrong(path, f"history: {key}", row[key])
+        if not isinstance(row.get("scores", {}), dict):
+            raise _wrong(path, "history: scores", row["scores"])
+    return record
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool)
+    )
+
+
+def _wrong(path: Path, key: str, value: object) -> FormatError:
+    return FormatError(
+        f"{path}: holds {value!r:.80} as {key}, which no training writes; restore the "
+        "file, or report the predictions without the run"
+    )
 
 
 def _is_table(values: Mapping[str, Any]) -> bool:

@@ -56,6 +56,11 @@ class TileMeans:
         sides[axis_index(self.axis)] = 1
         return zyx(sides)
 
+    @property
+    def tiles(self) -> Zyx:
+        """Number of tiles along (z, y, x)."""
+        return zyx(self._sums.shape)
+
     def add(self, roi: Roi, uncertainty_zyx: NDArray[np.float32]) -> None:
         """Add the uncertainty of a region of the grid; each voxel comes once.
 
@@ -91,7 +96,11 @@ class TileMeans:
         return Roi.at(start, self.tile).clip(self.shape)
 
 
-def choose(volumes: Sequence[TileMeans], n: int) -> list[tuple[int, Roi, float]]:
+def choose(
+    volumes: Sequence[TileMeans],
+    n: int,
+    before: Sequence[Sequence[Roi]] | None = None,
+) -> list[tuple[int, Roi, float]]:
     """Return the most uncertain tiles that lie apart from each other.
 
     One tile after another is taken. A tile counts less the nearer it lies to one that
@@ -103,6 +112,8 @@ def choose(volumes: Sequence[TileMeans], n: int) -> list[tuple[int, Roi, float]]
     volumes : sequence of TileMeans
     n : int
         How many tiles; fewer if there are no more.
+    before : sequence of sequences of Roi, optional
+        For each volume, pieces that were reviewed before: as if taken already.
 
     Returns
     -------
@@ -112,6 +123,9 @@ def choose(volumes: Sequence[TileMeans], n: int) -> list[tuple[int, Roi, float]]
     share = math.ceil(n / max(1, len(volumes)))
     means = [volume.means() for volume in volumes]
     apart = [np.ones(each.shape) for each in means]
+    for number, rois in enumerate(before or ()):
+        for roi in rois:
+            apart[number] *= _apart_from(roi.start, volumes[number], share)
     taken: list[tuple[int, Roi, float]] = []
     left = [2 * share] * len(volumes)
     while len(taken) < n:
@@ -130,26 +144,26 @@ def choose(volumes: Sequence[TileMeans], n: int) -> list[tuple[int, Roi, float]]
         place = [int(each) for each in index]
         value = float(means[number][index])
         taken.append((number, volumes[number].roi(place), value))
-        apart[number] *= _apart_from(place, volumes[number], scores.shape, share)
+        apart[number] *= _apart_from(taken[-1][1].start, volumes[number], share)
         left[number] -= 1
     return taken
 
 
 def _apart_from(
-    index: Sequence[int], volume: TileMeans, tiles: Sequence[int], share: int
+    start: Sequence[int], volume: TileMeans, share: int
 ) -> NDArray[np.float64]:
-    """Return how much of a tile counts that lies so far from one that was taken.
+    """Return how much each tile counts when a piece that begins at `start` is taken.
 
     The reach across slices is half of what a volume's share of slices lie apart, that
     within a slice one tile.
     """
     across = axis_index(volume.axis)
     squares: NDArray[np.float64] = np.zeros((1, 1, 1))
-    for axis in range(3):
+    for axis, tiles in enumerate(volume.tiles):
         reach = max(1.0, volume.shape[across] / (2 * share)) if axis == across else 1.0
-        distance = (np.arange(tiles[axis]) - index[axis]) / reach
+        distance = (np.arange(tiles) - start[axis] // volume.tile[axis]) / reach
         shape = [1, 1, 1]
-        shape[axis] = tiles[axis]
+        shape[axis] = tiles
         squares = squares + (distance**2).reshape(shape)
     far: NDArray[np.float64] = 1 - np.exp(-squares)
     return far

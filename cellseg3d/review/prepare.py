@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import minimum_filter
 
 from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import make_folder
@@ -28,11 +29,13 @@ from cellseg3d.prediction.rescale import onto_training_grid
 from cellseg3d.prediction.setup import set_up
 from cellseg3d.review.choose import TileMeans, choose
 from cellseg3d.review.page import Shown, write_page
-from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review
+from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review, load_review
 
 Progress = Callable[[int, int], None]
 # The decoder of classes that are labels, not parts of objects.
 PLAIN = "watershed"
+# Side, in voxels, of the square over which uncertainty has to reach to count.
+AREA = 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def prepare_review(
     review: ReviewOptions | None = None,
     options: SegmentOptions | None = None,
     progress: Progress | None = None,
+    before: Sequence[Path] = (),
 ) -> Review:
     """Predict volumes and write the pieces from which the networks would learn most.
 
@@ -83,6 +87,8 @@ def prepare_review(
         Of the prediction.
     progress : callable, optional
         Called with the voxels done and those of all volumes.
+    before : sequence of Path
+        Earlier reviews, whose pieces and their neighbours are not picked again.
 
     Returns
     -------
@@ -109,7 +115,9 @@ def prepare_review(
         )
         for index, volume in enumerate(opened)
     ]
-    chosen = choose(means, wanted.n)
+    known = [piece for folder in before for piece in load_review(folder).pieces]
+    done = [[each.roi for each in known if each.volume == name] for name in names]
+    chosen = choose(means, wanted.n, done)
     pieces = tuple(
         Piece(
             f"{number:03d}_{case_stem(names[of])}_{axis}{roi.start[axis_index(axis)]}",
@@ -252,8 +260,21 @@ def _survey(
     means = TileMeans(volume.shape, axis, size, seen.shape)
     for roi, answer in pipeline.results(pipeline.chunks(), progress):
         if answer.uncertainty is not None:
-            means.add(roi, answer.uncertainty)
+            means.add(roi, areas(answer.uncertainty, axis))
     return means
+
+
+def areas(uncertainty_zyx: NDArray[np.float32], axis: str) -> NDArray[np.float32]:
+    """Return uncertainty without the thin lines that follow every border.
+
+    A network is unsure along the border of all that it finds, right or wrong. What is
+    worth correcting are areas: a voxel counts as much as the surest one around it, in
+    a square of `AREA` voxels within its slice.
+    """
+    size = [AREA, AREA, AREA]
+    size[axis_index(axis)] = 1
+    least: NDArray[np.float32] = minimum_filter(uncertainty_zyx, size)
+    return least
 
 
 def _share(

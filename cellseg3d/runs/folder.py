@@ -284,7 +284,7 @@ def check_free(out: Path) -> None:
         If the folder holds other files, or a run with a checkpoint or weights.
     """
     if out.exists() and not _free(out):
-        message = f"{out}: is not empty; go on with --resume, or choose another folder"
+        message = f"{out}: is not empty; go on with `resume`, or choose another folder"
         raise EnvironmentFault(message)
 
 

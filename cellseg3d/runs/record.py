@@ -120,8 +120,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _cost_of(path: Path) -> dict[str, float]:
     """Return the seconds that earlier parts of a run took; zeros if there are none."""
-    cost = _read(path).get("cost") or {}
-    return {key: float(cost.get(key, 0.0)) for key in ("wall_s", "cpu_s")}
+    cost = _read(path).get("cost")
+    known = cost if isinstance(cost, dict) else {}
+    found = {key: known.get(key, 0.0) for key in ("wall_s", "cpu_s")}
+    return {
+        key: float(value) if isinstance(value, int | float) else 0.0
+        for key, value in found.items()
+    }
 
 
 def versions() -> dict[str, str]:

@@ -50,7 +50,7 @@ def unseen_cases(
     place = data or (None if known is None else Path(known))
     if place is None:
         message = (
-            f"{models[0].path}: does not record its training data; give --data "
+            f"{models[0].path}: does not record its training data; give `data` "
             "DATALIST for validation volumes, or --no-fit for equal weights"
         )
         raise ConfigError(message)
@@ -73,7 +73,7 @@ def unseen_cases(
         names = [case.name for case in cases]
         message = (
             f"{datalist.where}: each of the validation volumes {names} was used to "
-            "train some member; train all members on one fold and give it as --fold, "
+            "train some member; train all members on one fold and give it as `fold`, "
             "or use --no-fit"
         )
         raise ConfigError(message)

@@ -106,7 +106,7 @@ def _list_inputs(place: Path) -> list[dict[str, str]]:
     if place.suffix in (".json", ".yaml", ".yml") or place.is_dir():
         return [{"image": case.image} for case in load_datalist(place).cases]
     if not split_inner(str(place))[0].exists():
-        message = f"{place}: does not exist; give --dataset_dir a folder of volumes"
+        message = f"{place}: does not exist; give MONAI a folder as dataset_dir"
         raise InputError(message)
     return [{"image": str(place)}]
 

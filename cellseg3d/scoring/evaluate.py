@@ -99,7 +99,7 @@ def evaluate_files(
             cases,
         )
     else:
-        message = f"{prediction}: has no truth to compare; give TRUTH or --datalist"
+        message = f"{prediction}: has no truth to compare; give TRUTH or `datalist`"
         raise InputError(message)
     if cases is not None and not chosen.classes:
         chosen = replace(chosen, classes=cases.classes)

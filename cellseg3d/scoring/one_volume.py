@@ -152,7 +152,7 @@ def score_volume(
     """
     spacing = common_spacing(prediction, truth, options.spacing)
     if options.surface and spacing is None:
-        message = f"{prediction.name}: has no spacing; pass --spacing-um Z Y X"
+        message = f"{prediction.name}: has no spacing; give `spacing_um`"
         raise SpacingError(message)
     raw = count_slices(prediction.array, truth.array)
     notes: tuple[str, ...] = ()
@@ -239,7 +239,8 @@ def check_values(
             more = f" and {len(strange) - _LISTED} more" * (len(strange) > _LISTED)
             message = (
                 f"{name}: values {', '.join(strange[:_LISTED])}{more} are not classes "
-                "(0 to 254); add --objects if they are object ids, or --map OLD:NEW"
+                "(0 to 254); add `objects` if they are object ids, or `truth_map` "
+                "OLD:NEW"
             )
             raise LabelError(message)
     _refuse_255(raw, prediction, truth, options)
@@ -251,14 +252,14 @@ def _refuse_255(
     if IGNORE in raw.predicted and IGNORE not in (options.prediction_map or {}):
         message = (
             f"{prediction.name}: holds 255, which is no class; pass "
-            "--map-prediction 255:1 if it is the object"
+            "`prediction_map` 255:1 if it is the object"
         )
         raise LabelError(message)
     true = set(raw.true.tolist())
     if true == {0, IGNORE} and IGNORE not in (options.truth_map or {}):
         message = (
             f"{truth.name}: holds only 0 and 255, and 255 means 'not annotated'; pass "
-            "--map 255:1 if it is the object"
+            "`truth_map` 255:1 if it is the object"
         )
         raise LabelError(message)
 

@@ -117,7 +117,9 @@ def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
     """
     path = Path(place.partition("::")[0])
     if not path.exists():
-        raise InputError(f"{path}: does not exist; give a file or folder of --probs")
+        raise InputError(
+            f"{path}: does not exist; give a file or folder of `predict --probs`"
+        )
     if path.is_file() or path.name.lower().endswith(".zarr"):
         return {_class_of(place, classes): place}
     found = {}
@@ -128,7 +130,10 @@ def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
     first = classes[0] if classes else "background"
     found = {each: file for each, file in found.items() if each != first}
     if not found:
-        message = f"{path}: holds no {name}{PROB_MARK}CLASS; predict with --probs uint8"
+        message = (
+            f"{path}: holds no {name}{PROB_MARK}CLASS; run `cellseg3d predict --probs "
+            "uint8`"
+        )
         raise InputError(message)
     unknown = sorted(set(found) - set(classes))
     if not unknown:
@@ -136,7 +141,7 @@ def find_probs(place: str, name: str, classes: Sequence[str]) -> dict[str, str]:
     if len(found) == 1:
         return {"": next(iter(found.values()))}
     message = (
-        f"{found[unknown[0]]}: no class is called {unknown[0]!r}; give --classes "
+        f"{found[unknown[0]]}: no class is called {unknown[0]!r}; give `classes` "
         "background,... in the order of their values"
     )
     raise InputError(message)

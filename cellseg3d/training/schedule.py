@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from cellseg3d.core.clock import CLOCKS
 from cellseg3d.core.errors import ConfigError
 
-Shape = Literal["cosine", "poly", "constant"]
 SHAPES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     # DeepLab and nnU-Net use this exponent.

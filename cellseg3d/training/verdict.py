@@ -1,24 +1,24 @@
-"""Say in words whether a training wants more time, more labels, or is good enough."""
+"""Judge from the scores whether a training needs more time or more labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# A mean Dice that people take for enough, and a gain per third of the time that tells
-# that a training still learns.
+# The mean Dice from which a training counts as good enough, and the gain in the last
+# third of a training above which the network still learns.
 ENOUGH, GAIN = 0.9, 0.01
 LEAST_SCORES = 4
 
 
 def verdict(history: Sequence[Mapping[str, Any]]) -> str:
-    """Return a sentence on what would help a training; empty if nothing tells.
+    """Return a sentence on what would help a training; empty if it is unknown.
 
-    The scores of the validation volumes are compared: the best of the last third of
-    the training with the best before.
+    The best validation score in the last third of the training is compared with the
+    best score before.
 
     Parameters
     ----------
     history : sequence of mapping
-        Rows of ``run.json``, with ``iteration`` and ``score`` where it was validated.
+        Rows of the history, with ``iteration`` and, if validated, ``score``.
     """
     rows = [
         (float(row["iteration"]), float(row["score"]))
@@ -37,11 +37,11 @@ def verdict(history: Sequence[Mapping[str, Any]]) -> str:
     if gain > GAIN:
         return (
             f"the score still rose by {gain:.3f} in the last third: more time helps; "
-            "go on with --resume and more --epochs or --minutes"
+            "continue with --resume and more --epochs or --minutes"
         )
     if best >= ENOUGH:
         return "the score no longer rises and is high: the training was long enough"
     return (
-        "the score no longer rises: more labels help more than more time, first of "
+        "the score no longer rises: more labels help more than more time; begin with "
         "what the network gets wrong"
     )

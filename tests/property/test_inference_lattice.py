@@ -15,6 +15,7 @@ from small_models import noise_volume, small_model, whole_pass
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.prediction.field import ArrayField
 from cellseg3d.prediction.inferer import VolumeInferer
 from cellseg3d.prediction.lattice import WindowSettings, fit, lattice_of
@@ -194,6 +195,8 @@ def test_blending_keeps_a_constant(shape, core, halo, block, level):
 
 class Constant:
     """A network that is of one opinion everywhere."""
+
+    hardware = choose_hardware("cpu", "float32")
 
     def __init__(self, level):
         self.opinion = torch.tensor([math.log(1 - level), math.log(level)])

@@ -115,6 +115,11 @@ def _promise(path: Path, tif: tifffile.TiffFile) -> tuple[int | None, str]:
     if tif.is_ome:
         planes, samples = _ome_planes(path, tif.ome_metadata or "")
         return planes // max(samples, 1), "OME"
+    if path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+        raise FormatError(
+            f"{path}: is named OME-TIFF but holds no OME header, so nobody knows how "
+            "many pages it had; copy it again, or rename it to .tif if it never had one"
+        )
     if tif.is_imagej:
         stated = (tif.imagej_metadata or {}).get("images")
         return (None if stated is None else int(stated)), "ImageJ"

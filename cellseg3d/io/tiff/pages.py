@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cellseg3d.core.axes import to_zyx
-from cellseg3d.core.errors import AxisError, CellSegError
+from cellseg3d.core.errors import AxisError, CellSegError, FormatError
 from cellseg3d.core.memory import check_memory
 from cellseg3d.io.damage import damaged, is_read_error, reading
 from cellseg3d.io.lazy import Box
@@ -170,6 +170,11 @@ def _segments(
     rows, columns : slice
         The region, with start, stop and step.
     """
+    if key.dtype is None:
+        raise FormatError(
+            f"{page.parent.filename}: no number has {key.bitspersample} bits in sample "
+            f"format {key.sampleformat}; export it again"
+        )
     depth, height, width = _segment_shape(key)
     check_memory(
         depth * height * width * key.dtype.itemsize, f"{page.parent.filename}: a tile"

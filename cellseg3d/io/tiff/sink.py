@@ -8,6 +8,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cellseg3d.core.colours import LABEL_COLOURS, UNKNOWN_COLOUR
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.io.layout import Layout, Sink, pack_notes
 from cellseg3d.io.raw_sink import RawSink
@@ -19,8 +20,6 @@ IMAGEJ_BYTES = 2**32 - 2**26
 OME_DTYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 # Labels above this size are not compressed: that needs a second pass over the file.
 PACKED_BYTES = 2**32
-# The label that means "not annotated".
-NOT_ANNOTATED = 255
 
 
 def create(path: Path, layout: Layout) -> Sink:
@@ -109,5 +108,5 @@ def _label_colours() -> NDArray[np.uint8]:
     """
     kinds = np.arange(255) % (len(LABEL_COLOURS) - 1)
     table = np.array([LABEL_COLOURS[0], *(LABEL_COLOURS[1 + kind] for kind in kinds)])
-    table[NOT_ANNOTATED] = UNKNOWN_COLOUR
+    table[IGNORE] = UNKNOWN_COLOUR
     return table.astype(np.uint8).T.copy()

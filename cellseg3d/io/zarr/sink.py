@@ -14,6 +14,7 @@ from cellseg3d.core.errors import FormatError
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.io.layout import Layout, Sink, check_unfinished
+from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
 
 CHUNK = 64
 SHARD = 256
@@ -101,7 +102,25 @@ class ZarrSink:
                 self._level(level)[roi.slices] = _halve(
                     np.asarray(part), labels=self.layout.labels
                 )
+        for each in range(level + 1):
+            self._note_empty(each)
         group.attrs.update(_attributes(self.layout, level + 1))
+
+    def _note_empty(self, level: int) -> None:
+        """List the shards of zeros of a level, which the library leaves out.
+
+        A shard that is missing and not in the list is then known to be lost.
+        """
+        array = self._level(level)
+        there = set(chunk_places(self.path / str(level), 3))
+        units = array.shards or array.chunks
+        empty = [
+            list(place)
+            for place in np.ndindex(*chunk_counts(array.shape, units))
+            if place not in there
+        ]
+        if empty:
+            array.attrs[EMPTY] = empty
 
     def _level(self, level: int) -> Any:  # noqa: ANN401
         if level not in self._arrays:

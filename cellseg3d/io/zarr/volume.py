@@ -2,10 +2,8 @@
 
 import itertools
 import math
-import os
-import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +23,8 @@ from cellseg3d.io.damage import damaged, is_read_error
 from cellseg3d.io.layout import Request, split_unit, unknown_spacing
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.picking import chunk_note, pick_axes
+from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
+from cellseg3d.io.zarr.metadata import checked_image
 from cellseg3d.io.zarr.sink import create, resume
 
 __all__ = ["ZarrVoxels", "create", "open_file", "resume"]
@@ -66,7 +66,7 @@ def open_file(path: Path, request: Request) -> Volume:
         attributes, levels = dict(node.attrs), 1
     else:
         attributes = dict(node.attrs)
-        image = _multiscales(attributes)[0]
+        image = checked_image(path, _multiscales(attributes)[0])
         levels = len(image["datasets"])
         array, scale = _level(path, node, image, request.level)
         axes, units = _named_axes(path, image, array)
@@ -127,7 +127,7 @@ class ZarrVoxels:
         """Return the voxels in a box of three slices (z, y, x)."""
         if not self._array:
             with quiet():
-                array = zarr.open_array(self.path, path=self.inner, mode="r")
+                array = _opened(self.path, self.inner)
             self._array.append(array)
         place = dict(zip("ZYX", box, strict=True))
         key = tuple(
@@ -170,32 +170,54 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
     """Return how many chunk files of an array are missing, and how many it should have.
 
     A missing chunk reads as zeros. Some programs leave out chunks of zeros, but an
-    incomplete copy lacks others as well.
+    incomplete copy lacks others as well. Those that this package left out are listed
+    in the array's attributes and do not count as missing.
     """
-    array: Any = zarr.open_array(path, path=inner, mode="r")
-    units = array.shards or array.chunks
-    whole = math.prod(
-        -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
-    )
-    counts = [
-        -(-length // unit) for length, unit in zip(array.shape, units, strict=True)
-    ]
+    array: Any = _opened(path, inner)
+    counts = chunk_counts(array.shape, array.shards or array.chunks)
     # The files are counted, not the places, since a header may state 2^60 chunks.
-    present = sum(
-        all(index < count for index, count in zip(place, counts, strict=True))
-        for place in _chunk_places(path / inner, len(counts))
-    )
-    return whole - present, whole
+    there = {
+        place
+        for place in chunk_places(path / inner, len(counts))
+        if all(index < count for index, count in zip(place, counts, strict=True))
+    }
+    whole = math.prod(counts)
+    return whole - len(there | _listed_empty(array, counts)), whole
 
 
-def _chunk_places(folder: Path, axes: int) -> Iterator[tuple[int, ...]]:
-    """Yield the indices of the chunks whose files lie in an array's folder."""
-    for place, _, names in os.walk(folder):
-        here = Path(place).relative_to(folder)
-        for name in names:
-            words = re.split(r"[./]", (here / name).as_posix().removeprefix("c/"))
-            if len(words) == axes and all(word.isdecimal() for word in words):
-                yield tuple(map(int, words))
+def _opened(path: Path, inner: str) -> Any:  # noqa: ANN401
+    """Return an array of a folder.
+
+    Raises
+    ------
+    FormatError
+        If the library cannot make sense of its metadata.
+    """
+    try:
+        return zarr.open_array(path, path=inner, mode="r")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        cause = " ".join(str(error).split())
+        raise FormatError(
+            f"{path}: the metadata of {inner!r} cannot be read ({cause:.200}); export "
+            "it again"
+        ) from error
+
+
+def _listed_empty(array: Any, counts: Sequence[int]) -> set[tuple[int, ...]]:  # noqa: ANN401
+    """Return the chunks of zeros that the writer left out, as it says."""
+    listed = array.attrs.get(EMPTY, [])
+    places = {
+        tuple(place)
+        for place in (listed if isinstance(listed, list) else [])
+        if isinstance(place, list)
+        and len(place) == len(counts)
+        and all(isinstance(index, int) for index in place)
+    }
+    return {
+        place
+        for place in places
+        if all(0 <= index < count for index, count in zip(place, counts, strict=True))
+    }
 
 
 def _node(path: Path, inner: str | None) -> tuple[Any, str]:
@@ -283,6 +305,17 @@ def _level(
         raise FormatError(
             f"{path}: its level {level} is missing in {entry['path']!r}; copy it again"
         ) from error
+    except (ValueError, TypeError, AttributeError) as error:  # the library's own
+        cause = " ".join(str(error).split())
+        raise FormatError(
+            f"{path}: its level {level} has metadata that cannot be read "
+            f"({cause:.200}); export it again"
+        ) from error
+    if not isinstance(array, zarr.Array):
+        raise FormatError(
+            f"{path}: its level {level}, {entry['path']!r}, is no array; "
+            "export it again"
+        )
     scale = np.ones(len(array.shape))
     for holder in (entry, image):
         for each in holder.get("coordinateTransformations", []):

@@ -86,6 +86,17 @@ def test_a_volume_gets_the_voxels_that_its_box_allows():
     assert onto_spacing(volume, Spacing(0.1, 0.101, 0.1)) is volume
 
 
+def test_a_2d_image_stays_one_slice():
+    image = Volume(
+        np.arange(48, dtype=np.uint8).reshape(1, 6, 8), Spacing(0.18, 0.18, 0.18)
+    )
+
+    finer = onto_spacing(image, Spacing(0.06, 0.06, 0.06))
+
+    assert finer.shape == (1, 18, 24)
+    np.testing.assert_allclose(finer.spacing.zyx, (0.18, 0.06, 0.06))
+
+
 def test_an_unknown_spacing_is_refused():
     with pytest.raises(SpacingError, match="--spacing-um"):
         onto_spacing(Volume(np.zeros((2, 2, 2))), Spacing(1, 1, 1))

@@ -15,7 +15,6 @@ from cellseg3d.datasets.targets import (
     decoder_for,
     link_classes,
     link_probs,
-    long_link_probs,
     object_ids,
 )
 from cellseg3d.datasets.volumes import load_fold
@@ -248,12 +247,10 @@ def test_the_probabilities_of_long_links_are_sums_over_the_other_axes():
     classes[LONG_LINKS.index("links_110"), ..., 0] = 0.25
     classes[LONG_LINKS.index("links_000"), ..., 1] = 1.0
 
-    near, far = link_probs(classes), long_link_probs(classes)
+    near = link_probs(classes)
 
     np.testing.assert_allclose(near[:, 0, 0, 0], [1.0, 0.25, 0.75])
-    np.testing.assert_allclose(far[:, 0, 0, 0], [0.75, 0.0, 0.0])
     assert not near[..., 1].any()
-    assert not far[..., 1].any()
 
 
 def test_a_network_of_long_links_is_decoded_as_one_of_links():

@@ -332,6 +332,45 @@ def test_repair_writes_what_needs_no_guess_and_touches_nothing(two_cells, tmp_pa
     }
 
 
+def test_repair_keeps_the_channel_that_the_datalist_names(write_list, tmp_path):
+    image, label = cell()
+    image[1, 2, 3:6] = np.nan
+    channels = np.stack([np.zeros_like(image), image], axis=1)
+    tifffile.imwrite(
+        tmp_path / "a.tif", channels, imagej=True, metadata={"axes": "ZCYX"}
+    )
+    tifffile.imwrite(tmp_path / "a_label.tif", label)
+    case = {"name": "a", "image": "a.tif", "label": "a_label.tif", "channel": 1}
+    listed = write_list([case], ("background", "cell"), spacing_um=[0.1, 0.1, 0.1])
+
+    done = repair(examine(listed), tmp_path / "out")
+
+    [fixed] = load_datalist(done.datalist).cases
+    image[1, 2, 3:6] = np.nanmedian(image)
+    found = read_volume(fixed.image, **fixed.opening).read()
+    np.testing.assert_array_equal(found, image)
+
+
+def test_repair_writes_both_files_in_order_where_axes_are_named(write_list, tmp_path):
+    image, label = cell()
+    image[1, 2, 3:6] = np.nan
+    for name, array in (("a.tif", image), ("a_label.tif", label)):
+        tifffile.imwrite(
+            tmp_path / name, array.transpose(2, 1, 0).copy(), photometric="minisblack"
+        )
+    case = {"name": "a", "image": "a.tif", "label": "a_label.tif", "read_as": "xyz"}
+    listed = write_list([case], ("background", "cell"), spacing_um=[0.1, 0.1, 0.1])
+
+    done = repair(examine(listed), tmp_path / "out")
+
+    [fixed] = load_datalist(done.datalist).cases
+    image[1, 2, 3:6] = np.nanmedian(image)
+    found = read_volume(fixed.image, **fixed.opening).read()
+    np.testing.assert_array_equal(found, image)
+    labels = read_labels(fixed.label, read_as=fixed.read_as).read()
+    np.testing.assert_array_equal(labels, label)
+
+
 def test_repair_closes_gaps_and_leaves_out_what_it_would_have_to_guess(
     two_cells, tmp_path
 ):
@@ -459,3 +498,14 @@ def test_a_repair_that_fails_leaves_nothing(write_pair, write_list, tmp_path):
         repair(examine(data), out)
 
     assert not out.exists()
+
+
+def test_a_doubled_slice_is_told_and_constant_ones_are_not(two_cells):
+    def change(image, label):
+        image[4] = image[3]
+        image[7:10] = 5
+        return image, label
+
+    finding = only(diagnose(two_cells(change)), "doubled slice", "warning")
+
+    assert "1 slice is the same as the one before (4)" in finding.cause

@@ -1,13 +1,17 @@
 """What is odd about an input is said by every verb that works on it."""
 
 import json
+import shutil
+import struct
 
+import h5py
 import numpy as np
 import pytest
 import zarr
 
 from cellseg3d.cli.main import main
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.hdf5 import missing_chunks as hdf5_missing
 from cellseg3d.io.registry import write_labels
 from cellseg3d.io.zarr.volume import missing_chunks
 
@@ -88,3 +92,30 @@ def test_cells_that_a_spreadsheet_would_compute_are_texts(tmp_path):
     objects = json.loads((tmp_path / "t.json").read_text())["objects"]
     assert objects[0]["class"] == "=1+1"
     assert [each["voxels"] for each in objects] == [27, 8]
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".ome.zarr"])
+def test_shards_of_zeros_that_were_left_out_are_none_that_are_lost(tmp_path, suffix):
+    labels = np.zeros((300, 300, 300), np.uint8)
+    labels[:9, :9, :9] = labels[280:, 280:, 280:] = 3
+    path = write_labels(tmp_path / f"a{suffix}", Volume(labels))
+
+    whole = missing_chunks(path, "0")
+    shutil.rmtree(path / "0" / "c" / "1")
+
+    assert whole == (0, 8)
+    assert missing_chunks(path, "0") == (1, 8)
+
+
+def test_hdf5_chunks_at_wrong_places_do_not_fill_holes(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        file.create_dataset("raw", data=np.ones((8, 8), "u1"), chunks=(4, 4))
+    whole = hdf5_missing(path, "raw")
+    data = path.read_bytes()
+    key = struct.pack("<II3Q", 16, 0, 4, 4, 0)  # size, mask, place of the last chunk
+    assert data.count(key) == 1
+    path.write_bytes(data.replace(key, struct.pack("<II3Q", 16, 0, 4, 400, 0)))
+
+    assert whole == (0, 4)
+    assert hdf5_missing(path, "raw") == (1, 4)

@@ -27,7 +27,12 @@ from cellseg3d.prediction.views import symmetric_views
 
 SHAPE = (3, 4, 5)
 WHOLE = Roi.whole(SHAPE)
-PROBS = SegmentOptions(probs=True, precision="float32")
+
+
+@pytest.fixture(params=["off", "auto"], ids=["plain", "accelerated"])
+def exact(request):
+    """Options for probabilities in float32, of the plain and of the fast network."""
+    return SegmentOptions(probs=True, precision="float32", acceleration=request.param)
 
 
 def some_probs(seed, classes=3):
@@ -178,15 +183,15 @@ def test_learned_weights_come_from_the_bundle():
 WEIGHTS = {"z": [3.0, 1.0], "y": [1.0, 1.0], "x": [0.0, 0.0]}
 
 
-def test_weights_that_a_bundle_holds_count_unless_axes_are_given():
+def test_weights_that_a_bundle_holds_count_unless_axes_are_given(exact):
     model = small_model(dims=2, axes="zyx", fusion=WEIGHTS)
     plain = small_model(dims=2, axes="zyx")
     volume = noise_volume((16, 18, 20))
 
-    found = segment(volume, model, PROBS)
+    found = segment(volume, model, exact)
 
-    learned = segment(volume, model, replace(PROBS, fuse="learned"))
-    parts = [segment(volume, plain, replace(PROBS, axes=axis)).probs for axis in "zy"]
+    learned = segment(volume, model, replace(exact, fuse="learned"))
+    parts = [segment(volume, plain, replace(exact, axes=axis)).probs for axis in "zy"]
     mixed = np.stack(
         [
             0.75 * parts[0][0] + 0.25 * parts[1][0],
@@ -196,44 +201,44 @@ def test_weights_that_a_bundle_holds_count_unless_axes_are_given():
     # Sums are kept in 32000ths.
     np.testing.assert_allclose(found.probs, mixed / mixed.sum(0), atol=1e-4)
     np.testing.assert_array_equal(found.probs, learned.probs)
-    asked = segment(volume, model, replace(PROBS, axes="zyx")).probs
-    np.testing.assert_array_equal(asked, segment(volume, plain, PROBS).probs)
+    asked = segment(volume, model, replace(exact, axes="zyx")).probs
+    np.testing.assert_array_equal(asked, segment(volume, plain, exact).probs)
     assert np.abs(asked - found.probs).max() > 1e-3
 
 
-def test_coarse_slices_weigh_less_by_default():
+def test_coarse_slices_weigh_less_by_default(exact):
     model = small_model(dims=2, axes="zyx")
     volume = noise_volume((16, 18, 20), spacing=(0.4, 0.1, 0.1))
 
-    found = segment(volume, model, PROBS).probs
+    found = segment(volume, model, exact).probs
 
-    parts = [segment(volume, model, replace(PROBS, axes=axis)).probs for axis in "zyx"]
+    parts = [segment(volume, model, replace(exact, axes=axis)).probs for axis in "zyx"]
     expected = (parts[0] + 0.25 * parts[1] + 0.25 * parts[2]) / 1.5
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    plain = segment(volume, model, replace(PROBS, fuse="mean")).probs
+    plain = segment(volume, model, replace(exact, fuse="mean")).probs
     np.testing.assert_allclose(plain, np.mean(parts, axis=0), atol=1e-4)
 
 
-def test_several_bundles_count_by_their_sources():
+def test_several_bundles_count_by_their_sources(exact):
     flat = small_model(dims=2, axes="zy", fusion={"z": [1.0, 1.0], "y": [0.0, 0.0]})
     deep = small_model(dims=3, seed=1)
     volume = noise_volume((16, 18, 20))
 
-    both = segment(volume, [flat, deep], PROBS).probs
+    both = segment(volume, [flat, deep], exact).probs
 
     alone = [
-        segment(volume, flat, replace(PROBS, axes="z")).probs,
-        segment(volume, deep, PROBS).probs,
+        segment(volume, flat, replace(exact, axes="z")).probs,
+        segment(volume, deep, exact).probs,
     ]
     np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-4)
     other = replace(deep, classes=("class0", "nucleus"))
     with pytest.raises(ConfigError, match="differ from those of"):
-        segment(volume, [flat, other], PROBS)
+        segment(volume, [flat, other], exact)
 
 
-def test_weights_of_axes_that_all_count_nothing_are_refused():
+def test_weights_of_axes_that_all_count_nothing_are_refused(exact):
     model = small_model(dims=2, axes="zyx", fusion=WEIGHTS)
-    options = replace(PROBS, fuse="learned", axes="x")
+    options = replace(exact, fuse="learned", axes="x")
 
     with pytest.raises(ConfigError, match="leave out every source along x"):
         segment(noise_volume((16, 18, 20)), model, options)

@@ -32,16 +32,20 @@ from cellseg3d.prediction.scarce_memory import logits_in_scarce_memory
 from cellseg3d.prediction.segment import segment, segment_to_file
 from cellseg3d.prediction.setup import set_up
 
-FLOAT32 = SegmentOptions(precision="float32")
+
+@pytest.fixture(params=["off", "auto"], ids=["plain", "accelerated"])
+def exact(request):
+    """Options that compute in float32: the plain network is the oracle of the fast."""
+    return SegmentOptions(precision="float32", acceleration=request.param)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize(("dims", "context"), [(3, 0), (2, 0), (2, 2)])
-def test_labels_are_those_of_one_pass(dims, context, classes):
+def test_labels_are_those_of_one_pass(dims, context, classes, exact):
     model = small_model(dims, context, classes=classes, core=16, halo=32)
     volume = noise_volume((9, 30, 21), spacing=(0.3, 0.1, 0.1))
 
-    found = segment(volume, model, FLOAT32)
+    found = segment(volume, model, exact)
 
     expected = whole_pass(model, volume).argmax(0)
     assert found.labels.spacing == volume.spacing
@@ -50,11 +54,18 @@ def test_labels_are_those_of_one_pass(dims, context, classes):
     assert len(np.unique(expected)) > 1
 
 
-@pytest.mark.parametrize("suffix", [".ome.zarr", ".tif", ".mrc", ".nii.gz", ".h5"])
-def test_a_file_holds_what_memory_would(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "acceleration"),
+    [
+        *((suffix, "auto") for suffix in (".ome.zarr", ".mrc", ".nii.gz", ".h5")),
+        (".tif", "auto"),
+        (".tif", "off"),
+    ],
+)
+def test_a_file_holds_what_memory_would(tmp_path, suffix, acceleration):
     model = small_model(dims=2, context=1, axes="zx")
     volume = noise_volume((5, 18, 17))
-    options = SegmentOptions(probs=True, uncertainty=True)
+    options = SegmentOptions(probs=True, uncertainty=True, acceleration=acceleration)
     expected = segment(volume, model, options)
 
     out = segment_to_file(volume, model, tmp_path / f"a_labels{suffix}", options)
@@ -200,7 +211,7 @@ def test_a_memory_limit_shrinks_chunks_before_windows(monkeypatch):
     assert ample.sources[0].lattice == free.sources[0].lattice
     assert tight.sources[0].lattice == free.sources[0].lattice
     assert np.prod(tight.chunk) < np.prod(free.chunk)
-    with pytest.raises(EnvironmentFault, match="allow more"):
+    with pytest.raises(EnvironmentFault, match="raise `max_ram`"):
         set_up(volume, [model], SegmentOptions(max_ram=2**10))
 
 
@@ -231,14 +242,14 @@ def test_far_spacing_is_told_and_rescaling_brings_labels_back(caplog):
     np.testing.assert_array_equal(labels[:, ::2, ::2], labels[:, 1::2, 1::2])
 
 
-def test_skipping_empty_windows_leaves_the_rest_as_it_is():
+def test_skipping_empty_windows_leaves_the_rest_as_it_is(exact):
     values = np.full((32, 32, 32), 0.0, np.float32)
     values[:16] = np.random.default_rng(0).normal(100, 20, (16, 32, 32))
     volume = Volume(values)
     model = replace_scale(small_model(core=16, halo=8, empty_below=-0.9))
 
-    every = segment(volume, model, FLOAT32).labels.array
-    some = segment(volume, model, replace(FLOAT32, skip_empty=True)).labels.array
+    every = segment(volume, model, exact).labels.array
+    some = segment(volume, model, replace(exact, skip_empty=True)).labels.array
 
     np.testing.assert_array_equal(some[:16], every[:16])
     assert (some[16:] == 0).all()
@@ -262,7 +273,7 @@ def test_the_halo_is_as_wide_as_it_must_be_and_no_wider():
 def test_a_halo_that_reads_the_whole_volume_is_not_called_measured():
     model, volume = small_model(core=16), noise_volume((8, 8, 8))
 
-    with pytest.raises(ConfigError, match="8 voxels or less do not show"):
+    with pytest.raises(ConfigError, match="at most 8 voxels a side have no seams"):
         calibrate_halo(model, [volume], 1e-12)
     with pytest.raises(ConfigError, match="no halo up to 0 voxels"):
         calibrate_halo(model, [volume], 1e-12, seconds=0)

@@ -226,7 +226,7 @@ def test_foreground_is_scored_against_the_foreground_of_ids():
 
     assert not found
     np.testing.assert_array_equal(flat.truth.read(), foreground)
-    with pytest.raises(LabelError, match="--datalist"):
+    with pytest.raises(LabelError, match="`datalist`"):
         settle_kind([report_volume(foreground * 2, ids)], ids=None)
 
 
@@ -257,7 +257,7 @@ def test_files_must_come_in_the_same_number(tmp_path):
     write_case(tmp_path)
     prediction = str(tmp_path / "cell07.tif")
 
-    with pytest.raises(ConfigError, match="1 --prediction but 2 --truth"):
+    with pytest.raises(ConfigError, match="is given 1 times but `truth` 2"):
         locate([prediction], [prediction, prediction], [], [])
 
 

@@ -99,3 +99,15 @@ def test_a_large_slice_is_cut_into_tiles_and_the_bad_one_is_picked():
 
     assert roi == Roi((1, 10, 20), (2, 20, 30))
     assert value == pytest.approx(0.8)
+
+
+def test_what_was_reviewed_before_is_not_picked_again():
+    unsure = np.full((40, 8, 8), 0.1, np.float32)
+    unsure[10] = 0.95
+    unsure[30] = 0.5
+    means = means_of(unsure)
+
+    [first] = choose([means], 1)
+    [second] = choose([means], 1, [[first[1]]])
+
+    assert (first[1].start[0], second[1].start[0]) == (10, 30)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from balls import write_balls
+from scipy.ndimage import minimum_filter
 from small_models import small_model
 
 from cellseg3d.core.errors import ConfigError, InputError
-from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.datalist import load_datalist
@@ -22,7 +22,7 @@ from cellseg3d.prediction.segment import segment
 from cellseg3d.review.gain import gains, score_before
 from cellseg3d.review.merge import load_reviewed, merge_reviews, reviewed_pieces
 from cellseg3d.review.pieces import MARKS, load_review
-from cellseg3d.review.prepare import ReviewOptions, prepare_review
+from cellseg3d.review.prepare import ReviewOptions, areas, prepare_review
 from cellseg3d.samples.samplers import SiteSampler
 
 CLASSES = ("background", "shell", "core")
@@ -96,7 +96,8 @@ def test_pieces_come_in_the_order_of_their_uncertainty_of_the_whole(desk):
     options = ReviewOptions(n=1, size=32)
     volume = open_volume(desk / "ball0.mrc")
     asked = SegmentOptions(uncertainty=True, precision="float32")
-    unsure = segment(volume, model, asked).uncertainty.mean(axis=(1, 2))
+    found = segment(volume, model, asked).uncertainty
+    unsure = minimum_filter(found, (1, 3, 3)).mean(axis=(1, 2))
 
     found = prepare_review([str(desk / "ball0.mrc")], [model], desk / "one", options)
 
@@ -154,8 +155,8 @@ def test_unannotated_voxels_do_not_enter_the_loss_or_the_samples(desk):
     merge_reviews([review.folder], desk / "merged")
     loaded = load_fold(desk / "merged", None)
     annotated = [case.label != 255 for case in loaded.training]
-    pieces = {Roi(each.roi.start, each.roi.stop) for each in review.pieces}
-    assert sum(int(each.sum()) for each in annotated) == sum(p.size for p in pieces)
+    pieces = [each.roi.size for each in review.pieces]
+    assert sum(int(each.sum()) for each in annotated) == sum(pieces)
 
     label = torch.from_numpy(loaded.training[0].label)[None, None].float()
     logits = torch.randn(1, 3, *label.shape[2:], requires_grad=True)
@@ -276,3 +277,16 @@ def test_parts_of_objects_are_no_labels_to_draw(desk):
     model.classes = ("background", "core", "border")
     with pytest.raises(ConfigError, match=r"parts of objects.*predict --objects"):
         prepare_review([str(desk / "ball0.mrc")], [model], desk / "other")
+
+
+def test_an_unsure_area_counts_and_the_thin_line_along_a_border_does_not():
+    unsure = np.zeros((3, 20, 20), np.float32)
+    unsure[0, :, 9:11] = 0.9  # a border
+    unsure[2, 4:12, 4:12] = 0.6  # an area of 8 x 8: 6 x 6 remain
+
+    counted = areas(unsure, "z")
+
+    assert counted[0].max() == 0
+    assert counted[2].sum() == pytest.approx(36 * 0.6)
+    # Across slices nothing is asked: a slice is looked at by itself.
+    assert areas(unsure.transpose(1, 2, 0), "x")[..., 2].sum() == pytest.approx(21.6)

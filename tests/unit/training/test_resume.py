@@ -100,7 +100,7 @@ def test_a_longer_training_goes_on_where_the_shorter_ended(balls, tmp_path):
 
 
 def test_a_run_folder_that_holds_something_is_refused(balls, uninterrupted):
-    with pytest.raises(EnvironmentFault, match="--resume"):
+    with pytest.raises(EnvironmentFault, match="`resume`"):
         train("cell_tomo_unet3d", balls, uninterrupted, options())
 
 

@@ -1,0 +1,160 @@
+"""Pages of the site that are made of something else, and links between all of them.
+
+mkdocs calls the functions whose names begin with ``on_``. Pages outside of ``docs/``
+(README, changelog, config keys, measurements) are taken as they are; the reference of
+commands and of Python is made of the command line and of the public names.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+import cellseg3d
+from cellseg3d.cli.main import build_app
+
+ROOT = Path(__file__).parents[2]
+# A page of the repository that is not in docs/, and its place in the site.
+OUTSIDE = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+    "configs/README.md": "configs.md",
+}
+RECORDS = "benchmarks/records"
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def outside() -> dict[str, str]:
+    """Return the pages that are not in docs/, by their path in the repository."""
+    records = sorted(ROOT.glob(f"{RECORDS}/*.md"))
+    names = {path.relative_to(ROOT).as_posix() for path in records}
+    return OUTSIDE | {name: name.replace(RECORDS, "records") for name in names}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fill in the lists of decisions and measurements."""
+    places = {
+        "ADRS": sorted(f"adr/{path.name}" for path in (ROOT / "docs/adr").glob("*.md")),
+        "RECORDS": sorted(each for each in outside().values() if "records/" in each),
+    }
+    config["nav"] = _filled(config["nav"], places)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made here."""
+    made = {
+        place: (ROOT / name).read_text(encoding="utf-8")
+        for name, place in outside().items()
+    }
+    made |= {"commands.md": commands(), "python.md": python()}
+    for place, content in made.items():
+        files.append(File.generated(config, place, content=content))
+    return files
+
+
+def on_page_markdown(
+    markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
+    """Let links between files of the repository lead to pages of the site."""
+    place = page.file.src_uri
+    source = {site: name for name, site in outside().items()}.get(
+        place, f"docs/{place}"
+    )
+
+    def link(found: re.Match[str]) -> str:
+        mark, words, target = found.groups()
+        path, hash_, anchor = target.partition("#")
+        if "://" in target or not path:
+            return found[0]
+        named = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        there = outside().get(named, named.removeprefix("docs/"))
+        if files.get_file_from_path(there) is None:
+            if not (ROOT / named).exists():
+                return found[0]  # mkdocs tells of it
+            return f"{words} (`{named}`)"  # a file of the repository, no page
+        near = posixpath.relpath(there, posixpath.dirname(place) or ".")
+        return f"{mark}[{words}]({near}{hash_}{anchor})"
+
+    return _LINK.sub(link, markdown)
+
+
+def commands() -> str:
+    """Return the reference of the command line, from the command line itself."""
+    app = typer.main.get_command(build_app())
+    parts = ["# Commands", str(app.help), "```\ncellseg3d COMMAND --help\n```"]
+    for name, command in app.commands.items():  # type: ignore[attr-defined]
+        parts += _command(command, f"cellseg3d {name}", 2)
+    return "\n\n".join(parts) + "\n"
+
+
+def _command(command: Any, name: str, level: int) -> list[str]:  # noqa: ANN401
+    """Return a command: what it does, its options, and the commands under it."""
+    context = click.Context(command, info_name=name)
+    usage = " ".join(command.collect_usage_pieces(context))
+    parts = [f"{'#' * level} {name}", _text(command.help), f"```\n{name} {usage}\n```"]
+    rows = [
+        f"| {_option(each)} | {_text(getattr(each, 'help', ''))} | {_default(each)} |"
+        for each in command.params
+        if each.name != "help" and not getattr(each, "hidden", False)
+    ]
+    if rows:
+        parts.append(
+            "\n".join(
+                ["| option | what it does | default |", "| --- | --- | --- |", *rows]
+            )
+        )
+    for own, below in getattr(command, "commands", {}).items():
+        parts += _command(below, f"{name} {own}", level + 1)
+    return parts
+
+
+def _option(option: Any) -> str:  # noqa: ANN401
+    if option.param_type_name == "argument":
+        return f"`{(option.metavar or option.name).upper()}`"
+    return ", ".join(f"`{word}`" for word in [*option.opts, *option.secondary_opts])
+
+
+def _default(option: Any) -> str:  # noqa: ANN401
+    value = option.default
+    if option.required:
+        return "required"
+    if value is None or callable(value) or value in ("", (), [], False):
+        return ""
+    return f"`{value}`"
+
+
+def _text(text: str | None) -> str:
+    """Return help as one line of Markdown."""
+    plain = " ".join((text or "").split())
+    return plain.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def python() -> str:
+    """Return the reference of the public names, for mkdocstrings to fill in."""
+    parts = [
+        "# Python",
+        "Every name below is imported from `cellseg3d` itself: "
+        "`from cellseg3d import load_model`. Everything else may change.",
+    ]
+    # Where a name lies is written there, so that nothing heavy is imported.
+    parts += [f"::: {module}.{name}" for name, module in cellseg3d._PUBLIC.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _filled(nav: Any, places: dict[str, list[str]]) -> Any:  # noqa: ANN401
+    """Return the navigation with lists of pages in place of their names."""
+    if isinstance(nav, list):
+        return [_filled(each, places) for each in nav]
+    if isinstance(nav, dict):
+        return {key: _filled(value, places) for key, value in nav.items()}
+    return places.get(nav, nav)
