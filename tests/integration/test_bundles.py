@@ -18,6 +18,7 @@ from processor import needs_bfloat16
 from threshold_network import pick_bfloat16, values_with
 
 from cellseg3d.bundle.model import load_model
+from cellseg3d.bundle.shipped import shipped_bundles
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import open_volume, read_labels, write_labels, write_volume
@@ -33,6 +34,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 BUNDLES = Path(__file__).parents[2] / "bundles"
+METADATA_SCHEMA = (
+    BUNDLES.parent / "tests" / "fixtures" / "schemas" / "monai-metadata.json"
+)
 NAMES = (
     "cell_tomo_unet2d",
     "cell_tomo_unet25d",
@@ -274,6 +278,71 @@ def test_monais_inferring_takes_bfloat16_only_where_labels_stay(
     known = "in a trial bfloat16 changed"
     assert sum(f"float32: {known} 1.0e-02" in one for one in said)
     assert sum(f"bfloat16: the test says so; {known}" in one for one in said)
+
+
+def verify_metadata(file):
+    monai.bundle.verify_metadata(
+        meta_file=str(file),
+        filepath=str(METADATA_SCHEMA),
+        hash_val=hashlib.sha256(METADATA_SCHEMA.read_bytes()).hexdigest(),
+        hash_type="sha256",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(shipped_bundles()))
+def test_metadata_of_every_bundle_pass_monais_check(name, monkeypatch):
+    """`verify_metadata` downloads a schema unless it is there; nothing is asked for."""
+    monkeypatch.setattr(
+        "monai.apps.utils._download_with_progress",
+        lambda *_, **__: pytest.fail("asked"),
+    )
+    file = BUNDLES / name / "configs" / "metadata.json"
+
+    verify_metadata(file)
+
+    values = json.loads(file.read_text(encoding="utf-8"))
+    assert values["version"] in values["changelog"]
+    for tensors in values["network_data_format"].values():
+        for tensor in tensors.values():
+            numbers = [str(number) for number in range(tensor["num_channels"])]
+            assert list(tensor["channel_def"]) == numbers
+    card = BUNDLES / name / "docs"
+    assert (card / "README.md").is_file()
+    if (BUNDLES / name / "models" / "model.safetensors").is_file():
+        assert values["eval_metrics"]
+        assert (card / "data_license.txt").is_file()
+
+
+@pytest.mark.parametrize("wrong", [{"version": "new"}, {"task": ""}, {"authors": None}])
+def test_metadata_that_are_wrong_do_not_pass(tmp_path, wrong):
+    file = BUNDLES / "cell_tomo_unet2d" / "configs" / "metadata.json"
+    values = json.loads(file.read_text(encoding="utf-8")) | wrong
+    (tmp_path / "metadata.json").write_text(json.dumps(values), encoding="utf-8")
+
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(tmp_path / "metadata.json")
+
+
+def test_validation_runs_the_handlers_that_another_program_adds(trained):
+    """MONAI Label overrides `validate#handlers`."""
+    seen = {"_target_": "monai.handlers.StatsHandler", "name": "theirs"}
+    work = workflow(
+        [trained.config("train")],
+        "train",
+        "training",
+        **trained.overrides,
+        **{"validate#handlers": [seen]},
+    )
+    work.initialize()
+
+    evaluator = work.parser.get_parsed_content("validate::evaluator")
+
+    attached = [
+        getattr(handler, "__self__", None)
+        for handlers in evaluator._event_handlers.values()
+        for handler, *_ in handlers
+    ]
+    assert "theirs" in {getattr(each, "name", None) for each in attached}
 
 
 def test_the_network_takes_what_the_metadata_say(trained):
