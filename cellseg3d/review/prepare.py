@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 # The decoder of classes that are labels, not parts of objects.
 PLAIN = "watershed"
 # Side, in voxels, of the square over which uncertainty has to reach to count.
-AREA = 5
+AREA = 3
 
 
 @dataclass(frozen=True)

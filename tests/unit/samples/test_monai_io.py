@@ -128,7 +128,7 @@ def test_nan_is_refused_though_another_reader_would_take_it(tmp_path, image):
     path = write_volume(tmp_path / "cell.nii", Volume(image))
     assert torch.isnan(LoadImage()(path)).any()
 
-    with pytest.raises(NonFiniteError, match="1 voxels"):
+    with pytest.raises(NonFiniteError, match="1 voxel is NaN"):
         LoadImage(reader=VolumeReader)(path)
 
 
@@ -151,7 +151,7 @@ def test_a_dtype_too_small_is_an_error_not_a_cut(tmp_path, image):
     labels = np.arange(5 * 7 * 9, dtype=np.int32).reshape(1, 5, 7, 9)
     save = saving(tmp_path / "out", ".tif", output_dtype=np.uint8)
 
-    with pytest.raises(RuntimeError, match="does not fit uint8"):
+    with pytest.raises(RuntimeError, match="does not fit into uint8"):
         save({"image": torch.from_numpy(labels)})
 
 
