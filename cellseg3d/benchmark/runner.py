@@ -22,6 +22,7 @@ from cellseg3d.benchmark.record import (
 from cellseg3d.benchmark.scores import score_case
 from cellseg3d.benchmark.study import Job, Study
 from cellseg3d.core.errors import CellSegError, ConfigError
+from cellseg3d.runs.lock import RunLock
 from cellseg3d.runs.record import git_commit, machine, versions
 
 logger = logging.getLogger(__name__)
@@ -105,18 +106,21 @@ def run_jobs(
 
     Raises
     ------
+    EnvironmentFault
+        If another process runs a benchmark in this folder.
     KeyboardInterrupt
         If the user interrupts. The current job leaves no record; earlier ones stay.
     """
     records = []
-    for job in jobs:
-        if before is not None:
-            before(job)
-        record = run_job(bench, job)
-        write_record(record, bench.folder)
-        records.append(record)
-        if after is not None:
-            after(job, record)
+    with RunLock(bench.folder):
+        for job in jobs:
+            if before is not None:
+                before(job)
+            record = run_job(bench, job)
+            write_record(record, bench.folder)
+            records.append(record)
+            if after is not None:
+                after(job, record)
     return records
 
 

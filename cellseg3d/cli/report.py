@@ -87,6 +87,7 @@ def command(
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.datasets.datalist import load_datalist  # noqa: PLC0415
+    from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.report.benchmark_folder import (  # noqa: PLC0415
         is_benchmark,
@@ -113,18 +114,19 @@ def command(
     )
     target = out or (run / "report.html" if run else Path("report.html"))
     check_outputs([target], [file for each in located for file in each.files])
-    given = ReportInput(
-        run=record,
-        benchmark=benchmark,
-        volumes=open_volumes(
-            located,
-            datalist=None if objects else cases,
-            classes=shown,
-            spacing=None if spacing_um is None else Spacing.of(spacing_um),
-        ),
-        ids=objects,
-        classes=names if objects else shown,
-        title=title,
-    )
-    size = write_report(given, target)
+    with unchanged([file for each in located for file in each.files]):
+        given = ReportInput(
+            run=record,
+            benchmark=benchmark,
+            volumes=open_volumes(
+                located,
+                datalist=None if objects else cases,
+                classes=shown,
+                spacing=None if spacing_um is None else Spacing.of(spacing_um),
+            ),
+            ids=objects,
+            classes=names if objects else shown,
+            title=title,
+        )
+        size = write_report(given, target)
     print(f"{target}: {size / 1e6:.1f} MB")

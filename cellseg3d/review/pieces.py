@@ -41,7 +41,7 @@ class Piece:
     roi : Roi
         Where it lies; one voxel thick along `axis`.
     uncertainty : float
-        Mean uncertainty of its voxels, in [0, 1].
+        Mean uncertainty of its voxels without thin borders, in [0, 1].
     """
 
     name: str

@@ -87,7 +87,7 @@ def changed_data(folder: Path, content: Mapping[str, Mapping[str, str]]) -> list
     return [
         f"{name} ({'image' if key == 'content' else 'label'})"
         for key, hashes in content.items()
-        if key in known
+        if isinstance(known.get(key), dict)
         for name, digest in hashes.items()
         if known[key].get(name) != digest
     ]

@@ -11,6 +11,7 @@ from cellseg3d.datasets.cases import Case, Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.check import open_input
+from cellseg3d.io.fingerprint import unchanged
 from cellseg3d.io.registry import read_labels
 from cellseg3d.scoring.meaning import meaning_of
 from cellseg3d.scoring.one_volume import (
@@ -136,7 +137,8 @@ def _score_pairs(
     scored, faults = [], []
     for pair in pairing.pairs:
         try:
-            scored.append(_score_pair(pair, options, cases))
+            with unchanged([pair.prediction, pair.truth]):
+                scored.append(_score_pair(pair, options, cases))
         except InputError as error:
             faults.append(error)
     if len(faults) == 1:

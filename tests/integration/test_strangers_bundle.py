@@ -17,6 +17,7 @@ from cellseg3d.bundle.trust import plain_expression
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.old_names import current_name
+from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.models.checkpoint import save_weights
 from cellseg3d.training.train import score_run
 
@@ -264,3 +265,50 @@ def test_every_name_that_configs_ever_held_is_on_the_list():
     names = path.read_text(encoding="utf-8").split()
 
     assert {current_name(name) for name in names} <= CONFIG_NAMES
+
+
+def test_preview_and_predict_run_what_is_trusted_and_nothing_else(stranger, capsys):
+    lines = (
+        "from cellseg3d.bundle.model_facts import network_for as network\n"
+        "from cellseg3d.datasets.intensity import IntensityScale as Scale\n"
+    )
+    (stranger / "scaling_of_mine.py").write_text(lines, encoding="utf-8")
+    with_weights(stranger)
+    for file in ("train.json", "inference.json"):
+        path = stranger / "bundle" / "configs" / file
+        config = read_config(path)
+        config["intensity"]["_target_"] = "scaling_of_mine.Scale"
+        path.write_text(json.dumps(config), encoding="utf-8")
+    [image, *_] = [case.image for case in load_datalist("data").cases]
+    show = ["preview", "bundle", "--png", "p.png", "--data", "data/datalist.json"]
+    find = ["predict", image, "--bundle", "bundle", "--out", "out"]
+
+    for words in (show, find):
+        assert main(words) == 3
+        assert main([*words, "--trust", "scaling_of_mine.Other"]) == 3
+        assert "scaling_of_mine.Scale" in capsys.readouterr().err
+        assert main([*words, "--trust", "scaling_of_mine.Scale"]) == 0, (
+            capsys.readouterr().err
+        )
+
+
+def test_tune_takes_a_relative_folder_and_a_trusted_name(stranger, capsys):
+    lines = "from cellseg3d.models.losses import DiceCELoss as Loss\n"
+    (stranger / "loss_of_mine.py").write_text(lines, encoding="utf-8")
+    space = {
+        "bundle": "bundle",
+        "set": {
+            "loss::_target_": "loss_of_mine.Loss",
+            "train::dataset::samples": 2,
+            "network_def::channels": [4, 8],
+        },
+        "search": {"seed": [1, 2]},
+    }
+    (stranger / "space.yaml").write_text(json.dumps(space), encoding="utf-8")
+    words = ["tune", "space.yaml", "--data", "data", "--out", "search", "--trials", "1"]
+    words += ["--epochs", "1", "--outer", "0", "--device", "cpu"]
+
+    assert main(words) == 3
+    assert "--trust loss_of_mine.Loss" in capsys.readouterr().err
+    assert main([*words, "--trust", "loss_of_mine.Loss"]) == 0, capsys.readouterr().err
+    assert (stranger / "search" / "best.yaml").is_file()

@@ -63,9 +63,9 @@ def open_file(path: Path, request: Request) -> Volume:
         array, axes = node, _bare_axes(path, node)
         scale: list[float] = []
         units: dict[str, str] = {}
-        attributes, levels = dict(node.attrs), 1
+        attributes, levels = _attributes(node), 1
     else:
-        attributes = dict(node.attrs)
+        attributes = _attributes(node)
         image = checked_image(path, _multiscales(attributes)[0])
         levels = len(image["datasets"])
         array, scale = _level(path, node, image, request.level)
@@ -205,7 +205,7 @@ def _opened(path: Path, inner: str) -> Any:  # noqa: ANN401
 
 def _listed_empty(array: Any, counts: Sequence[int]) -> set[tuple[int, ...]]:  # noqa: ANN401
     """Return the chunks of zeros that the writer left out, as it says."""
-    listed = array.attrs.get(EMPTY, [])
+    listed = _attributes(array).get(EMPTY, [])
     places = {
         tuple(place)
         for place in (listed if isinstance(listed, list) else [])
@@ -228,7 +228,7 @@ def _node(path: Path, inner: str | None) -> tuple[Any, str]:
     except (FileNotFoundError, KeyError, ValueError, OSError) as error:
         what = f"holds no {inner!r}" if inner else "is not a Zarr group or array"
         raise FormatError(f"{path}: {what} ({error}); check the path") from error
-    if isinstance(node, zarr.Array) or _multiscales(dict(node.attrs)):
+    if isinstance(node, zarr.Array) or _multiscales(_attributes(node)):
         return node, inner or ""
     images = _images(node)
     if len(images) == 1:
@@ -260,16 +260,24 @@ def _images(node: Any) -> list[str]:  # noqa: ANN401
     found = [
         name
         for name, member in node.members(max_depth=1)
-        if isinstance(member, zarr.Array) or _multiscales(dict(member.attrs))
+        if isinstance(member, zarr.Array) or _multiscales(_attributes(member))
     ]
     return sorted(
         name for name in found if not any(name.startswith(f"{each}/") for each in found)
     )
 
 
+def _attributes(node: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the attributes of a group or array; none if they are no mapping."""
+    try:
+        return dict(node.attrs)
+    except (TypeError, ValueError, AttributeError):
+        return {}
+
+
 def _ome(node: Any) -> Mapping[str, Any]:  # noqa: ANN401
     """Return the OME metadata of a group, in version 0.4 or 0.5."""
-    attributes = dict(node.attrs)
+    attributes = _attributes(node)
     found = attributes.get("ome", attributes)
     return found if isinstance(found, Mapping) else {}
 

@@ -1,5 +1,8 @@
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from cellseg3d.benchmark.process import run_process, run_verb
@@ -32,3 +35,31 @@ def test_verbs_run_as_a_user_runs_them(tmp_path):
     run_verb(["--version"], tmp_path / "log")
 
     assert (tmp_path / "log").read_text().startswith("cellseg3d ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_a_benchmark_that_is_killed_leaves_no_command_behind(tmp_path):
+    sleeper = (
+        "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(90)"
+    )
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from cellseg3d.benchmark.process import run_process\n"
+        f"run_process([sys.executable, '-S', '-c', {sleeper!r}], Path('log'))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text())
+    child = psutil.Process(int(pid.read_text()))
+
+    parent.kill()
+    parent.wait()
+
+    wait_until(lambda: not child.is_running() or child.status() == "zombie")
+
+
+def wait_until(done, seconds=30):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -1,7 +1,9 @@
 """The matrix is worked through once, whatever goes wrong in a cell."""
 
 import json
+import os
 import shutil
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from cellseg3d.benchmark.process import Cost
 from cellseg3d.benchmark.results import write_results
 from cellseg3d.benchmark.runner import Bench, pending, run_jobs
 from cellseg3d.benchmark.study import load_study
-from cellseg3d.core.errors import CellSegError, ConfigError
+from cellseg3d.core.errors import CellSegError, ConfigError, EnvironmentFault
 from cellseg3d.io.registry import read_labels, write_labels
 
 COST = Cost(1.0, 2.0, 0.5)
@@ -138,3 +140,14 @@ def test_results_rebuild_from_records_without_data_or_networks(bench, tmp_path):
     assert np.isclose(values["datasets"]["balls"]["comparison"][0]["difference"], 1 / 3)
     assert len(values["incomplete"]) == 4
     assert (bench.folder / "pareto.png").stat().st_size > 10_000
+
+
+def test_two_benchmarks_in_one_folder_are_refused(bench):
+    bench.folder.mkdir()
+    owner = {"host": socket.gethostname(), "pid": os.getppid(), "started": ""}
+    (bench.folder / ".lock").write_text(json.dumps(owner))
+
+    with pytest.raises(EnvironmentFault, match=str(os.getppid())):
+        run_jobs(bench, pending(bench)[0])
+
+    assert not (bench.folder / "runs").exists()

@@ -98,5 +98,5 @@ def test_a_2d_image_stays_one_slice():
 
 
 def test_an_unknown_spacing_is_refused():
-    with pytest.raises(SpacingError, match="--spacing-um"):
+    with pytest.raises(SpacingError, match="`spacing_um`"):
         onto_spacing(Volume(np.zeros((2, 2, 2))), Spacing(1, 1, 1))

@@ -11,6 +11,7 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import write_labels
+from cellseg3d.scoring import evaluate
 from cellseg3d.scoring.evaluate import ScoreOptions, evaluate_files
 from cellseg3d.scoring.one_volume import score_volume
 from cellseg3d.scoring.pairs import pair_paths
@@ -165,3 +166,19 @@ def test_a_class_that_no_volume_holds_has_no_mean():
 
     assert math.isnan(scored.classes["cell"]["dice"])
     assert scored.accuracy == 1.0
+
+
+def test_a_file_that_changes_meanwhile_is_named(tmp_path, monkeypatch):
+    labels = np.zeros((2, 4, 4), np.uint8)
+    labels[:, 1:3, 1:3] = 1
+    files = [write_labels(tmp_path / f"{n}.tif", Volume(labels)) for n in "pt"]
+    score = evaluate.score_volume
+
+    def change(*args):
+        write_labels(tmp_path / "t.tif", Volume(labels * 0))
+        return score(*args)
+
+    monkeypatch.setattr(evaluate, "score_volume", change)
+
+    with pytest.raises(InputError, match=r"t\.tif: was changed while it was read"):
+        evaluate_files(*map(str, files))
