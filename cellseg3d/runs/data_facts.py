@@ -9,6 +9,7 @@ from cellseg3d.bundle.model_facts import ModelFacts, stored_facts
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
+from cellseg3d.datasets.listed import Files, listed_files
 from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.io.registry import open_volume
 
@@ -19,6 +20,8 @@ def facts_of_data(
     bundle_root: str | Path | None = None,
     target: LabelTarget | Mapping[str, Any] | None = None,
     spacing_um: Sequence[float] | None = None,
+    training: Files | None = None,
+    validation: Files | None = None,
 ) -> ModelFacts:
     """Return classes, spacing and unit of a data set; defaults if there is none yet.
 
@@ -37,14 +40,28 @@ def facts_of_data(
     spacing_um : three floats (z, y, x), optional
         Voxel edges that training resamples all volumes to, in um; each volume keeps
         its own spacing when None.
+    training, validation : sequence of mapping, optional
+        Files of images and labels in place of the data set, whose classes are those of
+        the bundle (`cellseg3d.datasets.listed.listed_files`).
     """
     place = Path(dataset_dir)
+    if training or validation:
+        classes = _known(bundle_root, default).classes
+        listed = listed_files(training, validation, classes, target)
+        return facts_of_datalist(listed.aimed_at(target), spacing_um)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
-        if bundle_root is not None:
-            return stored_facts(bundle_root, default)
-        return ModelFacts.parse(default)
+        return _known(bundle_root, default)
     datalist = load_datalist(resolve_datalist(place)).aimed_at(target)
     return facts_of_datalist(datalist, spacing_um)
+
+
+def _known(
+    bundle_root: str | Path | None, default: ModelFacts | Mapping[str, Any]
+) -> ModelFacts:
+    """Return the facts of a bundle's weights, or its defaults."""
+    if bundle_root is not None:
+        return stored_facts(bundle_root, default)
+    return ModelFacts.parse(default)
 
 
 def facts_of_datalist(

@@ -16,11 +16,13 @@ from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.cases import INNER, split_inner
+from cellseg3d.datasets.cases import INNER, Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
 from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.listed import Files, listed_files
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.simulated import LOCK, ensure_dataset
+from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.io.listing import content_of
 from cellseg3d.io.ownership import one_name
 from cellseg3d.samples.monai_io import volume_of
@@ -28,8 +30,14 @@ from cellseg3d.samples.monai_io import volume_of
 logger = logging.getLogger(__name__)
 
 
-def ready_dataset(dataset_dir: str | Path) -> str:
-    """Return the path of a data set, or refuse one that is missing or empty.
+def ready_dataset(
+    dataset_dir: str | Path,
+    training: Files | None = None,
+    validation: Files | None = None,
+    classes: Sequence[str] = (),
+    target: LabelTarget | Mapping[str, Any] | None = None,
+) -> str | Datalist:
+    """Return a data set, or refuse one that is missing or empty.
 
     If it is the folder ``data`` of a bundle and empty or missing, cells are simulated
     into it with a warning, so that a bundle can be tried. Several processes may call
@@ -39,12 +47,25 @@ def ready_dataset(dataset_dir: str | Path) -> str:
     ----------
     dataset_dir : str or Path
         A datalist, a volume, or a folder.
+    training, validation : sequence of mapping, optional
+        Files of images and labels in place of the folder, as MONAI Label gives them.
+    classes : sequence of str
+        The classes of such labels, background first.
+    target : LabelTarget or mapping, optional
+        What the network learns; such labels hold object ids where it needs them.
+
+    Returns
+    -------
+    str or Datalist
+        `dataset_dir`, or a datalist of the files.
 
     Raises
     ------
     InputError
         If the path is missing or an empty folder, other than a bundle's ``data``.
     """
+    if training or validation:
+        return listed_files(training, validation, classes, target)
     place = Path(dataset_dir)
     if place.is_file() or INNER in str(place):
         return str(place)

@@ -54,6 +54,9 @@ class SampleDataset(Dataset[Item]):
         Number of this process and of all processes: index i is sample
         ``i * world_size + rank``. When None, ``torch.distributed`` gives them if it is
         in use, else there is one process.
+    data : object, optional
+        Not used here: the place in a config where MONAI Label puts its list of files,
+        from which `cellseg3d.samples.inputs.ready_dataset` makes the cases.
 
     Notes
     -----
@@ -90,7 +93,9 @@ class SampleDataset(Dataset[Item]):
         class_weights: Mapping[int, float] | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        data: object = None,
     ) -> None:
+        del data  # `cases` were read from it
         self.cases = list(cases)
         self.spec = InputSpec.parse(spec)
         self.axes = tuple(axes or (self.spec.axis,))
@@ -204,6 +209,8 @@ class WholeVolumeDataset(Dataset[Item]):
         Number of this process and of all processes, as in `SampleDataset`. A process
         gets every `world_size`-th case, and at least one; with more processes than
         cases, some cases are in two processes.
+    data : object, optional
+        Not used here, as in `SampleDataset`.
 
     Notes
     -----
@@ -218,7 +225,9 @@ class WholeVolumeDataset(Dataset[Item]):
         *,
         rank: int | None = None,
         world_size: int | None = None,
+        data: object = None,
     ) -> None:
+        del data  # `cases` were read from it
         rank, world_size = _shard(rank, world_size)
         every = list(cases)
         self.cases = every[rank::world_size] or every[rank % max(1, len(every)) :][:1]

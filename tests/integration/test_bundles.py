@@ -19,8 +19,10 @@ from threshold_network import pick_bfloat16, values_with
 
 from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.shipped import shipped_bundles
+from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.listed import listed_files
 from cellseg3d.io.registry import open_volume, read_labels, write_labels, write_volume
 from cellseg3d.prediction.inferer import VolumeInferer
 from cellseg3d.prediction.options import SegmentOptions
@@ -343,6 +345,49 @@ def test_validation_runs_the_handlers_that_another_program_adds(trained):
         for handler, *_ in handlers
     ]
     assert "theirs" in {getattr(each, "name", None) for each in attached}
+
+
+def test_lists_of_files_take_the_place_of_the_data_set(trained, dataset, tmp_path):
+    """MONAI Label overrides `train#dataset#data` and `validate#dataset#data`."""
+
+    def files(*numbers):
+        return [
+            {"image": str(path), "label": str(dataset / f"v{number}_label.tif")}
+            for number in numbers
+            for path in dataset.glob(f"v{number}.*")
+        ]
+
+    bundle = shutil.copytree(BUNDLES / trained.name, tmp_path / trained.name)
+    shutil.rmtree(bundle / "models")
+    overrides = {key: trained.overrides[key] for key in tiny(trained.name)}
+    lists = {
+        "train#dataset#data": files(0, 1),
+        "validate#dataset#data": files(2),
+    }
+    config = bundle / "configs" / "train.json"
+
+    run(workflow([config], "train", "training", **overrides, **lists))
+
+    record = json.loads((bundle / "run.json").read_text())
+    assert not (bundle / "data").exists()
+    assert record["data"]["classes"] == [
+        "background",
+        "cytoplasm",
+        "nucleus",
+        "mitochondrion",
+    ]
+    network = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    assert all(bool(torch.isfinite(value).all()) for value in network.values())
+    history = (bundle / "history.json").read_text()
+    assert "002_v2.tif" in history
+    assert "v0" not in history
+
+
+def test_a_list_of_something_else_is_refused():
+    with pytest.raises(ConfigError, match=r"item 1 is .*expected \{'image': PATH"):
+        listed_files([{"image": "a.tif", "label": "b.tif"}, {"image": "c.tif"}], [], ())
+    with pytest.raises(ConfigError, match="list files to train on"):
+        listed_files([], [{"image": "a.tif", "label": "b.tif"}], ())
 
 
 def test_the_network_takes_what_the_metadata_say(trained):
