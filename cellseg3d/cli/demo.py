@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BUNDLE = "cell_tomo_unet3d"
 UNSEEN_SEED = 1000
-# The other microscope takes a quarter of the tilts, with a fiftieth of the photons. Its
+# The other microscope takes half of the tilts, with a thirtieth of the photons. Its
 # tomograms are noisier than all that the shipped weights were trained on.
 OTHER_SEED = 2000
 OTHER = ("--photons", "100", "--tilt-step", "4")
