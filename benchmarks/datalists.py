@@ -65,7 +65,7 @@ def datalist(task: str, meaning: Task, cases: list[dict[str, Any]]) -> dict[str,
     if label_map is not None:
         values["label_map"] = label_map
     if task in INSTANCES:
-        values["labels"] = "instances"
+        values["labels"] = "objects"
     if task in ONE_SPECIMEN:
         values["allow_shared_groups"] = True
     return {**values, "cases": cases}

@@ -13,6 +13,7 @@ from torch import nn
 from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.old_names import current_label_kind
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.words import refuse_unknown
 from cellseg3d.models.checkpoint import load_weights
@@ -40,7 +41,7 @@ class ModelFacts:
     spacing_told : bool
         Whether the user gave the spacing because the files had none. Volumes without a
         spacing are then taken to have it.
-    labels : {"classes", "instances", "masks"}
+    labels : {"classes", "objects", "masks"}
         The kind of values in the training labels.
     label_map : mapping of int to int or None
         The class that each value of the training labels became; None without a map.
@@ -62,6 +63,7 @@ class ModelFacts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        object.__setattr__(self, "labels", current_label_kind(self.labels))
         if self.label_map is not None:
             renaming = {int(key): int(to) for key, to in self.label_map.items()}
             object.__setattr__(self, "label_map", renaming)

@@ -78,6 +78,15 @@ _ROOMS = {old.split(".")[0] for old in MOVED} - {
 }
 
 
+# Words of datalists, and of what is kept with weights, by the words of today.
+_KINDS = {"instances": "objects"}
+
+
+def current_label_kind(word: str) -> str:
+    """Return today's word for a kind of labels; datalists may hold an older one."""
+    return _KINDS.get(word, word)
+
+
 def current_name(name: str) -> str:
     """Return today's dotted name of a function or class that may have moved.
 

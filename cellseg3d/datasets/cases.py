@@ -13,7 +13,7 @@ from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.io import registry
 from cellseg3d.io.sniff import volume_suffix
 
-LabelKind = Literal["classes", "instances", "masks"]
+LabelKind = Literal["classes", "objects", "masks"]
 Split = Literal["training", "validation", "test"]
 INNER = "::"
 # The value of `annotated_slices` that means all slices with a label above 0.
@@ -83,7 +83,7 @@ class Datalist:
         values are class indices.
     cases : tuple of Case
         The images with their labels.
-    labels : {"classes", "instances", "masks"}
+    labels : {"classes", "objects", "masks"}
         Whether a label holds class indices, holds object ids (every id > 0 is class 1),
         or is a folder with one mask per object.
     intensity_unit : {"1/um", "arbitrary"}
@@ -133,7 +133,7 @@ class Datalist:
         if self.labels == "classes":
             message = (
                 f"{self.where}: target {wanted.kind!r} is made of object ids, and its "
-                'labels are classes; say "labels": "instances" in the datalist if '
+                'labels are classes; say "labels": "objects" in the datalist if '
                 "every object has its own value"
             )
             raise ConfigError(message)

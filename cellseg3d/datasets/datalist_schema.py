@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.old_names import current_label_kind
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit
 from cellseg3d.core.words import refuse_unknown, suggestion
@@ -85,7 +86,10 @@ def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
         label_map=_label_map(values.get("label_map"), len(classes), where),
         cases=cases,
         labels=_choice(
-            values.get("labels", "classes"), get_args(LabelKind), "labels", where
+            current_label_kind(values.get("labels", "classes")),
+            get_args(LabelKind),
+            "labels",
+            where,
         ),
         intensity_unit=_choice(
             values.get("intensity_unit", "arbitrary"),

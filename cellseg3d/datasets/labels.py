@@ -22,7 +22,7 @@ def class_labels(
     Parameters
     ----------
     values : ndarray of an integer, bool or whole float dtype, shape (Z, Y, X)
-        Class values, or object ids when the datalist says ``"instances"`` or
+        Class values, or object ids when the datalist says ``"objects"`` or
         ``"masks"``.
     datalist : Datalist
         The data set, which gives the classes, the label map and the kind of labels.
@@ -147,7 +147,7 @@ def _unexpected(strange: list[tuple[int, int]], known: list[int], name: str) -> 
     return (
         f"{name}: unexpected label values {listed}{more}; expected "
         f"{', '.join(map(str, known))}; name them in the datalist's label_map, or say "
-        '"labels": "instances" if they are object ids'
+        '"labels": "objects" if they are object ids'
     )
 
 

@@ -60,5 +60,5 @@ def listed_files(
         classes=tuple(classes),
         label_map=None,
         cases=tuple(cases),
-        labels="instances" if LabelTarget.parse(target).of_objects else "classes",
+        labels="objects" if LabelTarget.parse(target).of_objects else "classes",
     )

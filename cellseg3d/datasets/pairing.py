@@ -253,7 +253,7 @@ def _meaning(
             folder,
             highest,
         )
-        return "instances", ("background", "object")
+        return "objects", ("background", "object")
     if small == 0 and highest == IGNORE:
         message = (
             f"{folder}: the labels hold only 0 and 255, and 255 means 'not annotated'; "

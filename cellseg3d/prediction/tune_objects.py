@@ -147,7 +147,7 @@ def _cases_of(
     if datalist.labels == "classes":
         message = (
             f"{place}: its labels are classes, but a decoder is tuned on object ids; "
-            'train on a data set with "labels": "instances"'
+            'train on a data set with "labels": "objects"'
         )
         raise ConfigError(message)
     training = [case for case in datalist.cases if case.name in names]

@@ -146,7 +146,7 @@ def merge_reviews(
         Datalist(
             name=f"reviewed: {', '.join(each.folder.name for each in reviews)}",
             classes=classes,
-            label_map=None,
+            label_map=_label_map(classes),
             cases=_named_apart(merged),
             path=out / DATALIST,
         ),
@@ -181,6 +181,15 @@ def load_reviewed(folder: Path) -> list[Reviewed]:
         for each in reviewed_pieces(review)
         if (key := (str(review.folder), each.piece.name)) in kept
     ]
+
+
+def _label_map(classes: Sequence[str]) -> dict[int, int]:
+    """Return a map that says what 255 is, where a label holds 0 and 255 alone.
+
+    Such a label would be taken for a mask otherwise; here it is a volume of which only
+    background was reviewed.
+    """
+    return {value: value for value in (*range(len(classes)), IGNORE)}
 
 
 def _check_classes(reviews: Sequence[Review], lists: Sequence[Datalist]) -> None:

@@ -226,7 +226,7 @@ def _check(models: Sequence[TrainedModel], out: Path, wanted: ReviewOptions) -> 
         message = (
             f"{models[0].name}: its classes {list(classes)} are parts of objects, not "
             "labels to draw; review a network of plain classes, or correct the object "
-            'ids of `predict --objects` and train on them with "labels": "instances"'
+            'ids of `predict --objects` and train on them with "labels": "objects"'
         )
         raise ConfigError(message)
 

@@ -25,7 +25,7 @@ class Meaning:
         The name of the model.
     classes : tuple of str
         Class names by the prediction's values, background first.
-    labels : {"classes", "instances", "masks"}
+    labels : {"classes", "objects", "masks"}
         What the values of the training labels were.
     label_map : mapping of int to int or None
         The class of each value in the training labels; None if values were classes.

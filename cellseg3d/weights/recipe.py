@@ -72,7 +72,7 @@ class WeightsRecipe:
         The numbers of tomograms that are simulated: ``cells`` to train on,
         ``validation`` to choose the best weights by, ``test`` for each condition. It is
         empty if none are.
-    labels : {"classes", "instances"}
+    labels : {"classes", "objects"}
         What the label files hold: class indices or object ids.
     target : str
         What the network learns from the labels: classes, border-core or affinity.
@@ -99,7 +99,7 @@ class WeightsRecipe:
     classes: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     simulated: Mapping[str, int] = field(default_factory=dict)
-    labels: Literal["classes", "instances"] = "classes"
+    labels: Literal["classes", "objects"] = "classes"
     target: str = "classes"
     spacing_um: tuple[float, float, float] | None = None
     leave_out: LeaveOut = "none"

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
         write_labels(place / f"d{number}_ids.tif", Volume(ids))
         case = {"image": f"d{number}.tif", "label": f"d{number}_ids.tif"}
         cases.append(case | {"split": "test" if number == 3 else "training"})
-    values = {"classes": ["background", "disc"], "labels": "instances", "cases": cases}
+    values = {"classes": ["background", "disc"], "labels": "objects", "cases": cases}
     (place / "datalist.json").write_text(json.dumps(values))
     return place
 

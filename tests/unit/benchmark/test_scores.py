@@ -66,7 +66,7 @@ def test_objects_are_matched_to_true_ids_where_the_truth_has_ids(
     ids[4:12, 4:12, 4:8], ids[4:12, 4:12, 8:12] = 1, 2
     write_labels(tmp_path / "ids.tif", Volume(ids))
     case = replace(fold.tests[0], label=str(tmp_path / "ids.tif"))
-    datalist = replace(fold.datalist, labels="instances")
+    datalist = replace(fold.datalist, labels="objects")
     labels = predict(tmp_path / "p.tif", (ids > 0).astype(np.uint8))
 
     scores = score_case(labels, case, replace(fold, datalist=datalist), "ball")

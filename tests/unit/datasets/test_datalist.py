@@ -105,7 +105,7 @@ def test_writing_then_reading_keeps_a_datalist(two_cases, write_list):
     ("change", "said"),
     [
         ({"clases": ["a", "b"]}, "did you mean 'classes'"),
-        ({"labels": "instance"}, "did you mean 'instances'"),
+        ({"labels": "object"}, "did you mean 'objects'"),
         ({"classes": ["background", False]}, "expected text"),
         ({"classes": ["a", "a"]}, "twice"),
         ({"label_map": {"3": 9}}, "class index 0 to 1"),
@@ -217,7 +217,7 @@ def test_hdf5_files_with_raw_and_label_are_cases(tmp_path):
 
     found = load_datalist(tmp_path)
 
-    assert found.labels == "instances"  # values to 59 can only be ids
+    assert found.labels == "objects"  # values to 59 can only be ids
     assert found.cases[0].image.endswith("v.h5::raw")
     assert found.cases[0].label.endswith("v.h5::label")
 
@@ -283,3 +283,9 @@ def test_a_word_for_the_axes_that_is_none_is_refused(tmp_path, key, value):
 
     with pytest.raises(ConfigError, match=f"case 0.*{key}.* is {value!r}"):
         parse_datalist(values, tmp_path / "datalist.json")
+
+
+def test_the_old_word_for_object_ids_is_answered(two_cases, write_list):
+    path = write_list(two_cases, classes=["background", "cell"], labels="instances")
+
+    assert load_datalist(path).labels == "objects"

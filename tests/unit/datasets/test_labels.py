@@ -89,9 +89,9 @@ def test_fractional_labels_are_refused_with_their_place():
 def test_objects_become_foreground_whatever_their_id():
     ids = np.array([[[0, 1, 255, 70000]]], np.uint32)
 
-    assert class_labels(ids, datalist("instances"), "l").tolist() == [[[0, 1, 1, 1]]]
+    assert class_labels(ids, datalist("objects"), "l").tolist() == [[[0, 1, 1, 1]]]
     with pytest.raises(LabelError, match="the least object id is -1"):
-        class_labels(np.array([[[-1]]]), datalist("instances"), "l")
+        class_labels(np.array([[[-1]]]), datalist("objects"), "l")
 
 
 def test_true_and_false_are_classes():

@@ -123,7 +123,7 @@ def cubes(write_pair, write_list):
     cases = [
         {"name": s, "image": f"{s}_image.tif", "label": f"{s}_label.tif"} for s in "ab"
     ]
-    return write_list(cases, labels="instances", spacing_um=[0.3, 0.1, 0.1])
+    return write_list(cases, labels="objects", spacing_um=[0.3, 0.1, 0.1])
 
 
 @pytest.mark.parametrize("kind", ["affinity", "long-affinity"])
@@ -183,10 +183,10 @@ def test_a_target_of_objects_needs_ids(cubes, write_list):
     values = {"image": "a_image.tif", "label": "a_label.tif"}
     of_classes = load_datalist(write_list([values]))
     partly = load_datalist(
-        write_list([values | {"annotated": ["cell"]}], labels="instances")
+        write_list([values | {"annotated": ["cell"]}], labels="objects")
     )
 
-    with pytest.raises(ConfigError, match='"labels": "instances"'):
+    with pytest.raises(ConfigError, match='"labels": "objects"'):
         of_classes.aimed_at({"kind": "affinity"})
     with pytest.raises(ConfigError, match="annotated"):
         partly.aimed_at({"kind": "border-core"})

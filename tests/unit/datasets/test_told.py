@@ -59,7 +59,7 @@ def test_other_slices_are_not_annotated(folder, words, kept):
 
 def test_ids_of_other_slices_are_not_annotated_either(folder):
     values = json.loads((folder / "datalist.json").read_text())
-    values |= {"labels": "instances", "annotated_slices": [2]}
+    values |= {"labels": "objects", "annotated_slices": [2]}
     (folder / "datalist.json").write_text(json.dumps(values))
     data = load_datalist(folder).aimed_at({"kind": "border-core"})
 

@@ -37,11 +37,11 @@ def datalist(folder, ids, kind, spacing):
     return load_datalist(folder)
 
 
-@pytest.mark.parametrize("kind", ["instances", "classes"])
+@pytest.mark.parametrize("kind", ["objects", "classes"])
 @pytest.mark.parametrize(("spacing", "voxel"), [(None, 1), (SPACING, 0.002)])
 def test_sizes_are_those_of_the_objects_in_the_labels(tmp_path, kind, spacing, voxel):
     ids = cubes(4, 6, 10)
-    data = datalist(tmp_path, ids if kind == "instances" else ids > 0, kind, spacing)
+    data = datalist(tmp_path, ids if kind == "objects" else ids > 0, kind, spacing)
 
     sizes = training_sizes(data.cases, data)
 

@@ -290,3 +290,16 @@ def test_an_unsure_area_counts_and_the_thin_line_along_a_border_does_not():
     assert counted[2].sum() == pytest.approx(36 * 0.6)
     # Across slices nothing is asked: a slice is looked at by itself.
     assert areas(unsure.transpose(1, 2, 0), "x")[..., 2].sum() == pytest.approx(21.6)
+
+
+def test_a_volume_of_which_only_background_was_reviewed_trains(desk):
+    review = load_review(desk / "review")
+    for piece in review.pieces:
+        correct(review, piece, np.zeros_like(truth_of(desk, piece)))
+    mark(review, [piece.name for piece in review.pieces])
+
+    merge_reviews([review.folder], desk / "merged")
+
+    loaded = load_fold(desk / "merged", None)
+    values = np.unique([np.unique(case.label) for case in loaded.training])
+    assert values.tolist() == [0, 255]

@@ -87,7 +87,7 @@ def test_object_ids_of_a_datalist_are_scored_as_objects(tmp_path):
     path = datalist(
         tmp_path / "d",
         [case("a", "a")],
-        labels="instances",
+        labels="objects",
         classes=["background", "c"],
     )
 

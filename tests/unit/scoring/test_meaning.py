@@ -57,7 +57,7 @@ def test_ids_count_as_foreground_where_the_training_had_ids(tmp_path, capsys):
     ids = raw_truth()
     ids[0, 0, 0] = 255  # an object like any other
     write_labels(tmp_path / "truth.tif", Volume(ids))
-    file = predicted(tmp_path, ids > 0, labels="instances")
+    file = predicted(tmp_path, ids > 0, labels="objects")
 
     scores = evaluate(tmp_path, file, tmp_path / "truth.tif")
 

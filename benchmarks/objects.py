@@ -1,13 +1,13 @@
 """Train networks that tell touching objects apart, and score the objects they find.
 
-    python benchmarks/instances.py --data "$CELLSEG3D_DATA" --out runs/instances \
+    python benchmarks/objects.py --data "$CELLSEG3D_DATA" --out runs/objects \
         --epochs 6
 
 Each network is trained on some volumes and scored on others, by the commands
 ``train --target`` and ``predict --probs``. The decoder is tuned on the predictions of
 the training volumes only, and the scores are those of ``evaluate --objects``. Touching
 spheres are simulated, so their number is known. Results are added to
-``OUT/instances.json``, and networks that have results there are skipped.
+``OUT/objects.json``, and networks that have results there are skipped.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    results = options.out / "instances.json"
+    results = options.out / "objects.json"
     rows = json.loads(results.read_text()) if results.exists() else []
     done = {(row["data"], row["target"]) for row in rows}
     for net in NETS:
@@ -205,7 +205,7 @@ def write_spheres(folder: Path) -> Path:
         names = {"image": f"s{number}.tif", "label": f"s{number}_ids.tif"}
         cases.append({"name": f"s{number}", **names})
     values = {"name": "spheres", "classes": ["background", "sphere"]}
-    values |= {"labels": "instances", "cases": cases}
+    values |= {"labels": "objects", "cases": cases}
     path = folder / "datalist.json"
     path.write_text(json.dumps(values, indent=1) + "\n")
     return path
