@@ -64,7 +64,8 @@ def atomic_write(
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8 and with one kind of line end.
 
-    The file has the same bytes on every system.
+    The file has the same bytes on every system. What no text can hold, such as a file
+    name that is no UTF-8, is written with escapes.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def write_text(path: Path, text: str) -> None:
     """
 
     def write(new: Path) -> None:
-        new.write_text(text, encoding="utf-8", newline="\n")
+        new.write_text(text, "utf-8", "backslashreplace", newline="\n")
 
     atomic_write(path, write)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,7 +201,7 @@ def _key(case: Case, datalist: Datalist) -> str:
             files = sorted(file.rglob("*")) if file.is_dir() else [file]
             for each in files:
                 if not file.is_dir() or each.is_file():
-                    digest.update(each.name.encode())
+                    digest.update(os.fsencode(each.name))
                     with each.open("rb") as stream:
                         digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()

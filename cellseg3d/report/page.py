@@ -88,7 +88,7 @@ def write_report(given: ReportInput, out: Path) -> int:
     most = MOST_VOXELS
     while True:
         text = render(page_values(given, scores, ids=ids, most=most))
-        size = len(text.encode())
+        size = len(text.encode("utf-8", "backslashreplace"))
         if size < LARGEST_BYTES:
             break
         if most < 1 << 15:

@@ -179,6 +179,8 @@ def create_run(
     chosen = _for_data(datalist, facts, files["train"], overrides)
     train = prune(resolve_config(path, {**chosen, **overrides}))
     check_read(train, str(path))
+    title = _title(str(files["metadata"]["description"]), facts)
+    files["metadata"] = {**files["metadata"], "description": title}
     write_bundle(out, bundle, files, train, facts)
     return out / "configs" / "train.json"
 
@@ -351,6 +353,19 @@ def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
         message = f"{datalist.where}: has no labelled case to train on; add labels"
         raise ConfigError(message)
     return shapes
+
+
+def _title(description: str, facts: ModelFacts) -> str:
+    """Return what a run segments with which network, such as "Nucleus, 3D U-Net".
+
+    A bundle's description also names the kind of images that the bundle is for, which
+    may not be those of the run.
+    """
+    title = description.partition(";")[0]
+    network = title.partition(", ")[2] or title
+    *most, last = facts.classes[1:]
+    named = f"{', '.join(most)} and {last}" if most else last
+    return f"{named[:1].upper()}{named[1:]}, {network}"
 
 
 def write_bundle(

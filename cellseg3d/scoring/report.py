@@ -126,7 +126,7 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     columns = list(dict.fromkeys(key for row in table for key in row))
 
     def write(new: Path) -> None:
-        with new.open("w", newline="", encoding="utf-8") as file:
+        with new.open("w", -1, "utf-8", "backslashreplace", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(table)

@@ -376,3 +376,13 @@ def test_a_training_goes_on_with_changed_data_only_when_told(
     assert len(record["earlier_data"]) == 1
     assert "the training continues with the data" in caplog.text
     assert main([*again[:-1], "3"]) == 0
+
+
+def test_a_run_is_described_by_its_own_classes(folder, tmp_path):
+    out = tmp_path / "run"
+
+    assert main(words(folder, out, "--epochs", "1", "--no-calibrate")) == 0
+
+    metadata = json.loads((out / "configs" / "metadata.json").read_text())
+    assert metadata["description"].startswith("Foreground, 3D U-Net; ")
+    assert "tomogram" not in metadata["description"]
