@@ -1,5 +1,7 @@
 """Names that modules had before they moved; old bundles and run folders use them.
 
+from typing import Any
+
 A run folder names functions of this package in its JSON files. The table below says
 where each of those modules lies today. Our own reader of configs asks `current_name`;
 MONAI's reader imports the old name, which `OldModules` answers with today's module.
@@ -82,9 +84,12 @@ _ROOMS = {old.split(".")[0] for old in MOVED} - {
 _KINDS = {"instances": "objects"}
 
 
-def current_label_kind(word: str) -> str:
-    """Return today's word for a kind of labels; datalists may hold an older one."""
-    return _KINDS.get(word, word)
+def current_label_kind(word: Any) -> Any:
+    """Return today's word for a kind of labels; datalists may hold an older one.
+
+    Anything that is no word is returned as it is, for the caller to refuse.
+    """
+    return _KINDS.get(word, word) if isinstance(word, str) else word
 
 
 def current_name(name: str) -> str:
