@@ -1,5 +1,6 @@
 """Several networks as one network that takes a volume and fuses their answers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.models.geometry import Geometry, geometry_of
 from cellseg3d.models.losses import DiceCELoss
 from cellseg3d.models.target import Annotated
 
@@ -116,6 +118,11 @@ class FusedNetworks(nn.Module):
             raise ConfigError(message)
         self.num_classes, self.in_channels = classes.pop(), channels.pop()
         self.spatial_dims, self.least = 3, LEAST
+        shapes = [geometry_of(member.network) for member in members.values()]
+        # Members sweep several axes, so each side is a multiple of every stride.
+        stride = math.lcm(*(side for shape in shapes for side in shape.stride))
+        sees = any(shape.sees_window for shape in shapes)
+        self.geometry = Geometry(3, self.in_channels, (stride,) * 3, sees)
         sources = [
             (member.window.get("fusion"), source)
             for member in members.values()

@@ -51,8 +51,8 @@ def tune_run(
     most : int
         The number of training volumes to use, counted from the first.
     side : int
-        Side of a cube, in voxels. Of larger volumes only the middle is used, this many
-        voxels along each axis.
+        Side of a cube, in voxels. Of larger volumes only the middle is used, as many
+        voxels as the cube has; of thin stacks it is wider than the cube.
     datalist : Path, optional
         The datalist of the training. When None, the one that the run names is read.
 
@@ -166,9 +166,12 @@ def _predicted(
     truth = read_case_label(case, datalist).read()
     middle: tuple[slice, ...] = Roi.whole(volume.shape).slices
     if truth.size > side**3:
+        # Of a thin stack more of the plane is kept, or no object would be whole.
+        depth = min(truth.shape[0], side)
+        wide = int((side**3 / depth) ** 0.5)
         middle = tuple(
-            slice(max(0, (length - side) // 2), (length + side) // 2)
-            for length in truth.shape
+            slice(max(0, (length - most) // 2), (length + most) // 2)
+            for length, most in zip(truth.shape, (depth, wide, wide), strict=True)
         )
     kept = np.ascontiguousarray(probs[(slice(None), *middle)])
     return TuningCase(case.name, case.group, kept, truth[middle], volume.spacing)

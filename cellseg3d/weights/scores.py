@@ -32,9 +32,10 @@ from cellseg3d.weights.training import Part
 
 logger = logging.getLogger(__name__)
 FOREGROUND = "foreground"
-# The scores of objects that the record holds.
+# Scores of changed volumes, and how many volumes of how many voxels are changed.
 SHIFTED_SCORES = ("dice", "object_f1")
-SHIFTED_VOLUMES, SHIFTED_VOXELS = 2, 2**20
+SHIFTED_VOLUMES, SHIFTED_VOXELS = 4, 2**19
+# The scores of objects that the record holds.
 OBJECT_SCORES = ("object_f1", "object_precision", "object_recall", "ap_mean")
 
 
@@ -129,13 +130,14 @@ def robustness(
         ``mean`` and ``n``, over all parts together.
     """
     cases = load_datalist(datalist)
-    inverts = any("RandInvert" in str(each) for each in _augmentation(recipe))
+    each = max(1, SHIFTED_VOLUMES // len(parts))
+    inverts = any("RandInvert" in str(one) for one in _augmentation(recipe))
     rows: dict[tuple[str, str, str], list[float]] = {}
     for part in parts:
         if not part.has_weights:
             continue
         model = model_of(part, recipe)
-        unseen = itertools.islice(_unseen(recipe, part, cases), SHIFTED_VOLUMES)
+        unseen = itertools.islice(_unseen(recipe, part, cases), each)
         for _, case in unseen:
             given = middle(_labelled(case), SHIFTED_VOXELS)
             copies = {"none": given, **shifted(given, inverts=inverts)}

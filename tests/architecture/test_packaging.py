@@ -87,6 +87,7 @@ def test_an_installed_package_holds_every_bundle_of_the_checkout(installed):
 
     assert len(committed) > 9 * 6
     assert missing == []
+    assert (installed / "cellseg3d" / "viewer" / "napari.yaml").is_file()
     weights = ROOT / "bundles" / WEIGHTS
     assert (folder / WEIGHTS).read_bytes() == weights.read_bytes()
 

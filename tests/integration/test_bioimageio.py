@@ -20,11 +20,13 @@ from cellseg3d.bundle.bioimageio.export import export_bioimageio
 from cellseg3d.bundle.bioimageio.take_in import import_package
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import load_model
+from cellseg3d.bundle.resolve import build, resolve_config
 from cellseg3d.bundle.shipped import shipped_bundles, weights_file
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import CellSegError, ConfigError, FormatError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.models.checkpoint import save_weights
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment
 
@@ -134,6 +136,40 @@ def test_the_official_client_passes_every_kind_of_input_and_scaling(
     kind, scale, tmp_path
 ):
     check_with_the_client(scaled_bundle(tmp_path / "bundle", kind, scale), tmp_path)
+
+
+def random_weights(name, folder):
+    """A shipped bundle with weights that nobody trained; the small networks alone."""
+    bundle = shutil.copytree(shipped_bundles()[name], folder / name)
+    file = bundle / "configs" / "inference.json"
+    facts = read_config(file)["default_facts"]
+    blocks = resolve_config(file, {"facts": facts}, only=["network_def"])
+    torch.manual_seed(0)
+    network = build(blocks["network_def"], file)
+    save_weights(weights_file(bundle), network.state_dict(), {"facts": facts})
+    return bundle
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(shipped_bundles()) - set(SHIPPED)))
+def test_a_bundle_that_is_trained_by_its_user_can_be_exported(name, tmp_path):
+    """Each kind of network can be written as TorchScript, and taken in again."""
+    bundle = random_weights(name, tmp_path)
+
+    package = export_bioimageio(bundle, tmp_path / "package")
+
+    model = load_model(bundle)
+    script = torch.jit.load(package / TORCHSCRIPT).eval()
+    values = yaml.safe_load((package / RDF).read_text(encoding="utf-8"))
+    sides = [axis["size"] for axis in values["inputs"][0]["axes"][2:]]
+    shape = [size["min"] + size["step"] for size in sides]
+    image = torch.rand(1, model.network.in_channels, *shape)
+    with torch.no_grad():
+        expected = model.network(image)
+        torch.testing.assert_close(script(image), expected, rtol=0, atol=1e-5)
+    if model.spec.context == 0:
+        taken = load_model(import_package(package, tmp_path / "taken"))
+        assert taken.classes == model.classes
 
 
 @pytest.mark.parametrize(

@@ -24,31 +24,35 @@ Run = Callable[[Tensor], Any]
 # Operators that compute; a segmentation network needs no others.
 _COMPUTE = """
 abs adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d
-adaptive_max_pool3d add add_ addmm alpha_dropout amax amin append arange argmax argmin
-avg_pool1d avg_pool2d avg_pool3d batch_norm baddbmm bmm broadcast_tensors cat ceil
-chunk clamp clamp_ clamp_min clamp_max clone concat constant_pad_nd contiguous conv1d
-conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution
-_convolution cpu cumsum detach device dim div div_ dropout dropout_ dtype einsum elu
-elu_ embedding empty empty_like eq erf exp expand expand_as extend eye feature_dropout
-flatten flip float floor floor_divide floordiv format full full_like gather ge gelu
-get_device glu group_norm gt half hardsigmoid hardswish hardswish_ hardtanh hardtanh_
-index index_select instance_norm insert int interpolate is_cuda is_floating_point
-is_none isfinite isnan items keys layer_norm le leaky_relu leaky_relu_ len lerp linear
-linspace list log log_softmax logical_and logical_not logical_or logsumexp lt matmul
-max max_pool1d max_pool2d max_pool3d maximum mean meshgrid min minimum mish mish_ mul
-mul_ narrow ne neg neg_ new_full new_ones new_zeros norm numel ones ones_like outer
-pad permute pop pow prelu prod reciprocal reflection_pad1d reflection_pad2d
-reflection_pad3d relu relu_ relu6 relu6_ remainder repeat repeat_interleave
-replication_pad1d replication_pad2d replication_pad3d requires_grad reshape reshape_as
-roll round rsqrt rsub scaled_dot_product_attention select selu selu_ sigmoid sigmoid_
-sign silu silu_ size slice softmax softplus split split_with_sizes sqrt square squeeze
-stack std sub sub_ sum t tanh tanh_ tensor tensor_split tile to topk transpose tril
-triu type_as unbind unfold unflatten unsqueeze upsample_bicubic2d upsample_bilinear2d
-upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
-upsample_trilinear3d values var view view_as warn where zeros zeros_like __and__
-__contains__ __derive_index __getitem__ __is__ __isnot__ __not__ __or__ __range_length
-__xor__ _set_item RaiseException NumToTensor TupleIndex TupleUnpack abs data min max
-shape unchecked_cast
+adaptive_max_pool3d add add_ addcdiv addcmul addmm all alpha_dropout amax amin __and__
+any append arange argmax argmin avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm
+bmm broadcast_tensors cat ceil celu chunk clamp clamp_ clamp_max clamp_min clone
+concat constant_pad_nd __contains__ contiguous conv1d conv2d conv3d conv_transpose1d
+conv_transpose2d conv_transpose3d _convolution convolution cpu cumsum data
+__derive_index detach device dim div div_ dropout dropout_ dtype einsum elu elu_
+embedding empty empty_like eq erf exp expand expand_as extend eye feature_dropout
+fill_ flatten flip float floor floor_divide floordiv fmod format full full_like gather
+ge gelu get_device __getitem__ glu group_norm gt half hardsigmoid hardswish hardswish_
+hardtanh hardtanh_ index index_put index_put_ index_select insert instance_norm int
+interpolate __is__ is_cuda is_floating_point is_none isfinite isinf isnan __isnot__
+items keys layer_norm le leaky_relu leaky_relu_ len lerp linear linspace list log
+log_softmax logical_and logical_not logical_or logit logsumexp lt masked_fill
+masked_fill_ matmul max max_pool1d max_pool2d max_pool3d maximum mean meshgrid min
+minimum mish mish_ moveaxis movedim mul mul_ nan_to_num narrow ne neg neg_ new_full
+new_ones new_zeros norm __not__ numel NumToTensor ones ones_like __or__ outer pad
+permute pixel_shuffle pixel_unshuffle pop pow prelu prod RaiseException __range_length
+reciprocal reflection_pad1d reflection_pad2d reflection_pad3d relu relu_ relu6 relu6_
+remainder repeat repeat_interleave replication_pad1d replication_pad2d
+replication_pad3d requires_grad reshape reshape_as roll round rsqrt rsub
+scaled_dot_product_attention select selu selu_ _set_item shape sigmoid sigmoid_ sign
+silu silu_ size slice softmax softplus split split_with_sizes sqrt square squeeze
+stack std sub sub_ sum swapaxes t tanh tanh_ tensor tensor_split threshold tile to
+topk transpose tril triu TupleIndex TupleUnpack type_as unbind unchecked_cast
+unflatten unfold unsqueeze upsample_bicubic2d _upsample_bicubic2d_aa
+upsample_bilinear2d _upsample_bilinear2d_aa _upsample_lanczos2d_aa upsample_linear1d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
+_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_trilinear3d values var
+view view_as warn where __xor__ zero_ zeros zeros_like
 """
 COMPUTE = frozenset(_COMPUTE.split())
 # Names that read or write files, wherever they stand.

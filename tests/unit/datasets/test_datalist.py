@@ -105,7 +105,7 @@ def test_writing_then_reading_keeps_a_datalist(two_cases, write_list):
     ("change", "said"),
     [
         ({"clases": ["a", "b"]}, "did you mean 'classes'"),
-        ({"labels": "instance"}, "did you mean 'instances'"),
+        ({"labels": "object"}, "did you mean 'objects'"),
         ({"classes": ["background", False]}, "expected text"),
         ({"classes": ["a", "a"]}, "twice"),
         ({"label_map": {"3": 9}}, "class index 0 to 1"),
