@@ -1,7 +1,5 @@
 """Names that modules had before they moved; old bundles and run folders use them.
 
-from typing import Any
-
 A run folder names functions of this package in its JSON files. The table below says
 where each of those modules lies today. Our own reader of configs asks `current_name`;
 MONAI's reader imports the old name, which `OldModules` answers with today's module.
@@ -13,6 +11,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TypeVar
 
 _PACKAGE = "cellseg3d."
 # Old module to today's, both without the package's name.
@@ -80,11 +79,12 @@ _ROOMS = {old.split(".")[0] for old in MOVED} - {
 }
 
 
+_T = TypeVar("_T")
 # Words of datalists, and of what is kept with weights, by the words of today.
 _KINDS = {"instances": "objects"}
 
 
-def current_label_kind(word: Any) -> Any:
+def current_label_kind(word: _T) -> _T | str:
     """Return today's word for a kind of labels; datalists may hold an older one.
 
     Anything that is no word is returned as it is, for the caller to refuse.
