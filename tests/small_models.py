@@ -71,9 +71,20 @@ def whole_pass(model, volume):
         axis = "zyx".index(model.spec.axis)
         k = model.spec.context
         front = np.moveaxis(image, axis, 0)
-        padded = np.pad(front, [(k, k), (0, 0), (0, 0)], mode="edge")
+        # Slices that are smaller than those of the training are mirrored, as there.
+        grown = [
+            max(0, least - side)
+            for least, side in zip(model.spec.patch_shape, front.shape[1:], strict=True)
+        ]
+        pads = [(more // 2, more - more // 2) for more in grown]
+        padded = np.pad(front, [(0, 0), *pads], mode="reflect")
+        padded = np.pad(padded, [(k, k), (0, 0), (0, 0)], mode="edge")
         answers = [
             model.network(torch.from_numpy(padded[None, n : n + 2 * k + 1]))[0]
             for n in range(len(front))
         ]
-        return np.moveaxis(torch.stack(answers, 1).numpy(), 1, axis + 1)
+        found = torch.stack(answers, 1).numpy()
+        for dim, (before, _) in enumerate(pads):
+            side = front.shape[1 + dim]
+            found = found.take(np.arange(before, before + side), axis=2 + dim)
+        return np.moveaxis(found, 1, axis + 1)

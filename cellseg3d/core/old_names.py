@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TypeVar
 
 _PACKAGE = "cellseg3d."
 # Old module to today's, both without the package's name.
@@ -78,13 +79,17 @@ _ROOMS = {old.split(".")[0] for old in MOVED} - {
 }
 
 
+_T = TypeVar("_T")
 # Words of datalists, and of what is kept with weights, by the words of today.
 _KINDS = {"instances": "objects"}
 
 
-def current_label_kind(word: str) -> str:
-    """Return today's word for a kind of labels; datalists may hold an older one."""
-    return _KINDS.get(word, word)
+def current_label_kind(word: _T) -> _T | str:
+    """Return today's word for a kind of labels; datalists may hold an older one.
+
+    Anything that is no word is returned as it is, for the caller to refuse.
+    """
+    return _KINDS.get(word, word) if isinstance(word, str) else word
 
 
 def current_name(name: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import FormatError, NonFiniteError
-from cellseg3d.core.roi import Roi, Zyx
+from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import IntensityScale
 
@@ -115,6 +115,60 @@ class ArrayField:
         return repeat_border(
             self.array_czyx[(slice(None), *inside.slices)], roi, inside
         )
+
+
+@dataclass(frozen=True)
+class MirroredField:
+    """A field that is mirrored at its borders until it has at least some shape.
+
+    A training sample that is larger than its volume is filled up in this way
+    (`samples.crops`), so a network expects to see small volumes like this.
+
+    Parameters
+    ----------
+    field : Field
+    shape : tuple of int
+        At least the field's own shape (z, y, x).
+    """
+
+    field: Field
+    shape: Zyx
+
+    @property
+    def margin(self) -> Zyx:
+        """The number of voxels before the field along (z, y, x)."""
+        pairs = zip(self.shape, self.field.shape, strict=True)
+        return zyx([(side - own) // 2 for side, own in pairs])
+
+    def read(self, roi: Roi) -> NDArray[np.float32]:
+        """Return intensities (C, z, y, x), with border voxels repeated."""
+        places = [
+            _mirrored(np.arange(first, stop).clip(0, side - 1) - margin, own)
+            if side > own
+            else np.arange(first, stop)
+            for first, stop, side, margin, own in zip(
+                roi.start,
+                roi.stop,
+                self.shape,
+                self.margin,
+                self.field.shape,
+                strict=True,
+            )
+        ]
+        start = [int(place.min()) for place in places]
+        stop = [int(place.max()) + 1 for place in places]
+        array = self.field.read(Roi(zyx(start), zyx(stop)))
+        for axis, (place, first) in enumerate(zip(places, start, strict=True)):
+            if self.shape[axis] > self.field.shape[axis]:
+                array = array.take(place - first, axis=axis + 1)
+        return array
+
+
+def _mirrored(places: NDArray[np.intp], length: int) -> NDArray[np.intp]:
+    """Return where places beyond the borders of an axis are mirrored to."""
+    period = max(1, 2 * (length - 1))
+    inside = places % period
+    return np.minimum(inside, period - inside)
 
 
 def nearest_inside(roi: Roi, shape: Sequence[int]) -> Roi:

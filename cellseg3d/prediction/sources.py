@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cellseg3d.core.axes import axis_index
+from cellseg3d.core.axes import AXES, axis_index
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.prepared import PreparedNetwork
-from cellseg3d.prediction.field import Field
+from cellseg3d.prediction.field import Field, MirroredField
 from cellseg3d.prediction.lattice import (
     Lattice,
     WindowSettings,
@@ -88,10 +88,22 @@ class NetworkUse:
                 self.name if axis is None else f"{self.name} along {axis}",
                 field,
                 self,
-                self.lattice(field.shape, axis),
+                self.lattice(self.seen_shape(field.shape, axis), axis),
             )
             for axis in axes
         ]
+
+    def seen_shape(self, shape: Zyx, axis: str | None) -> Zyx:
+        """Return the shape to which a volume is mirrored for the network to see it.
+
+        Slices are at least as large as those of the training. In 3D the volume stays
+        as it is.
+        """
+        if axis is None:
+            return shape
+        least = list(self.spec.patch_zyx(axis))
+        least[axis_index(axis)] = 1
+        return zyx([max(pair) for pair in zip(shape, least, strict=True)])
 
     def lattice(self, shape: Sequence[int], axis: str | None) -> Lattice:
         """Return the lattice on a volume.
@@ -120,7 +132,7 @@ class Source:
         The scaled intensities of the volume.
     use : NetworkUse
     lattice : Lattice
-        The windows, on the field as `view` shows it.
+        The windows, on the field as it is mirrored and as `view` shows it.
     view : View or None
         How the volume is flipped and turned before the network sees it.
     most_planes : int or None
@@ -138,6 +150,14 @@ class Source:
     def shape(self) -> tuple[int, int, int]:
         """Shape of the volume (Z, Y, X)."""
         return self.field.shape
+
+    @property
+    def seen(self) -> MirroredField:
+        """The field with slices that are as large as those of the training."""
+        axis = self.lattice.axis
+        if axis is not None and self.view is not None:
+            axis = AXES[self.view.order[axis_index(axis)]]
+        return MirroredField(self.field, self.use.seen_shape(self.shape, axis))
 
     @property
     def network(self) -> PreparedNetwork:
@@ -167,7 +187,7 @@ class Source:
         """Return one source for each flipped or turned view of the volume."""
         found = []
         for view in symmetric_views(spacing, self.lattice.axis):
-            shape, axis = view.shape(self.shape), view.axis(self.lattice.axis)
+            shape, axis = view.shape(self.seen.shape), view.axis(self.lattice.axis)
             lattice = self.use.lattice(shape, axis)
             found.append(replace(self, lattice=lattice, view=view))
         return found
@@ -177,15 +197,18 @@ class Source:
 
         Each voxel of the chunk lies in exactly one part, and no part leaves the chunk.
         """
-        view = self.view
+        whole, view = self.seen, self.view
+        back = [-margin for margin in whole.margin]
+        part = chunk.shift(whole.margin)
         if view is None:
-            yield from self._seen(self.field, chunk)
+            for roi, logits in self._answered(whole, part):
+                yield roi.shift(back), logits
             return
-        field = ViewField(self.field, view)
-        for roi, logits in self._seen(field, view.seen(chunk, self.shape)):
-            yield view.origin(roi, self.shape), view.turn_back(logits)
+        field = ViewField(whole, view)
+        for roi, logits in self._answered(field, view.seen(part, whole.shape)):
+            yield view.origin(roi, whole.shape).shift(back), view.turn_back(logits)
 
-    def _seen(self, field: Field, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
+    def _answered(self, field: Field, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
         least = self.use.window.empty_below
         if least is None or not self.use.skip_empty:
             yield from self._swept(field, chunk)

@@ -120,8 +120,10 @@ def _wrong(path: Path, key: str, value: object) -> FormatError:
     )
 
 
-def _is_table(values: Mapping[str, Any]) -> bool:
+def _is_table(values: object) -> bool:
     """Return whether values have the form {volume: {class: number}}."""
+    if not isinstance(values, Mapping):
+        return False
     rows = [row for row in values.values() if isinstance(row, Mapping)]
     return bool(rows) and all(
         value is None or isinstance(value, int | float)

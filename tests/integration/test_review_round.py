@@ -12,7 +12,7 @@ from cellseg3d.review.pieces import load_review
 FIXED = ["--fold", "none", "--no-calibrate", "--quiet", "--seed", "0"]
 
 
-def train(bundle, data, out, samples):
+def train(bundle, data, out, samples, *more):
     settings = {
         "train::dataset::samples": samples,
         "train::dataloader::batch_size": 2,
@@ -22,13 +22,13 @@ def train(bundle, data, out, samples):
         word for item in settings.items() for word in ("--set", "{}={}".format(*item))
     ]
     start = ["train", "--bundle", str(bundle), "--data", str(data), "--epochs", "1"]
-    return main([*start, *FIXED, *words, "--out", str(out)])
+    return main([*start, *FIXED, *words, *more, "--out", str(out)])
 
 
 def test_corrections_train_a_network_and_the_gain_is_told(tmp_path, capsys):
     data = write_balls(tmp_path, cases=2, side=32)
     first, second, review = (tmp_path / name for name in ("first", "second", "review"))
-    assert train("cell_tomo_unet2d", data, first, 4) == 0
+    assert train("cell_tomo_unet2d", data, first, 4, "--from-scratch") == 0
 
     volume = str(tmp_path / "ball0.mrc")
     words = ["review", volume, "--bundle", str(first), "--out", str(review), "--n", "6"]
