@@ -81,7 +81,7 @@ def write_text(path: Path, text: str) -> None:
     """
 
     def write(new: Path) -> None:
-        new.write_text(text, "utf-8", "backslashreplace", newline="\n")
+        new.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
     atomic_write(path, write)
 

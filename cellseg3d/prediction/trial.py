@@ -104,15 +104,12 @@ def prepare_for(
     changed = changed_labels(
         fast, exact_one, trial_windows(field, network, spec, axes), spec
     )
-    told = f"in a trial bfloat16 changed {changed:.1e} of the labels"
+    told = f"in a trial {hardware.precision} changed {changed:.1e} of the labels"
     if changed <= ALLOWED / MARGIN:
         chosen, reason = fast, f"{hardware.reason}; {told}"
     else:
         chosen = exact_one
-        reason = (
-            f"with {hardware.precision} {told}, and at most {ALLOWED / MARGIN:.1e} may "
-            "change"
-        )
+        reason = f"{told}, and at most {ALLOWED / MARGIN:.1e} may change"
     _log.info("%s: %s", chosen.hardware.precision, reason)
     return replace(chosen, hardware=replace(chosen.hardware, reason=reason))
 

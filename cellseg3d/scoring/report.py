@@ -126,7 +126,9 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     columns = list(dict.fromkeys(key for row in table for key in row))
 
     def write(new: Path) -> None:
-        with new.open("w", -1, "utf-8", "backslashreplace", newline="") as file:
+        with new.open(
+            "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(table)
