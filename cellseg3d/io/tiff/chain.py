@@ -115,7 +115,9 @@ def _promise(path: Path, tif: tifffile.TiffFile) -> tuple[int | None, str]:
     if tif.is_ome:
         planes, samples = _ome_planes(path, tif.ome_metadata or "")
         return planes // max(samples, 1), "OME"
-    if path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+    # OME has no ids of 64 bits, so a file of them is written with tifffile's header.
+    named_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    if named_ome and not tif.is_shaped:
         raise FormatError(
             f"{path}: is named OME-TIFF but holds no OME header, so nobody knows how "
             "many pages it had; copy it again, or rename it to .tif if it never had one"
