@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import AxisError, FormatError, SpacingError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
@@ -212,7 +211,9 @@ class SliceSink:
         if self.single:
             return
         self.path.mkdir()
-        write_text(self.path / NOTES_FILE, pack_notes(self._notes()) + "\n")
+        # The folder gets its name when all is in it, and errors then name that.
+        text = pack_notes(self._notes()) + "\n"
+        (self.path / NOTES_FILE).write_bytes(text.encode())
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Write the voxels (z, y, x) of the region `roi`."""
