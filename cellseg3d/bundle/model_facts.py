@@ -178,6 +178,13 @@ def member_for(
         As for `network_for`.
     window : mapping, optional
         Core, halo, axes and fusion weights of this member; see
-        `cellseg3d.prediction.lattice.WindowSettings`.
+        `cellseg3d.prediction.lattice.WindowSettings`. Fusion weights that were fitted
+        for another number of classes, before a training on other data, are left out.
     """
-    return Member(network_for(name, spec, facts, **options), spec, window)
+    count = len(ModelFacts.parse(facts).classes)
+    kept = dict(window or {})
+    fitted = kept.get("fusion") or {}
+    if any(len(row) != count for row in fitted.values()):
+        kept.pop("fusion")
+        kept.pop("fusion_gain", None)
+    return Member(network_for(name, spec, facts, **options), spec, kept)

@@ -54,6 +54,11 @@ class LazyArray:
     def __getitem__(self, key: Any) -> NDArray[Any]:  # noqa: ANN401 - as numpy's
         """Return the voxels of a region as a numpy array."""
         box, after = _boxed(key, self.shape)
+        pairs = zip(box, self.shape, strict=True)
+        sides = [len(range(*part.indices(length))) for part, length in pairs]
+        if not all(sides):
+            # Some libraries cannot read nothing.
+            return np.empty(sides, self.dtype)[after]  # type: ignore[no-any-return]
         found = np.asarray(self.read(box)).astype(self.dtype, copy=False)
         return found[after]  # type: ignore[no-any-return]
 
