@@ -84,9 +84,7 @@ def check_volume(
     file, _ = split_inner(path, opening.get("inner"))
     _refuse_bomb(file, volume)
     warnings = list(volume.provenance.get("warnings", ()))
-    absent, whole = _missing_chunks(file, volume)
-    if absent:
-        message = f"{absent} of {whole} chunks are missing and read as zeros"
+    for message in _missing_chunks(file, volume):
         if require_complete:
             raise FormatError(f"{file}: {message}; copy it again")
         warnings.append(message)
@@ -172,9 +170,7 @@ def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     file, _ = split_inner(path, opening.get("inner"))
     _refuse_bomb(file, volume)
     warnings = list(volume.provenance.get("warnings", ()))
-    absent, whole = _missing_chunks(file, volume)
-    if absent:
-        warnings.append(f"{absent} of {whole} chunks are missing and read as zeros")
+    warnings += _missing_chunks(file, volume)
     for sentence in (*warnings, *volume.provenance.get("told", ())):
         logger.warning("%s: %s", path, sentence)
     return volume
@@ -198,10 +194,15 @@ def _refuse_bomb(path: Path, volume: Volume) -> None:
         )
 
 
-def _missing_chunks(path: Path, volume: Volume) -> tuple[int, int]:
+def _missing_chunks(path: Path, volume: Volume) -> list[str]:
+    """Return a sentence if chunks of a Zarr or HDF5 array are missing, else nothing."""
     kind = str(volume.provenance.get("format", ""))
     if not kind.startswith(("Zarr", "HDF5")):
-        return 0, 0
+        return []
     module = module_of("zarr" if kind.startswith("Zarr") else "hdf5")
-    absent, whole = module.missing_chunks(path, str(volume.provenance["inner"]))
-    return int(absent), int(whole)
+    inner = str(volume.provenance["inner"])
+    absent, whole, fill = module.missing_chunks(path, inner)
+    value = "zeros" if fill == 0 else f"{fill:g}"
+    return [f"{absent} of {whole} chunks are missing and read as {value}"] * bool(
+        absent
+    )
