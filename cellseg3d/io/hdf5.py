@@ -31,7 +31,7 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import chunk_note, pick_axes
+from cellseg3d.io.picking import chunk_note, index_of_box, pick_axes
 
 SPACING_KEY = "element_size_um"
 NOTES_ATTRIBUTE = "cellseg3d"
@@ -142,12 +142,7 @@ class Hdf5Voxels:
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in a box of three slices (z, y, x)."""
-        place = dict(zip("ZYX", box, strict=True))
-        key = tuple(
-            self.picked[each] if each in self.picked else place[each]
-            for each in self.axes
-        )
-        kept = "".join(each for each in self.axes if each not in self.picked)
+        key, kept = index_of_box(self.axes, self.picked, box)
         try:
             with h5py.File(self.path, "r") as file:
                 return to_zyx(np.asarray(file[self.inner][key]), kept)
