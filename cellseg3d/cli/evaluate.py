@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Classes,
+    SpacingUm,
+    class_names,
+)
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,13 +36,7 @@ def command(
         Path | None,
         typer.Option(help="Take truth, class names and label map from this datalist."),
     ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            help="Name the classes in the order of their values, such as "
-            "background,cell,nucleus."
-        ),
-    ] = "",
+    classes: Classes = "",
     truth_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,7 +120,7 @@ def command(
     files = [each for each in given if not each.is_dir() or volume_suffix(each.name)]
     check_outputs([each for each in (csv, json) if each], files)
     options = ScoreOptions(
-        classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
+        classes=class_names(classes),
         truth_map=_value_map(truth_map, "--map"),
         prediction_map=_value_map(prediction_map, "--map-prediction"),
         ids=objects,
@@ -160,13 +158,10 @@ def _value_map(pairs: list[str] | None, option: str) -> Mapping[int, int] | None
 
 
 def _show(evaluation: "Evaluation") -> None:
-    from rich.console import Console  # noqa: PLC0415
-
+    from cellseg3d.cli.terminal.console import table_console  # noqa: PLC0415
     from cellseg3d.cli.terminal.evaluate_tables import caption, score_tables  # noqa: PLC0415
 
-    console = Console()
-    if not console.is_terminal:  # a log file has room for the whole table
-        console = Console(width=160)
+    console = table_console()
     for table in score_tables(evaluation):
         console.print(table)
     console.print(caption(evaluation), markup=False, highlight=False)

@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Classes,
+    SpacingUm,
+    class_names,
+)
 
 
 def command(
@@ -64,13 +68,7 @@ def command(
             "their number decides.",
         ),
     ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            help="Name the classes in the order of their values, such as "
-            "background,cell,nucleus."
-        ),
-    ] = "",
+    classes: Classes = "",
     datalist: Annotated[
         str | None,
         typer.Option(
@@ -102,7 +100,7 @@ def command(
     record = read_run(run) if run and benchmark is None else None
     place = datalist or (record.datalist if record else None)
     cases = load_datalist(place) if place else None
-    names = [name.strip() for name in classes.split(",") if name.strip()]
+    names = class_names(classes)
     shown = names or (cases.classes if cases else ())
     located = locate(
         prediction or [],

@@ -344,13 +344,12 @@ def best_row(record: "Mapping[str, Any]") -> "Mapping[str, Any] | None":
 
 def _show(row: "Mapping[str, Any]") -> None:
     """Print the Dice of each class and volume, and the recall of objects by size."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:  # a log file has room for the whole table
-        console = Console(width=160)
+    from cellseg3d.cli.terminal.console import table_console
+
+    console = table_console()
     table = Table(box=None, pad_edge=False)
     for title in ("validation volume", "class", "Dice", "objects found, by size"):
         table.add_column(title, overflow="fold")

@@ -30,7 +30,13 @@ from cellseg3d.io.layout import (
 )
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.members import SPACING_KEY, choose, pair_in, stated_spacing
-from cellseg3d.io.picking import assumed_axes, chunk_note, doubted_axes, pick_axes
+from cellseg3d.io.picking import (
+    assumed_axes,
+    chunk_note,
+    doubted_axes,
+    index_of_box,
+    pick_axes,
+)
 
 NOTES_ATTRIBUTE = "cellseg3d"
 DEFAULT_CHUNK = (32, 64, 64)
@@ -138,12 +144,7 @@ class Hdf5Voxels:
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in a box of three slices (z, y, x)."""
-        place = dict(zip("ZYX", box, strict=True))
-        key = tuple(
-            self.picked[each] if each in self.picked else place[each]
-            for each in self.axes
-        )
-        kept = "".join(each for each in self.axes if each not in self.picked)
+        key, kept = index_of_box(self.axes, self.picked, box)
         try:
             with h5py.File(self.path, "r") as file:
                 return to_zyx(np.asarray(file[self.inner][key]), kept)

@@ -29,7 +29,7 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import pick_axes
+from cellseg3d.io.picking import index_of_box, pick_axes
 from cellseg3d.io.raw_sink import RawSink
 
 logger = logging.getLogger(__name__)
@@ -156,12 +156,7 @@ class NiftiVoxels:
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in a box of three slices (z, y, x)."""
-        place = dict(zip("ZYX", box, strict=True))
-        key = tuple(
-            self.picked[each] if each in self.picked else place[each]
-            for each in self.axes
-        )
-        kept = "".join(each for each in self.axes if each not in self.picked)
+        key, kept = index_of_box(self.axes, self.picked, box)
         return to_zyx(np.asarray(self._proxy()[key]), kept)
 
     def _proxy(self) -> Any:  # noqa: ANN401

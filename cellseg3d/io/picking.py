@@ -1,6 +1,6 @@
 """Decide what the axes of a file are, and choose one channel or time point."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,31 @@ def pick_axes(
     lengths = list(map(int, shape))
     settled = _renamed(path, axes, lengths, request.read_as)
     return settled, _picked(path, settled, lengths, request.channel)
+
+
+def index_of_box(
+    axes: str, picked: Mapping[str, int], box: Sequence[slice]
+) -> tuple[tuple[int | slice, ...], str]:
+    """Return the index of a box in a file's array, and the axes of what it gives.
+
+    Parameters
+    ----------
+    axes : str
+        One letter for each axis of the array.
+    picked : mapping of str to int
+        The index along each axis that is not Z, Y or X.
+    box : sequence of slice
+        The voxels (z, y, x).
+
+    Examples
+    --------
+    >>> index_of_box("YXC", {"C": 1}, (slice(0, 1), slice(2, 4), slice(5, 9)))
+    ((slice(2, 4, None), slice(5, 9, None), 1), 'YX')
+    """
+    place: dict[str, int | slice] = dict(zip("ZYX", box, strict=True))
+    place.update(picked)
+    kept = "".join(letter for letter in axes if letter not in picked)
+    return tuple(place[letter] for letter in axes), kept
 
 
 def all_grey(pixels: NDArray[Any], samples: int, axis: int = -1) -> bool:

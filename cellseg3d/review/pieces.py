@@ -86,7 +86,7 @@ class Review:
     classes : tuple of str
         Class names by label value, background first.
     spacing_um : tuple of float or None
-        Voxel edges that the user gave for volumes that state none.
+        Voxel edges (z, y, x) that the user gave in place of those of the files.
     volumes : mapping of str to str or None
         Fingerprint of each volume's file; None where it has none.
     pieces : tuple of Piece

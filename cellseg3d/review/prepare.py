@@ -51,7 +51,7 @@ class ReviewOptions:
     axis : str or None
         The axis across which slices lie; that of the first network when None.
     spacing_um : tuple of float, optional
-        Voxel edges (z, y, x) of volumes that state none.
+        Voxel edges (z, y, x) of all volumes, in place of those of their files.
     """
 
     n: int = 20

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.assemble import write_config
-from cellseg3d.bundle.compose import Config, check_read, prune, read_config
+from cellseg3d.bundle.compose import (
+    Config,
+    check_read,
+    compose,
+    override,
+    prune,
+    read_config,
+)
 from cellseg3d.bundle.metadata import build_metadata
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import resolve_config
@@ -177,7 +184,7 @@ def create_run(
     datalist = load_datalist(data).aimed_at(asked.get("target"))
     facts = facts_of_datalist(datalist, _asked_spacing(asked))
     chosen = _for_data(datalist, facts, files["train"], overrides)
-    train = prune(resolve_config(path, {**chosen, **overrides}))
+    train = prune(override(files["train"], {**chosen, **overrides}, path))
     check_read(train, str(path))
     title = _title(str(files["metadata"]["description"]), facts)
     files["metadata"] = {**files["metadata"], "description": title}
@@ -312,7 +319,7 @@ def _free(out: Path) -> bool:
 def configs_of(bundle: Path) -> dict[str, Config]:
     """Return the four configs of a bundle by name: train, inference, and so on."""
     names = ("train", "inference", "evaluate", "metadata")
-    return {name: read_config(bundle / "configs" / f"{name}.json") for name in names}
+    return {name: compose([bundle / "configs" / f"{name}.json"]) for name in names}
 
 
 def _for_data(

@@ -1,4 +1,4 @@
-"""Options that say how a file is to be read, for the verbs that read one volume."""
+"""Options that say how files are to be read, for the verbs that have them."""
 
 from typing import Annotated
 
@@ -16,6 +16,13 @@ AnnotatedSlices = Annotated[
         metavar="labelled|NUMBERS",
         help="Only these slices of the labels are annotated, such as 3,10,24, counted "
         "from 0; or labelled, for those with a label.",
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        help="Name the classes in the order of their values, such as "
+        "background,cell,nucleus."
     ),
 ]
 Inner = Annotated[
@@ -41,3 +48,8 @@ ReadAs = Annotated[
         "axis, slowest first, such as zyxc.",
     ),
 ]
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Return the names in a text such as ``"background, cell"``, without spaces."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

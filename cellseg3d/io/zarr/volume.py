@@ -23,7 +23,13 @@ from cellseg3d.io.damage import damaged, is_read_error
 from cellseg3d.io.layout import Request, split_unit, unknown_spacing, unknown_unit
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.members import choose, pair_in, stated_spacing
-from cellseg3d.io.picking import assumed_axes, chunk_note, doubted_axes, pick_axes
+from cellseg3d.io.picking import (
+    assumed_axes,
+    chunk_note,
+    doubted_axes,
+    index_of_box,
+    pick_axes,
+)
 from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
 from cellseg3d.io.zarr.metadata import checked_image
 from cellseg3d.io.zarr.sink import create, resume
@@ -139,12 +145,7 @@ class ZarrVoxels:
             with quiet():
                 array = _opened(self.path, self.inner)
             self._array.append(array)
-        place = dict(zip("ZYX", box, strict=True))
-        key = tuple(
-            self.picked[each] if each in self.picked else place[each]
-            for each in self.axes
-        )
-        kept = "".join(each for each in self.axes if each not in self.picked)
+        key, kept = index_of_box(self.axes, self.picked, box)
         try:
             return to_zyx(np.asarray(self._array[0][key]), kept)
         except Exception as error:
