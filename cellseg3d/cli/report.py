@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import SpacingUm, TruthMap, value_map
 
 
 def command(
@@ -71,6 +71,7 @@ def command(
             "background,cell,nucleus."
         ),
     ] = "",
+    truth_map: TruthMap = None,
     datalist: Annotated[
         str | None,
         typer.Option(
@@ -122,6 +123,7 @@ def command(
                 located,
                 datalist=None if objects else cases,
                 classes=shown,
+                truth_map=value_map(truth_map, "--map"),
                 spacing=None if spacing_um is None else Spacing.of(spacing_um),
             ),
             ids=objects,
