@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm, TruthMap, value_map
+from cellseg3d.cli.terminal.reading_options import (
+    Classes,
+    SpacingUm,
+    TruthMap,
+    class_names,
+    value_map,
+)
 
 if TYPE_CHECKING:
     from cellseg3d.scoring.evaluate import Evaluation
@@ -30,13 +36,7 @@ def command(
         Path | None,
         typer.Option(help="Take truth, class names and label map from this datalist."),
     ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            help="Name the classes in the order of their values, such as "
-            "background,cell,nucleus."
-        ),
-    ] = "",
+    classes: Classes = "",
     truth_map: TruthMap = None,
     prediction_map: Annotated[
         list[str] | None,
@@ -112,7 +112,7 @@ def command(
     files = [each for each in given if not each.is_dir() or volume_suffix(each.name)]
     check_outputs([each for each in (csv, json) if each], files)
     options = ScoreOptions(
-        classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
+        classes=class_names(classes),
         truth_map=value_map(truth_map, "--map"),
         prediction_map=value_map(prediction_map, "--map-prediction"),
         ids=objects,
@@ -137,13 +137,10 @@ def command(
 
 
 def _show(evaluation: "Evaluation") -> None:
-    from rich.console import Console  # noqa: PLC0415
-
+    from cellseg3d.cli.terminal.console import table_console  # noqa: PLC0415
     from cellseg3d.cli.terminal.evaluate_tables import caption, score_tables  # noqa: PLC0415
 
-    console = Console()
-    if not console.is_terminal:  # a log file has room for the whole table
-        console = Console(width=160)
+    console = table_console()
     for table in score_tables(evaluation):
         console.print(table)
     console.print(caption(evaluation), markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""Options that say how a file is to be read, which several verbs share."""
+"""Options that say how files are to be read, for the verbs that have them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -19,6 +19,13 @@ AnnotatedSlices = Annotated[
         metavar="labelled|NUMBERS",
         help="Only these slices of the labels are annotated, such as 3,10,24, counted "
         "from 0; or labelled, for those with a label.",
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        help="Name the classes in the order of their values, such as "
+        "background,cell,nucleus."
     ),
 ]
 Inner = Annotated[
@@ -72,3 +79,8 @@ def value_map(pairs: Sequence[str] | None, option: str) -> Mapping[int, int] | N
             raise ConfigError(message)
         renaming[int(old)] = int(new)
     return renaming or None
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Return the names in a text such as ``"background, cell"``, without spaces."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
