@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from cellseg3d.bundle.shipped import configs_dir, find_bundle
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.weights.prepare import prepare
 from cellseg3d.weights.recipe import WeightsRecipe, read_recipe, recipe_names
 from cellseg3d.weights.training import Part, choose_parts, parts_of, train_part
