@@ -14,7 +14,9 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.likeness import unlike, volume_features
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.models.prepared import PreparedNetwork
+from cellseg3d.prediction.adapt import PLACES, adapted, layers_of
 from cellseg3d.prediction.budget import within
 from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.lattice import WindowSettings
@@ -22,7 +24,7 @@ from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline, fitted
 from cellseg3d.prediction.source_weights import bundle_weights, fusion_of
 from cellseg3d.prediction.sources import GPU_BYTES, NetworkUse, Source
-from cellseg3d.prediction.trial import prepare_for
+from cellseg3d.prediction.trial import prepare_for, trial_windows
 
 _log = logging.getLogger(__name__)
 # The user is warned of voxel edges that differ from the training's by more than this
@@ -131,6 +133,7 @@ def sources_of(
     options: SegmentOptions,
     *,
     difference: bool = True,
+    adapt: bool = False,
 ) -> list[Source]:
     """Return the sources of one network on a volume.
 
@@ -143,12 +146,20 @@ def sources_of(
     options : SegmentOptions
     difference : bool
         As for `acceleration.prepare.prepare`.
+    adapt : bool
+        Whether to measure the network's normalisation on the volume.
     """
     axes = options.axes or WindowSettings.parse(model.window, model.spec).axes
-    network = prepare_for(
-        field, model.network, model.spec, axes, options, difference=difference
+    network = model.network
+    if adapt:
+        windows = trial_windows(field, network, model.spec, axes, PLACES)
+        device = choose_hardware(options.device, "float32").device
+        network = adapted(network, windows, device=device)
+    prepared = prepare_for(
+        field, network, model.spec, axes, options, difference=difference
     )
-    return use_of(model, network, options).sources(field)
+    use = use_of(model, prepared, options)
+    return replace(use, adapted=network is not model.network).sources(field)
 
 
 def use_of(
@@ -195,7 +206,7 @@ def _checked_sources(
     for warning in model.warnings:
         _log.warning("%s: %s", model.name, warning)
     check_spacing(volume, model)
-    check_likeness(volume, model)
+    adapts = adapts_to(volume, model, options.adapt)
     field = VolumeField.measured(volume, model.intensity)
     found = []
     for network in networks_of(model):
@@ -207,7 +218,7 @@ def _checked_sources(
                 "each slice; a volume has one channel, so take a network trained on one"
             )
             raise AxisError(message)
-        sources = sources_of(network, field, options)
+        sources = sources_of(network, field, options, adapt=adapts)
         use = sources[0].use
         if use.skip_empty and use.window.empty_below is None:
             _log.warning(
@@ -225,10 +236,34 @@ def _checked_sources(
     return found
 
 
-def check_likeness(volume: Volume, model: TrainedModel) -> None:
-    """Warn the user if a volume looks unlike those of the training, and say how."""
+def adapts_to(volume: Volume, model: TrainedModel, adapt: str) -> bool:
+    """Return whether a model is adapted to a volume, and warn of one that is unlike.
+
+    Parameters
+    ----------
+    volume : Volume
+    model : TrainedModel
+    adapt : {"auto", "on", "off"}
+        As in `SegmentOptions`.
+    """
+    fits = looks_alike(volume, model)
+    can = any(layers_of(one.network) for one in networks_of(model))
+    if fits or adapt != "auto":
+        return can and adapt == "on"
+    if can:
+        _log.warning(
+            "%s: the normalisation of %s is measured on this volume, since it looks "
+            "different; `adapt` off keeps that of the training",
+            volume.name,
+            model.name,
+        )
+    return can
+
+
+def looks_alike(volume: Volume, model: TrainedModel) -> bool:
+    """Return whether a volume looks like those of the training; if not, say how."""
     if model.likeness is None:
-        return
+        return True
     features = volume_features(volume, model.intensity)
     differences = unlike(features, model.likeness)
     if differences:
@@ -241,6 +276,7 @@ def check_likeness(volume: Volume, model: TrainedModel) -> None:
             " and ".join(differences),
             model.path / "docs" / "README.md",
         )
+    return not differences
 
 
 def check_spacing(volume: Volume, model: TrainedModel) -> None:
