@@ -67,8 +67,9 @@ def command(
     adapt: Annotated[
         str,
         typer.Option(
-            help="Measure the network's normalisation on each volume: on, off, or auto: "
-            "where a volume does not look like those of the training."
+            help="Measure the network's normalisation on each volume: on, off, or "
+            "auto: if the bundle gains by it, or the volume does not look like those "
+            "of the training."
         ),
     ] = "auto",
     device: Annotated[

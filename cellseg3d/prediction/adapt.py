@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 # Where windows lie, as shares of the sides: in the middle and in eight corners.
 PLACES = ((0.5, 0.5, 0.5), *itertools.product((0.2, 0.8), repeat=3))
 # How much the volume's statistics count; those of the training count for the rest.
-STRENGTH = 1.0
+STRENGTH = 0.75
 # What a layer measures of its features.
 STATISTICS = ("running_mean", "running_var")
 

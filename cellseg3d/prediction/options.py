@@ -36,8 +36,9 @@ class SegmentOptions:
         shape allows.
     adapt : {"auto", "on", "off"}
         Whether to measure the network's normalisation on the volume
-        (`cellseg3d.prediction.adapt`). ``"auto"`` does so where the volume does not
-        look like those of the training, and says so.
+        (`cellseg3d.prediction.adapt`). ``"auto"`` does so for a model that was found
+        to gain by it, and else where the volume does not look like those of the
+        training, which is said.
     batch : int or None
         Slices that run together. When None, the bundle's number is taken.
     max_ram : int or None

@@ -248,9 +248,9 @@ def adapts_to(volume: Volume, model: TrainedModel, adapt: str) -> bool:
     """
     fits = looks_alike(volume, model)
     can = any(layers_of(one.network) for one in networks_of(model))
-    if fits or adapt != "auto":
+    if adapt != "auto" or (fits and not model.adapts):
         return can and adapt == "on"
-    if can:
+    if can and not fits:
         _log.warning(
             "%s: the normalisation of %s is measured on this volume, since it looks "
             "different; `adapt` off keeps that of the training",
