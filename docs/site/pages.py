@@ -7,10 +7,12 @@ commands and of Python is made of the command line and of the public names.
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+import jupytext
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -19,7 +21,9 @@ from mkdocs.structure.pages import Page
 import cellseg3d
 from cellseg3d.cli.main import build_app
 
-ROOT = Path(__file__).parents[2]
+sys.path.append(str(Path(__file__).parent))
+from tutorials import FOLDER, ROOT, notebook  # noqa: E402 - it lies beside this file
+
 # A page of the repository that is not in docs/, and its place in the site.
 OUTSIDE = {
     "README.md": "index.md",
@@ -57,6 +61,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, place in outside().items()
     }
     made |= {"commands.md": commands(), "python.md": python()}
+    made |= {f"tutorials/{name}.ipynb": text for name, text in notebooks().items()}
     for place, content in made.items():
         files.append(File.generated(config, place, content=content))
     return files
@@ -85,7 +90,24 @@ def on_page_markdown(
         near = posixpath.relpath(there, posixpath.dirname(place) or ".")
         return f"{mark}[{words}]({near}{hash_}{anchor})"
 
+    if place.startswith("tutorials/"):
+        markdown = _with_notebook(markdown, Path(place).stem)
     return _LINK.sub(link, markdown)
+
+
+def notebooks() -> dict[str, str]:
+    """Return the tutorials as notebooks, by their names."""
+    return {
+        page.stem: jupytext.writes(notebook(page), "ipynb")
+        for page in sorted(FOLDER.glob("*.md"))
+    }
+
+
+def _with_notebook(markdown: str, name: str) -> str:
+    """Return a tutorial that offers itself as a notebook, under its title."""
+    title, _, rest = markdown.partition("\n")
+    offer = f'<a href="{name}.ipynb" download>This page as a notebook</a>'
+    return f"{title}\n\n{offer}\n{rest}"
 
 
 def commands() -> str:
