@@ -15,7 +15,7 @@ from cellseg3d.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cellseg3d.runs.folder import TrainOptions
+    from cellseg3d.runs.options import TrainOptions
 
 # The file that keeps the plan of a training without --bundle in its run folder.
 PLAN = "plan.yaml"
@@ -183,7 +183,7 @@ def command(
     from cellseg3d.cli.main import leads
     from cellseg3d.cli.review import tell_gains_of
     from cellseg3d.io.ownership import check_outputs
-    from cellseg3d.runs.folder import TrainOptions
+    from cellseg3d.runs.options import TrainOptions
     from cellseg3d.training.train import resume as go_on
     from cellseg3d.training.train import train
 

@@ -174,9 +174,7 @@ def _opened(path: Path | str, opening: Opening) -> tuple[Volume, Path, list[str]
     volume = open_volume(path, **opening)
     file, _ = split_inner(path, opening.get("inner"))
     _refuse_bomb(file, volume)
-    absent, whole = _missing_chunks(file, volume)
-    said = f"{absent} of {whole} chunks are missing and read as zeros"
-    return volume, file, [said] if absent else []
+    return volume, file, _missing_chunks(file, volume)
 
 
 def _refuse_bomb(path: Path, volume: Volume) -> None:
@@ -197,10 +195,15 @@ def _refuse_bomb(path: Path, volume: Volume) -> None:
         )
 
 
-def _missing_chunks(path: Path, volume: Volume) -> tuple[int, int]:
+def _missing_chunks(path: Path, volume: Volume) -> list[str]:
+    """Return a sentence if chunks of a Zarr or HDF5 array are missing, else nothing."""
     kind = str(volume.provenance.get("format", ""))
     if not kind.startswith(("Zarr", "HDF5")):
-        return 0, 0
+        return []
     module = module_of("zarr" if kind.startswith("Zarr") else "hdf5")
-    absent, whole = module.missing_chunks(path, str(volume.provenance["inner"]))
-    return int(absent), int(whole)
+    inner = str(volume.provenance["inner"])
+    absent, whole, fill = module.missing_chunks(path, inner)
+    value = "zeros" if fill == 0 else f"{fill:g}"
+    return [f"{absent} of {whole} chunks are missing and read as {value}"] * bool(
+        absent
+    )

@@ -1,4 +1,4 @@
-"""The page that shows which pieces of a review are worth correcting."""
+"""Write the HTML page that shows the pieces of a review."""
 
 import base64
 import io
@@ -34,12 +34,14 @@ figure { margin: 0; } figcaption { font-size: .85rem; color: #5b6776; }
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page shows of a piece; each array has the shape (rows, columns).
+    """The pictures of a piece on the page; each array has the shape (rows, columns).
 
     Parameters
     ----------
     image : ndarray of a numeric dtype
+        Intensities of the volume.
     labels : ndarray of uint8
+        Predicted class indices.
     uncertainty : ndarray of float32
         In [0, 1].
     """
@@ -50,11 +52,12 @@ class Shown:
 
 
 def write_page(path: Path, review: Review, shown: Mapping[str, Shown]) -> None:
-    """Write one HTML file without links to the outside, a section for each piece.
+    """Write one HTML file with a section for each piece; it loads nothing else.
 
     Parameters
     ----------
     path : Path
+        The file to write.
     review : Review
     shown : mapping of str to Shown
         The pictures of each piece, by its name.
