@@ -14,7 +14,7 @@ import yaml
 from page_blocks import blocks, pages
 
 import cellseg3d
-from cellseg3d.cli.main import VERBS, build_app, main
+from cellseg3d.cli.main import VERBS, build_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = pages()
@@ -128,6 +128,15 @@ def test_every_page_is_in_the_navigation():
     assert {page for page in pages if not page.startswith("adr/")} <= named
 
 
+def test_the_readme_lists_every_network_with_its_scores():
+    models = runpy.run_path(str(ROOT / "docs" / "site" / "models.py"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    told = "python docs/site/models.py writes the table anew"
+    assert models["with_table"](text) == text, told
+    assert models["table"]().count("\n") >= 8
+
+
 def built(out, root=ROOT):
     pytest.importorskip("mkdocs", reason="pip install '.[dev]'")
     words = ["build", "--strict", "--config-file", str(root / "mkdocs.yml")]
@@ -157,7 +166,10 @@ def test_the_site_holds_every_command_and_public_name(tmp_path, commands):
         assert f'id="{module}.{name}"' in page
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert 'href="datalists.html"' in front
-    assert (tmp_path / "site" / "images" / "overview.png").is_file()
+    assert 'src="cards/nuclei_unet2d_good.png"' in front
+    assert (tmp_path / "site" / "cards" / "nuclei_unet2d_good.png").is_file()
+    card = (tmp_path / "site" / "cards" / "nuclei_unet2d.html").read_text("utf-8")
+    assert 'src="nuclei_unet2d_bad.png"' in card
     cells = (tmp_path / "site" / "tutorials" / "cluster.ipynb").read_text("utf-8")
     assert "!cellseg3d convert" in cells
 
@@ -167,6 +179,7 @@ def test_a_dead_link_is_noticed(tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(ROOT / "docs", copy / "docs")
     shutil.copytree(ROOT / "benchmarks" / "records", copy / "benchmarks" / "records")
+    shutil.copytree(ROOT / "bundles", copy / "bundles")
     for name in (
         "mkdocs.yml",
         "configs/README.md",

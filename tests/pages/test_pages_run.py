@@ -109,7 +109,7 @@ def _of_other_programs(place, classes):
     layer = zarr.create_array(
         place / "webknossos_layer.zarr", shape=(1, 40, 36, 32), dtype="uint8"
     )
-    layer[:] = np.arange(32, dtype=np.uint8)
+    layer[...] = np.arange(1 * 40 * 36 * 32, dtype=np.uint8).reshape(1, 40, 36, 32)
 
 
 def shorter(line):
