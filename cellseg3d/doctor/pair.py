@@ -11,10 +11,11 @@ from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist
-from cellseg3d.datasets.intensity import IntensityScale, sample_voxels
+from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.datasets.splits import content_hash
 from cellseg3d.datasets.volumes import case_classes, check_pair, read_case_label
+from cellseg3d.datasets.voxel_sample import sample_voxels
 from cellseg3d.doctor.findings import (
     BINARY_LABEL,
     CONSTANT,
