@@ -1,6 +1,5 @@
 """``cellseg3d evaluate``: score predicted labels against true labels."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +8,10 @@ import typer
 from cellseg3d.cli.terminal.reading_options import (
     Classes,
     SpacingUm,
+    TruthMap,
     class_names,
+    value_map,
 )
-from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from cellseg3d.scoring.evaluate import Evaluation
@@ -37,15 +37,7 @@ def command(
         typer.Option(help="Take truth, class names and label map from this datalist."),
     ] = None,
     classes: Classes = "",
-    truth_map: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="OLD:NEW",
-            help="Read the value OLD of the truth as NEW, such as 255:1. Give the "
-            "option once for each value.",
-        ),
-    ] = None,
+    truth_map: TruthMap = None,
     prediction_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,8 +113,8 @@ def command(
     check_outputs([each for each in (csv, json) if each], files)
     options = ScoreOptions(
         classes=class_names(classes),
-        truth_map=_value_map(truth_map, "--map"),
-        prediction_map=_value_map(prediction_map, "--map-prediction"),
+        truth_map=value_map(truth_map, "--map"),
+        prediction_map=value_map(prediction_map, "--map-prediction"),
         ids=objects,
         components=components,
         surface=surface,
@@ -142,19 +134,6 @@ def command(
     if json is not None:
         write_json(evaluation, json)
     _show(evaluation)
-
-
-def _value_map(pairs: list[str] | None, option: str) -> Mapping[int, int] | None:
-    """Return {OLD: NEW} from words such as ``2:1`` or ``2:1,3:1``."""
-    words = [word for pair in pairs or [] for word in pair.split(",") if word]
-    renaming = {}
-    for word in words:
-        old, mark, new = word.partition(":")
-        if not (mark and old.strip().isdigit() and new.strip().isdigit()):
-            message = f"{option} {word}: expected OLD:NEW, such as 255:1"
-            raise ConfigError(message)
-        renaming[int(old)] = int(new)
-    return renaming or None
 
 
 def _show(evaluation: "Evaluation") -> None:

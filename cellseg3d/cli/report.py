@@ -8,7 +8,9 @@ import typer
 from cellseg3d.cli.terminal.reading_options import (
     Classes,
     SpacingUm,
+    TruthMap,
     class_names,
+    value_map,
 )
 
 
@@ -69,6 +71,7 @@ def command(
         ),
     ] = None,
     classes: Classes = "",
+    truth_map: TruthMap = None,
     datalist: Annotated[
         str | None,
         typer.Option(
@@ -120,6 +123,7 @@ def command(
                 located,
                 datalist=None if objects else cases,
                 classes=shown,
+                truth_map=value_map(truth_map, "--map"),
                 spacing=None if spacing_um is None else Spacing.of(spacing_um),
             ),
             ids=objects,

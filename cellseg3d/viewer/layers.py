@@ -10,7 +10,7 @@ from cellseg3d.core.colours import LABEL_COLOURS
 from cellseg3d.core.errors import AxisError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.intensity import sample_voxels
+from cellseg3d.datasets.voxel_sample import sample_voxels
 
 # A layer as readers give it to napari: data, keywords, and kind of layer.
 LayerData = tuple[Any, dict[str, Any], str]
