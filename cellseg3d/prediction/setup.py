@@ -30,6 +30,11 @@ _log = logging.getLogger(__name__)
 # The user is warned of voxel edges that differ from the training's by more than this
 # factor.
 FAR = 1.5
+# What is said of a volume to which a network is adapted.
+ADAPTED = (
+    ". The network's normalisation is measured on this volume; `adapt` off takes that "
+    "of the training"
+)
 
 
 class OneNetwork(Protocol):
@@ -60,9 +65,23 @@ class OneNetwork(Protocol):
 
 
 def set_up(
-    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
+    volume: Volume,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    *,
+    warn: bool = True,
 ) -> Pipeline:
     """Return the pipeline that `options` ask for, on one volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Raw intensities.
+    models : sequence of TrainedModel
+    options : SegmentOptions
+    warn : bool
+        Whether to warn the user if the volume is unlike those of the training. Where
+        the same volume is set up again, the warning is not repeated.
 
     Raises
     ------
@@ -81,7 +100,13 @@ def set_up(
                 f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
             )
             raise ConfigError(message)
-    bundles = [_checked_sources(volume, model, options) for model in models]
+    bundles = []
+    for model in models:
+        differences = differences_of(volume, model)
+        adapts = _adapts(model, options.adapt, unlike=bool(differences))
+        if warn:
+            _warn(volume, model, differences, adapts=adapts)
+        bundles.append(_checked_sources(volume, model, options, adapts=adapts))
     if options.axes is not None and options.fuse == "auto":
         # Learned weights belong to the bundle's own axes.
         options = replace(options, fuse="weighted")
@@ -194,19 +219,15 @@ def use_of(
 
 
 def _checked_sources(
-    volume: Volume, model: TrainedModel, options: SegmentOptions
+    volume: Volume, model: TrainedModel, options: SegmentOptions, *, adapts: bool
 ) -> list[Source]:
-    """Return the sources of all networks of a bundle, and warn the user of doubts.
+    """Return the sources of all networks of a bundle on a volume.
 
     Raises
     ------
     AxisError
         If a network takes more channels than the one that a volume has.
     """
-    for warning in model.warnings:
-        _log.warning("%s: %s", model.name, warning)
-    check_spacing(volume, model)
-    adapts = adapts_to(volume, model, options.adapt)
     field = VolumeField.measured(volume, model.intensity)
     found = []
     for network in networks_of(model):
@@ -236,47 +257,47 @@ def _checked_sources(
     return found
 
 
-def adapts_to(volume: Volume, model: TrainedModel, adapt: str) -> bool:
-    """Return whether a model is adapted to a volume, and warn of one that is unlike.
+def differences_of(volume: Volume, model: TrainedModel) -> list[str]:
+    """Return in words how a volume looks unlike those of the training, if it does."""
+    if model.likeness is None:
+        return []
+    return unlike(volume_features(volume, model.intensity), model.likeness)
+
+
+def _adapts(model: TrainedModel, adapt: str, *, unlike: bool) -> bool:
+    """Return whether a model's normalisation is measured on a volume.
 
     Parameters
     ----------
-    volume : Volume
     model : TrainedModel
     adapt : {"auto", "on", "off"}
         As in `SegmentOptions`.
+    unlike : bool
+        Whether the volume looks unlike those of the training.
     """
-    fits = looks_alike(volume, model)
-    can = any(layers_of(one.network) for one in networks_of(model))
-    if adapt != "auto" or (fits and not model.adapts):
-        return can and adapt == "on"
-    if can and not fits:
-        _log.warning(
-            "%s: the normalisation of %s is measured on this volume, since it looks "
-            "different; `adapt` off keeps that of the training",
-            volume.name,
-            model.name,
-        )
-    return can
+    wanted = adapt == "on" or (adapt == "auto" and (unlike or model.adapts))
+    return wanted and any(layers_of(one.network) for one in networks_of(model))
 
 
-def looks_alike(volume: Volume, model: TrainedModel) -> bool:
-    """Return whether a volume looks like those of the training; if not, say how."""
-    if model.likeness is None:
-        return True
-    features = volume_features(volume, model.intensity)
-    differences = unlike(features, model.likeness)
-    if differences:
-        _log.warning(
-            "%s: does not look like what %s was trained on: %s; check the labels, read "
-            "the card in %s, give the right voxel edges with `spacing_um`, or train on "
-            "a few labelled slices of your own",
-            volume.name,
-            model.name,
-            " and ".join(differences),
-            model.path / "docs" / "README.md",
-        )
-    return not differences
+def _warn(
+    volume: Volume, model: TrainedModel, differences: Sequence[str], *, adapts: bool
+) -> None:
+    """Warn the user of what is unusual about a model, and about a volume for it."""
+    for warning in model.warnings:
+        _log.warning("%s: %s", model.name, warning)
+    check_spacing(volume, model)
+    if not differences:
+        return
+    _log.warning(
+        "%s: does not look like what %s was trained on: %s; check the labels, read "
+        "the card in %s, give the right voxel edges with `spacing_um`, or train on "
+        "a few labelled slices of your own%s",
+        volume.name,
+        model.name,
+        " and ".join(differences),
+        model.path / "docs" / "README.md",
+        ADAPTED if adapts else "",
+    )
 
 
 def check_spacing(volume: Volume, model: TrainedModel) -> None:

@@ -114,7 +114,7 @@ def test_auto_adapts_to_volumes_that_look_different_only(dims, context, caplog):
     assert np.array_equal(taken["usual", "auto"], taken["usual", "off"])
     assert np.array_equal(taken["smooth", "auto"], taken["smooth", "on"])
     assert np.abs(taken["smooth", "on"] - taken["smooth", "off"]).max() > 0.01
-    assert "is measured on this volume, since it looks different" in caplog.text
+    assert "normalisation is measured on this volume" in caplog.text
 
 
 def test_a_file_is_adapted_to_as_the_same_volume_in_memory(tmp_path):
