@@ -70,6 +70,8 @@ class TrainedModel:
         Volumes without a spacing are then taken to have it.
     label_meaning : mapping
         What the values of the training labels meant: their kind and label map.
+    description : str
+        One line about what it segments in which images; empty if it is not stated.
     """
 
     name: str
@@ -89,6 +91,7 @@ class TrainedModel:
     decoder: Mapping[str, Any] | None = None
     spacing_told: bool = False
     label_meaning: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -156,6 +159,7 @@ def load_model(place: str | Path) -> TrainedModel:
         decoder=weights.metadata.get("decoder"),
         spacing_told=facts.spacing_told,
         label_meaning=facts.meaning,
+        description=str(metadata.get("description", "")),
     )
     return replace(model, members=_members(model))
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,6 +89,14 @@ def command(
         typer.Option(
             "--uncertainty",
             help="Also write the uncertainty of each voxel, from 0 to 1.",
+        ),
+    ] = False,
+    overlay: Annotated[
+        bool,
+        typer.Option(
+            "--overlay",
+            help="Also draw the labels (with --objects, the objects) over the image, "
+            "as NAME_overlay.png: the middle slice across each axis.",
         ),
     ] = False,
     objects: Annotated[
@@ -180,12 +189,14 @@ def command(
     del trust  # its callback has acted
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.core.atomic import make_folder  # noqa: PLC0415
+    from cellseg3d.io.check import open_input  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
     from cellseg3d.prediction.batch import (  # noqa: PLC0415
         files_of,
         parse_bytes,
         tasks_of,
+        write_overlay,
         write_report,
     )
     from cellseg3d.prediction.options import SegmentOptions  # noqa: PLC0415
@@ -204,6 +215,7 @@ def command(
         rescale=rescale,
         probs=probs is not None or finds_objects,
         uncertainty=uncertainty,
+        overlay=overlay,
         probs_dtype=probs or "uint8",
         dask=dask,
     )
@@ -217,7 +229,12 @@ def command(
     files = [
         path
         for task in tasks
-        for path in files_of(task, models[0].classes, options, objects=finds_objects)
+        for path in files_of(
+            task,
+            models[0].classes,
+            options,
+            objects=finds_objects,
+        )
     ]
     files += [] if json is None else [json]
     check_outputs(files, [task.source for task in tasks])
@@ -234,6 +251,10 @@ def command(
             more = find if finds_objects else None
             if not (resume and _left_alone(task, models, options, more)):
                 reports.append(done(task, overwrite=overwrite, find=more))
+            elif overlay and not task.overlay.exists():
+                write_overlay(
+                    open_input(task.source, spacing=spacing_um), task, ids=finds_objects
+                )
         except InputError as error:
             # One bad volume does not stop the others.
             failed.append(error)
@@ -281,7 +302,8 @@ def _left_alone(
     """Return whether a task's labels are complete; then only find missing objects."""
     from cellseg3d.prediction.batch import files_of, is_complete  # noqa: PLC0415
 
-    files = files_of(task, models[0].classes, options, objects=False)
+    needed = replace(options, overlay=False)  # An overlay can be drawn from the rest.
+    files = files_of(task, models[0].classes, needed, objects=False)
     if not is_complete(task, files, models):
         return False
     print(f"{task.labels}: is complete and was skipped")

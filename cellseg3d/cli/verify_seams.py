@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 
 
 def command(
@@ -42,12 +43,7 @@ def command(
     bound: Annotated[
         float, typer.Option(help="Fail if a probability differs by more than this.")
     ] = 0.02,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X", help="Use these voxel edges in um if the file states none."
-        ),
-    ] = None,
+    spacing_um: SpacingUm = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the result to this JSON file.")
     ] = None,

@@ -1,6 +1,6 @@
 """Decide what the axes of a file are, and choose one channel or time point."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from cellseg3d.io.layout import Request
 _NAMES = {"C": "channels", "S": "channels (colours)", "T": "time points"}
 _MEANT = {"slices": "Z", "channels": "C", "times": "T"}
 _LETTERS = frozenset("TCZYXS")
+# A last axis of at most so many voxels may be the colours of a pixel.
+MOST_COLOURS = 4
 GREY = "its colour channels are equal, so it is read as grey"
 PALETTE = "it has a palette: the indices of the colours are read, not the colours"
 
@@ -35,6 +37,35 @@ def check_read_as(word: str | None) -> None:
             "each axis of the file, slowest first, such as zyxc"
         )
         raise ConfigError(message)
+
+
+def assumed_axes(count: int) -> str:
+    """Return the letters of axes that a file does not name: the last of T, C, Z, Y, X.
+
+    Parameters
+    ----------
+    count : int
+        The number of axes, 2 to 5.
+    """
+    return "TCZYX"[-count:]
+
+
+def doubted_axes(shape: Sequence[int]) -> list[str]:
+    """Return a sentence if unnamed axes of a file may end in colours, else nothing.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The lengths of the axes, of which no file says what they are.
+    """
+    if len(shape) < 3 or not 1 < shape[-1] <= MOST_COLOURS < min(shape[-3:-1]):
+        return []
+    axes = assumed_axes(len(shape)).lower()
+    other = ("tzyxc" if len(shape) > 3 else "yxc")[-len(shape) :]
+    return [
+        f"it does not state its axes, which are read as {axes}, so an image has "
+        f"{shape[-1]} columns; say `read_as` {other} if these are colours"
+    ]
 
 
 def pick_axes(
@@ -70,6 +101,31 @@ def pick_axes(
     lengths = list(map(int, shape))
     settled = _renamed(path, axes, lengths, request.read_as)
     return settled, _picked(path, settled, lengths, request.channel)
+
+
+def index_of_box(
+    axes: str, picked: Mapping[str, int], box: Sequence[slice]
+) -> tuple[tuple[int | slice, ...], str]:
+    """Return the index of a box in a file's array, and the axes of what it gives.
+
+    Parameters
+    ----------
+    axes : str
+        One letter for each axis of the array.
+    picked : mapping of str to int
+        The index along each axis that is not Z, Y or X.
+    box : sequence of slice
+        The voxels (z, y, x).
+
+    Examples
+    --------
+    >>> index_of_box("YXC", {"C": 1}, (slice(0, 1), slice(2, 4), slice(5, 9)))
+    ((slice(2, 4, None), slice(5, 9, None), 1), 'YX')
+    """
+    place: dict[str, int | slice] = dict(zip("ZYX", box, strict=True))
+    place.update(picked)
+    kept = "".join(letter for letter in axes if letter not in picked)
+    return tuple(place[letter] for letter in axes), kept
 
 
 def all_grey(pixels: NDArray[Any], samples: int, axis: int = -1) -> bool:
@@ -148,16 +204,18 @@ def _picked(
     )
     found = f"{path}: holds {what} (axes {axes}, shape {tuple(lengths.values())})"
     if len(several) > 1:
-        raise AxisError(
-            f"{found}; expected one volume: write one to its own file, or say what the "
-            "axes are with `read_as`, such as tzyx"
-        )
+        way = "write one to its own file"
+        if lengths.get("Z", 1) == 1:  # one of the axes may be slices by mistake
+            meant = axes.replace("Z", "").replace(several[0], "Z").lower()
+            way = f"{way}, or say what the axes are with `read_as`, such as {meant}"
+        raise AxisError(f"{found}; expected one volume: {way}")
     count = lengths[several[0]]
     if channel is None:
         # If Z has several slices, the other axis cannot be slices as well.
-        slices = (
-            "" if lengths.get("Z", 1) > 1 else ", or say `read_as` slices if they are"
-        )
+        slices = ", or say `read_as` slices if they are"
+        if lengths.get("Z", 1) > 1:
+            other = "zyxc" if len(axes) == 4 else "tzyxc"[-len(axes) :]
+            slices = f", or say what the axes are with `read_as`, such as {other}"
         raise AxisError(
             f"{found}; expected one: choose it with `channel` (0..{count - 1}){slices}"
         )

@@ -143,6 +143,11 @@ def open_volume(
             if spacing is None or kind != "nifti":
                 raise
             volume = module_of(kind).open_file(file, request, ignore_affine=True)
+    if 0 in volume.shape:
+        raise FormatError(
+            f"{file}: holds no voxels, since its shape (z, y, x) is {volume.shape}; "
+            "export it again"
+        )
     if read_as is not None:
         volume = _told(volume, f"its axes are read as {read_as}, as you say")
     return _with_spacing(volume, spacing)

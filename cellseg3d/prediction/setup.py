@@ -58,9 +58,23 @@ class OneNetwork(Protocol):
 
 
 def set_up(
-    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
+    volume: Volume,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    *,
+    warn: bool = True,
 ) -> Pipeline:
     """Return the pipeline that `options` ask for, on one volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Raw intensities.
+    models : sequence of TrainedModel
+    options : SegmentOptions
+    warn : bool
+        Whether to warn the user if the volume is unlike those of the training. Where
+        the same volume is set up again, the warning is not repeated.
 
     Raises
     ------
@@ -79,6 +93,9 @@ def set_up(
                 f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
             )
             raise ConfigError(message)
+    if warn:
+        for model in models:
+            _warn(volume, model)
     bundles = [_checked_sources(volume, model, options) for model in models]
     if options.axes is not None and options.fuse == "auto":
         # Learned weights belong to the bundle's own axes.
@@ -185,17 +202,13 @@ def use_of(
 def _checked_sources(
     volume: Volume, model: TrainedModel, options: SegmentOptions
 ) -> list[Source]:
-    """Return the sources of all networks of a bundle, and warn the user of doubts.
+    """Return the sources of all networks of a bundle on a volume.
 
     Raises
     ------
     AxisError
         If a network takes more channels than the one that a volume has.
     """
-    for warning in model.warnings:
-        _log.warning("%s: %s", model.name, warning)
-    check_spacing(volume, model)
-    check_likeness(volume, model)
     field = VolumeField.measured(volume, model.intensity)
     found = []
     for network in networks_of(model):
@@ -223,6 +236,14 @@ def _checked_sources(
             )
         found += sources
     return found
+
+
+def _warn(volume: Volume, model: TrainedModel) -> None:
+    """Warn the user of what is unusual about a model, and about a volume for it."""
+    for warning in model.warnings:
+        _log.warning("%s: %s", model.name, warning)
+    check_spacing(volume, model)
+    check_likeness(volume, model)
 
 
 def check_likeness(volume: Volume, model: TrainedModel) -> None:

@@ -1,8 +1,11 @@
-"""Options that say how a file is to be read, for the verbs that read one volume."""
+"""Options that say how files are to be read, for the verbs that have them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
+
+from cellseg3d.core.errors import ConfigError
 
 SpacingUm = Annotated[
     tuple[float, float, float] | None,
@@ -16,6 +19,13 @@ AnnotatedSlices = Annotated[
         metavar="labelled|NUMBERS",
         help="Only these slices of the labels are annotated, such as 3,10,24, counted "
         "from 0; or labelled, for those with a label.",
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        help="Name the classes in the order of their values, such as "
+        "background,cell,nucleus."
     ),
 ]
 Inner = Annotated[
@@ -41,3 +51,36 @@ ReadAs = Annotated[
         "axis, slowest first, such as zyxc.",
     ),
 ]
+TruthMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OLD:NEW",
+        help="Read the value OLD of the truth as NEW, such as 255:1. Give the option "
+        "once for each value.",
+    ),
+]
+
+
+def value_map(pairs: Sequence[str] | None, option: str) -> Mapping[int, int] | None:
+    """Return {OLD: NEW} from words such as ``2:1`` or ``2:1,3:1``; None without any.
+
+    Raises
+    ------
+    ConfigError
+        If a word is not of this form; the message names `option`.
+    """
+    words = [word for pair in pairs or [] for word in pair.split(",") if word]
+    renaming = {}
+    for word in words:
+        old, mark, new = word.partition(":")
+        if not (mark and old.strip().isdigit() and new.strip().isdigit()):
+            message = f"{option} {word}: expected OLD:NEW, such as 255:1"
+            raise ConfigError(message)
+        renaming[int(old)] = int(new)
+    return renaming or None
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Return the names in a text such as ``"background, cell"``, without spaces."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
