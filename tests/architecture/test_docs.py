@@ -1,5 +1,6 @@
 """What the pages say exists: commands, options, public names; and the site builds."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -126,6 +127,26 @@ def test_every_page_is_in_the_navigation():
     docs = ROOT / "docs"
     pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
     assert {page for page in pages if not page.startswith("adr/")} <= named
+
+
+def said_by_the_program():
+    """Every text in the program's code, with {} where a value is put in."""
+    for file in (ROOT / "cellseg3d").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(each, "value", "") for each in node.values)
+                yield "".join(each if isinstance(each, str) else "{}" for each in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_every_message_that_is_explained_is_one_of_the_program():
+    page = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+
+    said = "\n".join(said_by_the_program())
+    assert len(explained) > 20
+    assert [each for each in explained if each not in said] == []
 
 
 def test_the_readme_lists_every_network_with_its_scores():

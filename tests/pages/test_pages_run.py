@@ -32,6 +32,9 @@ IDS = ("ids.tif", "true_ids.tif", "cells.tif")
 SHORT = "--epochs 1 --set train::dataset::samples=4 --quiet --no-calibrate"
 
 
+ODD_LIST = re.compile(r"^ {1,3}```.*$|^ +```\n(?:\d+\.|-) .*$", re.MULTILINE)
+
+
 def is_told(mark):
     if mark.startswith("run by "):
         return (ROOT / mark.removeprefix("run by ")).is_file()
@@ -50,6 +53,17 @@ def test_every_block_says_what_it_is_and_every_command_whether_it_is_run():
     assert len(commands) > 40
     assert unknown == []
     assert untold == []
+
+
+def test_a_list_with_blocks_is_one_that_the_site_shows_as_a_list():
+    """The site wants four spaces, and a line between an item and the block before."""
+    odd = {
+        page.name: found
+        for page in pages()
+        if (found := ODD_LIST.findall(page.read_text(encoding="utf-8")))
+    }
+
+    assert odd == {}
 
 
 @pytest.fixture(scope="module")
