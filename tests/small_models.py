@@ -35,6 +35,7 @@ class SmallModel:
     decoder: None = None
     spacing_told: bool = False
     label_meaning: dict[str, Any] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
 
 
 def small_model(

@@ -68,6 +68,9 @@ class TrainedModel:
     spacing_told : bool
         Whether the user gave `spacing_um` because the training files had no spacing.
         Volumes without a spacing are then taken to have it.
+    channels : tuple of str
+        Names of the channels of the training images, in the order that the network
+        sees; empty for one channel without a name.
     label_meaning : mapping
         What the values of the training labels meant: their kind and label map.
     """
@@ -88,6 +91,7 @@ class TrainedModel:
     resampled: bool = False
     decoder: Mapping[str, Any] | None = None
     spacing_told: bool = False
+    channels: tuple[str, ...] = ()
     label_meaning: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -155,6 +159,7 @@ def load_model(place: str | Path) -> TrainedModel:
         resampled=facts.resampled,
         decoder=weights.metadata.get("decoder"),
         spacing_told=facts.spacing_told,
+        channels=facts.channels,
         label_meaning=facts.meaning,
     )
     return replace(model, members=_members(model))

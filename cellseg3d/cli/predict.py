@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Channels,
+    SpacingUm,
+    several,
+)
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.cli.wording import line_of
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
@@ -17,6 +22,7 @@ from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
     from cellseg3d.bundle.model import TrainedModel
+    from cellseg3d.io.registry import Opening
     from cellseg3d.objects.options import ObjectOptions
     from cellseg3d.prediction.batch import Task
     from cellseg3d.prediction.options import SegmentOptions
@@ -132,6 +138,8 @@ def command(
         ),
     ] = None,
     spacing_um: SpacingUm = None,
+    channel: Channel = None,
+    channels: Channels = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -228,7 +236,12 @@ def command(
     def find(task: "Task") -> None:
         _find_objects(task, models[0], decoder, dask, min_volume_um3)
 
-    done = partial(_one, models=models, options=options, spacing_um=spacing_um)
+    opening: Opening = {
+        "spacing": spacing_um,
+        "channel": channel,
+        "channels": several(channels),
+    }
+    done = partial(_one, models=models, options=options, opening=opening)
     for task in tasks:
         try:
             more = find if finds_objects else None
@@ -312,13 +325,14 @@ def _one(
     task: "Task",
     models: "Sequence[TrainedModel]",
     options: "SegmentOptions",
-    spacing_um: tuple[float, float, float] | None,
+    opening: "Opening",
     *,
     overwrite: bool,
     find: "Callable[[Task], None] | None",
 ) -> dict[str, object]:
     """Segment one volume with a progress bar; return the report of it."""
     from cellseg3d.cli.terminal.voxel_bar import voxel_bar  # noqa: PLC0415
+    from cellseg3d.datasets.intensity import limits_in_words  # noqa: PLC0415
     from cellseg3d.prediction.batch import segment_task  # noqa: PLC0415
 
     with voxel_bar(task.labels.name) as progress:
@@ -326,13 +340,13 @@ def _one(
             task,
             models,
             options,
-            spacing_um,
+            opening,
             overwrite=overwrite,
             progress=progress,
             find_objects=find,
         )
     limits = report["sources"][0].get("scaled_from")
-    scaled = f", intensities {limits[0]:.4g} to {limits[1]:.4g}" if limits else ""
+    scaled = f", intensities {limits_in_words(limits)}" if limits else ""
     print(
         f"{task.labels}: {report['voxels']:,} voxels in {report['elapsed_s']:.1f} s, "
         f"{report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, {report['picked']}"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
+from cellseg3d.cli.terminal.reading_options import Channel, Channels, Time, several
 
 
 def command(
@@ -48,6 +49,9 @@ def command(
             metavar="Z Y X", help="Use these voxel edges in um if the file states none."
         ),
     ] = None,
+    channel: Channel = None,
+    channels: Channels = None,
+    time: Time = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the result to this JSON file.")
     ] = None,
@@ -64,14 +68,23 @@ def command(
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.calibration.halo import verify_seams  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
-    from cellseg3d.io.registry import open_volume  # noqa: PLC0415
     from cellseg3d.prediction.batch import write_report  # noqa: PLC0415
+    from cellseg3d.prediction.opening import open_for  # noqa: PLC0415
 
     if json is not None:
         check_outputs([json], [volume])
+    model = load_model(bundle)
+    opened = open_for(
+        volume,
+        [model],
+        spacing=spacing_um,
+        channel=channel,
+        channels=several(channels),
+        time=time,
+    )
     found = verify_seams(
-        open_volume(volume, spacing=spacing_um),
-        load_model(bundle),
+        opened,
+        model,
         precision=precision,
         acceleration=acceleration,
         axes=axes,

@@ -16,6 +16,8 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.core.words import refuse_unknown
 
 ScaleMode = Literal["percentile", "range", "zscore"]
+# One number for a volume of one channel, else one for each channel.
+Amount = float | tuple[float, ...]
 
 # With this many voxels a percentile is right to about 0.1 % of the range.
 SAMPLE_VOXELS = 2_000_000
@@ -40,20 +42,35 @@ class Scaling:
 
     Parameters
     ----------
-    offset, factor : float
+    offset, factor : float, or tuple of float with one number for each channel
     note : str
         A sentence about what is unusual; empty otherwise.
     """
 
-    offset: float
-    factor: float
+    offset: Amount
+    factor: Amount
     note: str = ""
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """The raw intensities that become -1 and 1."""
-        half = 1 / self.factor
-        return self.offset - half, self.offset + half
+    def by_channel(self) -> tuple[tuple[float, float], ...]:
+        """The offset and the factor of each channel."""
+        return tuple(zip(_each(self.offset), _each(self.factor), strict=True))
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """The raw intensities that become -1 and 1, one pair after another."""
+        pairs = [(at - 1 / by, at + 1 / by) for at, by in self.by_channel]
+        return tuple(itertools.chain.from_iterable(pairs))
+
+
+def limits_in_words(limits: Sequence[float], link: str = "to") -> str:
+    """Return limits such as ``0 to 200``, or ``0 to 200 | 5 to 90`` of two channels."""
+    pairs = zip(limits[::2], limits[1::2], strict=True)
+    return " | ".join(f"{low:.4g} {link} {high:.4g}" for low, high in pairs)
+
+
+def _each(amount: Amount) -> tuple[float, ...]:
+    return amount if isinstance(amount, tuple) else (amount,)
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,7 @@ class IntensityScale:
         refuse_unknown(values, ("mode", "lower", "upper", "clip"), "intensity")
         return cls(**values)
 
-    def measure(self, volume: Volume) -> tuple[float, float]:
+    def measure(self, volume: Volume) -> tuple[Amount, Amount]:
         """Return (offset, factor) of a volume; see `scaling_of`."""
         found = self.scaling_of(volume)
         return found.offset, found.factor
@@ -126,7 +143,8 @@ class IntensityScale:
         The sample is the same for an array and for a file that is read on demand, so
         that training and prediction scale equally. In an image that is almost empty,
         the percentiles would give most voxels the same value. Wider percentiles are
-        used then, and the note says so. A constant volume gets factor 1.
+        used then, and the note says so. A constant volume gets factor 1. Each channel
+        is scaled by itself.
 
         Parameters
         ----------
@@ -138,6 +156,16 @@ class IntensityScale:
         NonFiniteError
             If the sample holds NaN or infinity.
         """
+        if len(volume.array.shape) == 4:
+            found = [self.scaling_of(each) for each in volume.each_channel()]
+            notes = [
+                f"{volume.channel_called(number)}: {each.note}"
+                for number, each in enumerate(found)
+                if each.note
+            ]
+            pairs = [each.by_channel[0] for each in found]
+            offsets, factors = zip(*pairs, strict=True)
+            return Scaling(tuple(offsets), tuple(factors), "; ".join(notes))
         if self.mode == "range":
             return Scaling(*_between(float(self.lower), float(self.upper)))
         values = sample_voxels(volume)
@@ -178,10 +206,11 @@ class IntensityScale:
 
     def _flattens(self, values: NDArray[Any], found: "Scaling") -> bool:
         """Return whether scaling leaves only few different values of many."""
+        ((offset, factor),) = found.by_channel
         span = float(values.max()) - float(values.min())
-        if 1 <= span * found.factor <= 2 * CLIP:
+        if 1 <= span * factor <= 2 * CLIP:
             return False  # Nothing is cut off, and the range is used well.
-        scaled = self.apply(values, found.offset, found.factor).clip(-CLIP, CLIP)
+        scaled = self.apply(values, offset, factor).clip(-CLIP, CLIP)
         steps = np.rint((scaled + CLIP) * LEVELS).astype(np.int64)
         levels = int(np.count_nonzero(np.bincount(steps)))
         if levels >= LEAST_LEVELS:
@@ -189,7 +218,7 @@ class IntensityScale:
         return levels < min(LEAST_LEVELS, len(np.unique(values)))
 
     def apply(
-        self, array: NDArray[Any], offset: float, factor: float
+        self, array: NDArray[Any], offset: Amount, factor: Amount
     ) -> NDArray[np.float32]:
         """Return the scaled values as float32, cut off at -3 and 3 if `clip` is true.
 
@@ -198,11 +227,18 @@ class IntensityScale:
         Parameters
         ----------
         array : ndarray of a numeric dtype, any shape
-            Raw intensities, in the unit of the volume.
-        offset, factor : float
+            Raw intensities, in the unit of the volume. Its first axis is that of the
+            channels if there is an offset for each.
+        offset, factor : float, or tuple of float
             What `measure` returned for the volume.
         """
         scaled: NDArray[np.float32]
+        if isinstance(offset, tuple) or isinstance(factor, tuple):
+            scaled = np.empty(array.shape, np.float32)
+            pairs = Scaling(offset, factor).by_channel
+            for part, raw, (at, by) in zip(scaled, array, pairs, strict=True):
+                part[...] = self.apply(raw, at, by)
+            return scaled
         if _needs_double(array.dtype, offset, factor):
             wide = np.subtract(array, offset, dtype=np.float64)
             wide *= factor
@@ -221,7 +257,7 @@ def sample_voxels(volume: Volume) -> NDArray[Any]:
     Parameters
     ----------
     volume : Volume
-        The volume; it is read block by block.
+        The volume, of one channel; it is read block by block.
 
     Returns
     -------

@@ -57,11 +57,15 @@ class CaseReport:
     classes : dict of int to int
         Number of voxels of each class index; index 255 is "not annotated".
     intensity : list of float
-        Percentiles 1, 50 and 99 of the image; empty when it cannot be read.
+        Percentiles 1, 50 and 99 of the image, or of its first channel; empty when it
+        cannot be read.
+    channels : list of str
+        The names of the image's channels, empty where they are unknown.
     spacing_um : list of float
         Voxel edges (z, y, x); empty when unknown.
     scaled_from : list of float
-        The raw intensities that become -1 and 1 by default; empty when unread.
+        The raw intensities that become -1 and 1 by default, a pair for each channel;
+        empty when unread.
     """
 
     name: str
@@ -72,6 +76,7 @@ class CaseReport:
     values: dict[int, int] = field(default_factory=dict)
     classes: dict[int, int] = field(default_factory=dict)
     intensity: list[float] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
     spacing_um: list[float] = field(default_factory=list)
     scaled_from: list[float] = field(default_factory=list)
 
@@ -126,28 +131,30 @@ def _check_image(case: Case, report: CaseReport) -> Volume | None:
     except CellSegError as error:
         report.caught(error, case.image)
         return None
-    volume = open_volume(case.image, **case.opening)
-    volume = replace(volume, spacing=case.spacing or volume.spacing)
+    volume = case.open_image()
     report.spacing_um = list(volume.spacing.zyx) if volume.spacing else []
     return _measured(volume, report) if finite else volume
 
 
 def _measured(volume: Volume, report: CaseReport) -> Volume | None:
-    z, y, x = volume.shape
     try:
-        check_memory(z * y * x * volume.dtype.itemsize, volume.name)
+        check_memory(volume.nbytes, volume.name)
         with reading(volume.name):
             array = volume.read()
     except CellSegError as error:
         report.caught(error, volume.name)
         return None
     report.content = content_hash(array)
+    by_slice = np.moveaxis(array, -3, 0)
     report.slices = [
-        content_hash(part[np.newaxis]) for part in array if part.min() != part.max()
+        content_hash(part[np.newaxis]) for part in by_slice if part.min() != part.max()
     ]
-    _check_doubled(array, volume.name, report)
+    _check_doubled(by_slice, volume.name, report)
     held = volume.with_array(array)
-    report.intensity = np.percentile(sample_voxels(held), [1, 50, 99]).tolist()
+    report.channels = list(held.channel_names) or [""] * held.channels
+    report.intensity = np.percentile(
+        sample_voxels(held.channel(0)), [1, 50, 99]
+    ).tolist()
     scaling = IntensityScale().scaling_of(held)
     report.scaled_from = list(scaling.limits)
     if scaling.note and report.intensity and array.min() < array.max():
@@ -161,7 +168,7 @@ def _check_doubled(array: NDArray[Any], file: str, report: CaseReport) -> None:
     doubled = [
         z
         for z in range(1, len(array))
-        if array[z, 0, 0] == array[z - 1, 0, 0]
+        if array[z].flat[0] == array[z - 1].flat[0]
         and np.array_equal(array[z], array[z - 1])
         and array[z].min() < array[z].max()
     ]
@@ -311,8 +318,11 @@ def _check_both(case: Case, image: Volume, label: Volume, report: CaseReport) ->
 def _check_turn(file: str, image: Any, label: Any, report: CaseReport) -> None:  # noqa: ANN401
     if not (isinstance(image, np.ndarray) and isinstance(label, np.ndarray)):
         return
-    turn = guess_turn(image, label)
-    if turn is None:
+    turns = [
+        guess_turn(part, label) for part in (image if image.ndim == 4 else [image])
+    ]
+    turn = turns[0]
+    if turn is None or any(each is None for each in turns):
         return
     way_out = "look at both with `cellseg3d preview`, and turn the label if it is wrong"
     cause = f"seems turned (a guess): its edges match the image better when {turn}"

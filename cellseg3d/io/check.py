@@ -93,7 +93,7 @@ def check_volume(
     scan = _Scan()
     done, size = 0, Roi.whole(volume.shape).size
     for roi in slabs(volume):
-        check_memory(roi.size * volume.dtype.itemsize, str(file))
+        check_memory(volume.channels * roi.size * volume.dtype.itemsize, str(file))
         with reading(file):
             part = volume.read(roi)
         scan.take(part, roi.start)
@@ -122,7 +122,7 @@ class _Scan:
         count, first = non_finite(part)
         self.wrong += count
         if first is not None:
-            here = tuple(a + b for a, b in zip(first, start, strict=True))
+            here = tuple(a + b for a, b in zip(first[-3:], start, strict=True))
             self.first = here if self.first is None else min(self.first, here)
             return
         if part.size:
@@ -182,8 +182,7 @@ def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
 
 def _refuse_bomb(path: Path, volume: Volume) -> None:
     """Raise an error if a small file states more voxels than fit into memory."""
-    z, y, x = volume.shape
-    needed = z * y * x * volume.dtype.itemsize
+    needed = volume.nbytes
     free = available_bytes()
     if needed <= free:
         return

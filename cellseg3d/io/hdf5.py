@@ -30,8 +30,8 @@ from cellseg3d.io.layout import (
     unknown_spacing,
     unpack_notes,
 )
-from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import chunk_note, pick_axes
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape, placed
+from cellseg3d.io.picking import channel_names_in, chunk_note, pick_axes
 
 SPACING_KEY = "element_size_um"
 NOTES_ATTRIBUTE = "cellseg3d"
@@ -62,11 +62,11 @@ def open_file(path: Path, request: Request) -> Volume:
             name, odd = _wanted(path, file, request)
             dataset = _dataset(path, file, name)
             axes = _axes(path, dataset)
-            axes, picked = pick_axes(path, axes, dataset.shape, request)
-            lengths = dict(zip(axes, dataset.shape, strict=True))
-            shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
-            spacing, warnings = _spacing(dataset)
             unit, notes = split_unit(_notes(dataset))
+            names = channel_names_in(notes)
+            axes, picked = pick_axes(path, axes, dataset.shape, request, names)
+            shape = lazy_shape(axes, dataset.shape, picked)
+            spacing, warnings = _spacing(dataset)
             dtype = dataset.dtype.newbyteorder("=")
             chunk = chunk_note(axes, dataset.chunks)
             check_memory(_chunk_bytes(dataset), f"{path}: a chunk")
@@ -141,8 +141,8 @@ class Hdf5Voxels:
     picked: dict[str, int]
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
-        place = dict(zip("ZYX", box, strict=True))
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
+        place = placed(box)
         key = tuple(
             self.picked[each] if each in self.picked else place[each]
             for each in self.axes

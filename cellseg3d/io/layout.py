@@ -25,6 +25,7 @@ _READERS_OWN = (
     "inner",
     "level",
     "axes",
+    "channel_names",
     "warnings",
     "told",
     "levels",
@@ -42,8 +43,13 @@ class Request:
         The path of a dataset in HDF5, or of an image or array in Zarr.
     level : int
         The level of an OME-Zarr pyramid; 0 is full size.
-    channel : int or None
-        The channel, colour or time point to read.
+    channel : int, str or None
+        The channel or colour to read, by its number or name; the time point of a file
+        that has no channels.
+    time : int or None
+        The time point to read.
+    every_channel : bool
+        Whether to read all channels; the volume then has an axis for them.
     read_as : str or None
         What the axes are by the word of the user: ``"slices"``, ``"channels"`` or
         ``"times"``, or one letter for each axis of the file, such as ``"zyxc"``.
@@ -53,11 +59,13 @@ class Request:
 
     inner: str | None = None
     level: int = 0
-    channel: int | None = None
+    channel: int | str | None = None
     read_as: str | None = None
     labels: bool = False
+    time: int | None = None
+    every_channel: bool = False
 
-    def with_channel(self, channel: int | None) -> "Request":
+    def with_channel(self, channel: int | str | None) -> "Request":
         """Return the same request for another channel."""
         return replace(self, channel=channel)
 

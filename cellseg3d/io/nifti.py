@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import AxisError, FormatError, SpacingError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import (
@@ -27,8 +27,8 @@ from cellseg3d.io.layout import (
     split_unit,
     unpack_notes,
 )
-from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import pick_axes
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape, placed
+from cellseg3d.io.picking import channel_names_in, pick_axes
 from cellseg3d.io.raw_sink import RawSink
 
 COMMENT = 6
@@ -61,9 +61,9 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
     image = _load(path)
     shape = image.shape
     axes = "XYZTCUVW"[: len(shape)]
-    axes, picked = pick_axes(path, axes, shape, request)
-    lengths = dict(zip(axes, shape, strict=True))
-    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    unit, notes = split_unit(_notes(image))
+    axes, picked = pick_axes(path, axes, shape, request, channel_names_in(notes))
+    volume_shape = lazy_shape(axes, shape, picked)
     stored = _stored_dtype(path, image)
     offset = int(image.dataobj.offset)
     needed = offset + math.prod(map(int, shape)) * stored.itemsize
@@ -81,7 +81,6 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
     affine, spacing, warnings = (
         (None, None, []) if ignore_affine else _affine(path, image)
     )
-    unit, notes = split_unit(_notes(image))
     provenance: dict[str, Any] = {"path": str(path), "format": "NIfTI", "axes": axes}
     provenance = {**notes, **provenance}
     if warnings := odd + warnings:
@@ -153,8 +152,8 @@ class NiftiVoxels:
         return (NiftiVoxels, (self.path, self.axes, self.picked, self.nbytes))
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
-        place = dict(zip("ZYX", box, strict=True))
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
+        place = placed(box)
         key = tuple(
             self.picked[each] if each in self.picked else place[each]
             for each in self.axes

@@ -19,14 +19,14 @@ from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.listing import FOLDERS, FolderContent, content_of
 from cellseg3d.io.ownership import one_name
-from cellseg3d.io.registry import open_volume, split_inner, volume_suffix
+from cellseg3d.io.registry import Opening, open_volume, split_inner, volume_suffix
 from cellseg3d.objects.files import block_map
 from cellseg3d.objects.label import LabelledObjects, label_objects
 from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import (
     Extra,
@@ -182,7 +182,7 @@ def segment_task(
     task: Task,
     models: Sequence[TrainedModel],
     options: SegmentOptions,
-    spacing_um: Sequence[float] | None = None,
+    opening: Opening | None = None,
     *,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -192,8 +192,10 @@ def segment_task(
 
     Parameters
     ----------
-    task, models, options, spacing_um, overwrite, progress
+    task, models, options, overwrite, progress
         As for `segment.segment_to_file`.
+    opening : mapping, optional
+        How to read the volume: keyword arguments of `cellseg3d.open_volume`.
     find_objects : callable, optional
         Writes the objects of a task whose labels and probabilities are finished but
         still lie in the work folder. All files are moved to their names afterwards,
@@ -210,7 +212,8 @@ def segment_task(
     CellSegError
         If something is wrong with the volume, the models or the machine.
     """
-    volume = with_told_spacing(open_input(task.source, spacing=spacing_um), models)
+    opened = open_for(task.source, models, **(opening or {}))
+    volume = with_told_spacing(opened, models)
     begun = time.perf_counter()
     extra = None
     if find_objects is not None:

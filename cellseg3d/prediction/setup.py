@@ -12,6 +12,7 @@ from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.channels import fit_channels
 from cellseg3d.datasets.likeness import unlike, volume_features
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.prepared import PreparedNetwork
@@ -67,7 +68,7 @@ def set_up(
     ConfigError
         If no model is given, or the models' classes differ.
     AxisError
-        If a network takes more channels than the one that a volume has.
+        If the volume does not have the channels that a network was trained on.
     """
     if not models:
         raise ConfigError("no `bundle` was given; expected at least one")
@@ -190,21 +191,23 @@ def _checked_sources(
     Raises
     ------
     AxisError
-        If a network takes more channels than the one that a volume has.
+        If the volume does not have the channels that a network was trained on.
     """
     for warning in model.warnings:
         _log.warning("%s: %s", model.name, warning)
     check_spacing(volume, model)
-    check_likeness(volume, model)
-    field = VolumeField.measured(volume, model.intensity)
+    seen = seen_by(volume, model)
+    check_likeness(seen, model)
+    field = VolumeField.measured(seen, model.intensity)
     found = []
     for network in networks_of(model):
-        channels = geometry_of(network.network).channels
-        if channels != network.spec.in_channels or network.spec.image_channels != 1:
+        channels, spec = geometry_of(network.network).channels, network.spec
+        # A fused network of volumes sees the image's channels; others see stacks.
+        if channels != spec.in_channels or spec.image_channels != seen.channels:
             message = (
-                f"{network.name}: its network takes {channels} channels and its spec "
-                f"gives {network.spec.in_channels}, {network.spec.image_channels} for "
-                "each slice; a volume has one channel, so take a network trained on one"
+                f"{network.name}: its network takes {channels} channels, but its spec "
+                f"gives {spec.in_channels}, from {spec.image_channels} of the image; "
+                f"copy the bundle again"
             )
             raise AxisError(message)
         sources = sources_of(network, field, options)
@@ -223,6 +226,18 @@ def _checked_sources(
             )
         found += sources
     return found
+
+
+def seen_by(volume: Volume, model: TrainedModel) -> Volume:
+    """Return the channels of a volume that a model sees, in the order of its training.
+
+    Raises
+    ------
+    AxisError
+        If the volume does not have them.
+    """
+    count = networks_of(model)[0].spec.image_channels
+    return fit_channels(volume, model.channels, count, model.name)
 
 
 def check_likeness(volume: Volume, model: TrainedModel) -> None:

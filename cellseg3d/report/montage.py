@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.ignore import IGNORE
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.report.inputs import ReportVolume
 
 # Phones do not show pictures of more than 16 million pixels.

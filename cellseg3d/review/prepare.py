@@ -23,6 +23,7 @@ from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import file_of, fingerprint
 from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.rescale import onto_training_grid
@@ -108,7 +109,7 @@ def prepare_review(
     names = [str(Path(source).absolute()) for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"{out}: a volume is given twice; give each of them once")
-    opened = [open_input(name, spacing=wanted.spacing_um) for name in names]
+    opened = [open_for(name, models, spacing=wanted.spacing_um) for name in names]
     means = [
         _survey(
             volume, models, asked, axis, wanted.size, _share(progress, opened, index)

@@ -19,7 +19,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import INNER, Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.resampling import onto_spacing
-from cellseg3d.io.registry import open_volume
+from cellseg3d.io.registry import Channels
 from cellseg3d.prediction.lattice import check_axes
 from cellseg3d.runs.data_facts import facts_of_datalist
 from cellseg3d.runs.patch import choose_axis, choose_patch
@@ -82,6 +82,10 @@ class TrainOptions:
         Voxel edges of all images in um, instead of those in the files and the datalist.
     annotated_slices : str, optional
         Slices that the labels annotate, as for `datasets.told.told_datalist`.
+    channel : int or str, optional
+        The one channel to learn from, of images with several, by number or name.
+    channels : int, "all" or sequence of int or str, optional
+        The channels to learn from, as for `cellseg3d.open_volume`.
 
     Examples
     --------
@@ -107,6 +111,8 @@ class TrainOptions:
     fit_axes: str | None = None
     spacing_um: Sequence[float] | None = None
     annotated_slices: str | None = None
+    channel: int | str | None = None
+    channels: Channels | None = None
 
     def __post_init__(self) -> None:
         if self.fit_axes is not None:
@@ -235,10 +241,11 @@ def reopen_run(
             "start a new training"
         )
         raise ConfigError(message)
-    if options.spacing_um is not None or options.annotated_slices is not None:
+    told = (options.spacing_um, options.annotated_slices)
+    if any(each is not None for each in (*told, options.channel, options.channels)):
         message = (
-            f"{path}: spacing and annotated slices cannot change in the middle of a "
-            "training; leave them out, or start a new one"
+            f"{path}: spacing, channels and annotated slices cannot change in the "
+            "middle of a training; leave them out, or start a new one"
         )
         raise ConfigError(message)
     before = read_config(path)
@@ -326,6 +333,9 @@ def _for_data(
         cut = {"spec::axis": overrides.get("spec::axis", best)}
         spec = replace(spec, axis=cut["spec::axis"])
     patch = choose_patch(spec, shapes, facts.spacing_um)
+    channels = max(1, len(facts.channels))
+    if channels != spec.image_channels:
+        cut = {"spec": {**train["spec"], "image_channels": channels}, **cut}
     window = train.get("window", {})
     return {
         **cut,
@@ -345,8 +355,7 @@ def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
     shapes: list[Sequence[int]] = []
     for case in datalist.cases:
         if case.label is not None and case.split in (None, "training"):
-            file, inner = split_inner(case.image)
-            volume = open_volume(file, inner=inner, spacing=case.spacing)
+            volume = case.open_image()
             seen = volume if target is None else onto_spacing(volume, target)
             shapes.append(seen.shape)
     if not shapes:

@@ -93,7 +93,13 @@ def train(
             # Lock before the first write, so that another run's configs are kept.
             held.enter_context(RunLock(folder))
             check_free(folder)
-            told = told_datalist(data, wanted.spacing_um, wanted.annotated_slices)
+            told = told_datalist(
+                data,
+                wanted.spacing_um,
+                wanted.annotated_slices,
+                channel=wanted.channel,
+                channels=wanted.channels,
+            )
             notes = examine_before_training(told)
             for note in notes:
                 logger.warning("%s", note)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from cellseg3d.core.errors import ConfigError
+
 SpacingUm = Annotated[
     tuple[float, float, float] | None,
     typer.Option(
@@ -28,8 +30,23 @@ Level = Annotated[
     int, typer.Option(help="Read this level of an OME-Zarr pyramid; 0 is full size.")
 ]
 Channel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|NUMBER",
+        help="Read this one channel or colour of several: its name, or its number "
+        "counted from 0.",
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES|NUMBERS|all",
+        help="Read these channels in this order, such as DAPI,actin or 0,2; or all.",
+    ),
+]
+Time = Annotated[
     int | None,
-    typer.Option(help="Read this channel, colour or time point, counted from 0."),
+    typer.Option(min=0, help="Read this time point, counted from 0."),
 ]
 ReadAs = Annotated[
     str | None,
@@ -41,3 +58,22 @@ ReadAs = Annotated[
         "axis, slowest first, such as zyxc.",
     ),
 ]
+
+
+def several(text: str | None) -> "str | tuple[str, ...] | None":
+    """Return the channels that ``--channels`` names: ``all``, names or numbers.
+
+    Raises
+    ------
+    ConfigError
+        If the text names none.
+    """
+    if text is None or text.strip().casefold() == "all":
+        return None if text is None else "all"
+    names = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not names:
+        raise ConfigError(
+            f"--channels is {text!r}; expected names or numbers, such as DAPI,actin or "
+            "0,2, or all"
+        )
+    return names

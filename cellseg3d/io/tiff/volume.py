@@ -1,6 +1,7 @@
 """Read TIFF stacks, ImageJ hyperstacks, OME-TIFF and BigTIFF."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -8,14 +9,23 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import tifffile
 
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.channels import ArrayLike, ChannelStack
 from cellseg3d.core.errors import AxisError, FormatError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.roi import zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import reading
 from cellseg3d.io.layout import Request, split_unit, unpack_notes
-from cellseg3d.io.lazy import LazyArray, RawVoxels
-from cellseg3d.io.picking import GREY, PALETTE, all_grey, pick_axes
+from cellseg3d.io.lazy import LazyArray, RawVoxels, lazy_shape
+from cellseg3d.io.picking import (
+    CHANNEL_NAMES,
+    GREY,
+    PALETTE,
+    all_grey,
+    channel_names_in,
+    colour_names,
+    pick_axes,
+)
 from cellseg3d.io.tiff.chain import check_chain, check_every_page, check_promises
 from cellseg3d.io.tiff.pages import PageVoxels, SeriesVoxels, quiet
 from cellseg3d.io.tiff.sink import create
@@ -47,16 +57,19 @@ def open_file(path: Path, request: Request) -> Volume:
         series = tif.series[0]
         _check_series(path, tif)
         check_every_page(path, series, pages)
-        array, odd = _lazy(path, series, request)
-        spacing, warnings = spacing_of(tif, array.shape[0])
-        warnings = odd + warnings
         unit, notes = split_unit(_notes(tif))
+        names = _channel_names(tif, series, request) or channel_names_in(notes)
+        array, odd = _lazy(path, series, request, names)
+        spacing, warnings = spacing_of(tif, array.shape[-3])
+        warnings = odd + warnings
         provenance: dict[str, Any] = {
             **notes,
             "path": str(path),
             "format": _flavour(tif),
             "axes": series.axes,
         }
+    if names:
+        provenance[CHANNEL_NAMES] = names
     if warnings:
         provenance["warnings"] = warnings
     return Volume(array, spacing, unit, provenance)
@@ -107,7 +120,8 @@ def _lazy(
     path: Path,
     series: Any,  # noqa: ANN401
     request: Request,
-) -> tuple[LazyArray, list[str]]:
+    names: Sequence[str],
+) -> tuple[ArrayLike, list[str]]:
     """Return a lazy array of the voxels, and sentences about what is unusual."""
     axes, shape = _named_axes(path, series)
     if series.dtype is None or np.dtype(series.dtype).kind not in "biuf":
@@ -120,7 +134,7 @@ def _lazy(
         odd.append(GREY)
     # Equal colours are read as one. `PageVoxels` checks this again in every page.
     asked = request.with_channel(0) if grey else request
-    axes, picked = pick_axes(path, axes, shape, asked)
+    axes, picked = pick_axes(path, axes, shape, asked, names)
     dtype = np.dtype(series.dtype)
     if series.dataoffset is not None and dtype.kind != "b" and not grey:
         order = series.parent.byteorder
@@ -134,9 +148,9 @@ def _lazy(
             )
         return raw.lazy(), odd
     inside = _page_axes(series, axes)
-    lengths = dict(zip(axes, shape, strict=True))
-    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    volume_shape = lazy_shape(axes, shape, picked)
     plain = "".join(letter for letter in inside if letter not in picked)
+    plain = plain.replace("C", "") if series.keyframe.samplesperpixel > 1 else plain
     if plain != ("ZYX" if series.keyframe.imagedepth > 1 else "YX"):
         whole = SeriesVoxels(path, axes, shape, tuple(picked.items()))
         return LazyArray(volume_shape, dtype.newbyteorder("="), whole), odd
@@ -144,14 +158,46 @@ def _lazy(
     counts = shape[: len(outside)]
     indices = np.arange(math.prod(counts)).reshape(counts)
     indices = indices[tuple(picked.get(letter, slice(None)) for letter in outside)]
+    kept = "".join(letter for letter in outside if letter not in picked)
+    indices = to_zyx(indices, kept) if "C" in kept else indices[np.newaxis]
     sample = next((picked[each] for each in inside if each in picked), None)
-    pages = PageVoxels(
-        path,
-        tuple(map(int, indices.ravel())),
-        None if grey else sample,
-        inverted=dtype.kind == "b" and _white_is_zero(series),
+    several = "C" in inside and "C" not in picked
+    parts = tuple(
+        LazyArray(
+            volume_shape[-3:] if "C" in kept else volume_shape,
+            dtype.newbyteorder("="),
+            PageVoxels(
+                path,
+                tuple(map(int, pages.ravel())),
+                None if grey else sample,
+                inverted=dtype.kind == "b" and _white_is_zero(series),
+                colours=volume_shape[0] if several else 0,
+            ),
+        )
+        for pages in indices
     )
-    return LazyArray(volume_shape, dtype.newbyteorder("="), pages), odd
+    return (parts[0] if len(parts) == 1 else ChannelStack(parts)), odd
+
+
+def _channel_names(
+    tif: tifffile.TiffFile,
+    series: Any,  # noqa: ANN401
+    request: Request,
+) -> list[str]:
+    """Return the names of the channels that the metadata state, if all have one."""
+    if tif.is_ome:
+        found = [
+            element.get("Name", "")
+            for element in ET.fromstring(tif.ome_metadata or "").iter()
+            if element.tag.rpartition("}")[2] == "Channel"
+        ]
+        if found and all(found):
+            return found
+    page = series.keyframe
+    rgb = int(page.photometric) == int(tifffile.PHOTOMETRIC.RGB)
+    if request.read_as is None and rgb and "C" not in series.axes:
+        return colour_names(page.samplesperpixel)
+    return []
 
 
 def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN401
@@ -201,7 +247,8 @@ def _odd_colours(series: Any) -> list[str]:  # noqa: ANN401
 def _grey_page(series: Any, axes: str, request: Request) -> bool:  # noqa: ANN401
     """Return whether no colour is asked for and those of the first page are equal."""
     page = series.keyframe
-    if "S" not in axes or request.channel is not None or request.read_as is not None:
+    asked = request.channel is not None or request.read_as is not None
+    if "S" not in axes or asked or request.every_channel:
         return False
     if int(page.photometric) != int(tifffile.PHOTOMETRIC.RGB):
         return False
