@@ -12,6 +12,7 @@ from cellseg3d.cli.terminal.acceleration import AccelerationOption
 from cellseg3d.cli.terminal.reading_options import (
     Channel,
     Channels,
+    ReadAs,
     SpacingUm,
     several,
 )
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from cellseg3d.objects.options import ObjectOptions
     from cellseg3d.prediction.batch import Task
     from cellseg3d.prediction.options import SegmentOptions
+
+
+ALL_TIMES = "all"
 
 
 def command(
@@ -140,6 +144,15 @@ def command(
     spacing_um: SpacingUm = None,
     channel: Channel = None,
     channels: Channels = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|NUMBER",
+            help="Of a file of several time points, segment all into one file that "
+            "keeps the axis of time, or only this one, counted from 0.",
+        ),
+    ] = None,
+    read_as: ReadAs = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -221,7 +234,8 @@ def command(
     models = [load_model(path) for path in bundle]
     single = all(model.single_slices for model in models)
     folders = _say_folders(volumes, folders, single=single)
-    tasks = tasks_of(volumes, out, suffix, folders)
+    one_time = None if time in (None, ALL_TIMES) else _number(str(time))
+    tasks = tasks_of(volumes, out, suffix, folders, one_time)
     files = [
         path
         for task in tasks
@@ -240,8 +254,17 @@ def command(
         "spacing": spacing_um,
         "channel": channel,
         "channels": several(channels),
+        "read_as": read_as,
     }
-    done = partial(_one, models=models, options=options, opening=opening)
+    if one_time is not None:
+        opening["time"] = one_time
+    done = partial(
+        _one,
+        models=models,
+        options=options,
+        opening=opening,
+        every_time=time == ALL_TIMES,
+    )
     for task in tasks:
         try:
             more = find if finds_objects else None
@@ -257,6 +280,12 @@ def command(
         if len(tasks) > 1:
             print(f"{len(failed)} of {len(tasks)} volumes failed", file=sys.stderr)
         raise typer.Exit(failed[-1].exit_code)
+
+
+def _number(time: str) -> int:
+    if not time.isdecimal():
+        raise ConfigError(f"--time is {time!r}; expected all, or a number from 0")
+    return int(time)
 
 
 def _say_folders(volumes: Sequence[str], folders: str, *, single: bool) -> str:
@@ -328,15 +357,18 @@ def _one(
     opening: "Opening",
     *,
     overwrite: bool,
+    every_time: bool,
     find: "Callable[[Task], None] | None",
 ) -> dict[str, object]:
     """Segment one volume with a progress bar; return the report of it."""
     from cellseg3d.cli.terminal.voxel_bar import voxel_bar  # noqa: PLC0415
     from cellseg3d.datasets.intensity import limits_in_words  # noqa: PLC0415
     from cellseg3d.prediction.batch import segment_task  # noqa: PLC0415
+    from cellseg3d.prediction.times import segment_times  # noqa: PLC0415
 
     with voxel_bar(task.labels.name) as progress:
-        report = segment_task(
+        segment_one = segment_times if every_time else segment_task
+        report = segment_one(
             task,
             models,
             options,
@@ -347,9 +379,10 @@ def _one(
         )
     limits = report["sources"][0].get("scaled_from")
     scaled = f", intensities {limits_in_words(limits)}" if limits else ""
+    times = f"{report['times']} time points, " if every_time else ""
     print(
-        f"{task.labels}: {report['voxels']:,} voxels in {report['elapsed_s']:.1f} s, "
-        f"{report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, {report['picked']}"
-        f"{scaled}"
+        f"{task.labels}: {times}{report['voxels']:,} voxels in "
+        f"{report['elapsed_s']:.1f} s, {report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, "
+        f"{report['picked']}{scaled}"
     )
     return report

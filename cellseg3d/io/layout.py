@@ -26,6 +26,7 @@ _READERS_OWN = (
     "level",
     "axes",
     "channel_names",
+    "times",
     "warnings",
     "told",
     "levels",
@@ -94,6 +95,10 @@ class Layout:
         Whether the values are labels, which a pyramid must not average.
     ome_zarr : {"0.5", "0.4"}
         The version of OME-Zarr; 0.4 has no shards.
+    leading : (str, int) or None
+        ``("T", n)`` for a file of n time points, or ``("C", n)`` for one of n channels;
+        each of them has the `shape`. They are written as if they were one volume, one
+        behind another along z (`stacked`).
     """
 
     shape: Zyx
@@ -105,11 +110,43 @@ class Layout:
     chunk: Zyx | None = None
     labels: bool = False
     ome_zarr: str = "0.5"
+    leading: tuple[str, int] | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of time points or channels; 1 if there is one volume."""
+        return 1 if self.leading is None else self.leading[1]
+
+    @property
+    def axes(self) -> str:
+        """The letters of the axes of the file."""
+        return "ZYX" if self.leading is None else f"{self.leading[0]}ZYX"
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of `axes`."""
+        return self.shape if self.leading is None else (self.count, *self.shape)
+
+    @property
+    def stacked(self) -> Zyx:
+        """The shape of all time points or channels, one behind another along z."""
+        z, y, x = self.shape
+        return (self.count * z, y, x)
+
+    def place(self, roi: Roi) -> tuple[slice | int, ...]:
+        """Return the index in the file of a region of `stacked`, along `axes`.
+
+        The region must lie in one time point or channel.
+        """
+        if self.leading is None:
+            return roi.slices
+        number = roi.start[0] // self.shape[0]
+        return (number, *roi.shift((-number * self.shape[0], 0, 0)).slices)
 
     @property
     def nbytes(self) -> int:
         """The size of the uncompressed voxels, in bytes."""
-        z, y, x = self.shape
+        z, y, x = self.stacked
         return z * y * x * self.dtype.itemsize
 
     @property
@@ -127,6 +164,22 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Complete the file."""
+
+
+def refuse_leading(path: Path, layout: Layout, name: str) -> None:
+    """Raise an error if a volume of several channels or times goes to a format of one.
+
+    Raises
+    ------
+    FormatError
+        If the layout has several.
+    """
+    if layout.leading is not None:
+        what = "time points" if layout.leading[0] == "T" else "channels"
+        raise FormatError(
+            f"{path}: {name} holds one volume, not {layout.count} {what}; choose "
+            ".ome.tif, .tif, .ome.zarr, .h5 or .nii"
+        )
 
 
 def check_unfinished(

@@ -28,7 +28,7 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray, lazy_shape, placed
-from cellseg3d.io.picking import channel_names_in, pick_axes
+from cellseg3d.io.picking import channel_names_in, pick_axes, times_note
 from cellseg3d.io.raw_sink import RawSink
 
 COMMENT = 6
@@ -82,7 +82,7 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
         (None, None, []) if ignore_affine else _affine(path, image)
     )
     provenance: dict[str, Any] = {"path": str(path), "format": "NIfTI", "axes": axes}
-    provenance = {**notes, **provenance}
+    provenance = {**notes, **provenance, **times_note(axes, shape)}
     if warnings := odd + warnings:
         provenance["warnings"] = warnings
     return Volume(
@@ -110,7 +110,9 @@ def create(path: Path, layout: Layout) -> Sink:
         raise FormatError(
             f"{path}: NIfTI cannot hold {dtype}; choose .tif, .zarr or .h5"
         ) from error
-    header.set_data_shape(layout.shape[::-1])
+    sides = layout.lengths[::-1]
+    # Channels are the fifth axis of a NIfTI, behind that of time.
+    header.set_data_shape((*sides[:3], 1, *sides[3:]) if "C" in layout.axes else sides)
     _set_affine(header, layout)
     note = pack_notes(layout.all_notes).encode()
     header.extensions.append(Nifti1Extension(COMMENT, note))
@@ -122,7 +124,7 @@ def create(path: Path, layout: Layout) -> Sink:
     header["magic"] = b"n+2" if isinstance(header, nib.Nifti2Header) else b"n+1"
     with path.open("wb") as file:
         header.write_to(file)
-    sink = RawSink(path, size, dtype.newbyteorder("<"), layout.shape)
+    sink = RawSink(path, size, dtype.newbyteorder("<"), layout.stacked)
     return PackingSink(sink, path) if _packed(path) else sink
 
 

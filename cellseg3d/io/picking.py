@@ -306,6 +306,20 @@ class _Picking:
         )
 
 
+def times_note(axes: str, shape: Sequence[int]) -> dict[str, Any]:
+    """Return the entry ``"times"`` of a provenance: how many time points a file has.
+
+    Parameters
+    ----------
+    axes : str
+        One letter for each axis of the file, as `pick_axes` returns them.
+    shape : sequence of int
+        The lengths of these axes.
+    """
+    count = int(dict(zip(axes, shape, strict=True)).get("T", 1))
+    return {"times": count} if count > 1 else {}
+
+
 def chunk_note(axes: str, chunk: Sequence[int] | None) -> dict[str, Any]:
     """Return the entry ``"chunk"`` of a provenance: the shape (z, y, x) of a chunk.
 

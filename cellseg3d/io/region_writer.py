@@ -69,8 +69,8 @@ class RegionWriter:
 
     @property
     def shape(self) -> Zyx:
-        """Shape of the volume (Z, Y, X)."""
-        return self.layout.shape
+        """Shape of the volume (Z, Y, X); see `Layout.stacked`."""
+        return self.layout.stacked
 
     @property
     def dtype(self) -> np.dtype[Any]:

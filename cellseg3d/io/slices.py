@@ -18,12 +18,13 @@ from cellseg3d.io.layout import (
     Request,
     Sink,
     pack_notes,
+    refuse_leading,
     split_unit,
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.names import Series, series_of
-from cellseg3d.io.picking import CHANNEL_NAMES, pick_axes
+from cellseg3d.io.picking import CHANNEL_NAMES, pick_axes, times_note
 from cellseg3d.io.png import open_png, pixels
 from cellseg3d.io.sniff import check_format, check_path, natural_key
 from cellseg3d.io.tiff import volume as tiff
@@ -73,7 +74,7 @@ def open_file(path: Path, request: Request) -> Volume:
     if not path.is_dir():
         return _open_slice(path, request)
     series = series_of(slice_files(path), path)
-    rows, axes, request = _rows(path, series, request)
+    rows, about, request = _rows(path, series, request)
     first = _open_slice(rows[0][0], request)
     if first.shape[0] != 1:
         raise AxisError(
@@ -92,7 +93,7 @@ def open_file(path: Path, request: Request) -> Volume:
         **notes,
         "path": str(path),
         "format": "folder of slices",
-        "axes": axes,
+        **about,
     }
     odd = [*first.provenance.get("warnings", ()), *([series.gap] if series.gap else [])]
     if odd:
@@ -109,19 +110,20 @@ def open_file(path: Path, request: Request) -> Volume:
 
 def _rows(
     path: Path, series: Series, request: Request
-) -> tuple[tuple[tuple[Path, ...], ...], str, Request]:
-    """Return the files of each channel by slice, their axes and the request for each.
+) -> tuple[tuple[tuple[Path, ...], ...], dict[str, Any], Request]:
+    """Return the files of each channel by slice, notes and the request for each.
 
     There is one row of files unless the names count channels and all are read.
     """
     inside = replace(request, read_as=None)
     told = request.read_as if request.read_as in ("channels", "times") else None
     if series.counted is None and told is None:
-        return (series.files,), "ZYX", inside
+        return (series.files,), {"axes": "ZYX"}, inside
     letter = "C" if series.counted == "channels" else "T"
     axes = "Z" if series.counted is None else f"{letter}Z"
     lengths = [len(series.rows), len(series.files)][-len(axes) :]
     axes, picked = pick_axes(path, axes, lengths, request)
+    about: dict[str, Any] = {"axes": "ZYX", **times_note(axes, lengths)}
     grid = np.array(series.rows, dtype=object)
     grid = grid[0] if series.counted is None else grid
     for each, index in picked.items():
@@ -129,9 +131,10 @@ def _rows(
         grid, axes = grid.take(index, axis=place), axes.replace(each, "")
     inside = replace(inside, channel=None, time=None)
     if "C" not in axes:
-        return (tuple(np.atleast_1d(grid).ravel().tolist()),), "ZYX", inside
+        return (tuple(np.atleast_1d(grid).ravel().tolist()),), about, inside
     grid = grid if "Z" in axes else grid[:, np.newaxis]
-    return tuple(map(tuple, grid)), "CZYX", replace(inside, every_channel=False)
+    about["axes"] = "CZYX"
+    return tuple(map(tuple, grid)), about, replace(inside, every_channel=False)
 
 
 def create(path: Path, layout: Layout) -> Sink:
@@ -143,6 +146,7 @@ def create(path: Path, layout: Layout) -> Sink:
         If the dtype is not uint8 or uint16, since PNG can hold no other exactly, or if
         a single PNG is asked for and the volume has several slices.
     """
+    refuse_leading(path, layout, "PNG")
     if layout.dtype.kind not in "bu" or layout.dtype.itemsize > 2:
         raise FormatError(
             f"{path}: PNG cannot hold {layout.dtype}; choose .tif, .zarr or .h5"

@@ -60,6 +60,7 @@ def tasks_of(
     out: Path,
     suffix: str | None = None,
     folders: str = "auto",
+    time: int | None = None,
 ) -> list[Task]:
     """Return one task for each volume that the user named.
 
@@ -77,6 +78,8 @@ def tasks_of(
         How a folder of images is read: ``"images"`` makes each image a volume of one
         slice, ``"slices"`` stacks all of them into one volume. ``"auto"`` stacks PNG
         files and takes files of any other format one by one.
+    time : int, optional
+        The only time point that is segmented; the names of the results then have it.
 
     Raises
     ------
@@ -93,8 +96,9 @@ def tasks_of(
                 ".ome.zarr or .tif"
             )
             raise ConfigError(message)
+    point = "" if time is None else f"_t{time}"
     tasks = [
-        Task(source, out / f"{_stem(source)}_labels{_suffix(source, suffix)}")
+        Task(source, out / f"{_stem(source)}{point}_labels{_suffix(source, suffix)}")
         for given in sources
         for source in _volumes(given, folders)
     ]

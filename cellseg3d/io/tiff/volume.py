@@ -25,6 +25,7 @@ from cellseg3d.io.picking import (
     channel_names_in,
     colour_names,
     pick_axes,
+    times_note,
 )
 from cellseg3d.io.tiff.chain import check_chain, check_every_page, check_promises
 from cellseg3d.io.tiff.pages import PageVoxels, SeriesVoxels, quiet
@@ -59,7 +60,7 @@ def open_file(path: Path, request: Request) -> Volume:
         check_every_page(path, series, pages)
         unit, notes = split_unit(_notes(tif))
         names = _channel_names(tif, series, request) or channel_names_in(notes)
-        array, odd = _lazy(path, series, request, names)
+        array, odd, about = _lazy(path, series, request, names)
         spacing, warnings = spacing_of(tif, array.shape[-3])
         warnings = odd + warnings
         provenance: dict[str, Any] = {
@@ -67,6 +68,7 @@ def open_file(path: Path, request: Request) -> Volume:
             "path": str(path),
             "format": _flavour(tif),
             "axes": series.axes,
+            **about,
         }
     if names:
         provenance[CHANNEL_NAMES] = names
@@ -121,8 +123,8 @@ def _lazy(
     series: Any,  # noqa: ANN401
     request: Request,
     names: Sequence[str],
-) -> tuple[ArrayLike, list[str]]:
-    """Return a lazy array of the voxels, and sentences about what is unusual."""
+) -> tuple[ArrayLike, list[str], dict[str, Any]]:
+    """Return a lazy array, sentences about what is unusual, and `times_note`."""
     axes, shape = _named_axes(path, series)
     if series.dtype is None or np.dtype(series.dtype).kind not in "biuf":
         raise FormatError(
@@ -135,6 +137,7 @@ def _lazy(
     # Equal colours are read as one. `PageVoxels` checks this again in every page.
     asked = request.with_channel(0) if grey else request
     axes, picked = pick_axes(path, axes, shape, asked, names)
+    about = times_note(axes, shape)
     dtype = np.dtype(series.dtype)
     if series.dataoffset is not None and dtype.kind != "b" and not grey:
         order = series.parent.byteorder
@@ -146,14 +149,14 @@ def _lazy(
             raise FormatError(
                 f"{path}: is incomplete, with {size} of {raw.end} bytes; copy it again"
             )
-        return raw.lazy(), odd
+        return raw.lazy(), odd, about
     inside = _page_axes(series, axes)
     volume_shape = lazy_shape(axes, shape, picked)
     plain = "".join(letter for letter in inside if letter not in picked)
     plain = plain.replace("C", "") if series.keyframe.samplesperpixel > 1 else plain
     if plain != ("ZYX" if series.keyframe.imagedepth > 1 else "YX"):
         whole = SeriesVoxels(path, axes, shape, tuple(picked.items()))
-        return LazyArray(volume_shape, dtype.newbyteorder("="), whole), odd
+        return LazyArray(volume_shape, dtype.newbyteorder("="), whole), odd, about
     outside = axes[: len(axes) - len(inside)]
     counts = shape[: len(outside)]
     indices = np.arange(math.prod(counts)).reshape(counts)
@@ -176,7 +179,7 @@ def _lazy(
         )
         for pages in indices
     )
-    return (parts[0] if len(parts) == 1 else ChannelStack(parts)), odd
+    return (parts[0] if len(parts) == 1 else ChannelStack(parts)), odd, about
 
 
 def _channel_names(

@@ -21,7 +21,13 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import damaged, is_read_error
 from cellseg3d.io.layout import Request, split_unit, unknown_spacing
 from cellseg3d.io.lazy import Box, LazyArray, lazy_shape, placed
-from cellseg3d.io.picking import CHANNEL_NAMES, channel_names_in, chunk_note, pick_axes
+from cellseg3d.io.picking import (
+    CHANNEL_NAMES,
+    channel_names_in,
+    chunk_note,
+    pick_axes,
+    times_note,
+)
 from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
 from cellseg3d.io.zarr.metadata import checked_image
 from cellseg3d.io.zarr.sink import create, resume
@@ -85,6 +91,7 @@ def open_file(path: Path, request: Request) -> Volume:
         "inner": array.path or inner,
         "axes": axes,
         **chunk_note(axes, array.shards or array.chunks),
+        **times_note(axes, array.shape),
         "level": request.level,
         "levels": levels,
     }

@@ -11,8 +11,11 @@ import tifffile
 import zarr
 from PIL import Image
 
-from cellseg3d.core.errors import AxisError, ConfigError
-from cellseg3d.io.registry import open_volume, read_volume
+from cellseg3d.core.errors import AxisError, ConfigError, FormatError
+from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.registry import open_volume, read_volume, write_volume
+from cellseg3d.io.writing import write_times
 
 CZYX = np.random.default_rng(1).integers(0, 4000, (3, 4, 20, 24)).astype(np.uint16)
 TCZYX = np.random.default_rng(2).integers(0, 4000, (2, 3, 4, 20, 24)).astype(np.uint16)
@@ -200,3 +203,76 @@ def test_a_list_of_one_channel_reads_a_volume_of_three_axes(tmp_path):
 
     assert volume.channel_names == ("actin",)
     np.testing.assert_array_equal(volume.array, CZYX[1])
+
+
+SUFFIXES = [".tif", ".ome.tif", ".h5", ".ome.zarr", ".nii", ".nii.gz"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_channels_are_written_with_their_names(tmp_path, suffix):
+    spacing = Spacing(0.3, 0.2, 0.1)
+    volume = Volume(CZYX, spacing, channel_names=tuple(NAMES))
+
+    written = write_volume(tmp_path / f"cell{suffix}", volume)
+
+    found = read_volume(written, channels=3)
+    np.testing.assert_array_equal(found.array, CZYX)
+    assert found.channel_names == tuple(NAMES)
+    assert found.spacing.is_close(spacing, 1e-5)
+    one = read_volume(written, channel="actin")
+    np.testing.assert_array_equal(one.array, CZYX[1])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_time_points_are_written_into_one_file(tmp_path, suffix):
+    spacing = Spacing(0.3, 0.2, 0.1)
+    points = [Volume(each, spacing) for each in CZYX]
+
+    written = write_times(tmp_path / f"cell{suffix}", points, labels=True)
+
+    for number, point in enumerate(CZYX):
+        found = read_volume(written, time=number)
+        np.testing.assert_array_equal(found.array, point)
+        assert found.spacing.is_close(spacing, 1e-5)
+    assert found.provenance["times"] == 3
+
+
+def test_other_programs_find_the_axes_that_were_written(tmp_path):
+    volume = Volume(CZYX, Spacing(0.3, 0.2, 0.1), channel_names=tuple(NAMES))
+    times = [Volume(each) for each in CZYX]
+    write_volume(tmp_path / "c.tif", volume)
+    write_volume(tmp_path / "c.ome.tif", volume)
+    write_times(tmp_path / "t.tif", times, labels=True)
+
+    expected = {"c.tif": ("ZCYX", [1, 0, 2, 3]), "c.ome.tif": ("CZYX", [0, 1, 2, 3])}
+    expected["t.tif"] = ("TZYX", [0, 1, 2, 3])
+    for name, (axes, order) in expected.items():
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            assert tif.series[0].axes == axes
+            np.testing.assert_array_equal(tif.asarray(), CZYX.transpose(order))
+    with tifffile.TiffFile(tmp_path / "c.tif") as tif:
+        assert (tif.imagej_metadata["channels"], tif.imagej_metadata["slices"]) == (
+            3,
+            4,
+        )
+
+
+def test_a_pyramid_halves_each_channel(tmp_path):
+    long = np.zeros((2, 4, 4, 300), np.uint8)
+    long[1] = np.arange(300, dtype=np.uint16) // 2
+    written = write_volume(tmp_path / "cell.ome.zarr", Volume(long))
+
+    found = read_volume(written, channels=2, level=1)
+
+    assert found.shape == (2, 2, 150)
+    np.testing.assert_array_equal(found.array[1, 0, 0], np.arange(150))
+    assert not found.array[0].any()
+
+
+@pytest.mark.parametrize("suffix", [".mrc", ".png", ""])
+def test_a_format_of_one_volume_refuses_several_channels(tmp_path, suffix):
+    array = CZYX[:, :1] if suffix == ".png" else CZYX
+
+    with pytest.raises(FormatError, match=r"holds one volume, not 3 channels; choose"):
+        write_volume(tmp_path / f"cell{suffix}", Volume(array))
+    assert not list(tmp_path.iterdir())
