@@ -61,6 +61,29 @@ TRAINING = {
     },
     "everything in training": {},
 }
+# What the page says about each part.
+WORDS = {
+    "norms folded into convolutions": "A trained norm is a factor and an offset, which "
+    "the weights of its convolution take over.",
+    "merged oneDNN calls": "A convolution, the addition and the activation after it "
+    "run as one call to oneDNN, the library with which torch computes on CPUs.",
+    "growth by sub-pixels": "A transposed convolution runs as a plain one whose "
+    "channels are then arranged as finer voxels.",
+    "two classes as one number": "A network of two classes computes only the "
+    "difference of its two logits.",
+    "features cut to what is kept": "On the way up, features are cut to those on which "
+    "the kept core of a window depends.",
+    "some planes of a window at a time": "A 3D network runs a long window some "
+    "planes at a time and keeps the planes that later ones need.",
+    "channels last": "The channels of a voxel lie side by side in memory.",
+    "error diffusion in rounding": "The error of rounding a weight to bfloat16 is "
+    "added to the next weight of the kernel, so that the errors nearly cancel.",
+    "torch instead of OpenVINO": "`--backend openvino` computes the network with "
+    "OpenVINO instead; this part is off by default.",
+    "layers of training": "Layers that torch trains slowly on a CPU run by its faster "
+    "kernels.",
+    "channels last in training": "The same layout of memory in training.",
+}
 SIZES = {
     "unet3d": (144, 128, 128),
     "unet25d": (16, 160, 160),
@@ -285,10 +308,18 @@ def page(record: dict) -> str:
     lines = [
         "# What each part of the acceleration gains",
         "",
+        "The acceleration makes prediction and training on CPUs faster. It changes",
+        "only how a network is computed. If you look for the cause of a fault,",
+        "`--acceleration off` switches all of it off. It consists of these parts:",
+        "",
+        "| part | what it does |",
+        "| --- | --- |",
+        *(f"| {part} | {words} |" for part, words in WORDS.items()),
+        "",
         "The tables show how many times as long prediction takes without one part",
-        "while all others are on: 1.30 means 30 % longer. A network of slices",
-        "(unet25d) has no planes to run in turn, so its number for that part is",
-        "measurement noise of a few percent.",
+        "while all others are on: 1.30 means 30 % longer. The network of slices",
+        "(unet25d) does not run planes in turn, so its number for that part shows the",
+        "noise of the measurement.",
         "",
         f"The processor is {record['processor']}, with one thread. Pairs of runs on a",
         "shared machine are compared by the CPU seconds of the process, and the median",

@@ -1,14 +1,13 @@
-"""Fine-tuning against training from scratch: Dice by labelled slices and by time.
+"""Compare fine-tuning with training from scratch, by labelled slices and by time.
 
     python benchmarks/finetune.py --data "$CELLSEG3D_DATA" --out runs/finetune --quick
 
 A bundle learns a data set that its weights never saw, from its shipped weights and from
 random ones, with 1, 3, 10 or all slices of one volume labelled. Every training has a
-fixed number of steps, which its learning rate falls to the end of, so the figures do
-not depend on how busy the machine is; the processor time of each is recorded. Scores
-are those of another volume. What is complete is not repeated, so a stopped benchmark
-goes on when it is started again; `--quick` does a small part of it, and `--record`
-writes what there is to benchmarks/records/finetune.json.
+fixed number of steps, so the scores do not depend on how busy the machine is; the
+processor time of each is recorded. Another volume is scored. A benchmark that was
+stopped continues when it is started again. `--quick` runs a small part of it, and
+`--record` writes the results so far to benchmarks/records/finetune.json.
 """
 
 import argparse
@@ -40,19 +39,19 @@ STARTS = ("shipped", "scratch")
 
 @dataclass(frozen=True)
 class Task:
-    """A data set to learn, and how.
+    """A data set to learn, with the bundle and the settings of the trainings.
 
     Parameters
     ----------
     bundle : str
     target : str or None
-        What is learned of object ids.
+        What the network learns from labels that are object ids.
     settings : mapping
         Config keys of every training.
     depth : int
         Slices of the training volume.
     steps : tuple of int
-        Lengths of the trainings; the quick part takes the first two.
+        Steps of each training; the quick part takes the first two numbers.
     """
 
     bundle: str
@@ -83,7 +82,7 @@ TASKS = {
 
 
 def main() -> None:
-    """Run what has no score yet; print the table."""
+    """Run the trainings that have no score yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -148,7 +147,7 @@ def row_of(
     unseen: Datalist,
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Return the scores of one training, which runs once."""
+    """Return the scores of one training, which runs if it has none yet."""
     name, start, count, steps, seed = key
     run = options.out / f"{name}_{start}_{count}_{steps}_{seed}"
     kept = run / "finetune.json"
@@ -235,7 +234,7 @@ def score(run: Path, unseen: Datalist) -> dict[str, float]:
 
 
 def write_record(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Write what was measured, and how, for the documentation."""
+    """Write the results and the command to a record, which the documentation names."""
     quick = " --quick" if options.quick else f" --seeds {options.seeds}"
     record = {
         "command": "python benchmarks/finetune.py --data $CELLSEG3D_DATA --out "

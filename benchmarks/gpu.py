@@ -1,14 +1,14 @@
-"""Prediction and training on a GPU: ours beside stock MONAI, one JSON a part.
+"""Measure prediction and training on a GPU, beside stock MONAI.
 
     python benchmarks/gpu.py --out gpu_record          # about three minutes
     python benchmarks/gpu.py --out gpu_record --parts residual,slices --rounds 3
 
-Each part writes ``OUT/PART.json`` when it is done, so that a run that is cut short
-still counts. The volume is 400^3; weights are those of a short training, the same for
-all. Columns: median seconds, how many times as long as ours, seconds that the GPU
-worked, peak GPU memory, and the part of the labels that differs from one float32 pass
-over the whole volume. Stock MONAI begins with the volume in memory; ours reads it from
-a file and writes a file of labels.
+Each part writes ``OUT/PART.json`` when it is done, so finished parts are kept if the
+benchmark is stopped. The volume has 400^3 voxels, and all programs use the same
+weights, of a short training. The columns are: median seconds, the ratio to the seconds
+of this package, seconds that the GPU worked, peak GPU memory, and the share of labels
+that differs from one float32 pass over the whole volume. Stock MONAI begins with the
+volume in memory; this package reads it from a file and writes a file of labels.
 """
 
 # Cases import what they compare.
@@ -38,7 +38,7 @@ GIB = 2**30
 
 
 def main() -> None:
-    """Run the parts, one after another; a part that fails says so in its file."""
+    """Run the parts, one after another; write the error of a part that fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def predictions(part: str, arguments: argparse.Namespace) -> list[dict]:
-    """Predict one volume with ours and with peers, rounds interleaved."""
+    """Predict a volume with this package and stock MONAI, in turn in each round."""
     network, image, expected = material(NETS[part], arguments)
     facts = predict.NETS[NETS[part]]
     place = (network, image, facts, arguments.out)
@@ -162,7 +162,7 @@ def whole_slices(network, volume, axis: int):
 
 
 def monai_windows(network, image, facts, folder, *, device, side, batch, half=False):
-    """Stock MONAI's sliding windows on the GPU, at its default overlap."""
+    """Return a function that predicts with MONAI's sliding windows, default overlap."""
     import copy
 
     from monai.inferers import SlidingWindowInferer
@@ -185,7 +185,7 @@ def monai_windows(network, image, facts, folder, *, device, side, batch, half=Fa
 
 
 def monai_slices(network, image, facts, folder, *, device, half=False):
-    """Stock MONAI's slices on the GPU, one axis after another."""
+    """Return a function that predicts slices with MONAI, one axis after another."""
     import copy
 
     twin = copy.deepcopy(network).to(device)
@@ -234,7 +234,7 @@ def seconds_of(task, device: str) -> float:
 
 
 def training(part: str, arguments: argparse.Namespace) -> list[dict]:
-    """Train ours and stock MONAI by `train.py`, each some seconds."""
+    """Train with this package and with stock MONAI, each for some seconds."""
     out = arguments.out / f"{part}_rows.json"
     words = ["--kinds", "3d,2d", "--cases", "stock,ours", "--workers", "6"]
     words += ["--seconds", str(arguments.seconds), "--every", "1000", "--threads", "4"]

@@ -1,16 +1,16 @@
-"""What a reviewed piece is worth: picked by `cellseg3d review` against random.
+"""Compare the pieces that `cellseg3d review` picks with random ones.
 
     python benchmarks/review.py --data "$CELLSEG3D_DATA" --out runs/review
 
-On two real data sets that the shipped weights never saw, these are fine-tuned on four
-random pieces of slices (quarters of a slice of 100 x 100, squares of 128 of an image of
-1024 x 1024). Then a simulated annotator, who puts the true labels in, corrects four
-pieces a round: those that `review` picks from the network's predictions, or random
-ones. After each round the network goes on training on all pieces so far, from the
-weights it had, for the same number of steps on both sides. Two scores are taken: of a
-volume that no piece comes from, and of the reviewed volumes themselves without the
-pieces of either side. What is complete is not repeated; `--record` writes
-benchmarks/records/review.json.
+Shipped weights are fine-tuned on two real data sets that they never saw, first on four
+random pieces of slices (quarters of a slice of 100 x 100 pixels, or squares of 128
+pixels of an image of 1024 x 1024). Then four pieces a round are corrected with the true
+labels: those that `review` picks from the network's predictions, or random ones. After
+each round the network continues from its weights and trains on all pieces so far, for
+the same number of steps with picked and with random pieces. Two scores are computed: on
+a volume from which no piece comes, and on the reviewed volumes without any of the
+pieces. A benchmark that was stopped continues when it is started again. `--record`
+writes benchmarks/records/review.json.
 """
 
 import argparse
@@ -55,7 +55,7 @@ SETTINGS = {
 
 
 def main() -> None:
-    """Run what has no score yet; print the table."""
+    """Run the rounds that have no score yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -92,7 +92,7 @@ def datalists(data: Path, out: Path) -> Path:
 def curves(
     datalist: Datalist, seed: int, place: Path, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Return the Dice of both arms after each round, of one data set and seed."""
+    """Return the Dice with picked and random pieces after each round of one seed."""
     pool = [case for case in datalist.cases if case.split != "test"]
     first = place / "random_0"
     if not first.is_dir():
@@ -236,7 +236,7 @@ def scores(
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return means over seeds, and what each reviewed piece gained."""
+    """Return means over seeds, and the gain in Dice for each reviewed piece."""
     keys = dict.fromkeys(
         (row["task"], score, row["arm"], row["reviewed"])
         for row in rows
@@ -272,7 +272,7 @@ def write_record(
     summary: Sequence[dict[str, Any]],
     options: argparse.Namespace,
 ) -> None:
-    """Write what was measured, and how, for the documentation."""
+    """Write the results and the command to a record, which the documentation names."""
     record = {
         "command": "python benchmarks/review.py --data $CELLSEG3D_DATA "
         f"--out runs/review --seeds {options.seeds} --rounds {options.rounds} "

@@ -139,7 +139,8 @@ def ours(setting: Setting) -> dict:
 
     from cellseg3d.bundle.compose import parse_setting
     from cellseg3d.bundle.shipped import find_bundle
-    from cellseg3d.runs.folder import TrainOptions, create_run
+    from cellseg3d.runs.folder import create_run
+    from cellseg3d.runs.options import TrainOptions
     from cellseg3d.training.train import run_config
 
     batch = BATCH[setting.kind]

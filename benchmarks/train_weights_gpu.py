@@ -1,16 +1,17 @@
 """Train the weights of all bundles on a data-centre GPU, side by side.
 
-A small network does not fill such a card, and each training waits for its samples, so
-that all of them run at once, each in a process of its own. Prepare the data where they
-lie, with the labelled volumes and no GPU, and carry the folder to the machine with the
-GPU; simulated tomograms are made there:
+A small network does not fill such a card, and each training waits for its samples.
+Therefore all trainings run at the same time, each in a process of its own. Prepare the
+data on the machine that has the labelled volumes; it needs no GPU. Then copy the folder
+to the machine with the GPU, which also makes the simulated tomograms:
 
     python benchmarks/train_weights_gpu.py prepare --out weights_data
     python benchmarks/train_weights_gpu.py train --out weights_data --seconds 400
 
-After each training ``OUT/BUNDLE/PART`` holds its run, so that what is cut short still
-counts. Back where the data lie, ``cellseg3d bundle train-weights NAME --out OUT/NAME
---score-only`` scores and ships what was trained.
+Each training writes its run to ``OUT/BUNDLE/PART``, so the finished ones are kept if
+the time runs out. On the machine with the labelled volumes, ``cellseg3d bundle
+train-weights NAME --out OUT/NAME --score-only`` scores the trainings and writes
+weights, card and record.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import time
 from pathlib import Path
 
 from cellseg3d.bundle.shipped import configs_dir, find_bundle
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.weights.prepare import prepare
 from cellseg3d.weights.recipe import WeightsRecipe, read_recipe, recipe_names
 from cellseg3d.weights.training import Part, choose_parts, parts_of, train_part
@@ -111,7 +112,7 @@ def train_one(name: str, options: argparse.Namespace) -> None:
             progress=False,
         ),
     )
-    # The states that a training goes on from are large, and it has come to its end.
+    # Checkpoints are large, and a training that has ended needs them no more.
     shutil.rmtree(part.run / "checkpoints")
     shutil.rmtree(part.run / "tensorboard", ignore_errors=True)
     steps = part.record.get("iteration")
@@ -119,7 +120,7 @@ def train_one(name: str, options: argparse.Namespace) -> None:
 
 
 def parts(name: str, options: argparse.Namespace) -> list[Part]:
-    """Return the trainings of a bundle, whose data must be there or be simulated."""
+    """Return the trainings of a bundle; its data must be prepared or simulated."""
     folder = options.out / name
     datalist = prepare(recipe(name), data_folder(), folder / "data")
     return parts_of(recipe(name), datalist, folder)
@@ -141,7 +142,7 @@ def is_simulated(name: str) -> bool:
 
 
 def data_folder() -> Path | None:
-    """Return the folder of labelled volumes, where there is one."""
+    """Return the folder of labelled volumes, or None if there is none."""
     place = os.environ.get("CELLSEG3D_DATA")
     return Path(place) if place else None
 

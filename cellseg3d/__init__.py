@@ -22,7 +22,7 @@ _PUBLIC = {
     "SegmentOptions": "cellseg3d.prediction.options",
     "SimulationOptions": "cellseg3d.datasets.simulated",
     "Spacing": "cellseg3d.core.spacing",
-    "TrainOptions": "cellseg3d.runs.folder",
+    "TrainOptions": "cellseg3d.runs.options",
     "Volume": "cellseg3d.core.volume",
     "evaluate": "cellseg3d.api",
     "label_objects": "cellseg3d.objects.label",

@@ -36,6 +36,7 @@ class SmallModel:
     spacing_told: bool = False
     label_meaning: dict[str, Any] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
+    description: str = ""
 
 
 def small_model(

@@ -73,6 +73,8 @@ class TrainedModel:
         sees; empty for one channel without a name.
     label_meaning : mapping
         What the values of the training labels meant: their kind and label map.
+    description : str
+        One line about what it segments in which images; empty if it is not stated.
     """
 
     name: str
@@ -93,6 +95,7 @@ class TrainedModel:
     spacing_told: bool = False
     channels: tuple[str, ...] = ()
     label_meaning: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -161,6 +164,7 @@ def load_model(place: str | Path) -> TrainedModel:
         spacing_told=facts.spacing_told,
         channels=facts.channels,
         label_meaning=facts.meaning,
+        description=str(metadata.get("description", "")),
     )
     return replace(model, members=_members(model))
 

@@ -81,8 +81,8 @@ def no_weights(folder: Path) -> str:
     """Return a message about a bundle without weights, which says what to do."""
     return (
         f"{folder / MODELS}: holds no weights; train the bundle first with cellseg3d "
-        f"train --bundle {folder.name} --data DATALIST --out RUN, then predict with "
-        "--bundle RUN"
+        f"train --bundle {folder.name} --data DATALIST --out RUN and give RUN instead, "
+        "or give a bundle that `cellseg3d bundle list` shows with weights"
     )
 
 
@@ -116,9 +116,9 @@ def weights_of(place: str | Path) -> Path:
     Raises
     ------
     InputError
-        If there is no such file.
+        If there is no such file, or the bundle has no weights.
     ConfigError
-        If there is no such folder or bundle, or it has no weights.
+        If there is no such folder or bundle.
     """
     path = Path(place)
     if path.is_file():
@@ -132,12 +132,7 @@ def weights_of(place: str | Path) -> Path:
     bundle = find_bundle(place)
     file = weights_file(bundle)
     if not file.is_file():
-        message = (
-            f"{place}: has no weights yet, because its folder models holds no "
-            f"{file.name}; train it first, or name a bundle that `cellseg3d bundle "
-            "list` shows with weights"
-        )
-        raise ConfigError(message)
+        raise InputError(no_weights(bundle))
     return file
 
 

@@ -1,13 +1,17 @@
 """``cellseg3d evaluate``: score predicted labels against true labels."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm
-from cellseg3d.core.errors import ConfigError
+from cellseg3d.cli.terminal.reading_options import (
+    Classes,
+    SpacingUm,
+    TruthMap,
+    class_names,
+    value_map,
+)
 
 if TYPE_CHECKING:
     from cellseg3d.scoring.evaluate import Evaluation
@@ -32,22 +36,8 @@ def command(
         Path | None,
         typer.Option(help="Take truth, class names and label map from this datalist."),
     ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            help="Name the classes in the order of their values, such as "
-            "background,cell,nucleus."
-        ),
-    ] = "",
-    truth_map: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="OLD:NEW",
-            help="Read the value OLD of the truth as NEW, such as 255:1. Give the "
-            "option once for each value.",
-        ),
-    ] = None,
+    classes: Classes = "",
+    truth_map: TruthMap = None,
     prediction_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,9 +112,9 @@ def command(
     files = [each for each in given if not each.is_dir() or volume_suffix(each.name)]
     check_outputs([each for each in (csv, json) if each], files)
     options = ScoreOptions(
-        classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
-        truth_map=_value_map(truth_map, "--map"),
-        prediction_map=_value_map(prediction_map, "--map-prediction"),
+        classes=class_names(classes),
+        truth_map=value_map(truth_map, "--map"),
+        prediction_map=value_map(prediction_map, "--map-prediction"),
         ids=objects,
         components=components,
         surface=surface,
@@ -146,27 +136,11 @@ def command(
     _show(evaluation)
 
 
-def _value_map(pairs: list[str] | None, option: str) -> Mapping[int, int] | None:
-    """Return {OLD: NEW} from words such as ``2:1`` or ``2:1,3:1``."""
-    words = [word for pair in pairs or [] for word in pair.split(",") if word]
-    renaming = {}
-    for word in words:
-        old, mark, new = word.partition(":")
-        if not (mark and old.strip().isdigit() and new.strip().isdigit()):
-            message = f"{option} {word}: expected OLD:NEW, such as 255:1"
-            raise ConfigError(message)
-        renaming[int(old)] = int(new)
-    return renaming or None
-
-
 def _show(evaluation: "Evaluation") -> None:
-    from rich.console import Console  # noqa: PLC0415
-
+    from cellseg3d.cli.terminal.console import table_console  # noqa: PLC0415
     from cellseg3d.cli.terminal.evaluate_tables import caption, score_tables  # noqa: PLC0415
 
-    console = Console()
-    if not console.is_terminal:  # a log file has room for the whole table
-        console = Console(width=160)
+    console = table_console()
     for table in score_tables(evaluation):
         console.print(table)
     console.print(caption(evaluation), markup=False, highlight=False)

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Classes,
+    SpacingUm,
+    class_names,
+)
 from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
@@ -72,13 +76,7 @@ def command(
         Path | None,
         typer.Option(help="Take the class of each object from this volume of classes."),
     ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            help="Name the classes in the order of their values, such as "
-            "background,cell,nucleus."
-        ),
-    ] = "",
+    classes: Classes = "",
     parents: Annotated[
         Path | None,
         typer.Option(
@@ -115,7 +113,7 @@ def command(
         tables.check_suffix(path)
     options = MeasureOptions(
         image=_text(image),
-        classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
+        classes=class_names(classes),
         class_labels=_text(class_labels),
         components=components,
         parents=_text(parents),
@@ -136,11 +134,9 @@ def _text(path: Path | None) -> str | None:
 
 
 def _show(measurement: "Measurement", paths: Sequence[Path]) -> None:
-    from rich.console import Console  # noqa: PLC0415
+    from cellseg3d.cli.terminal.console import table_console  # noqa: PLC0415
 
-    console = Console()
-    if not console.is_terminal:  # a log file has room for the whole table
-        console = Console(width=160)
+    console = table_console()
     spacing = measurement.spacing or "unknown, so lengths are empty; give --spacing-um"
     console.print(f"{measurement.name}: spacing {spacing}", markup=False)
     console.print(_table("Objects by class", SUMMARY, measurement.by_class))

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,6 +99,14 @@ def command(
         typer.Option(
             "--uncertainty",
             help="Also write the uncertainty of each voxel, from 0 to 1.",
+        ),
+    ] = False,
+    overlay: Annotated[
+        bool,
+        typer.Option(
+            "--overlay",
+            help="Also draw the labels (with --objects, the objects) over the image, "
+            "as NAME_overlay.png: the middle slice across each axis.",
         ),
     ] = False,
     objects: Annotated[
@@ -225,6 +234,7 @@ def command(
         rescale=rescale,
         probs=probs is not None or finds_objects,
         uncertainty=uncertainty,
+        overlay=overlay,
         probs_dtype=probs or "uint8",
         dask=dask,
     )
@@ -239,7 +249,12 @@ def command(
     files = [
         path
         for task in tasks
-        for path in files_of(task, models[0].classes, options, objects=finds_objects)
+        for path in files_of(
+            task,
+            models[0].classes,
+            options,
+            objects=finds_objects,
+        )
     ]
     files += [] if json is None else [json]
     check_outputs(files, [task.source for task in tasks])
@@ -268,7 +283,7 @@ def command(
     for task in tasks:
         try:
             more = find if finds_objects else None
-            if not (resume and _left_alone(task, models, options, more)):
+            if not (resume and _left_alone(task, models, options, more, opening)):
                 reports.append(done(task, overwrite=overwrite, find=more))
         except InputError as error:
             # One bad volume does not stop the others.
@@ -319,16 +334,26 @@ def _left_alone(
     models: "Sequence[TrainedModel]",
     options: "SegmentOptions",
     find: "Callable[[Task], None] | None",
+    opening: "Opening",
 ) -> bool:
-    """Return whether a task's labels are complete; then only find missing objects."""
-    from cellseg3d.prediction.batch import files_of, is_complete  # noqa: PLC0415
+    """Return whether a task's labels are complete; then only make what is missing."""
+    from cellseg3d.prediction.batch import (  # noqa: PLC0415
+        files_of,
+        is_complete,
+        write_overlay,
+    )
+    from cellseg3d.prediction.opening import open_for  # noqa: PLC0415
 
-    files = files_of(task, models[0].classes, options, objects=False)
+    needed = replace(options, overlay=False)  # An overlay can be drawn from the rest.
+    files = files_of(task, models[0].classes, needed, objects=False)
     if not is_complete(task, files, models):
         return False
     print(f"{task.labels}: is complete and was skipped")
     if find is not None and not task.objects.exists():
         find(task)
+    if options.overlay and not task.overlay.exists():
+        volume = open_for(task.source, models, **opening)
+        write_overlay(volume, task, ids=find is not None)
     return True
 
 

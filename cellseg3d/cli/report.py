@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Classes,
+    SpacingUm,
+    TruthMap,
+    class_names,
+    value_map,
+)
 
 
 def command(
@@ -64,13 +70,8 @@ def command(
             "their number decides.",
         ),
     ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            help="Name the classes in the order of their values, such as "
-            "background,cell,nucleus."
-        ),
-    ] = "",
+    classes: Classes = "",
+    truth_map: TruthMap = None,
     datalist: Annotated[
         str | None,
         typer.Option(
@@ -102,7 +103,7 @@ def command(
     record = read_run(run) if run and benchmark is None else None
     place = datalist or (record.datalist if record else None)
     cases = load_datalist(place) if place else None
-    names = [name.strip() for name in classes.split(",") if name.strip()]
+    names = class_names(classes)
     shown = names or (cases.classes if cases else ())
     located = locate(
         prediction or [],
@@ -122,6 +123,7 @@ def command(
                 located,
                 datalist=None if objects else cases,
                 classes=shown,
+                truth_map=value_map(truth_map, "--map"),
                 spacing=None if spacing_um is None else Spacing.of(spacing_um),
             ),
             ids=objects,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.cli.trust_option import Trust
 
 if TYPE_CHECKING:
@@ -96,10 +97,7 @@ def pick(
     max_ram: Annotated[
         str | None, typer.Option(help="Take at most this much memory, such as 4G.")
     ] = None,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel edges where the files have none."),
-    ] = None,
+    spacing_um: SpacingUm = None,
     trust: Trust = None,
 ) -> None:
     """Write the slices from which the network would learn most, to correct them.
@@ -256,12 +254,11 @@ def tell_gains_of(data: Path, run: Path) -> None:
 
 
 def _table(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:  # a log file: nothing is cut off
-        console = Console(width=160)
+    from cellseg3d.cli.terminal.console import table_console
+
+    console = table_console()
     table = Table(box=None, pad_edge=False)
     table.add_column(title)
     for name in next(iter(rows.values())):

@@ -21,7 +21,7 @@ from cellseg3d.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cellseg3d.runs.folder import TrainOptions
+    from cellseg3d.runs.options import TrainOptions
 
 # The file that keeps the plan of a training without --bundle in its run folder.
 PLAN = "plan.yaml"
@@ -191,7 +191,7 @@ def command(
     from cellseg3d.cli.main import leads
     from cellseg3d.cli.review import tell_gains_of
     from cellseg3d.io.ownership import check_outputs
-    from cellseg3d.runs.folder import TrainOptions
+    from cellseg3d.runs.options import TrainOptions
     from cellseg3d.training.train import resume as go_on
     from cellseg3d.training.train import train
 
@@ -360,13 +360,12 @@ def best_row(record: "Mapping[str, Any]") -> "Mapping[str, Any] | None":
 
 def _show(row: "Mapping[str, Any]") -> None:
     """Print the Dice of each class and volume, and the recall of objects by size."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:  # a log file has room for the whole table
-        console = Console(width=160)
+    from cellseg3d.cli.terminal.console import table_console
+
+    console = table_console()
     table = Table(box=None, pad_edge=False)
     for title in ("validation volume", "class", "Dice", "objects found, by size"):
         table.add_column(title, overflow="fold")

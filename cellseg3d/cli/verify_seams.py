@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
-from cellseg3d.cli.terminal.reading_options import Channel, Channels, Time, several
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Channels,
+    SpacingUm,
+    Time,
+    several,
+)
 
 
 def command(
@@ -43,12 +49,7 @@ def command(
     bound: Annotated[
         float, typer.Option(help="Fail if a probability differs by more than this.")
     ] = 0.02,
-    spacing_um: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(
-            metavar="Z Y X", help="Use these voxel edges in um if the file states none."
-        ),
-    ] = None,
+    spacing_um: SpacingUm = None,
     channel: Channel = None,
     channels: Channels = None,
     time: Time = None,

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from cellseg3d.core.errors import SpacingError
 
 UM_PER = {
+    "pm": 1e-6,
     "angstrom": 1e-4,
     "nm": 1e-3,
     "um": 1.0,
     "mm": 1e3,
     "cm": 1e4,
     "m": 1e6,
+    "inch": 25_400.0,
 }
 _ALIASES = {
     "a": "angstrom",
     "\u00c5": "angstrom",
     "\u212b": "angstrom",
+    "picometer": "pm",
     "nanometer": "nm",
     "nanometers": "nm",
     "nanometre": "nm",
@@ -34,6 +37,7 @@ _ALIASES = {
     "millimetre": "mm",
     "centimeter": "cm",
     "meter": "m",
+    "in": "inch",
 }
 
 
@@ -131,3 +135,11 @@ def unit_name(unit: str) -> str:
             return name
     message = f"unit {unit!r} is not a known length; expected {', '.join(UM_PER)}"
     raise SpacingError(message)
+
+
+def um_per(unit: str) -> float | None:
+    """Return how many um a unit of length has; None if it is none that is known."""
+    try:
+        return UM_PER[unit_name(unit)]
+    except SpacingError:
+        return None

@@ -3,26 +3,23 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import ConfigError, NonFiniteError
+from cellseg3d.core.errors import ConfigError, FormatError, NonFiniteError
 from cellseg3d.core.grid import blocks
-from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.core.words import refuse_unknown
+from cellseg3d.datasets.voxel_sample import sample_voxels
 
 ScaleMode = Literal["percentile", "range", "zscore"]
 # One number for a volume of one channel, else one for each channel.
 Amount = float | tuple[float, ...]
 
-# With this many voxels a percentile is right to about 0.1 % of the range.
-SAMPLE_VOXELS = 2_000_000
-# Number of sampled blocks along each axis. It is small, because each block is one read.
-SAMPLE_BLOCKS = 6
 # Scaled values are cut off here, because a single hot pixel would dominate a network's
 # input.
 CLIP = 3.0
@@ -31,6 +28,13 @@ LEAST_LEVELS, LEVELS = 16, 128
 # If it has fewer, the percentiles are moved outwards: these are the shares of the usual
 # tails that remain cut off, tried one after the other.
 WIDER = (0.2, 0.02, 0.0)
+# A value at the end of the range that at least this share of the voxels has may be a
+# filling, such as -9999 outside of the specimen.
+FILLING = 0.01
+# Integers beyond this are not exact in float64.
+EXACT = 2**53
+# float32 holds neither a factor beyond this nor its inverse.
+LARGEST_FACTOR = 1e37
 # If the offset is this many times half of the range, float32 has fewer than 12 bits
 # left for the values.
 LARGE_OFFSET = 4096.0
@@ -143,8 +147,8 @@ class IntensityScale:
         The sample is the same for an array and for a file that is read on demand, so
         that training and prediction scale equally. In an image that is almost empty,
         the percentiles would give most voxels the same value. Wider percentiles are
-        used then, and the note says so. A constant volume gets factor 1. Each channel
-        is scaled by itself.
+        used then, or those of the voxels without a filling such as -9999, and the note
+        says so. A constant volume gets factor 1. Each channel is scaled by itself.
 
         Parameters
         ----------
@@ -155,6 +159,8 @@ class IntensityScale:
         ------
         NonFiniteError
             If the sample holds NaN or infinity.
+        FormatError
+            If the values are integers beyond 2^53 that float64 cannot tell apart.
         """
         if len(volume.array.shape) == 4:
             found = [self.scaling_of(each) for each in volume.each_channel()]
@@ -166,9 +172,11 @@ class IntensityScale:
             pairs = [each.by_channel[0] for each in found]
             offsets, factors = zip(*pairs, strict=True)
             return Scaling(tuple(offsets), tuple(factors), "; ".join(notes))
-        if self.mode == "range":
-            return Scaling(*_between(float(self.lower), float(self.upper)))
         values = sample_voxels(volume)
+        _refuse_inexact(values, volume.name)
+        if self.mode == "range" and not np.isfinite(values).all():
+            # The numbers are known; the voxel is named where it is read.
+            return self._fixed(values)
         if not np.isfinite(values).all():
             bad = int(values.size - np.isfinite(values).sum())
             message = (
@@ -176,41 +184,72 @@ class IntensityScale:
                 "infinite; repair the file first"
             )
             raise NonFiniteError(message)
-        if self.mode == "zscore":
-            wide = values.astype(np.float64)
-            spread = float(wide.std())
-            return Scaling(float(wide.mean()), 1 / spread if spread else 1.0)
+        if self.mode != "percentile":
+            fixed = self._fixed(values)
+            return replace(fixed, note=self._loss(values, fixed))
         if values.min() == values.max():
             return _of_extremes(volume, values)
         return self._percentiles(values)
 
+    def _fixed(self, values: NDArray[Any]) -> "Scaling":
+        """Return the scaling of the modes that do not look for percentiles."""
+        if self.mode == "range":
+            return Scaling(*_between(float(self.lower), float(self.upper)))
+        wide = values.astype(np.float64)
+        spread = float(wide.std())
+        return Scaling(float(wide.mean()), 1 / spread if spread else 1.0)
+
+    def _loss(self, values: NDArray[Any], found: "Scaling") -> str:
+        """Return a sentence if scaling leaves only few different values."""
+        if values.min() == values.max() or not self._flattens(values, found):
+            return ""
+        low, high = found.limits
+        return (
+            f"its values from {values.min():g} to {values.max():g} are scaled from "
+            f"{low:g} to {high:g} (mode {self.mode}), which leaves fewer than "
+            f"{LEAST_LEVELS} different values of {len(np.unique(values))}; it may "
+            "have another unit than the images of the training"
+        )
+
     def _percentiles(self, values: NDArray[Any]) -> "Scaling":
         """Return the scaling between percentiles that leaves enough distinct values."""
-        low, high = np.percentile(values, [self.lower, self.upper])
-        usual = Scaling(*_between(float(low), float(high)))
+        low, high = _percentiles(values, self.lower, self.upper)
+        usual = Scaling(*_between(low, high))
         if high > low and not self._flattens(values, usual):
             return usual
+        said = (
+            f"percentiles {self.lower:g} and {self.upper:g} ({low:g} and {high:g}) "
+            "would make its values almost equal"
+        )
         for widened in WIDER:
             lower = self.lower * widened
             upper = 100 - (100 - self.upper) * widened
-            one, two = np.percentile(values, [lower, upper])
-            found = Scaling(*_between(float(one), float(two)))
-            if two > one and not (widened and self._flattens(values, found)):
-                break
-        note = (
-            f"percentiles {self.lower:g} and {self.upper:g} ({low:g} and {high:g}) "
-            f"would make its values almost equal, so it is scaled from {one:g} to "
-            f"{two:g}, its percentiles {lower:g} and {upper:g}"
-        )
+            one, two = _percentiles(values, lower, upper)
+            found = Scaling(*_between(one, two))
+            if two > one and not self._flattens(values, found):
+                note = (
+                    f"{said}, so it is scaled from {one:g} to {two:g}, its percentiles "
+                    f"{lower:g} and {upper:g}"
+                )
+                return Scaling(found.offset, found.factor, note)
+        for filling, rest in _without_fillings(values):
+            one, two = _percentiles(rest, self.lower, self.upper)
+            inner = Scaling(*_between(one, two))
+            if two > one and not self._flattens(rest, inner):
+                note = (
+                    f"{said}, since {(1 - rest.size / values.size):.0%} of its voxels "
+                    f"are {' or '.join(f'{each:g}' for each in filling)}; it is scaled "
+                    f"from {one:g} to {two:g}, as the other voxels are"
+                )
+                return Scaling(inner.offset, inner.factor, note)
+        if high > low:
+            return usual
+        note = f"{said}, so it is scaled from {one:g} to {two:g}, its extremes"
         return Scaling(found.offset, found.factor, note)
 
     def _flattens(self, values: NDArray[Any], found: "Scaling") -> bool:
         """Return whether scaling leaves only few different values of many."""
-        ((offset, factor),) = found.by_channel
-        span = float(values.max()) - float(values.min())
-        if 1 <= span * factor <= 2 * CLIP:
-            return False  # Nothing is cut off, and the range is used well.
-        scaled = self.apply(values, offset, factor).clip(-CLIP, CLIP)
+        scaled = self.apply(values, found.offset, found.factor).clip(-CLIP, CLIP)
         steps = np.rint((scaled + CLIP) * LEVELS).astype(np.int64)
         levels = int(np.count_nonzero(np.bincount(steps)))
         if levels >= LEAST_LEVELS:
@@ -239,72 +278,20 @@ class IntensityScale:
             for part, raw, (at, by) in zip(scaled, array, pairs, strict=True):
                 part[...] = self.apply(raw, at, by)
             return scaled
+        if array.dtype.kind == "b":
+            array = array.view(np.uint8)  # numpy subtracts nothing from bool
         if _needs_double(array.dtype, offset, factor):
             wide = np.subtract(array, offset, dtype=np.float64)
             wide *= factor
-            scaled = wide.astype(np.float32)
+            with np.errstate(over="ignore"):  # what becomes infinite is cut off
+                scaled = wide.astype(np.float32)
         else:
             scaled = np.subtract(array, np.float32(offset), dtype=np.float32)
-            scaled *= np.float32(factor)
+            with np.errstate(over="ignore"):
+                scaled *= np.float32(factor)
         if self.clip:
             np.clip(scaled, -CLIP, CLIP, out=scaled)
         return scaled
-
-
-def sample_voxels(volume: Volume) -> NDArray[Any]:
-    """Return at most about 2e6 voxels from blocks spread evenly over the volume.
-
-    Parameters
-    ----------
-    volume : Volume
-        The volume, of one channel; it is read block by block.
-
-    Returns
-    -------
-    ndarray of the volume's dtype (float32 or wider for floats), shape (n,)
-    """
-    parts = [volume.read(roi).ravel() for roi in sample_rois(volume.shape)]
-    values = np.concatenate(parts)
-    return values.astype(np.float32) if values.dtype == np.float16 else values
-
-
-def sample_rois(shape: Sequence[int], limit: int = SAMPLE_VOXELS) -> Iterator[Roi]:
-    """Yield blocks spread evenly over a volume; the whole volume when it is small.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Shape of the volume (Z, Y, X), in voxels.
-    limit : int
-        The most voxels that all blocks hold together. There are up to 216 blocks, each
-        of at least one voxel.
-    """
-    whole = Roi.whole(shape)
-    if whole.size <= limit:
-        yield whole
-        return
-    intervals: dict[int, list[tuple[int, int]]] = {}
-    share = limit / whole.size
-    # Thin axes come first: if little can be left out along them, more is left out along
-    # the longer axes.
-    for left, axis in zip(
-        (3, 2, 1), np.argsort(whole.shape, kind="stable"), strict=True
-    ):
-        size = whole.shape[axis]
-        intervals[int(axis)] = _intervals(size, min(1.0, share ** (1 / left)))
-        share *= size / sum(stop - start for start, stop in intervals[int(axis)])
-    for box in itertools.product(*(intervals[axis] for axis in range(3))):
-        begin, end = zip(*box, strict=True)
-        yield Roi(zyx(begin), zyx(end))
-
-
-def _intervals(size: int, share: float) -> list[tuple[int, int]]:
-    """Return up to six equal, evenly spread intervals that cover `share` of an axis."""
-    count = min(SAMPLE_BLOCKS, size)
-    length = max(1, int(size / count * share))
-    centres = ((2 * index + 1) * size / (2 * count) for index in range(count))
-    starts = [min(max(0, int(mid - length / 2)), size - length) for mid in centres]
-    return [(start, start + length) for start in starts]
 
 
 def _of_extremes(volume: Volume, values: NDArray[Any]) -> Scaling:
@@ -330,7 +317,60 @@ def _needs_double(dtype: np.dtype[Any], offset: float, factor: float) -> bool:
     thousands of times as large as the range, the difference is computed in float64.
     """
     wide = dtype.itemsize > 4 or (dtype.kind in "iu" and dtype.itemsize == 4)
-    return wide or abs(offset * factor) > LARGE_OFFSET
+    return wide or abs(offset * factor) > LARGE_OFFSET or factor > LARGEST_FACTOR
+
+
+def _percentiles(
+    values: NDArray[Any], lower: float, upper: float
+) -> tuple[float, float]:
+    low, high = np.percentile(values, [lower, upper])
+    return float(low), float(high)
+
+
+def _without_fillings(
+    values: NDArray[Any],
+) -> Iterator[tuple[list[float], NDArray[Any]]]:
+    """Yield the values without frequent extremes: without one, then without two.
+
+    Yields
+    ------
+    filling : list of float
+        The values that are left out.
+    rest : ndarray, shape (n,)
+        The other values.
+    """
+    filling: list[float] = []
+    rest = values
+    for _ in range(2):
+        ends = {
+            each: np.count_nonzero(rest == each) for each in (rest.min(), rest.max())
+        }
+        value = max(ends, key=lambda each: ends[each])
+        if not FILLING * values.size <= ends[value] < rest.size:
+            return
+        filling = [*filling, float(value)]
+        rest = rest[rest != value]
+        yield filling, rest
+
+
+def _refuse_inexact(values: NDArray[Any], name: str) -> None:
+    """Raise an error if float64 makes different integers equal.
+
+    Raises
+    ------
+    FormatError
+        With their range.
+    """
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8:
+        return
+    low, high = int(values.min()), int(values.max())
+    step = np.spacing(float(max(abs(low), abs(high))))
+    if max(abs(low), abs(high)) > EXACT and 0 < high - low < LEAST_LEVELS * step:
+        raise FormatError(
+            f"{name}: its values lie between {low} and {high}, and numbers of that "
+            "size are not told apart when they are scaled; subtract a constant from "
+            "them and save them again"
+        )
 
 
 def _between(low: float, high: float) -> tuple[float, float]:

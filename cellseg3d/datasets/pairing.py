@@ -16,8 +16,7 @@ from cellseg3d.datasets.cases import (
     split_inner,
 )
 from cellseg3d.datasets.labels import value_counts, whole_numbers
-from cellseg3d.io.formats import kind_to_read
-from cellseg3d.io.hdf5 import image_and_label
+from cellseg3d.io.formats import kind_to_read, module_of
 from cellseg3d.io.listing import own_results
 from cellseg3d.io.names import role_of, stem_of
 from cellseg3d.io.registry import list_volumes, read_labels
@@ -63,7 +62,8 @@ def pair_folder(folder: Path) -> Datalist:
       beside ``labelsTr``;
     - ``X/images/*`` with one mask per object in ``X/masks/*`` (the 2018 Data Science
       Bowl);
-    - HDF5 files that hold ``raw`` and ``label``.
+    - HDF5 files or Zarr folders that hold ``raw`` and ``label``, or an OME-Zarr image
+      with a group ``labels``.
 
     Each case is its own group. The classes are the label values that occur; a datalist
     can name them.
@@ -89,14 +89,14 @@ def find_pairs(folder: Path) -> tuple[Pairs, bool]:
     InputError
         If no volumes are found, or two have the same stem.
     """
-    for layout in (_object_folders, _two_folders, _side_by_side, _hdf5_files):
+    for layout in (_object_folders, _two_folders, _side_by_side, _containers):
         pairs = layout(folder)
         if pairs:
             return pairs, layout is _object_folders
     message = (
         f"{folder}: no pairs of volumes found: {_seen(folder)}; name them X_image.* "
         "(or X.*) and X_label.* (or X_mask.*), put them into images/ and labels/, "
-        "X/images and X/masks, or HDF5 files with raw and label, or write a "
+        "X/images and X/masks, or HDF5 or Zarr with raw and label, or write a "
         "datalist.json"
     )
     raise InputError(message)
@@ -166,14 +166,18 @@ def _side_by_side(folder: Path) -> Pairs:
     return _match(images, labels, folder) if images and labels else {}
 
 
-def _hdf5_files(folder: Path) -> Pairs:
+def _containers(folder: Path) -> Pairs:
+    """Pair the image and the labels inside of each HDF5 or Zarr."""
     pairs = {}
     for path in _volumes(folder):
-        if kind_to_read(path) != "hdf5":
+        kind = kind_to_read(path)
+        if kind not in ("hdf5", "zarr"):
             continue
-        found = image_and_label(path)
+        found = module_of(kind).image_and_label(path)
         if found is not None:
-            image, label = (f"{path}{INNER}{name}" for name in found)
+            image, label = (
+                f"{path}{INNER}{name}" if name else str(path) for name in found
+            )
             pairs[case_stem(str(path))] = (image, label)
     return pairs
 

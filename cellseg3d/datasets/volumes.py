@@ -477,8 +477,12 @@ def _read_masks(folder: Path) -> Volume:
 
 
 def _transposed(image: Sequence[int], label: Sequence[int]) -> str:
-    for order in itertools.permutations(range(3)):
-        if tuple(label[i] for i in order) == tuple(image):
-            turned = "".join(AXES[i] for i in order)
-            return f"; transpose the label: it fits if its axes are read as {turned}"
+    fitting = [
+        "".join(AXES[i] for i in order)
+        for order in itertools.permutations(range(3))
+        if tuple(label[i] for i in order) == tuple(image)
+    ]
+    if fitting:
+        turned = " or ".join(fitting)
+        return f"; transpose the label: it fits if its axes are read as {turned}"
     return "; choose the label that belongs to the image, or crop both equally"

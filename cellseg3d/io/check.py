@@ -80,16 +80,10 @@ def check_volume(
     EnvironmentFault
         If a part of it needs more memory than is available.
     """
-    volume = open_volume(path, **opening)
-    file, _ = split_inner(path, opening.get("inner"))
-    _refuse_bomb(file, volume)
-    warnings = list(volume.provenance.get("warnings", ()))
-    absent, whole = _missing_chunks(file, volume)
-    if absent:
-        message = f"{absent} of {whole} chunks are missing and read as zeros"
-        if require_complete:
-            raise FormatError(f"{file}: {message}; copy it again")
-        warnings.append(message)
+    volume, file, missing = _opened(path, opening)
+    if missing and require_complete:
+        raise FormatError(f"{file}: {missing[0]}; copy it again")
+    warnings = [*volume.provenance.get("warnings", ()), *missing]
     scan = _Scan()
     done, size = 0, Roi.whole(volume.shape).size
     for roi in slabs(volume):
@@ -168,16 +162,19 @@ def open_input(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     FormatError
         If its header states far more voxels than a file of its size can hold.
     """
+    volume, _, missing = _opened(path, opening)
+    notes = volume.provenance
+    for sentence in (*notes.get("warnings", ()), *missing, *notes.get("told", ())):
+        logger.warning("%s: %s", path, sentence)
+    return volume
+
+
+def _opened(path: Path | str, opening: Opening) -> tuple[Volume, Path, list[str]]:
+    """Return a volume, its file, and a sentence about missing chunks, if any are."""
     volume = open_volume(path, **opening)
     file, _ = split_inner(path, opening.get("inner"))
     _refuse_bomb(file, volume)
-    warnings = list(volume.provenance.get("warnings", ()))
-    absent, whole = _missing_chunks(file, volume)
-    if absent:
-        warnings.append(f"{absent} of {whole} chunks are missing and read as zeros")
-    for sentence in (*warnings, *volume.provenance.get("told", ())):
-        logger.warning("%s: %s", path, sentence)
-    return volume
+    return volume, file, _missing_chunks(file, volume)
 
 
 def _refuse_bomb(path: Path, volume: Volume) -> None:
@@ -197,10 +194,15 @@ def _refuse_bomb(path: Path, volume: Volume) -> None:
         )
 
 
-def _missing_chunks(path: Path, volume: Volume) -> tuple[int, int]:
+def _missing_chunks(path: Path, volume: Volume) -> list[str]:
+    """Return a sentence if chunks of a Zarr or HDF5 array are missing, else nothing."""
     kind = str(volume.provenance.get("format", ""))
     if not kind.startswith(("Zarr", "HDF5")):
-        return 0, 0
+        return []
     module = module_of("zarr" if kind.startswith("Zarr") else "hdf5")
-    absent, whole = module.missing_chunks(path, str(volume.provenance["inner"]))
-    return int(absent), int(whole)
+    inner = str(volume.provenance["inner"])
+    absent, whole, fill = module.missing_chunks(path, inner)
+    value = "zeros" if fill == 0 else f"{fill:g}"
+    return [f"{absent} of {whole} chunks are missing and read as {value}"] * bool(
+        absent
+    )

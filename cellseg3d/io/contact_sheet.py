@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.core.colours import colour_labels
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 
@@ -71,7 +71,9 @@ def _row(title: str, volume: Volume, *, labels: bool) -> Image.Image:
     panels = []
     for letter, plane in slices.items():
         height, width = (max(1, round(side * scale)) for side in sides[letter])
-        colours = coloured(plane) if labels else grey(plane, lower, upper)
+        colours = (
+            colour_labels(plane, ids=True) if labels else grey(plane, lower, upper)
+        )
         # Nearest neighbour shows the voxels as they are and does not mix labels.
         panels.append(
             Image.fromarray(colours).resize((width, height), Image.Resampling.NEAREST)
@@ -101,14 +103,6 @@ def grey(plane: NDArray[Any], lower: float, upper: float) -> NDArray[np.uint8]:
     scaled = np.clip((plane.astype(np.float64) - lower) / span, 0.0, 1.0)
     grey = np.rint(scaled * 255).astype(np.uint8)
     return np.repeat(grey[..., np.newaxis], 3, axis=2)
-
-
-def coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the colours of labels: 0 is black, and large ids repeat the palette."""
-    palette = np.asarray(LABEL_COLOURS, np.uint8)
-    ids = plane.astype(np.int64)
-    index = np.where(ids == 0, 0, (ids - 1) % (len(palette) - 1) + 1)
-    return palette[index]
 
 
 def _drawable(title: str) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.errors import FormatError
-from cellseg3d.io.sniff import SUFFIXES, true_format, volume_suffix
+from cellseg3d.io.sniff import NAMES, SUFFIXES, true_format, volume_suffix
+from cellseg3d.io.strangers import misnamed, way_out
 
 FORMATS = {
     "tiff": "cellseg3d.io.tiff.volume",
@@ -16,11 +17,6 @@ FORMATS = {
     "png": "cellseg3d.io.slices",
     "folder": "cellseg3d.io.slices",
 }
-
-
-# Suffixes of formats that are not read here. A file with such a name is refused even if
-# its first bytes are those of a volume, since somebody renamed it by mistake.
-_PICTURES = (".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 
 
 def kind_to_read(path: Path) -> str:
@@ -38,13 +34,21 @@ def kind_to_read(path: Path) -> str:
         return "zarr" if _is_zarr(path) or SUFFIXES.get(suffix) == "zarr" else "folder"
     if suffix and SUFFIXES[suffix] != "zarr":
         return SUFFIXES[suffix]
-    if SUFFIXES.get(suffix) == "zarr":
-        raise FormatError(
-            f"{path}: is a file, but Zarr is a folder; rename it after its true format"
-        )
     found = true_format(path)
-    if found in FORMATS and path.suffix.lower() not in _PICTURES:
+    if SUFFIXES.get(suffix) == "zarr":
+        way = "unpack it" if found == "zip" else "rename it after its true format"
+        raise FormatError(f"{path}: is a file, but Zarr is a folder; {way}")
+    if found in FORMATS and misnamed(path):
+        raise FormatError(
+            f"{path}: is {NAMES[found]}, not {path.suffix} as its name says; rename it"
+        )
+    if found in FORMATS and path.suffix.lower() != ".mat":
         return found
+    way = way_out(path)
+    if way:
+        raise FormatError(
+            f"{path}: files of the format {path.suffix} are not read; {way}"
+        )
     raise FormatError(
         f"{path}: the suffix is unknown; expected one of {', '.join(sorted(SUFFIXES))}"
     )

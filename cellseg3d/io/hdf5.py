@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.axes import to_zyx
-from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.errors import FormatError
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.roi import Roi, zyx
-from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import damaged, reading
 from cellseg3d.io.layout import (
@@ -27,20 +26,24 @@ from cellseg3d.io.layout import (
     Sink,
     pack_notes,
     split_unit,
-    unknown_spacing,
     unpack_notes,
 )
-from cellseg3d.io.lazy import Box, LazyArray, lazy_shape, placed
-from cellseg3d.io.picking import channel_names_in, chunk_note, pick_axes, times_note
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
+from cellseg3d.io.members import SPACING_KEY, choose, pair_in, stated_spacing
+from cellseg3d.io.picking import (
+    assumed_axes,
+    channel_names_in,
+    chunk_note,
+    doubted_axes,
+    index_of_box,
+    pick_axes,
+    times_note,
+)
 
-SPACING_KEY = "element_size_um"
 NOTES_ATTRIBUTE = "cellseg3d"
 DEFAULT_CHUNK = (32, 64, 64)
 _MAX_FIXED = 60_000
 INNER = {False: "raw", True: "label"}
-# The usual names of an image and of its labels in one file.
-IMAGE_NAMES = ("raw", "image", "volume", "data", "exported_data")
-LABEL_NAMES = ("label", "labels", "mask", "masks", "segmentation", "gt")
 
 
 def open_file(path: Path, request: Request) -> Volume:
@@ -61,12 +64,13 @@ def open_file(path: Path, request: Request) -> Volume:
         with h5py.File(path, "r") as file:
             name, odd = _wanted(path, file, request)
             dataset = _dataset(path, file, name)
-            axes = _axes(path, dataset)
+            axes, doubts = _axes(path, dataset)
+            odd += doubts if request.read_as is None else []
             unit, notes = split_unit(_notes(dataset))
             names = channel_names_in(notes)
             axes, picked = pick_axes(path, axes, dataset.shape, request, names)
             shape = lazy_shape(axes, dataset.shape, picked)
-            spacing, warnings = _spacing(dataset)
+            spacing, warnings = stated_spacing(dataset.attrs)
             dtype = dataset.dtype.newbyteorder("=")
             chunk = chunk_note(axes, dataset.chunks)
             chunk |= times_note(axes, dataset.shape)
@@ -146,12 +150,7 @@ class Hdf5Voxels:
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
-        place = placed(box)
-        key = tuple(
-            self.picked[each] if each in self.picked else place[each]
-            for each in self.axes
-        )
-        kept = "".join(each for each in self.axes if each not in self.picked)
+        key, kept = index_of_box(self.axes, self.picked, box)
         try:
             with h5py.File(self.path, "r") as file:
                 return to_zyx(np.asarray(file[self.inner][key]), kept)
@@ -272,18 +271,7 @@ def _wanted(path: Path, file: Any, request: Request) -> tuple[str, list[str]]:  
             f"{path}: holds no dataset of numbers with two or more axes; write the "
             "volume into it as a dataset (z, y, x)"
         )
-    if len(found) == 1:
-        return found[0], []
-    names = LABEL_NAMES if request.labels else IMAGE_NAMES
-    named = [each for each in found if _last_part(each) in names]
-    if len(named) == 1:
-        rest = ", ".join(each for each in found if each != named[0])
-        said = f"its dataset {named[0]} is read, but not {rest}, which it holds as well"
-        return named[0], [said]
-    raise FormatError(
-        f"{path}: holds {len(found)} datasets ({', '.join(found[:8])}); name one as "
-        f"{path.name}::{(named or found)[0]}"
-    )
+    return choose(path, found, labels=request.labels)
 
 
 def image_and_label(path: Path) -> tuple[str, str] | None:
@@ -297,16 +285,7 @@ def image_and_label(path: Path) -> tuple[str, str] | None:
         If another program holds it.
     """
     with reading(path), h5py.File(path, "r") as file:
-        found = [
-            [each for each in candidates(file) if _last_part(each) in names]
-            for names in (IMAGE_NAMES, LABEL_NAMES)
-        ]
-    image, label = found
-    return (image[0], label[0]) if image and label else None
-
-
-def _last_part(name: str) -> str:
-    return name.rpartition("/")[2].lower()
+        return pair_in(candidates(file))
 
 
 def candidates(file: Any) -> list[str]:  # noqa: ANN401
@@ -377,8 +356,8 @@ def _dataset(path: Path, file: Any, name: str) -> Any:  # noqa: ANN401
     return group
 
 
-def _axes(path: Path, dataset: Any) -> str:  # noqa: ANN401
-    """Return a letter for each axis, from ilastik's tags or by the number of axes."""
+def _axes(path: Path, dataset: Any) -> tuple[str, list[str]]:  # noqa: ANN401
+    """Return a letter for each axis, from ilastik's tags or by number, and doubts."""
     tags = dataset.attrs.get("axistags")
     if tags is not None:
         try:
@@ -387,23 +366,13 @@ def _axes(path: Path, dataset: Any) -> str:  # noqa: ANN401
         except (ValueError, KeyError, TypeError):
             letters = ""
         if len(letters) == dataset.ndim and {"Y", "X"} <= set(letters):
-            return letters
+            return letters, []
     if not 2 <= dataset.ndim <= 5:
         raise FormatError(
             f"{path}: its dataset {dataset.name} has {dataset.ndim} axes; expected 3 "
             "(z, y, x)"
         )
-    return "TCZYX"[-dataset.ndim :]
-
-
-def _spacing(dataset: Any) -> tuple[Spacing | None, list[str]]:  # noqa: ANN401
-    if SPACING_KEY not in dataset.attrs:
-        return None, []
-    lengths = np.ravel(dataset.attrs[SPACING_KEY]).tolist()
-    try:
-        return Spacing.of(lengths), []
-    except (SpacingError, TypeError, ValueError) as error:
-        return None, [f"{unknown_spacing(error)} (attribute {SPACING_KEY})"]
+    return assumed_axes(dataset.ndim), doubted_axes(dataset.shape)
 
 
 def _chunk_bytes(dataset: Any) -> int:  # noqa: ANN401
@@ -434,16 +403,16 @@ def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
     return notes
 
 
-def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
-    """Return how many chunks of a dataset are missing, and how many it should have.
+def missing_chunks(path: Path, inner: str) -> tuple[int, int, float]:
+    """Return how many chunks of a dataset are missing, of how many, and their fill.
 
-    A missing chunk reads as zeros. Some programs leave out chunks of zeros, but a
-    program that was killed leaves out others as well.
+    A missing chunk reads as the fill value, which is mostly 0. Some programs leave out
+    chunks of that value, but a program that was killed leaves out others as well.
     """
     with h5py.File(path, "r") as file:
         dataset = file[inner]
         if dataset.chunks is None:
-            return 0, 0
+            return 0, 0, 0
         counts = [
             -(-length // side)
             for length, side in zip(dataset.shape, dataset.chunks, strict=True)
@@ -453,7 +422,8 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
             for place in _chunk_places(dataset)
             if all(0 <= a < b for a, b in zip(place, counts, strict=True))
         }
-        return math.prod(counts) - len(there), math.prod(counts)
+        whole = math.prod(counts)
+        return whole - len(there), whole, dataset.fillvalue.item()
 
 
 def _chunk_places(dataset: Any) -> list[tuple[int, ...]]:  # noqa: ANN401

@@ -217,6 +217,16 @@ def unknown_spacing(error: Exception) -> str:
     return f"its spacing is unknown, since {cause}"
 
 
+def unknown_unit(unit: str, what: str = "voxel edges") -> str:
+    """Return the warning about a file whose lengths have no unit, or a strange one."""
+    if not unit.strip():
+        return f"its {what} have no unit, so its spacing is unknown"
+    return (
+        f"its {what} are in {unit!r}, which is no unit of length that is known, so its "
+        "spacing is unknown"
+    )
+
+
 def notes_of(volume: Volume) -> dict[str, Any]:
     """Return the part of a volume's provenance that a file should keep."""
     return {

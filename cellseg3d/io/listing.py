@@ -18,7 +18,7 @@ from cellseg3d.io.sniff import check_path, natural_key, volume_suffix
 FOLDERS = ("auto", "images", "slices")
 _SLICES = (".png", ".tif", ".tiff")
 # What `predict` writes beside NAME_labels.json.
-_WRITTEN = ("labels", "objects", "uncertainty", "prob_*")
+_WRITTEN = ("labels", "objects", "uncertainty", "overlay", "prob_*")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import mrcfile.dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import AxisError, FormatError
+from cellseg3d.core.errors import FormatError
 from cellseg3d.core.roi import zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
@@ -49,12 +49,12 @@ def open_file(path: Path, request: Request) -> Volume:
     FormatError
         If a header field is invalid, or the file is shorter than its header states.
     AxisError
-        If the file holds several volumes.
+        If the file holds several volumes and none is chosen.
     """
     header, order = _read_header(path)
     voxels = _voxels(path, header, order)
     if request.read_as is None:
-        _refuse_stack(path, header, voxels.shape[0])
+        voxels = _volumes_apart(header, voxels)
     axes, picked = pick_axes(path, voxels.axes, voxels.shape, request)
     voxels = replace(voxels, axes=axes, picked=picked)
     found = path.stat().st_size
@@ -63,6 +63,11 @@ def open_file(path: Path, request: Request) -> Volume:
             f"{path}: is incomplete, with {found} of {voxels.end} bytes; copy it again"
         )
     spacing, warnings = _spacing(header)
+    if _unsigned_by_range(header):
+        warnings.append(
+            f"its bytes are read as 0..255, since its header states values up to "
+            f"{float(header['dmax']):g}"
+        )
     if found > voxels.end:
         warnings.append(f"{found - voxels.end} unknown bytes follow the last voxel")
     labels = b"\n".join(header["label"][: max(0, int(header["nlabl"]))].tolist())
@@ -156,28 +161,44 @@ def _voxels(path: Path, header: Any, order: Order) -> RawVoxels:  # noqa: ANN401
             f"{path}: its MRC field NSYMBT is {extended}; expected 0 or more; copy it "
             "again"
         )
-    kind = "u1" if mode == 0 and _unsigned_bytes(header) else MODES[mode]
+    unsigned = _unsigned_bytes(header) or _unsigned_by_range(header)
+    kind = "u1" if mode == 0 and unsigned else MODES[mode]
     dtype = np.dtype(kind).newbyteorder(order)
     axes = _axes(path, header)
     return RawVoxels(path, HEADER_BYTES + extended, dtype, lengths, axes)
 
 
-def _refuse_stack(path: Path, header: Any, sections: int) -> None:  # noqa: ANN401
-    """Raise an error if the sections of a file belong to several volumes."""
-    spacegroup, each = int(header["ispg"]), int(header["mz"])
-    if VOLUME_STACK <= spacegroup < 631 and 0 < each < sections:
-        raise AxisError(
-            f"{path}: holds {sections // each} volumes by its MRC field ISPG of "
-            f"{spacegroup}; expected one: write each to its own file, or say `read_as` "
-            "slices if it is one"
-        )
+def _volumes_apart(header: Any, voxels: RawVoxels) -> RawVoxels:  # noqa: ANN401
+    """Return voxels with an axis T in front if the file is a stack of volumes."""
+    spacegroup, each, sections = int(header["ispg"]), int(header["mz"]), voxels.shape[0]
+    stacked = VOLUME_STACK <= spacegroup < 631 and 0 < each < sections
+    if not stacked or sections % each:
+        return voxels
+    shape = [sections // each, each, *voxels.shape[1:]]
+    return replace(voxels, shape=shape, axes=f"T{voxels.axes}")
 
 
 def _unsigned_bytes(header: Any) -> bool:  # noqa: ANN401
+    stamp, flags = _imod(header)
+    return stamp == IMOD_STAMP and not flags & 1
+
+
+def _unsigned_by_range(header: Any) -> bool:  # noqa: ANN401
+    """Return whether a header without IMOD's mark states bytes above 127.
+
+    The standard says that bytes are signed, but older programs wrote 0 to 255.
+    """
+    least, most = float(header["dmin"]), float(header["dmax"])
+    plain = int(header["mode"]) == 0 and _imod(header)[0] != IMOD_STAMP
+    return plain and least >= 0 and 127 < most <= 255
+
+
+def _imod(header: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Return the mark of IMOD and its flags, or what else is in their place."""
     extra = header["extra2"].tobytes()
     order = header.dtype["mode"].byteorder
     stamp, flags = np.frombuffer(extra[40:48], np.dtype("i4").newbyteorder(order))
-    return int(stamp) == IMOD_STAMP and not int(flags) & 1
+    return int(stamp), int(flags)
 
 
 def _axes(path: Path, header: Any) -> str:  # noqa: ANN401

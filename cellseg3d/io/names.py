@@ -190,7 +190,8 @@ def _ordered(
         raise FormatError(
             f"{folder}: {len(varying)} numbers vary in the names of its slices, such "
             f"as {some[0].name} and {some[1].name}, so their order is unknown; keep "
-            "one channel and one time point in a folder"
+            "one channel and one time point in a folder, or rename the files so that "
+            "one number counts the slices"
         )
     return _rows(numbers, depth[0], counted, folder)
 

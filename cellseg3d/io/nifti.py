@@ -1,6 +1,7 @@
 """Read and write NIfTI files; a .nii.gz file is decompressed once."""
 
 import gzip
+import logging
 import math
 import shutil
 import zlib
@@ -27,10 +28,16 @@ from cellseg3d.io.layout import (
     split_unit,
     unpack_notes,
 )
-from cellseg3d.io.lazy import Box, LazyArray, lazy_shape, placed
-from cellseg3d.io.picking import channel_names_in, pick_axes, times_note
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
+from cellseg3d.io.picking import (
+    channel_names_in,
+    index_of_box,
+    pick_axes,
+    times_note,
+)
 from cellseg3d.io.raw_sink import RawSink
 
+logger = logging.getLogger(__name__)
 COMMENT = 6
 MM_PER = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
 UM_PER_MM = 1e3
@@ -155,12 +162,7 @@ class NiftiVoxels:
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
-        place = placed(box)
-        key = tuple(
-            self.picked[each] if each in self.picked else place[each]
-            for each in self.axes
-        )
-        kept = "".join(each for each in self.axes if each not in self.picked)
+        key, kept = index_of_box(self.axes, self.picked, box)
         return to_zyx(np.asarray(self._proxy()[key]), kept)
 
     def _proxy(self) -> Any:  # noqa: ANN401
@@ -209,12 +211,19 @@ class PackingSink:
 
 
 def _packed(path: Path) -> bool:
-    return ".gz" in path.suffixes
+    return ".gz" in [suffix.lower() for suffix in path.suffixes]
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401
+    library = nib.imageglobals.logger
+    # The library prints what it corrects in a header; what matters is checked here.
+    was, library.disabled = library.disabled, True
     try:
-        return nib.load(path)
+        # `nib.load` would go by the suffix, in which it distinguishes upper case.
+        with gzip.open(path) if _packed(path) else path.open("rb") as file:
+            kind = _kind_of(file.read(4))
+        holder = nib.FileHolder(str(path))
+        image = kind.from_file_map({"image": holder})
     except (
         nib.filebasedimages.ImageFileError,
         nib.spatialimages.HeaderDataError,
@@ -225,8 +234,29 @@ def _load(path: Path) -> Any:  # noqa: ANN401
         zlib.error,
     ) as error:
         raise FormatError(
-            f"{path}: its NIfTI header cannot be read ({error}); copy it again"
+            f"{path}: its NIfTI header cannot be read ({error}); copy it again or "
+            "export it again"
         ) from error
+    finally:
+        library.disabled = was
+    _check_header(path, image)
+    return image
+
+
+def _check_header(path: Path, image: Any) -> None:  # noqa: ANN401
+    """Raise an error if a length or the place of the first voxel is impossible."""
+    lengths = tuple(map(int, image.shape))
+    if not lengths or min(lengths) < 0:
+        raise FormatError(
+            f"{path}: its NIfTI header states the lengths {lengths} (x, y, z, ...); "
+            "expected positive numbers; copy it again or export it again"
+        )
+    least, offset = int(image.header["sizeof_hdr"]) + 4, int(image.dataobj.offset)
+    if offset < least:
+        raise FormatError(
+            f"{path}: its NIfTI header states that the voxels begin at byte {offset}; "
+            f"expected {least} or more, since the header lies before; export it again"
+        )
 
 
 def _unpack(path: Path, nbytes: int) -> Any:  # noqa: ANN401
@@ -235,25 +265,42 @@ def _unpack(path: Path, nbytes: int) -> Any:  # noqa: ANN401
     data = bytearray()
     try:
         with gzip.open(path) as file:
-            while part := file.read(2**22):
+            # `read` would lose what it has decompressed before it finds a fault.
+            while part := file.read1(2**22):
                 data += part
                 if len(data) > nbytes + 2**24:
                     raise FormatError(
                         f"{path}: decompresses to more than the {nbytes} bytes that "
                         "its header states; copy it again"
                     )
+    except gzip.BadGzipFile as error:
+        # A complete and sound file may be followed by bytes that are not its own.
+        if len(data) < nbytes or "Not a gzipped file" not in str(error):
+            raise _incomplete(path, len(data), nbytes, error) from error
+        logger.warning("%s: unknown bytes follow the compressed file", path)
     except (EOFError, OSError, zlib.error) as error:
-        raise FormatError(
-            f"{path}: is incomplete or damaged after {len(data)} of {nbytes} "
-            f"decompressed bytes ({error}); copy it again"
-        ) from error
+        raise _incomplete(path, len(data), nbytes, error) from error
+    if len(data) > nbytes:
+        logger.warning(
+            "%s: %d unknown bytes follow the last voxel", path, len(data) - nbytes
+        )
     if len(data) < nbytes:
         raise FormatError(
             f"{path}: is incomplete and decompresses to {len(data)} of {nbytes} bytes; "
             "copy it again"
         )
-    kind = nib.Nifti2Image if data[:4] in _NIFTI2 else nib.Nifti1Image
-    return kind.from_bytes(bytes(data))
+    return _kind_of(bytes(data[:4])).from_bytes(bytes(data))
+
+
+def _kind_of(start: bytes) -> Any:  # noqa: ANN401
+    return nib.Nifti2Image if start in _NIFTI2 else nib.Nifti1Image
+
+
+def _incomplete(path: Path, found: int, nbytes: int, error: Exception) -> FormatError:
+    return FormatError(
+        f"{path}: is incomplete or damaged after {found} of {nbytes} decompressed "
+        f"bytes ({error}); copy it again"
+    )
 
 
 _NIFTI2 = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))

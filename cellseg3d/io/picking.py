@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.io.layout import Request
+from cellseg3d.io.lazy import placed
 
 _NAMES = {"C": "channels", "S": "channels (colours)", "T": "time points"}
 _MEANT = {"slices": "Z", "channels": "C", "times": "T"}
@@ -17,6 +18,8 @@ _LETTERS = frozenset("TCZYXS")
 _RGB = ("red", "green", "blue")
 # The key of the names of a file's channels, in its notes and in the provenance.
 CHANNEL_NAMES = "channel_names"
+# A last axis of at most so many voxels may be the colours of a pixel.
+MOST_COLOURS = 4
 GREY = "its colour channels are equal, so it is read as grey"
 PALETTE = "it has a palette: the indices of the colours are read, not the colours"
 
@@ -39,6 +42,35 @@ def check_read_as(word: str | None) -> None:
             "each axis of the file, slowest first, such as zyxc"
         )
         raise ConfigError(message)
+
+
+def assumed_axes(count: int) -> str:
+    """Return the letters of axes that a file does not name: the last of T, C, Z, Y, X.
+
+    Parameters
+    ----------
+    count : int
+        The number of axes, 2 to 5.
+    """
+    return "TCZYX"[-count:]
+
+
+def doubted_axes(shape: Sequence[int]) -> list[str]:
+    """Return a sentence if unnamed axes of a file may end in colours, else nothing.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The lengths of the axes, of which no file says what they are.
+    """
+    if len(shape) < 3 or not 1 < shape[-1] <= MOST_COLOURS < min(shape[-3:-1]):
+        return []
+    axes = assumed_axes(len(shape)).lower()
+    other = ("tzyxc" if len(shape) > 3 else "yxc")[-len(shape) :]
+    return [
+        f"it does not state its axes, which are read as {axes}, so an image has "
+        f"{shape[-1]} columns; say `read_as` {other} if these are colours"
+    ]
 
 
 def pick_axes(
@@ -138,6 +170,31 @@ def channel_number(
             f"0..{count - 1} with `channel`"
         )
     return wanted
+
+
+def index_of_box(
+    axes: str, picked: Mapping[str, int], box: tuple[slice, ...]
+) -> tuple[tuple[int | slice, ...], str]:
+    """Return the index of a box in a file's array, and the axes of what it gives.
+
+    Parameters
+    ----------
+    axes : str
+        One letter for each axis of the array.
+    picked : mapping of str to int
+        The index along each axis that the volume does not have.
+    box : sequence of slice
+        The voxels (z, y, x) or (c, z, y, x).
+
+    Examples
+    --------
+    >>> index_of_box("YXC", {"C": 1}, (slice(0, 1), slice(2, 4), slice(5, 9)))
+    ((slice(2, 4, None), slice(5, 9, None), 1), 'YX')
+    """
+    place: dict[str, int | slice] = {**placed(box)}
+    place.update(picked)
+    kept = "".join(letter for letter in axes if letter not in picked)
+    return tuple(place[letter] for letter in axes), kept
 
 
 def all_grey(pixels: NDArray[Any], samples: int, axis: int = -1) -> bool:
@@ -273,7 +330,10 @@ class _Picking:
         if channel is None:
             # If Z has several slices, the other axis cannot be slices as well.
             slices = ", or say `read_as` slices if they are"
-            slices = "" if self.lengths.get("Z", 1) > 1 else slices
+            if self.lengths.get("Z", 1) > 1:
+                axes = len(self.axes)
+                other = "zyxc" if axes == 4 else "tzyxc"[-axes:]
+                slices = f", or say what the axes are with `read_as`, such as {other}"
             called = f", called {', '.join(self.names)}" if self.names else ""
             option = "`time`" if letter == "T" else "`channel`"
             raise AxisError(
@@ -295,15 +355,14 @@ class _Picking:
         return axes.replace(letter, "C").upper(), picked
 
     def _too_many(self, left: Sequence[str]) -> str:
+        way = "write one to its own file"
         if "T" in left and len(left) == 2:
-            return (
-                f"{self.found}; expected one volume: choose a time point with `time` "
-                f"(0..{self.lengths['T'] - 1})"
-            )
-        return (
-            f"{self.found}; expected one volume: write one to its own file, or say "
-            "what the axes are with `read_as`, such as tzyx"
-        )
+            way = f"choose a time point with `time` (0..{self.lengths['T'] - 1})"
+        if self.lengths.get("Z", 1) == 1:  # one of the axes may be slices by mistake
+            free = self.axes.replace("Z", "")
+            meant = free.replace(left[0], "Z").lower()
+            way = f"{way}, or say what the axes are with `read_as`, such as {meant}"
+        return f"{self.found}; expected one volume: {way}"
 
 
 def times_note(axes: str, shape: Sequence[int]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def open_png(path: Path, request: Request) -> Volume:
         If it is in colour or partly transparent, and no channel is chosen.
     """
     header = read_header(path)
-    notes, odd = _notes(path), []
+    notes, odd = _notes(path)
     if header.colour == _PALETTE and not _identity_palette(path):
         odd.append(PALETTE)
     axes, shape = "YX", [header.height, header.width]
@@ -178,6 +178,9 @@ def pixels(path: Path, header: PngHeader | None = None) -> NDArray[Any]:
     if known.bits < 8 and known.colour != _PALETTE:
         # The decoder has scaled values of 1, 2 and 4 bits to 0..255.
         found = found // (255 // (2**known.bits - 1))
+    if known.samples < (found.shape[2] if found.ndim == 3 else 1):
+        # The decoder adds an opacity if one colour is marked as transparent.
+        found = found[..., : known.samples] if known.samples > 1 else found[..., 0]
     if found.shape[:2] != (known.height, known.width):
         raise FormatError(f"{path}: is an incomplete or damaged PNG; copy it again")
     return found.astype(known.dtype, copy=False)
@@ -203,9 +206,13 @@ def _stored_indices(path: Path) -> NDArray[Any]:
             ) from error
 
 
-def _notes(path: Path) -> dict[str, Any]:
+def _notes(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the notes in a PNG, and a sentence if it is animated."""
     with _image(path) as image:
-        return unpack_notes(str(image.info.get("Comment", "")))
+        frames = getattr(image, "n_frames", 1)
+        notes = unpack_notes(str(image.info.get("Comment", "")))
+    moving = f"it is animated, and the first of its {frames} frames is read"
+    return notes, [moving] * (frames > 1)
 
 
 def _identity_palette(path: Path) -> bool:

@@ -176,6 +176,11 @@ def open_volume(  # noqa: PLR0913 - each is a fact about the file, and all are o
                 raise
             volume = module_of(kind).open_file(file, request, ignore_affine=True)
     volume = _with_channels(volume, channel, channels)
+    if 0 in volume.shape:
+        raise FormatError(
+            f"{file}: holds no voxels, since its shape (z, y, x) is {volume.shape}; "
+            "export it again"
+        )
     if read_as is not None:
         volume = _told(volume, f"its axes are read as {read_as}, as you say")
     return _with_spacing(volume, spacing)

@@ -151,7 +151,7 @@ def create(path: Path, layout: Layout) -> Sink:
         raise FormatError(
             f"{path}: PNG cannot hold {layout.dtype}; choose .tif, .zarr or .h5"
         )
-    single = ".png" in path.suffixes
+    single = ".png" in [suffix.lower() for suffix in path.suffixes]
     if single and layout.shape[0] != 1:
         raise FormatError(
             f"{path}: a PNG holds one slice, but the volume has {layout.shape[0]}; "

@@ -44,8 +44,9 @@ NAMES = {
     "zip": "a zip archive",
     "jpeg": "JPEG",
     "xml": "XML",
+    "pair": "the header of a NIfTI in two files",
 }
-HEAD_BYTES = 544
+HEAD_BYTES = 2056
 
 
 def volume_suffix(path: Path | str) -> str:
@@ -139,7 +140,7 @@ def check_format(path: Path, expected: str) -> None:
     )
 
 
-def true_format(path: Path) -> str | None:
+def true_format(path: Path) -> str | None:  # noqa: PLR0911 - one for each sign
     """Return the format that a file's first bytes belong to, or None if unknown.
 
     Raises
@@ -155,23 +156,30 @@ def true_format(path: Path) -> str | None:
     for start, name in _MAGIC:
         if head.startswith(start):
             return name
+    # A block of the user's may precede the HDF5 file itself.
+    if any(head[at : at + 8] == _HDF5 for at in (512, 1024, 2048)):
+        return "hdf5"
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "html"
     if text.startswith(b"<?xml"):
         return "xml"
-    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):
+    marks = {head[344:348], head[4:8]}
+    if marks & {b"ni1\0", b"ni2\0"}:
+        return "pair"
+    if marks & {b"n+1\0", b"n+2\0"}:
         return "nifti"
     return "mrc" if head[208:212] in (b"MAP ", b"MAP\0") else None
 
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC = (
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
     (b"II+\0", "tiff"),
     (b"MM\0+", "tiff"),
     (b"\x1f\x8b", "gzip"),
-    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (_HDF5, "hdf5"),
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"PK\x03\x04", "zip"),
     (b"\xff\xd8\xff", "jpeg"),

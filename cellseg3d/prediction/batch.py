@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.model import TrainedModel
-from cellseg3d.core.atomic import write_text
+from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.listing import FOLDERS, FolderContent, content_of
+from cellseg3d.io.overlay import overlay_picture
 from cellseg3d.io.ownership import one_name
 from cellseg3d.io.registry import Opening, open_volume, split_inner, volume_suffix
 from cellseg3d.objects.files import block_map
@@ -53,6 +54,11 @@ class Task:
     def objects(self) -> Path:
         """The file of its object ids."""
         return beside(self.labels, "objects")
+
+    @property
+    def overlay(self) -> Path:
+        """The picture of its labels over the image."""
+        return beside(self.labels, "overlay", ".png")
 
 
 def tasks_of(
@@ -116,7 +122,11 @@ def tasks_of(
 
 
 def files_of(
-    task: Task, classes: Sequence[str], options: SegmentOptions, *, objects: bool
+    task: Task,
+    classes: Sequence[str],
+    options: SegmentOptions,
+    *,
+    objects: bool,
 ) -> list[Path]:
     """Return all files that a task writes; the labels come first."""
     files = [task.labels, sidecar(task.labels)]
@@ -124,7 +134,8 @@ def files_of(
         files += prob_paths(task.labels, classes)
     if options.uncertainty:
         files.append(beside(task.labels, "uncertainty"))
-    return [*files, task.objects] if objects else files
+    files += [task.objects] if objects else []
+    return [*files, task.overlay] if options.overlay else files
 
 
 def is_complete(
@@ -219,10 +230,16 @@ def segment_task(
     opened = open_for(task.source, models, **(opening or {}))
     volume = with_told_spacing(opened, models)
     begun = time.perf_counter()
-    extra = None
+    extras = []
     if find_objects is not None:
         find = find_objects
-        extra = Extra(task.objects, lambda done: find(Task(task.source, done)))
+        extras.append(Extra(task.objects, lambda done: find(Task(task.source, done))))
+    if options.overlay:
+
+        def draw(done: Path) -> None:
+            write_overlay(volume, Task(task.source, done), ids=find_objects is not None)
+
+        extras.append(Extra(task.overlay, draw))
     segment_to_file(
         volume,
         models,
@@ -230,7 +247,7 @@ def segment_task(
         options,
         overwrite=overwrite,
         progress=progress,
-        extra=extra,
+        extras=extras,
     )
     elapsed = time.perf_counter() - begun
     voxels = Roi.whole(volume.shape).size
@@ -246,6 +263,23 @@ def segment_task(
         "picked": "{backend} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
     }
+
+
+def write_overlay(volume: Volume, task: Task, *, ids: bool) -> None:
+    """Draw a task's objects or labels over its volume and write NAME_overlay.png.
+
+    Parameters
+    ----------
+    volume : Volume
+        The volume that was segmented.
+    task : Task
+        Its labels, and its objects if `ids`, are finished.
+    ids : bool
+        Whether to draw the objects.
+    """
+    labels = open_volume(task.objects if ids else task.labels)
+    picture = overlay_picture(volume, labels, ids=ids)
+    atomic_write(task.overlay, lambda new: picture.save(new, format="PNG"))
 
 
 def with_told_spacing(volume: Volume, models: Sequence[TrainedModel]) -> Volume:

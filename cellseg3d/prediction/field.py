@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import FormatError, NonFiniteError
+from cellseg3d.core.mirror import mirrored
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import Amount, IntensityScale
@@ -144,7 +145,7 @@ class MirroredField:
     def read(self, roi: Roi) -> NDArray[np.float32]:
         """Return intensities (C, z, y, x), with border voxels repeated."""
         places = [
-            _mirrored(np.arange(first, stop).clip(0, side - 1) - margin, own)
+            mirrored(np.arange(first, stop).clip(0, side - 1) - margin, own)
             if side > own
             else np.arange(first, stop)
             for first, stop, side, margin, own in zip(
@@ -163,13 +164,6 @@ class MirroredField:
             if self.shape[axis] > self.field.shape[axis]:
                 array = array.take(place - first, axis=axis + 1)
         return array
-
-
-def _mirrored(places: NDArray[np.intp], length: int) -> NDArray[np.intp]:
-    """Return where places beyond the borders of an axis are mirrored to."""
-    period = max(1, 2 * (length - 1))
-    inside = places % period
-    return np.minimum(inside, period - inside)
 
 
 def nearest_inside(roi: Roi, shape: Sequence[int]) -> Roi:

@@ -45,6 +45,8 @@ class SegmentOptions:
         Whether to return class probabilities and each voxel's uncertainty as well.
     probs_dtype : {"uint8", "float16", "float32"}
         The dtype of probabilities in files; uint8 holds them in 255ths.
+    overlay : bool
+        Whether files get a picture of the labels over the image beside them.
     rescale : bool or None
         Whether to resample the volume to the voxel size of the training, and the labels
         back. When None, this is done for models whose training volumes were resampled.
@@ -78,6 +80,7 @@ class SegmentOptions:
     probs: bool = False
     uncertainty: bool = False
     probs_dtype: str = "uint8"
+    overlay: bool = False
     rescale: bool | None = None
     max_vram: int | None = None
     dask: str | None = None

@@ -24,6 +24,7 @@ def provenance(
         "models": [
             {
                 "name": model.name,
+                "description": model.description,
                 "sha256": model.sha256,
                 "classes": list(model.classes),
                 **model.label_meaning,

@@ -100,7 +100,7 @@ def segment_to_file(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-    extra: Extra | None = None,
+    extras: Sequence[Extra] = (),
 ) -> Path:
     """Segment a volume of any size into a file, within bounded memory.
 
@@ -118,8 +118,9 @@ def segment_to_file(
         uncertainty are written beside it.
     overwrite : bool
         Whether to replace files that exist.
-    extra : Extra, optional
-        A file that is made from the finished ones before all are moved to their names.
+    extras : sequence of Extra
+        Files that are made from the finished ones, in this order, before all are moved
+        to their names.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def segment_to_file(
     record = provenance(volume, chosen, pipeline)
     final = None if seen is volume else volume
     output = output_of(
-        out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final, extra
+        out, seen, pipeline, chosen[0].classes, wanted.probs_dtype, final, extras
     )
     runner, cluster = None, wanted.dask
     if cluster is not None:

@@ -96,6 +96,11 @@ def segment_times(
             f"{task.source}: has no axis of time; leave out `time`, or say what its "
             "axes are with `read_as`, such as times"
         )
+    if options.overlay:
+        raise ConfigError(
+            "`overlay` draws one volume; leave it out for all time points, or choose "
+            "one of them with `time`"
+        )
     found = find_objects is not None
     series = _series(task, count, models[0].classes, options, objects=found)
     folder = times_folder(task.labels)

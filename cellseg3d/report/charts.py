@@ -2,24 +2,34 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
-WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 42
-# Approximate height of a line of small text, and width of a letter.
-LINE, LETTER = 12, 6
+# As narrow as the screen of a phone, where the text must still be readable.
+WIDTH, HEIGHT = 440, 260
+RIGHT, TOP, BOTTOM = 16, 16, 46
+# The title of the y axis stands left of its ticks.
+TITLE, LEAST_LEFT = 22, 46
+# Largest height of a line of text, and width of a letter (the style makes letters
+# larger on a phone).
+LINE, LETTER = 13, 7.6
+LONGEST_NAME = 24
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a chart: its name, its points and the number of its colour."""
+    """One curve of a chart: its name, its points and the number of its colour.
+
+    Its style is "plain", "dashed" or "wide", so that curves that lie on each other can
+    all be seen; draw wide ones first.
+    """
 
     name: str
     points: Sequence[Point]
     colour: int = 1
     dots: bool = False
+    style: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -55,20 +65,20 @@ def line_chart(lines: Sequence[Line], axes: Axes, *, diagonal: bool = False) -> 
         Whether to draw the line of equality, for calibration.
     """
     drawn = [
-        Line(line.name, [p for p in line.points if _finite(p)], line.colour, line.dots)
-        for line in lines
+        replace(line, points=[p for p in line.points if _finite(p)]) for line in lines
     ]
     xs = [x for line in drawn for x, _ in line.points]
     ys = [y for line in drawn for _, y in line.points]
-    place = _Place(axes.x_range or _span(xs), axes.y_range or _span(ys))
+    place = _placed(axes.x_range or _span(xs), axes.y_range or _span(ys))
     parts = [*_grid(place, axes)]
     if diagonal:
         start, end = place.at((0, 0)), place.at((1, 1))
         parts.append(_segment(start, end, "chart-diagonal"))
     for line in drawn:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place.at, line.points))
-        parts.append(f'<polyline class="line c{line.colour}" points="{path}"/>')
-        if line.dots or len(line.points) < 12:
+        kind = f"line {line.style} c{line.colour}"
+        parts.append(f'<polyline class="{kind}" points="{path}"/>')
+        if line.dots or (line.style == "plain" and len(line.points) < 12):
             parts += [
                 _dot(place.at(p), line.colour, _say(line.name, p)) for p in line.points
             ]
@@ -78,7 +88,8 @@ def line_chart(lines: Sequence[Line], axes: Axes, *, diagonal: bool = False) -> 
 def interval_chart(rows: Sequence[Interval], label: str) -> str:
     """Return an SVG with one row per mean, its interval and values, 0 to 1."""
     height = TOP + BOTTOM + 34 * max(1, len(rows))
-    left = min(230.0, 26 + 7 * max((len(row.name) for row in rows), default=0))
+    names = [_short(row.name) for row in rows]
+    left = 14 + LETTER * max(map(len, names), default=0)
     place = _Place((0.0, 1.0), (0.0, 1.0), left=left)
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
@@ -87,7 +98,7 @@ def interval_chart(rows: Sequence[Interval], label: str) -> str:
         parts.append(_words((x, height - BOTTOM + 16), f"{tick:g}", "middle"))
     for index, row in enumerate(rows):
         y = TOP + 34 * index + 17
-        parts.append(_words((left - 10, y + 4), row.name, "end"))
+        parts.append(_words((left - 10, y + 4), names[index], "end", row.name))
         for name, value in row.points:
             if math.isfinite(value):
                 parts.append(
@@ -114,7 +125,7 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str
     costs = [x for _, x, _ in kept]
     log = bool(costs) and 0 < 10 * min(costs) <= max(costs)
     scale = math.log10 if log else float
-    place = _Place(_span([scale(x) for x in costs]), _span([y for _, _, y in kept]))
+    place = _placed(_span([scale(x) for x in costs]), _span([y for _, _, y in kept]))
     parts = [*_grid(place, axes, log=log)]
     taken: list[tuple[float, float, float]] = []
     for name, x, y in kept:
@@ -129,6 +140,48 @@ def scatter_chart(points: Sequence[tuple[str, float, float]], axes: Axes) -> str
         anchor = "start" if side > 0 else "end"
         parts.append(_words((first, down + 4), name, anchor))
         parts.append(_dot(at, 0 if beaten else 1, _say(name, (x, y))))
+    return _svg(parts, HEIGHT, f"{axes.y} against {axes.x}")
+
+
+def histogram_chart(values: Sequence[float], axes: Axes) -> str:
+    """Return an SVG of how many values are how large.
+
+    Values above 0 that differ thirtyfold or more are drawn on a logarithmic axis.
+
+    Parameters
+    ----------
+    values : sequence of float
+        At least one.
+    axes : Axes
+        Titles; the ranges are those of the data.
+    """
+    low, high = min(values), max(values)
+    log = low > 0 and high >= 30 * low
+    scaled = [math.log10(value) if log else value for value in values]
+    x0, x1 = (
+        _span([min(scaled), max(scaled)])
+        if low == high
+        else (
+            min(scaled),
+            max(scaled),
+        )
+    )
+    bins = min(24, max(5, math.ceil(len(values) ** 0.5)))
+    counts = [0] * bins
+    for value in scaled:
+        counts[min(bins - 1, int((value - x0) / (x1 - x0) * bins))] += 1
+    place = _placed((x0, x1), (0.0, 1.05 * max(counts)), whole=True)
+    parts = [*_grid(place, axes, log=log)]
+    edges = [x0 + (x1 - x0) * each / bins for each in range(bins + 1)]
+    for count, start, end in zip(counts, edges, edges[1:], strict=False):
+        left, top = place.at((start, count))
+        right, bottom = place.at((end, 0))
+        a, b = (10**edge if log else edge for edge in (start, end))
+        box = f'x="{left + 0.5:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}"'
+        parts.append(
+            f'<rect class="column" {box} height="{bottom - top:.1f}">'
+            f"<title>{a:.4g} to {b:.4g}: {count}</title></rect>"
+        )
     return _svg(parts, HEIGHT, f"{axes.y} against {axes.x}")
 
 
@@ -153,8 +206,10 @@ def _free_line(
 class _Place:
     """Convert values to positions in the picture."""
 
-    def __init__(self, x: Point, y: Point, left: float = LEFT) -> None:
-        self.x, self.y, self.left = x, y, left
+    def __init__(
+        self, x: Point, y: Point, left: float, rows: Sequence[float] = ()
+    ) -> None:
+        self.x, self.y, self.left, self.rows = x, y, left, rows
 
     def at(self, point: Point) -> Point:
         """Return the position of a point."""
@@ -165,6 +220,17 @@ class _Place:
             self.left + across * (WIDTH - self.left - RIGHT),
             HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
         )
+
+
+def _placed(x: Point, y: Point, *, whole: bool = False) -> _Place:
+    """Return the place of a chart whose ticks along y fit beside the axis title.
+
+    Only whole numbers get a tick if `whole`.
+    """
+    rows = [row for row in ticks(*y) if not whole or float(row).is_integer()]
+    widest = max((len(f"{row:.4g}") for row in rows), default=1)
+    left = max(LEAST_LEFT, TITLE + 10 + LETTER * widest)
+    return _Place(x, y, left, rows)
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -185,16 +251,22 @@ def _decades(low: float, high: float) -> list[float]:
 
 def _grid(place: _Place, axes: Axes, *, log: bool = False) -> list[str]:
     parts = []
-    for tick in ticks(*place.y):
+    for tick in place.rows:
         start, end = place.at((place.x[0], tick)), place.at((place.x[1], tick))
         parts.append(_segment(start, end, "grid"))
         parts.append(_words((start[0] - 8, start[1] + 4), f"{tick:.4g}", "end"))
+    free = -math.inf
     for tick in _decades(*place.x) if log else ticks(*place.x):
         x, y = place.at((math.log10(tick) if log else tick, place.y[0]))
-        parts.append(_words((x, y + 17), f"{tick:.6g}", "middle"))
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(_words((middle, HEIGHT - 6), axes.x, "middle"))
-    turned = f"translate(13 {HEIGHT / 2 - 14:.0f}) rotate(-90)"
+        name = f"{tick:.6g}"
+        half = LETTER * len(name) / 2
+        x = min(x, WIDTH - half)  # A tick at the end stays inside the picture.
+        if x - half > free:
+            parts.append(_words((x, y + 17), name, "middle"))
+            free = x + half + LETTER / 2
+    middle = (place.left + WIDTH - RIGHT) / 2
+    parts.append(_words((middle, HEIGHT - 8), axes.x, "middle"))
+    turned = f"translate(14 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)"
     parts.append(
         f'<text class="tick" transform="{turned}" '
         f'text-anchor="middle">{escape(axes.y)}</text>'
@@ -230,11 +302,20 @@ def _segment(start: Point, end: Point, kind: str) -> str:
     )
 
 
-def _words(at: Point, text: str, anchor: str) -> str:
+def _words(at: Point, text: str, anchor: str, title: str = "") -> str:
+    more = f"<title>{escape(title)}</title>" if title and title != text else ""
     return (
         f'<text class="tick" x="{at[0]:.1f}" y="{at[1]:.1f}" '
-        f'text-anchor="{anchor}">{escape(text)}</text>'
+        f'text-anchor="{anchor}">{escape(text)}{more}</text>'
     )
+
+
+def _short(name: str) -> str:
+    """Return a name that fits beside a chart; its end tells names apart."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    kept = LONGEST_NAME - 1
+    return f"{name[: kept - kept // 2]}\u2026{name[-(kept // 2) :]}"
 
 
 def _svg(parts: Sequence[str], height: int, title: str) -> str:
@@ -249,7 +330,8 @@ def _legend(lines: Sequence[Line]) -> str:
     if len(lines) < 2:
         return ""
     items = "".join(
-        f'<span><i class="key c{line.colour}"></i>{escape(line.name)}</span>'
+        f'<span><i class="key {line.style} c{line.colour}"></i>{escape(line.name)}'
+        "</span>"
         for line in lines
     )
     return f'<p class="legend">{items}</p>'

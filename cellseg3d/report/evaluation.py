@@ -22,6 +22,28 @@ from cellseg3d.scoring.pairs import ScorePair
 from cellseg3d.scoring.probs import ScoredProbs, class_value, score_probs
 from cellseg3d.scoring.report import as_json, summaries
 
+# A predicted piece below this share of the smallest true object is a speck.
+SPECK = 0.1
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How many objects of a class there are over all volumes.
+
+    Parameters
+    ----------
+    true, predicted, found : int
+        Numbers of true objects, of predicted ones, and of pairs that match.
+    specks : int
+        Predicted objects that match none and are smaller than a tenth of the smallest
+        true one of their volume.
+    """
+
+    true: int
+    predicted: int
+    found: int
+    specks: int
+
 
 @dataclass(frozen=True)
 class ReportScores:
@@ -38,12 +60,15 @@ class ReportScores:
         Volume, class, and the scores of its probabilities.
     objects : dict
         For each class, the summary over volumes of every object score.
+    pieces : dict of str to Pieces
+        The number of objects of each class.
     """
 
     table: dict[str, Any] = field(default_factory=dict)
     by_iou: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     probabilities: list[tuple[str, str, ScoredProbs]] = field(default_factory=list)
     objects: dict[str, dict[str, Summary]] = field(default_factory=dict)
+    pieces: dict[str, Pieces] = field(default_factory=dict)
 
 
 def score_volumes(
@@ -91,6 +116,24 @@ def score_volumes(
         {kind: by_iou(found) for kind, found in matches.items()},
         _probabilities(known, classes),
         summaries(evaluation, objects=True),
+        {kind: count_pieces(found) for kind, found in matches.items()},
+    )
+
+
+def count_pieces(matches: Sequence[ObjectMatch]) -> Pieces:
+    """Return how many objects there are over all volumes, and how many are specks."""
+    specks = 0
+    for match in matches:
+        alone = np.ones(len(match.predicted_ids), np.bool_)
+        alone[match.predicted[match.matched()]] = False
+        smallest = match.true_sizes.min(initial=np.iinfo(np.int64).max)
+        if len(match.true_sizes):
+            specks += int((alone & (match.predicted_sizes < SPECK * smallest)).sum())
+    return Pieces(
+        sum(len(match.true_ids) for match in matches),
+        sum(len(match.predicted_ids) for match in matches),
+        sum(int(match.matched().sum()) for match in matches),
+        specks,
     )
 
 

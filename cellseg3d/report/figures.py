@@ -6,7 +6,7 @@ from typing import Any
 from cellseg3d.report.charts import Axes, Interval, Line, interval_chart, line_chart
 from cellseg3d.report.evaluation import ReportScores
 from cellseg3d.report.run_folder import RunFolder
-from cellseg3d.report.tables import text
+from cellseg3d.report.tables import NAMES, text
 
 SHOWN = ("dice", "jaccard", "precision", "recall")
 PROBS = {
@@ -49,24 +49,37 @@ def interval_figure(scores: ReportScores) -> Any:  # noqa: ANN401
                 points = [
                     (volume, _number(table.get(name, {}).get(score)))
                     for volume, table in scores.table["volumes"].items()
+                    if scores.table["n"] > 1
                 ]
                 interval = (found["mean"], found["low"], found["high"])
                 mean, low, high = (_number(value) for value in interval)
                 if found["note"]:  # Too few volumes: the points say it all.
                     low = high = math.nan
-                rows.append(Interval(f"{name} {score}", mean, low, high, points))
-    return safe(interval_chart(rows, "a dot is a volume, the bar their mean"))
+                rows.append(
+                    Interval(
+                        f"{name}, {NAMES.get(score, score)}", mean, low, high, points
+                    )
+                )
+    several = scores.table["n"] > 1
+    label = "a dot is a volume, the bar their mean" if several else "score"
+    return safe(interval_chart(rows, label))
 
 
 def overlap_charts(scores: ReportScores) -> list[dict[str, Any]]:
     """Return precision, recall and AP against IoU, a chart for each class."""
-    named = (("precision", "precision"), ("recall", "recall"), ("AP", "ap"))
+    # AP equals precision where nothing is missed, so the curves must be told apart
+    # where they lie on each other.
+    named = (
+        ("AP", "ap", "wide", 3),
+        ("precision", "precision", "plain", 1),
+        ("recall", "recall", "dashed", 2),
+    )
     axes = Axes("intersection over union to match", "share", (0.5, 0.95), (0.0, 1.0))
     found = []
     for kind, rows in scores.by_iou.items():
         lines = [
-            Line(label, [(row["iou"], row[key]) for row in rows], colour, dots=True)
-            for colour, (label, key) in enumerate(named, 1)
+            Line(label, [(row["iou"], row[key]) for row in rows], colour, style=style)
+            for label, key, style, colour in named
         ]
         if rows:
             found.append({"title": kind, "svg": safe(line_chart(lines, axes))})

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.cases import Datalist
-from cellseg3d.io.listing import is_folder_of_volumes
-from cellseg3d.io.registry import list_volumes
+from cellseg3d.io.listing import content_of, is_folder_of_volumes
 from cellseg3d.scoring.pairs import (
     is_datalist,
     labels_by_stem,
@@ -63,7 +62,7 @@ def locate_folder(
     InputError
         If nothing pairs.
     """
-    images = {} if image is None else _by_stem(image)
+    images = {} if image is None else _images_by_stem(image)
     if truth is not None:
         pairs = pair_paths(prediction, truth, ids=ids).pairs
     elif datalist is not None:
@@ -122,5 +121,7 @@ def locate(
     return found
 
 
-def _by_stem(folder: str) -> dict[str, str]:
-    return {stem_of_file(str(path)): str(path) for path in list_volumes(Path(folder))}
+def _images_by_stem(folder: str) -> dict[str, str]:
+    """Return the images of a folder by stem; labels that lie there are no images."""
+    images = content_of(Path(folder)).to_segment
+    return {stem_of_file(str(path)): str(path) for path in images}

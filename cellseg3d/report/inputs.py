@@ -15,7 +15,7 @@ from cellseg3d.datasets.cases import Datalist, case_stem
 from cellseg3d.datasets.labels import class_labels
 from cellseg3d.report.folders import Located
 from cellseg3d.scoring.evaluate import open_labels, open_values
-from cellseg3d.scoring.meaning import meaning_of
+from cellseg3d.scoring.meaning import meaning_of, models_of
 from cellseg3d.scoring.one_volume import renamed
 from cellseg3d.scoring.pairs import stem_of_file
 from cellseg3d.scoring.probs import find_probs
@@ -42,6 +42,8 @@ class ReportVolume:
     paths : dict of str to str
         Path of each file: ``"prediction"``, ``"truth"``, ``"image"``, ``"probs"`` or
         ``"probs CLASS"``.
+    models : sequence of mapping
+        What the record beside the prediction says of the models that made it.
     """
 
     name: str
@@ -51,6 +53,13 @@ class ReportVolume:
     probs: Mapping[str, Volume]
     spacing: Spacing | None
     paths: dict[str, str]
+    models: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that the record states, background first."""
+        stated = self.models[0].get("classes") if self.models else None
+        return tuple(map(str, stated)) if isinstance(stated, list) else ()
 
     @property
     def edges(self) -> tuple[float, float, float]:
@@ -62,6 +71,24 @@ class ReportVolume:
         """The unit of `edges`."""
         return "um" if self.spacing else "voxels"
 
+    @property
+    def flat(self) -> bool:
+        """Whether it is a 2D image: one slice."""
+        return self.prediction.shape[0] == 1
+
+    @property
+    def voxel_size(self) -> float:
+        """The size of a voxel in `size_unit`."""
+        z, y, x = self.edges
+        return y * x if self.flat else z * y * x
+
+    @property
+    def size_unit(self) -> str:
+        """The unit of sizes: of areas for a 2D image, of volumes otherwise."""
+        if self.spacing is None:
+            return "pixels" if self.flat else "voxels"
+        return "um^2" if self.flat else "um^3"
+
 
 def open_volumes(
     located: Sequence[Located],
@@ -69,6 +96,7 @@ def open_volumes(
     datalist: Datalist | None = None,
     classes: Sequence[str] = (),
     spacing: Spacing | None = None,
+    truth_map: Mapping[int, int] | None = None,
 ) -> list[ReportVolume]:
     """Open predictions and the files that belong to them.
 
@@ -81,6 +109,8 @@ def open_volumes(
         Class names by value, for the names of probability files.
     spacing : Spacing, optional
         Voxel edges that win over those of the files.
+    truth_map : mapping of int to int, optional
+        The class of each value of the truth; wins over datalist and record.
 
     Raises
     ------
@@ -88,6 +118,8 @@ def open_volumes(
         If a file cannot be read, or shapes differ.
     """
     opened = [_open(each, classes, spacing) for each in located]
+    if truth_map is not None:
+        return [_renamed(volume, truth_map) for volume in opened]
     if datalist is None:
         return [_understood(volume) for volume in opened]
     if datalist.labels != "classes":
@@ -97,12 +129,20 @@ def open_volumes(
 
 def _understood(volume: ReportVolume) -> ReportVolume:
     """Return a volume whose truth is read as its prediction's model learned it."""
-    known = meaning_of(volume.paths["prediction"])
-    if volume.truth is None or known is None:
+    if volume.truth is None:
         return volume
-    truth = volume.truth
-    renaming, _ = known.truth_map(np.unique(truth.read()).tolist(), truth.name)
-    return replace(volume, truth=truth.with_array(renamed(truth, renaming)))
+    known = meaning_of(volume.paths["prediction"])
+    if known is None:
+        return volume
+    values = np.unique(volume.truth.read()).tolist()
+    return _renamed(volume, known.truth_map(values, volume.truth.name)[0])
+
+
+def _renamed(volume: ReportVolume, names: Mapping[int, int] | None) -> ReportVolume:
+    if volume.truth is None:
+        return volume
+    truth = volume.truth.with_array(renamed(volume.truth, names))
+    return replace(volume, truth=truth)
 
 
 def _mapped(volume: ReportVolume, datalist: Datalist) -> ReportVolume:
@@ -142,6 +182,7 @@ def _open(
         probs,
         spacing,
         {key: path for key, path in paths.items() if path},
+        tuple(models_of(located.prediction)),
     )
 
 

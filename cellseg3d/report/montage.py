@@ -1,4 +1,4 @@
-"""Pack a volume into two pictures from which a browser shows any slice."""
+"""Pack a volume into pictures from which a browser shows any slice."""
 
 import base64
 import io
@@ -11,18 +11,19 @@ from PIL import Image
 
 from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.volume import Volume
 from cellseg3d.report.inputs import ReportVolume
+from cellseg3d.report.legend import Legend
 
 # Phones do not show pictures of more than 16 million pixels.
 MOST_VOXELS = 1 << 22
 LONGEST_SIDE = 288
 TRUE, EXTRA, MISSED, WRONG_CLASS = 1, 2, 3, 4
-CODE_STEP = 50  # Codes are spread over the grey range, safe from rounding.
 
 
 @dataclass(frozen=True)
 class Montage:
-    """A volume's slices side by side, and whether each voxel is right or wrong.
+    """A volume's slices side by side: image, prediction and truth.
 
     Parameters
     ----------
@@ -32,8 +33,9 @@ class Montage:
         Distance, in voxels, between two voxels that are shown.
     columns : int
         Number of slices in a row of the pictures.
-    image, codes : str
-        ``data:`` URLs of a JPEG and a PNG; `image` is empty when there is none.
+    image, prediction, truth : str
+        ``data:`` URLs of a JPEG and two PNGs, which hold the codes of a `Legend`; empty
+        where there is none.
     worst : list of list of list
         For each axis (slice shown, wrong voxels, right voxels), most wrong first.
     """
@@ -42,38 +44,38 @@ class Montage:
     step: tuple[int, int, int]
     columns: int
     image: str
-    codes: str
+    prediction: str
+    truth: str
     worst: list[list[list[int]]]
 
 
-def pack(volume: ReportVolume, *, ids: bool, most: int = MOST_VOXELS) -> Montage:
+def pack(volume: ReportVolume, legend: Legend, most: int = MOST_VOXELS) -> Montage:
     """Return a volume's pictures with at most `most` voxels.
 
     Parameters
     ----------
     volume : ReportVolume
-    ids : bool
-        Whether label values are object ids; different ids are then no error.
+    legend : Legend
+        The codes of the labels.
     most : int
         Largest number of voxels to show.
     """
     step = _step(volume.prediction.shape, most)
-    codes = agreement(volume, ids=ids)
-    worst = worst_slices(codes, step)
-    shown = codes[:: step[0], :: step[1], :: step[2]]
-    columns = max(1, round((shown.shape[0] * shown.shape[1] / shown.shape[2]) ** 0.5))
-    columns = min(columns, shown.shape[0])
+    worst = worst_slices(agreement(volume, ids=legend.ids), step)
+    full = volume.prediction.shape
+    z, y, x = (-(-size // by) for size, by in zip(full, step, strict=True))
+    columns = min(z, max(1, round((z * y / x) ** 0.5)))
     image = ""
     if volume.image is not None:
         grey = _grey(volume.image.array, step)
         image = _address(_tiled(grey, columns), "JPEG", quality=72)
-    z, y, x = shown.shape
     return Montage(
         (z, y, x),
         step,
         columns,
         image,
-        _address(_tiled(shown * np.uint8(CODE_STEP), columns), "PNG", optimize=True),
+        _codes(volume.prediction, legend, step, columns),
+        _codes(volume.truth, legend, step, columns),
         worst,
     )
 
@@ -139,6 +141,17 @@ def _step(shape: tuple[int, int, int], most: int) -> tuple[int, int, int]:
         sides = [size / by for size, by in zip(shape, step, strict=True)]
         step[int(np.argmax(sides))] += 1
     return (step[0], step[1], step[2])
+
+
+def _codes(
+    labels: Volume | None, legend: Legend, step: tuple[int, int, int], columns: int
+) -> str:
+    """Return the address of a picture of label codes; empty without labels."""
+    if labels is None:
+        return ""
+    shown = legend.codes(labels.read()[:: step[0], :: step[1], :: step[2]])
+    spread = shown * np.uint8(legend.step)
+    return _address(_tiled(spread, columns), "PNG", optimize=True)
 
 
 def _grey(array: ArrayLike, step: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.spacing import Spacing
 from cellseg3d.metrics.contingency import Ids
 from cellseg3d.metrics.morphometry import measure_objects
 from cellseg3d.metrics.object_scores import ObjectMatch
@@ -31,8 +30,9 @@ def object_rows(
     -------
     rows : list of dict
         ``id``, ``kind`` (class), ``state`` (found, extra, missed, or object without a
-        truth), ``iou`` (best overlap), ``volume`` (um^3, or voxels without a spacing),
-        ``voxels``, ``sphericity``, ``intensity`` (mean; None without an image),
+        truth), ``iou`` (best overlap), ``size`` (in the volume's `size_unit`),
+        ``voxels``, ``sphericity`` (None for a 2D image), ``intensity`` (mean; None
+        without an image),
         ``place`` (z, y, x voxel of the object nearest to its centre). At most 1500.
     total : int
         How many there are in all.
@@ -41,7 +41,7 @@ def object_rows(
     rows = [
         row | {"labels": labels, "kind": each.kind}
         for each in sets
-        for labels, found in _rows(each, volume.spacing, image)
+        for labels, found in _rows(each, volume, image)
         for row in found
     ]
     rows.sort(key=lambda row: (row.get("iou", 0.0), -row["voxels"]))
@@ -55,10 +55,10 @@ Rows = list[dict[str, Any]]
 
 
 def _rows(
-    objects: ObjectSet, spacing: Spacing | None, image: NDArray[Any] | None
+    objects: ObjectSet, volume: ReportVolume, image: NDArray[Any] | None
 ) -> Iterator[tuple[NDArray[Any], Rows]]:
     """Yield predicted and missed objects, each with the ids that they are found in."""
-    rows = _measured(objects.predicted, spacing, image, "object")
+    rows = _measured(objects.predicted, volume, image, "object")
     match, truth = objects.match, objects.truth
     if match is None or truth is None:
         yield objects.predicted, rows
@@ -71,7 +71,7 @@ def _rows(
     yield objects.predicted, rows
     seen = set(match.true_ids[match.true[match.matched()]].tolist())
     best = _best_iou(match.true_ids, match.true, match)
-    missed = _measured(truth, spacing, image, "missed")
+    missed = _measured(truth, volume, image, "missed")
     yield (
         truth,
         [row | {"iou": best[row["id"]]} for row in missed if row["id"] not in seen],
@@ -87,20 +87,21 @@ def _best_iou(ids: Ids, place: Ids, match: ObjectMatch) -> dict[int, float]:
 
 def _measured(
     labels: NDArray[Any],
-    spacing: Spacing | None,
+    volume: ReportVolume,
     image: NDArray[Any] | None,
     state: str,
 ) -> Rows:
     """Return the measurements that the table shows, and each object's box."""
     if not labels.any():
         return []
-    table = measure_objects(labels, spacing, image)
+    table = measure_objects(labels, volume.spacing, image)
+    none = [None] * len(table["id"])
     columns = {
         "id": table["id"],
-        "volume": table["volume_um3" if spacing else "voxels"],
+        "size": table["voxels"] * volume.voxel_size if volume.spacing else none,
         "voxels": table["voxels"],
-        "sphericity": table["sphericity"],
-        "intensity": table.get("mean_intensity", [None] * len(table["id"])),
+        "sphericity": none if volume.flat else table["sphericity"],
+        "intensity": table.get("mean_intensity", none),
     }
     boxes = np.stack([table[name] for name in ("z0", "z1", "y0", "y1", "x0", "x1")], 1)
     return [

@@ -11,6 +11,7 @@ from cellseg3d.core.ignore import IGNORE
 from cellseg3d.metrics.components import label_components
 from cellseg3d.metrics.object_scores import ObjectMatch, match_objects
 from cellseg3d.report.inputs import ReportVolume
+from cellseg3d.report.legend import class_name
 
 FOREGROUND = "foreground"
 
@@ -60,11 +61,9 @@ def object_sets(
         values |= set(np.unique(truth).tolist())
         annotated = truth != IGNORE
     for value in sorted(values - {0, IGNORE}):
-        name = classes[value] if value < len(classes) else str(value)
         pieces = label_components((predicted == value) & annotated)
-        yield _set(
-            name, pieces, None if truth is None else label_components(truth == value)
-        )
+        true = None if truth is None else label_components(truth == value)
+        yield _set(class_name(value, classes), pieces, true)
 
 
 def _set(kind: str, predicted: NDArray[Any], truth: NDArray[Any] | None) -> ObjectSet:

@@ -25,11 +25,13 @@ from cellseg3d.report.figures import (
     overlap_charts,
 )
 from cellseg3d.report.inputs import ReportVolume, check_volume, settle_kind
-from cellseg3d.report.methods import methods_paragraph
+from cellseg3d.report.legend import Legend, legend_of
+from cellseg3d.report.methods import methods_paragraph, training_names
 from cellseg3d.report.montage import MOST_VOXELS, pack
 from cellseg3d.report.object_rows import object_rows
-from cellseg3d.report.object_sets import object_sets
+from cellseg3d.report.object_sets import ObjectSet, object_sets
 from cellseg3d.report.run_folder import RunFolder
+from cellseg3d.report.sizes import size_charts, size_rows, size_tiles, sizes_of
 from cellseg3d.report.surfaces import surfaces
 from cellseg3d.report.tables import cost_rows, score_rows, tiles, volume_rows
 
@@ -104,24 +106,26 @@ def page_values(
     given: ReportInput, scores: ReportScores, *, ids: bool, most: int
 ) -> dict[str, Any]:
     """Return what the template shows; a section without data is empty."""
-    run, volumes = given.run, given.volumes
+    run, volumes, classes = given.run, given.volumes, _classes(given)
     versions = _versions(given)
-    viewers, tables = [], []
+    legend = legend_of(volumes, ids=ids, classes=classes)
+    viewers, tables, sizes = [], [], []
     for index, volume in enumerate(volumes):
-        meshes = surfaces(volume, ids=ids, classes=_classes(given))
-        viewers.append(_viewer(volume, ids=ids, most=most) | {"surfaces": meshes})
-        sets = object_sets(volume, ids=ids, classes=_classes(given))
-        rows, total = object_rows(volume, sets)
-        shown = {"name": volume.name, "viewer": index, "rows": rows, "total": total}
-        tables.append(
-            shown | {"unit": f"{volume.unit}^3".replace("voxels^3", "voxels")}
-        )
+        meshes = surfaces(volume, legend)
+        viewers.append(_viewer(volume, legend, most) | {"surfaces": meshes})
+        sets = list(object_sets(volume, ids=ids, classes=classes))
+        sizes += [sizes_of(volume, each) for each in sets]
+        tables.append(_object_table(volume, sets, index))
+    tables = [table for table in tables if table["rows"]]
+    first = tiles(run, scores)
     return {
         "title": given.title or _title(given),
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "run": run,
         "ids": ids,
-        "tiles": tiles(run, scores),
+        "legend": legend.as_values(),
+        "sides": _sides(volumes),
+        "tiles": first if scores.table else [*size_tiles(sizes, ids=ids), *first],
         "benchmark": benchmark_sections(given.benchmark) if given.benchmark else [],
         "left_out": left_out(given.benchmark) if given.benchmark else [],
         "checks": [check_volume(volume) for volume in volumes],
@@ -133,12 +137,56 @@ def page_values(
         "overlaps": overlap_charts(scores),
         "calibration": calibration_charts(scores),
         "viewers": viewers,
-        "objects": [table for table in tables if table["rows"]],
+        "sizes": size_rows(sizes, ids=ids),
+        "size_charts": size_charts(sizes, ids=ids),
+        "objects": tables,
         "costs": cost_rows(run) if run else [],
         "methods": methods_paragraph(run, volumes, scores, versions),
+        "method_names": training_names(run),
         "versions": versions,
         "hashes": _hashes(given),
-        "data": _script_json({"viewers": viewers}),
+        "data": _script_json({"viewers": viewers, "legend": legend.as_values()}),
+    }
+
+
+def _sides(volumes: Sequence[ReportVolume]) -> list[str]:
+    """Return what the pictures can show; each appears where a volume has it."""
+    sides = ["prediction"]
+    if any(volume.truth is not None for volume in volumes):
+        sides += ["truth", "errors"]
+    return ["image", *sides] if any(volume.image for volume in volumes) else sides
+
+
+def _object_table(
+    volume: ReportVolume, sets: Sequence[ObjectSet], viewer: int
+) -> dict[str, Any]:
+    """Return the objects of a volume as a table, without the columns that are empty."""
+    rows, total = object_rows(volume, sets)
+    size = f"{'area' if volume.flat else 'volume'} ({volume.size_unit})"
+    names = {
+        "id": "id",
+        "kind": "class",
+        "state": "state",
+        "iou": "best IoU",
+        "size": size,
+        "voxels": "pixels" if volume.flat else "voxels",
+        "sphericity": "sphericity",
+        "intensity": "mean intensity",
+    }
+    alone = len({row["kind"] for row in rows}) == 1
+    if alone:
+        del names["kind"]
+    if volume.truth is None:
+        del names["state"]
+    shown = [key for key in names if any(row.get(key) is not None for row in rows)]
+    return {
+        "name": volume.name,
+        "viewer": viewer,
+        "head": [*(names[key] for key in shown), *("zyx"[volume.flat :])],
+        "keys": shown,
+        "from": int(volume.flat),
+        "rows": rows,
+        "total": total,
     }
 
 
@@ -173,8 +221,8 @@ def render(values: dict[str, Any]) -> str:
     return text
 
 
-def _viewer(volume: ReportVolume, *, ids: bool, most: int) -> dict[str, Any]:
-    montage = pack(volume, ids=ids, most=most)
+def _viewer(volume: ReportVolume, legend: Legend, most: int) -> dict[str, Any]:
+    montage = pack(volume, legend, most)
     return {
         "name": volume.name,
         "shape": montage.shape,
@@ -184,17 +232,21 @@ def _viewer(volume: ReportVolume, *, ids: bool, most: int) -> dict[str, Any]:
         "unit": volume.unit,
         "columns": montage.columns,
         "image": montage.image,
-        "codes": montage.codes,
+        "prediction": montage.prediction,
+        "truth": montage.truth,
         "worst": montage.worst,
-        "truth": volume.truth is not None,
     }
 
 
 def _classes(given: ReportInput) -> Sequence[str]:
-    if given.classes or given.run is None:
+    """Return the class names: those given, the run's, or those of the records."""
+    if given.classes:
         return given.classes
-    classes: Sequence[str] = given.run.record.get("data", {}).get("classes", ())
-    return classes
+    classes: Sequence[str] = ()
+    if given.run is not None:
+        classes = given.run.record.get("data", {}).get("classes", ())
+    stated = {volume.classes for volume in given.volumes}
+    return classes or (stated.pop() if len(stated) == 1 else ())
 
 
 def _versions(given: ReportInput) -> dict[str, str]:

@@ -1,14 +1,13 @@
 """Small surface meshes of prediction and truth for a rotating view in a browser."""
 
 import base64
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.ignore import IGNORE
 from cellseg3d.report.inputs import ReportVolume
+from cellseg3d.report.legend import Legend
 
 MOST_TRIANGLES = 30_000
 SMOOTH = 0.7  # In cells; enough to hide the steps between voxels.
@@ -16,7 +15,7 @@ FINEST = 72  # Cells along the longest edge, about what a small canvas can show.
 
 
 def surfaces(
-    volume: ReportVolume, *, ids: bool, classes: Sequence[str] = ()
+    volume: ReportVolume, legend: Legend
 ) -> dict[str, list[dict[str, Any]]] | None:
     """Return the surfaces of prediction and truth, one of each class.
 
@@ -26,35 +25,37 @@ def surfaces(
         ``prediction`` and ``truth`` (if there is one), lists of surfaces, the largest
         class first, each with ``kind`` (class), ``points`` (int16, 3 a vertex: x, y, z
         from -32000 to 32000 over the longest edge), ``normals`` (int8), ``colours``
-        (uint8, id or class modulo 12), ``triangles`` (uint16 or uint32; see ``wide``),
-        all base64; None when nothing is predicted.
+        (uint8, codes of `legend`), ``triangles`` (uint16 or uint32; see ``wide``), all
+        base64; None when nothing is predicted, and for a 2D image.
     """
+    if 1 in volume.prediction.shape:
+        return None
     found = {}
     for side, labels in (("prediction", volume.prediction), ("truth", volume.truth)):
         if labels is not None:
-            found[side] = _parts(labels.read(), volume, ids=ids, classes=classes)
+            found[side] = _parts(labels.read(), volume, legend)
     return found if found["prediction"] else None
 
 
 def _parts(
-    labels: NDArray[Any], volume: ReportVolume, *, ids: bool, classes: Sequence[str]
+    labels: NDArray[Any], volume: ReportVolume, legend: Legend
 ) -> list[dict[str, Any]]:
-    if ids:
-        mesh = _mesh(labels, volume, MOST_TRIANGLES)
+    codes = legend.codes(labels)
+    if legend.ids:
+        mesh = _mesh(codes, volume, MOST_TRIANGLES)
         return [{"kind": "objects", **mesh}] if mesh else []
-    values, voxels = np.unique(labels, return_counts=True)
+    values, voxels = np.unique(codes, return_counts=True)
     kept = [
         int(value)
         for value in values[np.argsort(-voxels, kind="stable")]
-        if value not in (0, IGNORE)
+        if value not in (0, legend.unknown)
     ]
     parts = []
-    for value in kept:
-        only = np.where(labels == value, labels, 0)
+    for code in kept:
+        only = np.where(codes == code, codes, 0)
         mesh = _mesh(only, volume, MOST_TRIANGLES // len(kept))
-        name = classes[value] if value < len(classes) else str(value)
         if mesh is not None:
-            parts.append({"kind": name, **mesh})
+            parts.append({"kind": legend.names[code - 1], **mesh})
     return parts
 
 
@@ -74,7 +75,7 @@ def _mesh(
     return {
         "points": _text(centred[:, ::-1].round().astype("<i2")),
         "normals": _text((normals[:, ::-1] * 127).round().astype(np.int8)),
-        "colours": _text((colours % 12).astype(np.uint8)),
+        "colours": _text(colours.astype(np.uint8)),
         "triangles": _text(triangles.astype("<u4" if wide else "<u2")),
         "wide": wide,
         "count": len(triangles),

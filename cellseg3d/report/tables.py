@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cellseg3d.report.evaluation import ReportScores
+from cellseg3d.metrics.statistics import Summary
+from cellseg3d.report.evaluation import Pieces, ReportScores
+from cellseg3d.report.meanings import meanings
 from cellseg3d.report.run_folder import RunFolder
 
 VOXEL = ("dice", "jaccard", "precision", "recall", "accuracy")
 SURFACE = ("hd95_um", "assd_um", "nsd")
 OBJECT = ("object_f1", "object_precision", "object_recall", "ap_mean", "pq")
 COUNTS = ("n_true", "n_predicted", "splits", "merges", "misses")
+UNDEFINED = "-"
 NAMES = {
     "dice": "Dice",
     "jaccard": "Jaccard",
@@ -22,7 +25,7 @@ NAMES = {
     "ap_mean": "mean AP",
     "pq": "PQ",
     "n_true": "true objects",
-    "n_predicted": "predicted",
+    "n_predicted": "predicted objects",
 }
 
 
@@ -32,25 +35,38 @@ def tiles(run: RunFolder | None, scores: ReportScores) -> list[dict[str, str]]:
     for name, statistics in _proper(scores.table.get("statistics")).items():
         dice = statistics.get("dice")
         if dice and dice["mean"] is not None:
-            found.append(_tile(f"Dice, {name}", text(dice["mean"]), _interval(dice)))
+            found.append(tile(f"Dice, {name}", text(dice["mean"]), _interval(dice)))
     for name, summaries in _proper(scores.objects).items():
         f1 = summaries.get("object_f1")
         if f1 is not None and f1.n:
-            note = f"IoU > .5, n = {f1.n}"
-            found.append(_tile(f"Object F1, {name}", text(f1.mean), note))
+            found.append(_object_tile(name, f1, scores.pieces.get(name)))
     if run is not None:
         best = run.record.get("best_score")
         if isinstance(best, int | float):
             note = f"iteration {run.record.get('best_iteration')}"
-            found.append(_tile("Best validation", text(best), note))
+            found.append(tile("Best validation", text(best), note))
         if run.cost:
             minutes = f"{run.cost.get('wall_s', 0) / 60:.1f} min"
             note = f"peak {run.cost.get('peak_gib', 0):.2f} GiB"
-            found.append(_tile("Training", minutes, note))
+            found.append(tile("Training", minutes, note))
     return found
 
 
-def _tile(name: str, value: str, note: str) -> dict[str, str]:
+def _object_tile(name: str, f1: Summary, pieces: Pieces | None) -> dict[str, str]:
+    """Return the objects of a class; where specks count, F1 alone would mislead."""
+    if pieces is None or not pieces.specks:
+        return tile(f"Object F1, {name}", text(f1.mean), f"IoU > .5, n = {f1.n}")
+    specks = f"{pieces.specks:,} speck{'s' * (pieces.specks != 1)}"
+    note = (
+        f"object F1 {text(f1.mean)} counts every piece, also {specks} below a tenth "
+        "of the smallest true object"
+    )
+    value = f"{pieces.found:,} of {pieces.true:,}"
+    return tile(f"Objects found, {name}", value, note)
+
+
+def tile(name: str, value: str, note: str) -> dict[str, str]:
+    """Return a number for the top of the page, with its name and a note."""
     return {"name": name, "value": value, "note": note}
 
 
@@ -63,34 +79,80 @@ def _proper(classes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def score_rows(scores: ReportScores) -> dict[str, Any] | None:
-    """Return the mean of each score with interval and n, by class, and the notes."""
+    """Return the scores of each class as a table, with notes and meanings.
+
+    Of several volumes these are the mean with interval and n; a column without any
+    number is left out. Of one volume these are the scores and the numbers of objects.
+    """
     if not scores.table:
         return None
+    found = {
+        name: _statistics(statistics, scores.objects.get(name, {}))
+        for name, statistics in scores.table["statistics"].items()
+    }
+    wanted = dict.fromkeys(score for each in found.values() for score in each)
+    counts = dict.fromkeys(COUNTS) if scores.objects else {}
+    table = _of_one(scores, found) if scores.table["n"] == 1 else _of_several(found)
+    return {**table, "meanings": meanings((*wanted, *counts))}
+
+
+def _statistics(
+    voxels: Mapping[str, Any], objects: Mapping[str, Summary]
+) -> dict[str, Any]:
+    found = {key: voxels[key] for key in (*VOXEL, *SURFACE) if key in voxels}
+    return found | {key: objects[key].as_dict() for key in OBJECT if key in objects}
+
+
+def _of_one(scores: ReportScores, found: Mapping[str, Any]) -> dict[str, Any]:
+    (objects,) = scores.table.get("objects", {"": {}}).values()
+    rows = []
+    for name, statistics in found.items():
+        values = {score: each["mean"] for score, each in statistics.items()}
+        values |= {
+            key: objects[name][key] for key in COUNTS if key in objects.get(name, {})
+        }
+        rows += [
+            [name, NAMES.get(score, score), text(value)]
+            for score, value in values.items()
+        ]
+    notes = ["One volume: a mean and its interval need several."]
+    return {"head": ["class", "score", "value"], "rows": rows, "notes": notes}
+
+
+def _of_several(found: Mapping[str, Any]) -> dict[str, Any]:
+    head = ["class", "score", "mean", "sd", "median", "95 % interval", "n", "undefined"]
     rows: list[list[str]] = []
     notes: dict[str, None] = {}
-    for name, statistics in scores.table["statistics"].items():
-        objects = scores.objects.get(name, {})
-        found = {
-            key: statistics[key] for key in (*VOXEL, *SURFACE) if key in statistics
-        }
-        found |= {key: objects[key].as_dict() for key in OBJECT if key in objects}
-        for score, each in found.items():
+    for name, statistics in found.items():
+        for score, each in statistics.items():
             low, high = (text(each[key]) for key in ("low", "high"))
-            interval = "" if each["note"] else f"{low} to {high}"
+            # Of few volumes an interval says little; the note tells so.
+            interval = UNDEFINED if each["note"] else f"{low} to {high}"
             numbers = [text(each[key]) for key in ("mean", "sd", "median")]
-            numbers.append(interval)
-            counts = [str(each["n"]), str(each["n_undefined"])]
-            rows.append([name, NAMES.get(score, score), *numbers, *counts])
+            counts = [str(each["n"]), str(each["n_undefined"] or "")]
+            rows.append([name, NAMES.get(score, score), *numbers, interval, *counts])
             notes[each["note"]] = None
-    head = ["class", "score", "mean", "sd", "median", "95 % interval"]
-    head += ["n", "undefined"]
-    return {"head": head, "rows": rows, "notes": [note for note in notes if note]}
+    shown = [
+        column
+        for column in range(len(head))
+        if any(row[column] not in ("", UNDEFINED) for row in rows)
+    ]
+    return {
+        "head": [head[column] for column in shown],
+        "rows": [[row[column] for column in shown] for row in rows],
+        "notes": [note for note in notes if note],
+    }
 
 
 def volume_rows(scores: ReportScores, run: RunFolder | None) -> dict[str, Any] | None:
-    """Return one row per volume and class; without a truth, of the best validation."""
+    """Return one row per volume and class; without a truth, of the best validation.
+
+    Of one volume there are none, since `score_rows` has them already.
+    """
     if not scores.table:
         return _validation_rows(run)
+    if scores.table["n"] == 1:
+        return None
     keys: dict[str, None] = {}
     found = []
     for volume, classes in scores.table["volumes"].items():
@@ -143,9 +205,9 @@ def cost_rows(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def text(value: Any) -> str:  # noqa: ANN401
-    """Return a number as tables show it; None and NaN are shown as undefined."""
+    """Return a number as tables show it; None and NaN are undefined: a dash."""
     if value is None or value != value:  # noqa: PLR0124 - NaN
-        return "undefined"
+        return UNDEFINED
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
     return str(value)

@@ -1,1 +1,1 @@
-"""Choose what to correct by hand, take the corrections in, and say what they gained."""
+"""Choose slices to correct by hand, train on them, and score before and after."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.roi import Roi, Zyx, zyx
 
-# A piece that is sure everywhere still counts this much, so that n pieces are found.
+# A tile without any uncertainty still counts this much, so that n pieces are found.
 LEAST = 1e-6
 
 
@@ -19,18 +19,19 @@ class TileMeans:
     """The mean uncertainty of every tile of every slice of a volume.
 
     Slices are cut into tiles of equal size that cover them. Only a number for each
-    tile is kept, so a volume of any size fits.
+    tile is kept, so a volume of any size fits into memory.
 
     Parameters
     ----------
     shape : tuple of int
         Shape (Z, Y, X) of the volume, in voxels.
     axis : str
-        The axis across which the slices lie.
+        The axis across which slices are cut.
     size : int
         Longest side of a tile, in voxels.
     seen : tuple of int
-        Shape of the grid on which uncertainty comes, of the same extent.
+        Shape (Z, Y, X) of the grid on which uncertainty is computed, in voxels. It
+        covers the same volume, perhaps with other voxel edges.
     """
 
     shape: Zyx
@@ -62,12 +63,14 @@ class TileMeans:
         return zyx(self._sums.shape)
 
     def add(self, roi: Roi, uncertainty_zyx: NDArray[np.float32]) -> None:
-        """Add the uncertainty of a region of the grid; each voxel comes once.
+        """Add the uncertainty of a region of the grid `seen`.
+
+        Each voxel of the grid may be added once.
 
         Parameters
         ----------
         roi : Roi
-            On the grid `seen`.
+            The region, in voxels of the grid.
         uncertainty_zyx : ndarray of float32, shape of `roi`
             In [0, 1].
         """
@@ -87,11 +90,11 @@ class TileMeans:
         self._counts[place] += counts
 
     def means(self) -> NDArray[np.float64]:
-        """Return the mean of each tile; 0 where nothing came."""
+        """Return the mean of each tile, float64, shape `tiles`; 0 if none was added."""
         return self._sums / np.maximum(self._counts, 1)
 
     def roi(self, index: Sequence[int]) -> Roi:
-        """Return where a tile lies in the volume."""
+        """Return the box of the volume that the tile with an index (z, y, x) covers."""
         start = [number * side for number, side in zip(index, self.tile, strict=True)]
         return Roi.at(start, self.tile).clip(self.shape)
 
@@ -104,21 +107,23 @@ def choose(
     """Return the most uncertain tiles that lie apart from each other.
 
     One tile after another is taken. A tile counts less the nearer it lies to one that
-    was taken from the same volume: neighbours look alike, and the network would learn
-    the same from both. No volume gives more than twice its share.
+    was taken from the same volume, because neighbours look alike and the network would
+    learn the same from both. While other volumes have tiles left, no volume gives more
+    than twice its share, which is `n` divided by the number of volumes.
 
     Parameters
     ----------
     volumes : sequence of TileMeans
     n : int
-        How many tiles; fewer if there are no more.
+        The number of tiles. Fewer are returned if there are no more.
     before : sequence of sequences of Roi, optional
-        For each volume, pieces that were reviewed before: as if taken already.
+        The pieces of earlier reviews in each volume. They count as taken.
 
     Returns
     -------
     list of (int, Roi, float)
-        Number of the volume, place in it, and mean uncertainty; in the order taken.
+        Number of the volume, box in it, and mean uncertainty in [0, 1], in the order
+        in which the tiles were taken.
     """
     share = math.ceil(n / max(1, len(volumes)))
     means = [volume.means() for volume in volumes]
@@ -136,7 +141,7 @@ def choose(
         number = int(np.argmax(best))
         if best[number] <= 0 and min(left) > 0:
             break
-        if best[number] <= 0:  # the others have no more: shares no longer count
+        if best[number] <= 0:  # the other volumes have no tiles left
             left = [n] * len(volumes)
             continue
         scores = (means[number] + LEAST) * apart[number]
@@ -152,10 +157,11 @@ def choose(
 def _apart_from(
     start: Sequence[int], volume: TileMeans, share: int
 ) -> NDArray[np.float64]:
-    """Return how much each tile counts when a piece that begins at `start` is taken.
+    """Return a factor in [0, 1] for each tile, which is small near a taken piece.
 
-    The reach across slices is half of what a volume's share of slices lie apart, that
-    within a slice one tile.
+    The piece begins at `start`. Within a slice, the factor recovers over about one
+    tile. Across slices, it recovers over half the distance that the volume's share of
+    slices would have if they were spread evenly.
     """
     across = axis_index(volume.axis)
     squares: NDArray[np.float64] = np.zeros((1, 1, 1))

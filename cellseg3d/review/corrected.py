@@ -19,31 +19,32 @@ _LISTED = 6
 def read_corrected(
     path: Path, shape: tuple[int, int], classes: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """Return corrected labels, whatever type the program has saved them with.
+    """Return corrected labels, whatever type another program has saved them with.
 
-    8, 16 and 32 bits, floats that are whole numbers, and a palette's indices are read
-    as they are; of a picture in colours, the package's own label colours are turned
-    back into the labels they stand for. The file's spacing does not matter.
+    Integers of 8, 16 and 32 bits, floats that are whole numbers, and the indices of a
+    palette are read as they are. In a picture in colours, the label colours of this
+    package are turned back into labels. The file's spacing does not matter.
 
     Parameters
     ----------
     path : Path
+        The file of the labels.
     shape : tuple of int
-        Number of rows and of columns that the labels have to have.
+        Number of rows and of columns that the labels must have.
     classes : sequence of str
         Class names by label value.
 
     Returns
     -------
-    ndarray of uint8, of that shape
-        Class indices; 255 where not annotated.
+    ndarray of uint8, shape `shape`
+        Class indices; 255 is "not annotated".
 
     Raises
     ------
     InputError
         If the file is missing or has another shape.
     LabelError
-        If it holds values that are no class, or other colours.
+        If it holds a value that is not a class, or a colour that stands for none.
     """
     if not path.is_file():
         message = (
@@ -68,7 +69,7 @@ def read_corrected(
 
 
 def _of_colours(path: Path) -> NDArray[Any]:
-    """Return the labels that the colours of a picture stand for."""
+    """Return the labels, int64, that the colours of a picture stand for."""
     parts = [read_volume(path, channel=number).read() for number in range(3)]
     pixels = np.stack(parts, axis=-1)
     labels = np.full(pixels.shape[:-1], -1, np.int64)

@@ -24,14 +24,15 @@ def dice_of(
     Parameters
     ----------
     found, corrected : sequences of ndarray of uint8, shape (rows, columns)
-        In `corrected`, 255 is not annotated and does not count.
+        Class indices of each piece. Pixels with 255 ("not annotated") in `corrected`
+        do not count.
     classes : sequence of str
         Class names by value.
 
     Returns
     -------
     dict of str to float
-        NaN where a class is in neither.
+        The Dice by class name, in [0, 1]; NaN if neither side holds the class.
 
     Examples
     --------
@@ -51,7 +52,7 @@ def dice_of(
 
 
 def score_before(reviewed: Sequence[Reviewed]) -> dict[str, float]:
-    """Return the Dice of the labels that were reviewed, against what became of them."""
+    """Return the Dice of the predicted labels against the corrected ones, by class."""
     return dice_of(
         [each.predicted for each in reviewed],
         [each.corrected for each in reviewed],
@@ -64,12 +65,23 @@ def score_after(
     models: Sequence[TrainedModel],
     options: SegmentOptions | None = None,
 ) -> dict[str, float]:
-    """Return the Dice of what networks find in reviewed pieces now.
+    """Predict reviewed pieces again; return the Dice against the corrections, by class.
+
+    Parameters
+    ----------
+    reviewed : sequence of Reviewed
+        At least one piece.
+    models : sequence of TrainedModel
+        The networks to score; several are fused.
+    options : SegmentOptions, optional
+        Options of the prediction.
 
     Raises
     ------
     ConfigError
         If the networks have other classes than the review.
+    InputError
+        If the file of a volume has changed since the review was made.
     """
     classes = reviewed[0].review.classes
     if tuple(models[0].classes) != classes:
@@ -95,13 +107,18 @@ def gains(
     models: Sequence[TrainedModel],
     options: SegmentOptions | None = None,
 ) -> dict[str, Mapping[str, Mapping[str, float]]]:
-    """Return the Dice before and after a training, on the pieces it saw and the others.
+    """Return the Dice before and after a training, on pieces it used and on others.
+
+    Parameters
+    ----------
+    reviewed, models, options
+        As for `score_after`. Pieces that were held back are scored apart.
 
     Returns
     -------
     dict of str to mapping
-        ``"trained on"`` and ``"held back"``, where there are such pieces; each with
-        ``"before"`` and ``"after"``, the Dice by class.
+        The keys are ``"trained on"`` and ``"held back"``, as far as there are such
+        pieces. Each holds the Dice by class under ``"before"`` and ``"after"``.
     """
     kinds = {
         "trained on": [each for each in reviewed if not each.held_back],

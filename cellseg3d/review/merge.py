@@ -1,4 +1,4 @@
-"""Turn corrected pieces into a data set that a network can go on training with."""
+"""Turn the corrected pieces of reviews into a data set to train on."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,17 +32,18 @@ TIFF_VOXELS = 2**31
 
 @dataclass(frozen=True)
 class Reviewed:
-    """A piece that counts, as a person left it.
+    """A piece that a person has corrected, or has marked as right.
 
     Parameters
     ----------
     review : Review
     piece : Piece
     predicted, corrected : ndarray of uint8, shape (rows, columns)
-        The labels as the network found them, and as they are right; 255 in the latter
-        where not annotated.
+        The labels of the network, and those after the correction. 255 in the latter
+        is "not annotated".
     held_back : bool
-        Whether the network is not to train on it, so that it can be scored there.
+        Whether the piece is left out of the training, so that the network can be scored
+        on it.
     """
 
     review: Review
@@ -64,7 +65,9 @@ def reviewed_pieces(review: Review) -> list[Reviewed]:
     Raises
     ------
     InputError
-        If a file is missing, or cannot be read as labels.
+        If a file is missing or has another shape.
+    LabelError
+        If a file holds other values than class indices and 255.
     """
     seen = review.seen()
     found = []
@@ -86,11 +89,11 @@ def merge_reviews(
     add: Sequence[Path] = (),
     hold_back: int = 0,
 ) -> list[Reviewed]:
-    """Write a data set of what was reviewed; every other voxel is "not annotated".
+    """Write a data set of the reviewed pieces; all other voxels are "not annotated".
 
-    Each reviewed volume becomes a case whose label has the volume's shape and holds
-    255 everywhere but in the reviewed pieces. Where pieces of several reviews meet,
-    the later review counts.
+    Each reviewed volume becomes a case. Its label has the volume's shape and holds 255
+    outside of the reviewed pieces. Where pieces of several reviews overlap, the label
+    is that of the later review.
 
     Parameters
     ----------
@@ -99,20 +102,21 @@ def merge_reviews(
     out : Path
         Folder of the data set; empty, or not there yet.
     add : sequence of Path
-        Datalists whose cases belong to the data set, too. Where a case has the image
-        of a reviewed volume, its label counts outside of the pieces.
+        Datalists whose cases are added to the data set. If a case has the image of a
+        reviewed volume, its label is kept outside of the pieces.
     hold_back : int
-        This many of the pieces, spread over all, are kept from the training.
+        The number of pieces, spread over all, that are left out of the training.
 
     Returns
     -------
     list of Reviewed
-        The pieces that count.
+        The pieces that were corrected or marked as seen.
 
     Raises
     ------
     ConfigError
-        If classes differ, the folder is not empty, or too many are held back.
+        If the classes differ, the folder is not empty, or too many pieces are held
+        back.
     InputError
         If nothing was reviewed, or a file cannot be used.
     """
@@ -184,10 +188,10 @@ def load_reviewed(folder: Path) -> list[Reviewed]:
 
 
 def _label_map(classes: Sequence[str]) -> dict[int, int]:
-    """Return a map that says what 255 is, where a label holds 0 and 255 alone.
+    """Return a label map that keeps each class, and 255 as "not annotated".
 
-    Such a label would be taken for a mask otherwise; here it is a volume of which only
-    background was reviewed.
+    Without it, a label that holds only 0 and 255 would be read as a mask. Here it is
+    the label of a volume in which only background was reviewed.
     """
     return {value: value for value in (*range(len(classes)), IGNORE)}
 
@@ -267,7 +271,10 @@ def _merged_case(
 
 
 def _put_piece(part: NDArray[np.uint8], roi: Roi, reviewed: Reviewed) -> None:
-    """Put a piece's labels where it meets a region; 255 if it is held back."""
+    """Write a piece's labels into the part of a region that it covers, or 255.
+
+    255 is written if the piece is held back.
+    """
     piece = reviewed.piece
     shared = piece.roi.intersect(roi)
     if shared.size == 0:
@@ -278,7 +285,7 @@ def _put_piece(part: NDArray[np.uint8], roi: Roi, reviewed: Reviewed) -> None:
 
 
 def _as_classes(case: Case, datalist: Datalist, out: Path) -> Case:
-    """Return a case whose label holds class indices, written anew where it did not."""
+    """Return a case whose label file holds class indices; write one if it does not."""
     plain = datalist.labels == "classes" and datalist.label_map is None
     if plain or case.label is None:
         return case
@@ -290,7 +297,7 @@ def _as_classes(case: Case, datalist: Datalist, out: Path) -> Case:
 
 
 def _free(out: Path, stem: str, suffix: str) -> Path:
-    """Return a name in a folder that is not taken yet."""
+    """Return a path for a label file in a folder, under a name that is free."""
     path, number = out / f"{stem}_labels{suffix}", 1
     while path.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""The page that shows which pieces of a review are worth correcting."""
+"""Write the HTML page that shows the pieces of a review."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cellseg3d.core.atomic import write_text
-from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.core.colours import colour_of
 from cellseg3d.review.pieces import MARKS, Piece, Review
 
 # Longest side of a picture on the page, in pixels.
@@ -34,12 +34,14 @@ figure { margin: 0; } figcaption { font-size: .85rem; color: #5b6776; }
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page shows of a piece; each array has the shape (rows, columns).
+    """The pictures of a piece on the page; each array has the shape (rows, columns).
 
     Parameters
     ----------
     image : ndarray of a numeric dtype
+        Intensities of the volume.
     labels : ndarray of uint8
+        Predicted class indices.
     uncertainty : ndarray of float32
         In [0, 1].
     """
@@ -50,17 +52,18 @@ class Shown:
 
 
 def write_page(path: Path, review: Review, shown: Mapping[str, Shown]) -> None:
-    """Write one HTML file without links to the outside, a section for each piece.
+    """Write one HTML file with a section for each piece; it loads nothing else.
 
     Parameters
     ----------
     path : Path
+        The file to write.
     review : Review
     shown : mapping of str to Shown
         The pictures of each piece, by its name.
     """
     keys = "".join(
-        f'<span class="key" style="background: rgb{_colour(value)}"></span>'
+        f'<span class="key" style="background: rgb{colour_of(value)}"></span>'
         f"{value} {escape(name)}"
         for value, name in enumerate(review.classes)
         if value
@@ -116,7 +119,7 @@ def _grey(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _painted(grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    table = np.array([_colour(value) for value in range(256)], np.float64)
+    table = np.array([colour_of(value) for value in range(256)], np.float64)
     mixed = (1 - OPACITY) * grey + OPACITY * table[labels]
     painted: NDArray[np.uint8] = np.where((labels > 0)[..., None], mixed, grey).astype(
         np.uint8
@@ -128,11 +131,6 @@ def _heat(uncertainty: NDArray[np.float32]) -> NDArray[np.uint8]:
     most = max(float(uncertainty.max(initial=0)), 1e-6)
     grey = np.rint(uncertainty / most * 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _colour(value: int) -> tuple[int, int, int]:
-    kinds = len(LABEL_COLOURS) - 1
-    return LABEL_COLOURS[1 + (value - 1) % kinds if value else 0]
 
 
 def _address(pixels: NDArray[np.uint8]) -> str:

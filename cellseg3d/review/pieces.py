@@ -19,7 +19,7 @@ from cellseg3d.core.roi import Roi, zyx
 FACTS = "review.json"
 MARKS = "seen.csv"
 PAGE = "index.html"
-# Holds the labels as the network found them, to tell which ones were corrected.
+# This folder holds the predicted labels, to tell which ones were corrected.
 PREDICTED = "predicted"
 COLUMNS = ("labels", "image", "volume", "axis", "slice", "uncertainty", "seen")
 _YES = ("1", "x", "y", "yes", "true", "seen")
@@ -33,15 +33,16 @@ class Piece:
     Parameters
     ----------
     name : str
-        Unique in its review; the names of its files begin with it.
+        A name that is unique in the review. The names of the piece's files begin with
+        it.
     volume : str
-        The volume's file, as the user named it.
+        The absolute path of the volume's file.
     axis : str
-        The axis across which the slice lies.
+        The axis across which the slice is cut.
     roi : Roi
-        Where it lies; one voxel thick along `axis`.
+        The piece's box in the volume, one voxel thick along `axis`.
     uncertainty : float
-        Mean uncertainty of its voxels without thin borders, in [0, 1].
+        Mean uncertainty of its voxels, in [0, 1], without thin lines along borders.
     """
 
     name: str
@@ -64,21 +65,21 @@ class Piece:
         return np.expand_dims(array, axis_index(self.axis))
 
     def image_file(self, folder: Path) -> Path:
-        """Return where its image lies."""
+        """Return the file of its image in the folder of a review."""
         return folder / f"{self.name}.tif"
 
     def labels_file(self, folder: Path) -> Path:
-        """Return where the labels lie that a person corrects."""
+        """Return the file of the labels that a person corrects."""
         return folder / f"{self.name}_labels.tif"
 
     def predicted_file(self, folder: Path) -> Path:
-        """Return where the labels lie as the network found them."""
+        """Return the file of the labels that the network predicted."""
         return folder / PREDICTED / f"{self.name}_labels.tif"
 
 
 @dataclass(frozen=True)
 class Review:
-    """A folder of pieces, and how they came about.
+    """A folder of pieces to correct, and the volumes and networks that they come from.
 
     Parameters
     ----------
@@ -86,12 +87,12 @@ class Review:
     classes : tuple of str
         Class names by label value, background first.
     spacing_um : tuple of float or None
-        Voxel edges that the user gave for volumes that state none.
+        Voxel edges (z, y, x) that the user gave in place of those of the files.
     volumes : mapping of str to str or None
-        Fingerprint of each volume's file; None where it has none.
+        Fingerprint of each volume's file, by its path; None if it has none.
     pieces : tuple of Piece
     models : tuple of mapping
-        Name and hash of each network that was asked.
+        Name and SHA-256 of each network that predicted the labels.
     """
 
     folder: Path
@@ -125,7 +126,7 @@ class Review:
         write_text(self.folder / FACTS, text)
 
     def mark_seen(self, name: str) -> None:
-        """Mark a piece as seen, so that it counts although nothing was changed."""
+        """Mark a piece as seen, so that it is trained on even if it was not changed."""
         done = {*self.seen(), name}
         write_text(self.folder / MARKS, self._marks(done))
 

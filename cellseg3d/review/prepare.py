@@ -1,4 +1,4 @@
-"""Write the pieces of volumes that are most worth correcting into a folder."""
+"""Predict volumes and write the pieces that are most worth correcting."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,26 +33,27 @@ from cellseg3d.review.page import Shown, write_page
 from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review, load_review
 
 Progress = Callable[[int, int], None]
-# The decoder of classes that are labels, not parts of objects.
+# The decoder of networks whose classes are labels and not parts of objects.
 PLAIN = "watershed"
-# Side, in voxels, of the square over which uncertainty has to reach to count.
+# Side, in voxels, of the square over which uncertainty must extend to count.
 AREA = 3
 
 
 @dataclass(frozen=True)
 class ReviewOptions:
-    """What a user may choose about a review.
+    """Options of a review.
 
     Parameters
     ----------
     n : int
-        How many pieces.
+        The number of pieces.
     size : int
         Longest side of a piece, in voxels.
     axis : str or None
-        The axis across which slices lie; that of the first network when None.
+        The axis across which slices are cut. When None, it is the axis across which
+        the first network sees slices, or z for a 3D network.
     spacing_um : tuple of float, optional
-        Voxel edges (z, y, x) of volumes that state none.
+        Voxel edges (z, y, x) of all volumes, in place of those of their files.
     """
 
     n: int = 20
@@ -72,9 +73,9 @@ def prepare_review(
 ) -> Review:
     """Predict volumes and write the pieces from which the networks would learn most.
 
-    The volumes are predicted chunk after chunk; of each tile of each slice only its
-    mean uncertainty is kept, so the memory does not grow with the volumes. Where
-    several networks, axes or copies answer, uncertainty is how far they disagree.
+    The volumes are predicted chunk after chunk, and only the mean uncertainty of each
+    tile of each slice is kept, so the memory does not grow with the volumes. If
+    several networks, axes or copies are fused, uncertainty is how far they disagree.
 
     Parameters
     ----------
@@ -82,12 +83,12 @@ def prepare_review(
         Files of volumes.
     models : sequence of TrainedModel
     out : Path
-        The folder to write; empty, or not there yet.
+        The folder to write, which is empty or does not exist.
     review : ReviewOptions, optional
     options : SegmentOptions, optional
-        Of the prediction.
+        Options of the prediction.
     progress : callable, optional
-        Called with the voxels done and those of all volumes.
+        Is called with the voxels done and the voxels of all volumes.
     before : sequence of Path
         Earlier reviews, whose pieces and their neighbours are not picked again.
 
@@ -98,7 +99,8 @@ def prepare_review(
     Raises
     ------
     ConfigError
-        If the folder is not empty, or the classes are parts of objects.
+        If the folder is not empty, a volume is given twice, or the classes are parts of
+        objects.
     InputError
         If a volume cannot be used.
     """
@@ -149,7 +151,7 @@ def prepare_review(
 
 
 class PieceReader:
-    """The labels and the uncertainty of any piece of a volume, predicted when asked.
+    """Predict labels and uncertainty of single pieces of a volume.
 
     Parameters
     ----------
@@ -169,7 +171,10 @@ class PieceReader:
         self._answers = _Answers(pipeline, seen.shape)
 
     def read(self, roi: Roi) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return labels and uncertainty of a box, each of its shape (z, y, x)."""
+        """Return labels, uint8, and uncertainty, float32 in [0, 1], of a box (z, y, x).
+
+        Both have the box's shape.
+        """
         shape = self.volume.shape
         labels = nearest_on(self._answers.of("labels"), shape)[roi.slices]
         unsure = nearest_on(self._answers.of("uncertainty"), shape)[roi.slices]
@@ -177,7 +182,7 @@ class PieceReader:
 
 
 class _Answers:
-    """What a pipeline answers, region by region; the last region is kept."""
+    """The answers of a pipeline, region by region; that of the last region is kept."""
 
     def __init__(self, pipeline: Pipeline, shape: Zyx) -> None:
         self.pipeline, self.shape = pipeline, shape
@@ -266,11 +271,21 @@ def _survey(
 
 
 def areas(uncertainty_zyx: NDArray[np.float32], axis: str) -> NDArray[np.float32]:
-    """Return uncertainty without the thin lines that follow every border.
+    """Return uncertainty without the thin lines along the borders of objects.
 
-    A network is unsure along the border of all that it finds, right or wrong. What is
-    worth correcting are areas: a voxel counts as much as the surest one around it, in
-    a square of `AREA` voxels within its slice.
+    A network is unsure along every border that it finds, right or wrong, so only
+    uncertain areas are worth correcting. Each voxel gets the smallest uncertainty in
+    a square of `AREA` x `AREA` voxels around it, within its slice.
+
+    Parameters
+    ----------
+    uncertainty_zyx : ndarray of float32, shape (z, y, x), in [0, 1]
+    axis : str
+        The axis across which slices are cut.
+
+    Returns
+    -------
+    ndarray of float32, shape (z, y, x)
     """
     size = [AREA, AREA, AREA]
     size[axis_index(axis)] = 1
@@ -281,7 +296,7 @@ def areas(uncertainty_zyx: NDArray[np.float32], axis: str) -> NDArray[np.float32
 def _share(
     progress: Progress | None, volumes: Sequence[Volume], index: int
 ) -> Progress | None:
-    """Return a progress of one volume that counts for all of them."""
+    """Return a function that turns the progress of one volume into that of all."""
     if progress is None:
         return None
     sizes = [math.prod(volume.shape) for volume in volumes]
@@ -297,7 +312,7 @@ def _write_pieces(
     options: SegmentOptions,
     out: Path,
 ) -> dict[str, Shown]:
-    """Write the files of a volume's pieces; return what the page shows of them."""
+    """Write the files of a volume's pieces; return their pictures for the page."""
     if not pieces:
         return {}
     reader = PieceReader(volume, models, options)
@@ -317,7 +332,7 @@ def _write_pieces(
 
 
 def _edges(spacing: Spacing | None, piece: Piece) -> Spacing | None:
-    """Return the voxel edges of a piece's slice: across it, then its rows, columns."""
+    """Return the voxel edges of a piece: across its slice, along its rows, columns."""
     if spacing is None:
         return None
     edges = list(spacing.zyx)
@@ -335,12 +350,12 @@ def open_reviewed(review: Review, name: str) -> Volume:
     Raises
     ------
     InputError
-        If its file is not what it was when the review was made.
+        If its file has changed since the review was made.
     """
     volume = open_input(name, spacing=review.spacing_um)
     if review.volumes.get(name) not in (None, _fingerprint(name)):
         message = (
-            f"{name}: was changed since {review.folder} was made of it; review it "
+            f"{name}: has changed since the review {review.folder} was made; review it "
             "again, or put the old file back"
         )
         raise InputError(message)

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cellseg3d.core.atomic import atomic_write
-from cellseg3d.core.colours import LABEL_COLOURS
+from cellseg3d.core.colours import colour_of
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.samples.loaders import Item, SampleDataset
 from cellseg3d.samples.transforms import channels_of
 
-COLOURS = LABEL_COLOURS[1:]
 _SMALLEST_SIDE = 192
 _GAP = 8
 _TITLE = 18
@@ -119,13 +118,8 @@ def draw_outlines(
         edge |= neighbour != label_yx
     for value in np.unique(label_yx).tolist():
         if value not in (0, IGNORE):
-            picture[edge & (label_yx == value)] = colour(int(value))
+            picture[edge & (label_yx == value)] = colour_of(int(value))
     return picture
-
-
-def colour(value: int) -> tuple[int, int, int]:
-    """Return the colour of a class index above 0."""
-    return COLOURS[(value - 1) % len(COLOURS)]
 
 
 def _panel(item: Item) -> NDArray[np.uint8]:
@@ -148,6 +142,6 @@ def _legend(draw: ImageDraw.ImageDraw, classes: Sequence[str]) -> None:
     for value, name in enumerate(classes):
         if value:
             box = (left, _GAP / 2, left + 10, _GAP / 2 + 10)
-            draw.rectangle(box, fill=colour(value))
+            draw.rectangle(box, fill=colour_of(value))
             draw.text((left + 14, _GAP / 4), name, fill=(0, 0, 0))
             left += 24 + draw.textlength(name)

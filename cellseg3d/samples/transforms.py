@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.mirror import mirrored
 
 Item = dict[Hashable, Any]
 Plane = Literal["yx", "random", "all"]
@@ -404,10 +405,7 @@ def _shifted(part: Tensor, shift: Sequence[int]) -> Tensor:
     """Return the part moved along its last two axes, reflected at the borders."""
     for dim, by in zip((-2, -1), shift, strict=True):
         size = part.shape[dim]
-        where = torch.arange(size) - by
-        period = max(1, 2 * (size - 1))
-        where = where.remainder(period)
-        where = torch.minimum(where, period - where).clamp(max=size - 1)
+        where = torch.from_numpy(mirrored(np.arange(size) - by, size))
         part = part.index_select(dim, where)
     return part
 

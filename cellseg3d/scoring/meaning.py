@@ -118,12 +118,35 @@ class Meaning:
 
 def meaning_of(prediction: str) -> Meaning | None:
     """Return the meaning from the record beside a prediction; None without a record."""
-    file, _ = split_inner(prediction)
-    stem = case_stem(prediction).removesuffix("_labels")
-    path = file.with_name(f"{stem}_labels.json")
+    path = record_path(prediction)
     if not path.is_file():
         return None
     return _parsed(read_mapping(path), path)
+
+
+def record_path(prediction: str) -> Path:
+    """Return where the record of a label file lies, if there is one."""
+    file, _ = split_inner(prediction)
+    stem = case_stem(prediction).removesuffix("_labels")
+    return file.with_name(f"{stem}_labels.json")
+
+
+def models_of(prediction: str) -> list[Mapping[str, Any]]:
+    """Return what the record beside labels or objects says of the models.
+
+    A record that is absent or not of a prediction gives no models.
+    """
+    path = record_path(prediction)
+    if case_stem(prediction).endswith("_objects"):
+        path = path.with_name(path.name.replace("_objects_labels", "_labels"))
+    try:
+        found = read_mapping(path) if path.is_file() else {}
+        models = found.get("segmentation", {}).get("models", [])
+    except (ConfigError, AttributeError):
+        return []
+    if not isinstance(models, list):
+        return []
+    return [model for model in models if isinstance(model, Mapping)]
 
 
 def check_shared(

@@ -21,13 +21,9 @@ from cellseg3d.core.steps import say
 from cellseg3d.datasets.told import told_datalist
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
-from cellseg3d.runs.folder import (
-    TrainOptions,
-    check_free,
-    create_run,
-    reopen_run,
-)
+from cellseg3d.runs.folder import check_free, create_run, reopen_run
 from cellseg3d.runs.lock import RunLock
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.training.doctor_notes import keep_notes
 from cellseg3d.training.loss_check import check_ignores
 from cellseg3d.training.precision import training_dtype

@@ -17,8 +17,8 @@ from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.splits import grouped_folds, leave_one_group_out
 from cellseg3d.doctor.examine import examine_before_training
 from cellseg3d.metrics.overlap import mean_defined
-from cellseg3d.runs.folder import TrainOptions
 from cellseg3d.runs.lock import RunLock
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.runs.record import NAME
 from cellseg3d.training.train import score_run, train
 from cellseg3d.tuning.space import Space

@@ -1,5 +1,6 @@
 """A plugin for napari: open volumes, segment them, correct and train again.
 
-The modules hold plain functions over the public API, and widgets that call them in a
-thread. Only the widgets and what adds layers import napari, which an extra installs.
+Some modules hold functions that take and return layers, and the others hold the widgets
+that call these functions in a thread. Only the widgets import napari, which the extra
+``napari`` installs.
 """

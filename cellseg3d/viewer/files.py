@@ -1,4 +1,4 @@
-"""Open files for napari: slices are read when they are shown, spacing is kept."""
+"""Open files in napari; slices are read when they are shown, and spacing is kept."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,27 +8,27 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import open_volume, read_labels
 from cellseg3d.viewer.layers import LayerData, layer_of
 
-# The end of a name that stands for labels, as `cellseg3d predict` writes them.
+# A file whose name ends in one of these is opened as labels.
 LABELS = ("_label", "_labels", "_objects", "_ids")
-# Labels can be painted in memory only; they may take this share of what is free.
+# Labels can be painted only in memory, of which they may take this share.
 SHARE = 0.25
 
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
-    """Return the function that opens files, or None for a list of them.
+    """Return the function that opens a file, or None if there are several files.
 
     Parameters
     ----------
     path : str or sequence of str
-        What the user opens; napari asks for stacks of files with a sequence.
+        The file, or the files of a stack.
     """
     return read_layers if isinstance(path, str) else None
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
-    """Return the layer of a file: an image, or labels where its name says so.
+    """Return the layer of a file: labels if its name ends in `LABELS`, or an image.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _editable(file: str, volume: Volume) -> Volume:
-    """Return labels in memory where they fit; else they can be seen, not painted."""
+    """Return labels in memory if they fit; otherwise they cannot be painted."""
     size = volume.dtype.itemsize
     for side in volume.shape:
         size *= side

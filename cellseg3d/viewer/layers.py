@@ -1,4 +1,4 @@
-"""Between volumes and the layers of napari: arrays, spacing, names, colours."""
+"""Turn volumes into layers of napari and back, with spacing, names and colours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from cellseg3d.core.colours import LABEL_COLOURS
 from cellseg3d.core.errors import AxisError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.intensity import sample_voxels
+from cellseg3d.datasets.voxel_sample import sample_voxels
 
-# A layer as napari takes it from readers: data, keywords, type.
+# A layer as readers give it to napari: data, keywords, and kind of layer.
 LayerData = tuple[Any, dict[str, Any], str]
 SPACING = "spacing_um"
-# Grey values outside of these percentiles are shown black and white.
+# Intensities outside of these percentiles are shown in black and in white.
 SHOWN = (0.5, 99.5)
 _PIXEL = "pixel"
 
@@ -26,7 +26,7 @@ def layer_of(volume: Volume, name: str, kind: str) -> LayerData:
     Parameters
     ----------
     volume : Volume
-        It may be lazy: napari then reads the slices that it shows.
+        If it is lazy, napari reads the slices that it shows.
     name : str
         The layer's name.
     kind : {"image", "labels"}
@@ -49,8 +49,8 @@ def volume_of(layer: Any) -> Volume:  # noqa: ANN401 - a layer of napari
     Parameters
     ----------
     layer : napari.layers.Layer
-        Its spacing is what our reader noted, or else its scale where its units are
-        lengths. Without either, the spacing is unknown.
+        A layer that this package opened has the spacing of its file. Other layers have
+        their scale for spacing if their units are lengths, and else none.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def spacing_of(layer: Any) -> Spacing | None:  # noqa: ANN401
         float((size * unit).to("um").magnitude)
         for size, unit in zip(layer.scale, _units(layer), strict=True)
     ]
-    if len(edges) == 2:  # a slice is as thick as its pixels are wide, for lack of more
+    if len(edges) == 2:  # the thickness of a slice is unknown; take its pixel's edge
         edges = [edges[0], *edges]
     return Spacing.of(edges)
 
@@ -93,7 +93,7 @@ def label_layer(
     name: str,
     classes: Sequence[str] | None = None,
 ) -> LayerData:
-    """Return labels as a layer that lies over the image they were found in.
+    """Return labels as a layer over the image that they were predicted from.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def label_layer(
 
 
 def placed_like(like: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
-    """Return the keywords of a layer that lies where another one does."""
+    """Return the keywords of a layer that has the position and scale of another."""
     return {
         "name": name,
         "scale": like.scale,
@@ -126,7 +126,7 @@ def placed_like(like: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
 
 
 def colours_of(count: int) -> dict[int | None, Any]:
-    """Return the colour of each class, as in every picture of cellseg3d."""
+    """Return the colour of each of `count` classes, as a mapping for napari."""
     palette = np.asarray(LABEL_COLOURS, float) / 255
     found: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
     for value in range(1, count):

@@ -23,18 +23,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a user asks of a segmentation.
+    """Options of a segmentation in napari.
 
     Parameters
     ----------
     bundle : str
-        Name of a bundle that came along, or a folder.
+        Name of a bundle of the package, or the folder of a bundle or run.
     objects : bool
-        Whether to number single objects as well.
+        Whether to add a layer of object ids.
     uncertainty : bool
-        Whether to show where not to trust the labels.
-    device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        Whether to add a layer of the labels' uncertainty, in [0, 1].
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where the network runs.
     """
 
     bundle: str
@@ -44,7 +44,7 @@ class Wanted:
 
 
 def bundles_with_weights() -> list[str]:
-    """Return the names of the bundles that can segment at once."""
+    """Return the names of the bundles that come with weights."""
     found = shipped_bundles()
     return [name for name, folder in found.items() if weights_file(folder).is_file()]
 
@@ -54,19 +54,19 @@ def segment_layer(
     wanted: Wanted,
     progress: Progress | None = None,
 ) -> list[LayerData]:
-    """Return new layers: labels, and what else was asked for.
+    """Segment a layer; return layers of labels and, if wanted, ids and uncertainty.
 
     Parameters
     ----------
     layer : napari.layers.Image
     wanted : Wanted
     progress : callable, optional
-        As for `cellseg3d.segment`; it may raise an error to stop.
+        As for `cellseg3d.segment`. If it raises an error, the segmentation stops.
 
     Raises
     ------
     CellSegError
-        If the layer is no volume of one channel, or the bundle cannot be used.
+        If the layer is not a volume of one channel, or the bundle cannot be used.
     """
     model = load_model(_place(wanted.bundle))
     options = SegmentOptions(

@@ -13,7 +13,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class PredictWidget(Container):  # type: ignore[misc]
-    """Choose an image and a bundle, segment it, look at labels and uncertainty.
+    """Fields for an image, a bundle and options, and a button that segments.
 
     Parameters
     ----------
@@ -50,6 +50,6 @@ class PredictWidget(Container):  # type: ignore[misc]
         )
 
     def show_layers(self, made: list[Any]) -> None:
-        """Add what was found to the viewer."""
+        """Add the layers of a segmentation to the viewer."""
         for data, keywords, kind in made:
             self.viewer.add_layer(Layer.create(data, keywords, kind))

@@ -19,7 +19,7 @@ from cellseg3d.review.prepare import ReviewOptions, prepare_review
 from cellseg3d.viewer.layers import LayerData, colours_of, layer_of
 
 Progress = Callable[[int, int], None]
-# How long a training that was told to stop may take to write its checkpoint.
+# Seconds that a training has to write its checkpoint when it is stopped.
 GRACE_S = 120
 
 
@@ -32,6 +32,19 @@ def pick_pieces(
 ) -> Review:
     """Predict the file of a layer and write the pieces that are worth correcting.
 
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        A layer that was opened from a file.
+    bundle : str
+        The network: a bundle's name or folder, or a run.
+    out : Path
+        The new folder of the review.
+    n : int
+        The number of pieces.
+    progress : callable, optional
+        As for `cellseg3d.segment`. If it raises an error, the work stops.
+
     Raises
     ------
     ConfigError
@@ -41,7 +54,7 @@ def pick_pieces(
     """
     path = layer.source.path
     if not path:
-        message = f"{layer.name}: is not of a file; save it first and open the file"
+        message = f"{layer.name}: comes from no file; save it and open the file"
         raise ConfigError(message)
     models = [load_model(bundle)]
     return prepare_review([path], models, out, ReviewOptions(n), progress=progress)
@@ -61,12 +74,19 @@ def piece_layers(review: Review, piece: Piece) -> list[LayerData]:
 
 
 def save_piece(review: Review, piece: Piece, labels: NDArray[Any]) -> None:
-    """Write the labels of a piece as they are now, and mark it as seen.
+    """Write the labels of a piece and mark it as seen.
+
+    Parameters
+    ----------
+    review : Review
+    piece : Piece
+    labels : ndarray of integers, shape (1, rows, columns)
+        Class indices; 255 is "not annotated".
 
     Raises
     ------
     ConfigError
-        If a value is no class.
+        If a value is neither a class nor 255.
     """
     values = np.asarray(labels)
     foreign = sorted(
@@ -76,7 +96,7 @@ def save_piece(review: Review, piece: Piece, labels: NDArray[Any]) -> None:
         known = ", ".join(f"{i} {name}" for i, name in enumerate(review.classes))
         message = (
             f"{piece.name}: holds the value {foreign[0]}; paint with {known}, or 255 "
-            "for what nobody can tell"
+            "for 'not annotated'"
         )
         raise ConfigError(message)
     path = piece.labels_file(review.folder)
@@ -93,27 +113,28 @@ def train_again(
     minutes: float,
     progress: Progress | None = None,
 ) -> Path:
-    """Train a bundle on the pieces that were reviewed; return the run.
+    """Train a bundle on the pieces that were reviewed, and return the run.
 
-    The training runs in a process of its own, so that the viewer stays quick and a
-    stop leaves a run that `cellseg3d train --resume` continues.
+    The training runs in a process of its own, so that the viewer stays responsive. If
+    it is stopped, `cellseg3d train --resume` continues the run.
 
     Parameters
     ----------
     review : Review
     bundle : str
-        What the training begins with.
+        The bundle or run whose weights the training begins with.
     out : Path
-        The new run; the data set is written beside it.
+        The folder of the new run. The data set is written beside it, as ``OUT_data``.
     minutes : float
+        Length of the training, in minutes.
     progress : callable, optional
-        Called with the seconds gone and those of the training; it may raise an error
-        to stop.
+        Is called each second with the seconds gone and the seconds of the training. If
+        it raises an error, the training stops.
 
     Raises
     ------
     EnvironmentFault
-        If the training fails. The message is its own.
+        If the training fails. The message is that of the training.
     """
     data = out.with_name(f"{out.name}_data")
     merge_reviews([review.folder], data)

@@ -1,4 +1,4 @@
-"""The widget that goes through pieces to correct, and trains on them."""
+"""The widget that shows pieces to correct, one by one, and trains on them."""
 
 import tempfile
 from pathlib import Path
@@ -25,7 +25,7 @@ from cellseg3d.viewer.work import Progress, Work
 
 
 class ReviewWidget(Container):  # type: ignore[misc]
-    """Pick pieces, correct one after the other, train again on all of them.
+    """Buttons that pick pieces, save each one when it is corrected, and train on them.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ class ReviewWidget(Container):  # type: ignore[misc]
         self.pick = Work("Pick pieces", self.start_picking)
         self.where = Label(value="")
         self.where.native.setWordWrap(True)
-        self.keep = PushButton(text="Right now: save, next", enabled=False)
+        self.keep = PushButton(text="Labels are right: save, next", enabled=False)
         self.skip = PushButton(text="Leave out: next", enabled=False)
         self.minutes = FloatSpinBox(value=10, min=0.1, max=10_000, label="minutes")
-        self.train = Work("Train again", self.start_training)
+        self.train = Work("Train again", self.start_training, "s", 1)
         self.train.start.enabled = False
         self.keep.changed.connect(lambda _: self.save())
         self.skip.changed.connect(lambda _: self.show_piece(self.number + 1))
@@ -75,7 +75,7 @@ class ReviewWidget(Container):  # type: ignore[misc]
         self.show_piece(0)
 
     def show_piece(self, number: int) -> None:
-        """Show a piece in place of the one before; after the last, training is next."""
+        """Show a piece in place of the one before; after the last, ask to train."""
         if self.review is None:
             return
         for layer in self.shown:
@@ -89,7 +89,7 @@ class ReviewWidget(Container):  # type: ignore[misc]
         self.keep.enabled = self.skip.enabled = inside
         self.train.start.enabled = number > 0
         if not inside:
-            self.where.value = "all pieces seen: train again"
+            self.where.value = "That was the last piece; press Train again."
             return
         piece = self.review.pieces[number]
         self.where.value = f"{number + 1} of {len(self.review.pieces)}: {piece.name}"
@@ -125,6 +125,6 @@ class ReviewWidget(Container):  # type: ignore[misc]
         self.train.run(trained, self.finish)
 
     def finish(self, run: Path) -> None:
-        """Take the new run for the next round."""
+        """Put the new run into the field of the bundle, for the next round."""
         self.bundle.value = str(run)
         self.train.said.value = f"trained: {run}"

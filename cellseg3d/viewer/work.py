@@ -1,4 +1,4 @@
-"""Run a function beside the viewer, with a bar and a button that stops it."""
+"""Run a function in a thread, with a progress bar and a button that stops it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from superqt.utils import ensure_main_thread
 
 from cellseg3d.core.errors import CellSegError
 
-# Steps of the bar: Qt's numbers are too small for the voxels of a large volume.
+# Steps of the bar. Qt's numbers are too small for the voxels of a large volume.
 STEPS = 1000
 Progress = Callable[[int, int], None]
 
@@ -20,17 +20,30 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 class Work:
-    """A bar and two buttons; one function at a time runs in a thread.
+    """Two buttons and a progress bar for a function that runs in a thread.
+
+    One function runs at a time.
 
     Parameters
     ----------
     title : str
-        What the button that starts says.
+        The text of the button that starts.
     start : callable
-        Called without arguments when the user presses it; it calls `run`.
+        Is called without arguments when the user presses that button; it calls `run`.
+    unit : str
+        The unit in which progress is shown.
+    per_unit : int
+        How many of the numbers that the function tells make one unit.
     """
 
-    def __init__(self, title: str, start: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        title: str,
+        start: Callable[[], None],
+        unit: str = "Mvoxel",
+        per_unit: int = 1_000_000,
+    ) -> None:
+        self.unit, self.per_unit = unit, per_unit
         self.start = PushButton(text=title)
         self.stop = PushButton(text="Stop", enabled=False)
         self.bar = ProgressBar(value=0, max=STEPS, visible=False)
@@ -49,20 +62,21 @@ class Work:
 
     @property
     def busy(self) -> bool:
-        """Whether something runs."""
+        """Whether a function runs."""
         return self.worker is not None
 
     def run(
         self, function: Callable[[Progress], Any], done: Callable[[Any], None]
     ) -> None:
-        """Run a function in a thread; `done` gets its result in the viewer's.
+        """Run a function in a thread, and pass its result on in the viewer's thread.
 
         Parameters
         ----------
         function : callable
-            Called with a function that it tells its progress. That function raises
-            `Stopped` when the user has pressed the button.
+            Is called with a function to which it tells its progress. That function
+            raises `Stopped` when the user has pressed the button that stops.
         done : callable
+            Is called with the result.
         """
         if self.busy:
             return
@@ -76,14 +90,14 @@ class Work:
         worker.start()
 
     def end(self) -> None:
-        """Ask what runs to stop after the part that it is at."""
+        """Let the running function stop when it next tells its progress."""
         if self.worker is not None:
-            # A worker of napari that quits says nothing any more, so it is not told.
+            # A worker that is told to quit sends no signals, so it is not told.
             self._stopping = True
             self.said.value = "stopping after this part"
 
     def _guarded(self, function: Callable[[Progress], Any]) -> tuple[Any, str | None]:
-        """Return a result, or what to tell the user in its place."""
+        """Return a result, or None with a message for the user."""
         try:
             return function(self._progress), None
         except Stopped:
@@ -99,7 +113,9 @@ class Work:
     @ensure_main_thread  # type: ignore[untyped-decorator]
     def _tell(self, done: int, whole: int) -> None:
         self.bar.value = round(STEPS * done / max(1, whole))
-        self.said.value = f"{done / 1e6:.2f} of {whole / 1e6:.2f} Mvoxel"
+        digits = 2 if self.per_unit > 1 else 0
+        one, all_ = (f"{count / self.per_unit:.{digits}f}" for count in (done, whole))
+        self.said.value = f"{one} of {all_} {self.unit}"
 
     def _finish(
         self, outcome: tuple[Any, str | None], done: Callable[[Any], None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg3d.bundle.shipped import configs_dir, find_bundle
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.weights.prepare import prepare
 from cellseg3d.weights.recipe import read_recipe
 from cellseg3d.weights.record import ship

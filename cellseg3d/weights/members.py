@@ -9,7 +9,8 @@ from cellseg3d.bundle.resolve import build, resolve_config
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.core.atomic import write_text
 from cellseg3d.datasets.volumes import load_fold
-from cellseg3d.runs.folder import TrainOptions, create_run
+from cellseg3d.runs.folder import create_run
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.runs.record import NAME, git_commit, machine
 from cellseg3d.training.model_files import ModelFiles
 from cellseg3d.weights.recipe import WeightsRecipe

@@ -13,7 +13,7 @@ from typing import Any
 from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.runs.record import NAME
 from cellseg3d.training.train import resume, train
 from cellseg3d.weights.members import fuse_members

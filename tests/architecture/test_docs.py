@@ -1,6 +1,7 @@
 """What the pages say exists: commands, options, public names; and the site builds."""
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -10,18 +11,19 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from page_blocks import blocks, pages
 
 import cellseg3d
-from cellseg3d.cli.main import build_app, main
+from cellseg3d.cli.main import VERBS, build_app, main
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-BLOCK = re.compile(r"```(?:sh)?\n(.*?)```", re.DOTALL)
+PAGES = pages()
 INLINE = re.compile(r"`(cellseg3d\s[a-z][^`]*)`")
 
 
 @pytest.fixture(scope="module")
 def commands():
+    """The command line as it is, which nothing is run of here."""
     return typer.main.get_command(build_app())
 
 
@@ -34,25 +36,51 @@ def of_words(commands, words):
     return found, words
 
 
+def typed_in(page):
+    """The commands of the blocks of a page, as one types them."""
+    shell = [block for block in blocks(page) if block.language == "sh"]
+    for line in (line for block in shell for line in block.lines):
+        typed = re.match(r"(?:\w+=\S+ )*cellseg3d (.*)", line)
+        within = re.search(rf"cellseg3d(?:\.cli)? ((?:{'|'.join(VERBS)}) .*)", line)
+        if found := typed or within:
+            yield re.split(r" (?:&&|&|>|\|) ?", found[1])[0]
+
+
 def said_in(page):
-    """The commands in blocks and in sentences of a page."""
-    text = page.read_text(encoding="utf-8")
-    blocks = "\n".join(BLOCK.findall(text)).replace("\\\n", " ").splitlines()
-    lines = [line for line in blocks if line.startswith("cellseg3d ")]
-    for line in [*lines, *INLINE.findall(BLOCK.sub("", text))]:
-        yield " ".join(line.split()).partition(" #")[0].replace("...", "")
+    """The commands in the sentences of a page, of which some are no whole commands."""
+    for line in INLINE.findall(page.read_text(encoding="utf-8")):
+        yield " ".join(line.split()).removeprefix("cellseg3d ").replace("...", "")
+
+
+def refusal(commands, line):
+    """What the command line says against a command; nothing where it takes it."""
+    command, rest = of_words(commands, shlex.split(line))
+    if command is commands:
+        return f"{line}: no such verb"
+    try:
+        command.make_context(command.name, rest)
+    except typer.Exit:
+        return None  # --help
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return f"{line}: {error.format_message()}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_every_command_of_a_page_has_the_verbs_and_options_it_is_given(page, commands):
+def test_every_command_of_a_page_could_be_typed(page, commands):
+    refused = [refusal(commands, line) for line in typed_in(page)]
+
+    assert [each for each in refused if each] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_command_in_a_sentence_has_the_options_it_is_given(page, commands):
     unknown = []
     for line in said_in(page):
-        if page.name == "CHANGELOG.md":
-            continue  # it says what was, too
-        words = re.split(r"\s+", line)[1:]
-        command, rest = of_words(commands, list(words))
+        command, rest = of_words(commands, line.split())
         if command is commands:
-            unknown += [line] if words[0] not in ("--help", "--version") else []
+            unknown += [line] if rest[:1] not in (["--help"], ["--version"]) else []
             continue
         options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
         given = {w.partition("=")[0] for w in rest if re.match(r"--[a-z]", w)}
@@ -63,12 +91,29 @@ def test_every_command_of_a_page_has_the_verbs_and_options_it_is_given(page, com
     assert unknown == []
 
 
-def test_the_check_would_notice():
-    commands = typer.main.get_command(build_app())
-    command, rest = of_words(commands, ["bundle", "export", "x", "--no-such"])
+def test_the_pages_name_every_verb_and_every_public_name():
+    said = {
+        line.split()[0] for page in PAGES for line in (*typed_in(page), *said_in(page))
+    }
+    site = runpy.run_path(str(ROOT / "docs" / "site" / "pages.py"))
+    named = re.findall(r"^::: \S+\.(\w+)$", site["python"](), re.MULTILINE)
 
-    assert command.name == "export"
-    assert rest == ["x", "--no-such"]
+    assert set(VERBS) - said == set()
+    assert {"__version__", *named} == set(cellseg3d.__all__)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bundle export x --no-such", "No such option"),
+        ("simulate --shape 32", "Missing option '--out'"),
+        ("evaluate", "Missing argument"),
+        ("train --out x --minutes long", "Invalid value"),
+        ("trian --out x", "no such verb"),
+    ],
+)
+def test_a_command_that_could_not_be_typed_is_noticed(commands, line, said):
+    assert said in refusal(commands, line)
 
 
 def test_every_page_is_in_the_navigation():

@@ -32,7 +32,7 @@ from cellseg3d.models.checkpoint import save_weights
 from cellseg3d.models.losses import DiceCELoss
 from cellseg3d.models.unet import build_network
 from cellseg3d.prediction.segment import segment_to_file
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.runs.patch import choose_patch
 from cellseg3d.simulate.components import LABEL_NAMES
 from cellseg3d.training.model_files import load_pretrained

@@ -16,7 +16,7 @@ import cellseg3d
 from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment, segment_to_file
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.training.train import resume, train
 
 pytestmark = [

@@ -69,14 +69,24 @@ def scaled_bundle(folder, kind, scale):
 
 
 def volume_for(model, seed=5):
+    """Noise whose slices are as large as those of the training, so none is mirrored."""
     random = np.random.default_rng(seed)
-    shape = (
-        (32, 48, 64)
-        if model.spec.spatial_dims == 3
-        else (2 * model.spec.context + 1, 64, 96)
-    )
+    members = getattr(model.network, "members", {}).values()
+    specs = [model.spec, *(member.spec for member in members)]
+    side = max([64, *(max(s.patch_shape) for s in specs if s.spatial_dims == 2)])
+    deep = model.spec.spatial_dims == 3
+    shape = (32 if deep else 2 * model.spec.context + 1, side, side + 32)
     array = random.normal(100, 20, shape).astype(np.float32)
     return Volume(array, model.spacing_um or Spacing(0.1, 0.1, 0.1))
+
+
+def seam_error(model):
+    """What the windows of a fused 3D network may change; other volumes have one window.
+
+    The 3D windows of the fused bundle are smaller than slices that are not mirrored.
+    """
+    members = getattr(model.network, "members", {}).values()
+    return max((member.window.get("halo_error", 0) for member in members), default=0)
 
 
 def our_probs(model, volume):
@@ -117,7 +127,8 @@ def check_with_the_client(bundle, tmp_path):
     if model.spec.spatial_dims == 2:
         ours = ours[:, model.spec.context]
     assert ours.std() > 1e-3
-    np.testing.assert_allclose(found, ours, atol=1e-4)
+    assert np.abs(found - ours).mean() < 1e-4
+    np.testing.assert_allclose(found, ours, atol=max(1e-4, seam_error(model)))
 
 
 @pytest.mark.slow

@@ -27,10 +27,11 @@ from cellseg3d.bundle.bioimageio.description import (
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import TrainedModel, load_model
 from cellseg3d.core.atomic import environment_fault, make_folder, write_text
+from cellseg3d.core.colours import colour_labels
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.contact_sheet import CLIPPED, coloured, grey
+from cellseg3d.io.contact_sheet import CLIPPED, grey
 from cellseg3d.models.geometry import Geometry, geometry_of
 from cellseg3d.models.prepared import stack_slices
 from cellseg3d.simulate.case import simulate_case
@@ -182,7 +183,7 @@ def _cover(raw: Volume, probs_kzyx: NDArray[np.float32]) -> Image.Image:
     plane = raw.read()[raw.shape[0] // 2].astype(np.float64)
     lower, upper = np.percentile(plane, CLIPPED)
     found = labels[len(labels) // 2] if labels.ndim == 3 else labels
-    panels = (grey(plane, float(lower), float(upper)), coloured(found))
+    panels = (grey(plane, float(lower), float(upper)), colour_labels(found, ids=True))
     # The format asks for a picture twice as wide as high.
     cover = Image.new("RGB", (2 * COVER_SIDE, COVER_SIDE))
     for number, panel in enumerate(panels):

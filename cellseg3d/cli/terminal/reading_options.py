@@ -1,5 +1,6 @@
-"""Options that say how a file is to be read, for the verbs that read one volume."""
+"""Options that say how files are to be read, for the verbs that have them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -18,6 +19,13 @@ AnnotatedSlices = Annotated[
         metavar="labelled|NUMBERS",
         help="Only these slices of the labels are annotated, such as 3,10,24, counted "
         "from 0; or labelled, for those with a label.",
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        help="Name the classes in the order of their values, such as "
+        "background,cell,nucleus."
     ),
 ]
 Inner = Annotated[
@@ -58,9 +66,18 @@ ReadAs = Annotated[
         "axis, slowest first, such as zyxc.",
     ),
 ]
+TruthMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OLD:NEW",
+        help="Read the value OLD of the truth as NEW, such as 255:1. Give the option "
+        "once for each value.",
+    ),
+]
 
 
-def several(text: str | None) -> "str | tuple[str, ...] | None":
+def several(text: str | None) -> str | tuple[str, ...] | None:
     """Return the channels that ``--channels`` names: ``all``, names or numbers.
 
     Raises
@@ -77,3 +94,27 @@ def several(text: str | None) -> "str | tuple[str, ...] | None":
             "0,2, or all"
         )
     return names
+
+
+def value_map(pairs: Sequence[str] | None, option: str) -> Mapping[int, int] | None:
+    """Return {OLD: NEW} from words such as ``2:1`` or ``2:1,3:1``; None without any.
+
+    Raises
+    ------
+    ConfigError
+        If a word is not of this form; the message names `option`.
+    """
+    words = [word for pair in pairs or [] for word in pair.split(",") if word]
+    renaming = {}
+    for word in words:
+        old, mark, new = word.partition(":")
+        if not (mark and old.strip().isdigit() and new.strip().isdigit()):
+            message = f"{option} {word}: expected OLD:NEW, such as 255:1"
+            raise ConfigError(message)
+        renaming[int(old)] = int(new)
+    return renaming or None
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Return the names in a text such as ``"background, cell"``, without spaces."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -138,8 +138,11 @@ def _shaped_promise(tif: tifffile.TiffFile) -> int | None:
     except (ValueError, KeyError, TypeError):
         return None
     later: Any = tif.pages[promised] if promised < len(tif.pages) else None
-    # The next page begins another image and has a description of its own.
-    if later is not None and getattr(later, "shaped_description", None):
+    # The next page begins another image and has a description of its own, or it is a
+    # thumbnail.
+    if later is not None and (
+        getattr(later, "shaped_description", None) or later.is_reduced
+    ):
         return None
     return promised
 
@@ -192,8 +195,15 @@ def _ome_planes(path: Path, xml: str) -> tuple[int, int]:
         ) from error
     own, uuid = path.name, root.get("UUID")
     planes, samples = 0, 1
+    elsewhere = next((each for each in root if _tag(each) == "BinaryOnly"), None)
+    if elsewhere is not None:
+        raise FormatError(
+            f"{path}: is a part of a volume that is described in another file "
+            f"({elsewhere.get('MetadataFile', 'unknown')}); export the volume into one "
+            "file"
+        )
     for element in root.iter():
-        tag = element.tag.rpartition("}")[2]
+        tag = _tag(element)
         # A renamed file still holds its old name, so the UUID decides.
         if tag == "UUID" and (uuid is None or element.text != uuid):
             other = element.get("FileName", own)
@@ -203,8 +213,22 @@ def _ome_planes(path: Path, xml: str) -> tuple[int, int]:
                     "the volume into one file"
                 )
         if tag == "Channel":
-            samples = int(element.get("SamplesPerPixel", "1"))
+            samples = _count(path, element, "SamplesPerPixel")
         if tag == "Pixels":
-            sizes = [int(element.get(f"Size{letter}", "1")) for letter in "ZCT"]
+            sizes = [_count(path, element, f"Size{letter}") for letter in "ZCT"]
             planes += sizes[0] * sizes[1] * sizes[2]
     return planes, samples
+
+
+def _tag(element: ET.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _count(path: Path, element: ET.Element, key: str) -> int:
+    found = element.get(key, "1")
+    if not found.strip().isdecimal():
+        raise FormatError(
+            f"{path}: its OME-XML states {found!r} as {key}; expected a number; export "
+            "it again"
+        )
+    return int(found)

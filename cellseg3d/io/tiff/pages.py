@@ -34,7 +34,7 @@ class PageVoxels:
     path : Path
         The file.
     pages : tuple of int
-        The index in the first series of each slice's page, or of each page if a page
+        The index in the file's series of each slice's page, or of each page if a page
         holds several slices (volumetric tiles).
     sample : int or None
         The colour to read. None reads colours that are all equal as grey.
@@ -75,7 +75,7 @@ class PageVoxels:
         process = os.getpid()
         if process not in self._open:
             self._open.clear()
-            tif = tifffile.TiffFile(self.path)
+            tif = open_pages(self.path)
             self._open[process] = tif
             weakref.finalize(self, tif.close)
         return self._open[process].series[0]
@@ -137,7 +137,7 @@ class SeriesVoxels:
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
-        with quiet(), reading(self.path), tifffile.TiffFile(self.path) as tif:
+        with quiet(), reading(self.path), open_pages(self.path) as tif:
             series = tif.series[0]
             check_memory(int(series.nbytes), str(self.path))
             found = series.asarray().reshape(self.shape)
@@ -146,6 +146,35 @@ class SeriesVoxels:
             found = found.take(index, axis=kept.index(letter))
             kept = kept.replace(letter, "")
         return to_zyx(found, kept)[box]
+
+
+def open_pages(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF so that its first series is the volume in it.
+
+    Programs that write a stack page by page with tifffile make a series of each page.
+    If all pages are alike, they are the slices of one series, as for other programs.
+    """
+    tif = tifffile.TiffFile(path)
+    if not written_page_by_page(tif):
+        return tif
+    tif.close()
+    return tifffile.TiffFile(path, is_shaped=False)
+
+
+def written_page_by_page(tif: tifffile.TiffFile) -> bool:
+    """Return whether each series of a TIFF is one page, and all of them are alike."""
+    if not tif.is_shaped or len(tif.series) < 2:
+        return False
+    pages = [series.keyframe for series in tif.series]
+    first = pages[0]
+    return all(
+        len(series) == 1
+        and page.shape == first.shape
+        and page.dtype == first.dtype
+        and page.photometric == first.photometric
+        and not page.is_reduced
+        for series, page in zip(tif.series, pages, strict=True)
+    )
 
 
 @contextlib.contextmanager

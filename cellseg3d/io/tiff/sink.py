@@ -7,8 +7,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cellseg3d.core.colours import LABEL_COLOURS, UNKNOWN_COLOUR
-from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.colours import colour_labels
 from cellseg3d.core.roi import Roi
 from cellseg3d.io.layout import Layout, Sink, pack_notes
 from cellseg3d.io.raw_sink import RawSink
@@ -115,7 +114,4 @@ def _label_colours() -> NDArray[np.uint8]:
 
     In grey, the labels 1 and 2 of 255 would look like the background.
     """
-    kinds = np.arange(255) % (len(LABEL_COLOURS) - 1)
-    table = np.array([LABEL_COLOURS[0], *(LABEL_COLOURS[1 + kind] for kind in kinds)])
-    table[IGNORE] = UNKNOWN_COLOUR
-    return table.astype(np.uint8).T.copy()
+    return colour_labels(np.arange(256)).T.copy()

@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 import tifffile
 
 from cellseg3d.core.errors import SpacingError
-from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
-from cellseg3d.io.layout import unknown_spacing
+from cellseg3d.core.spacing import UM_PER, Spacing, um_per
+from cellseg3d.io.layout import unknown_spacing, unknown_unit
 
 CENTIMETRE = 3
 RESOLUTION_LIMIT = 2**32 - 1
@@ -36,21 +36,24 @@ def spacing_of(
     """
     odd = []
     if tif.is_ome:
-        lengths, unit_missing = _ome(tif.ome_metadata or "")
+        lengths, units = _ome(tif.ome_metadata or "")
+    elif tif.is_lsm:
+        facts = tif.lsm_metadata or {}
+        # LSM states metres.
+        lengths = [_number(facts.get(f"VoxelSize{each}"), 1e6) for each in "ZYX"]
+        units = []
     else:
-        lengths, unit_missing = _tags(tif)
+        lengths, units = _tags(tif)
         if tif.is_imagej and lengths[0] is None and None not in lengths[1:]:
             facts = tif.imagej_metadata or {}
             unit = str(facts.get("zunit", facts.get("unit")))
-            lengths[0] = _um_per(unit)
+            lengths[0] = um_per(unit)
             if slices > 1:
                 odd = [
                     f"it states no depth of a slice, so it is 1 {unit}, as in ImageJ"
                 ]
     if all(length is None for length in lengths):
-        if unit_missing:
-            return None, ["its voxel edges have no unit, so its spacing is unknown"]
-        return None, []
+        return None, [unknown_unit(unit) for unit in units[:1]]
     z, y, x = lengths
     if z is None or y is None or x is None:
         letters = [
@@ -81,7 +84,8 @@ def _rational(edge_um: float) -> tuple[int, int]:
     return round(inverse * scale), round(scale)
 
 
-def _ome(xml: str) -> tuple[list[float | None], bool]:
+def _ome(xml: str) -> tuple[list[float | None], list[str]]:
+    """Return the edges (z, y, x) in um, and units that are no lengths."""
     pixels = next(
         (
             element
@@ -91,18 +95,28 @@ def _ome(xml: str) -> tuple[list[float | None], bool]:
         None,
     )
     lengths: list[float | None] = []
-    unitless = False
+    strange: list[str] = []
     for letter in "ZYX":
         text = None if pixels is None else pixels.get(f"PhysicalSize{letter}")
         # The OME schema's default unit is the micrometre.
         unit = "um" if pixels is None else pixels.get(f"PhysicalSize{letter}Unit", "um")
-        factor = _um_per(unit)
-        unitless |= text is not None and factor is None
-        lengths.append(float(text) * factor if text and factor else None)
-    return lengths, unitless
+        factor = um_per(unit)
+        if text is not None and factor is None:
+            strange.append(unit)
+        lengths.append(_number(text, factor))
+    return lengths, strange
 
 
-def _tags(tif: tifffile.TiffFile) -> tuple[list[float | None], bool]:
+def _number(value: object, factor: float | None) -> float | None:
+    """Return a number times a factor; None if there is no number or no factor."""
+    try:
+        return float(str(value)) * factor if factor is not None else None
+    except ValueError:
+        return None
+
+
+def _tags(tif: tifffile.TiffFile) -> tuple[list[float | None], list[str]]:
+    """Return the edges (z, y, x) in um, and units that are no lengths."""
     if tif.is_imagej:
         facts = tif.imagej_metadata or {}
     else:
@@ -111,20 +125,20 @@ def _tags(tif: tifffile.TiffFile) -> tuple[list[float | None], bool]:
     unit = facts.get("unit")
     depth = facts.get("spacing")
     units = [facts.get(name, unit) for name in ("zunit", "yunit", "unit")]
-    factors = [_um_per(str(each)) if each else None for each in units]
+    factors = [um_per(str(each)) if each else None for each in units]
     if depth is None and factors[2] is None:
-        return [None, None, None], False
+        return [None, None, None], []
     if None in factors:
-        return [None, None, None], True
+        return [None, None, None], [str(units[factors.index(None)] or "")]
     along_z, along_y, along_x = factors
     per_x, per_y = (_per_unit(tags, name) for name in ("XResolution", "YResolution"))
     if not tif.is_imagej and _value(tags, "ResolutionUnit") == CENTIMETRE:
         along_y = along_x = UM_PER["cm"]
     return [
-        abs(float(depth)) * along_z if depth is not None and along_z else None,
+        abs(deep) if (deep := _number(depth, along_z)) is not None else None,
         along_y / per_y if per_y and along_y else None,
         along_x / per_x if per_x and along_x else None,
-    ], False
+    ], []
 
 
 def _per_unit(tags: Any, name: str) -> float | None:  # noqa: ANN401
@@ -138,10 +152,3 @@ def _per_unit(tags: Any, name: str) -> float | None:  # noqa: ANN401
 def _value(tags: Any, name: str) -> Any:  # noqa: ANN401
     tag = tags.get(name)
     return None if tag is None else tag.value
-
-
-def _um_per(unit: str) -> float | None:
-    try:
-        return UM_PER[unit_name(unit)]
-    except SpacingError:
-        return None

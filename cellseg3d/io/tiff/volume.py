@@ -1,5 +1,6 @@
 """Read TIFF stacks, ImageJ hyperstacks, OME-TIFF and BigTIFF."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +23,20 @@ from cellseg3d.io.picking import (
     GREY,
     PALETTE,
     all_grey,
+    assumed_axes,
     channel_names_in,
     colour_names,
     pick_axes,
     times_note,
 )
 from cellseg3d.io.tiff.chain import check_chain, check_every_page, check_promises
-from cellseg3d.io.tiff.pages import PageVoxels, SeriesVoxels, quiet
+from cellseg3d.io.tiff.pages import (
+    PageVoxels,
+    SeriesVoxels,
+    open_pages,
+    quiet,
+    written_page_by_page,
+)
 from cellseg3d.io.tiff.sink import create
 from cellseg3d.io.tiff.spacing import spacing_of
 
@@ -55,26 +63,48 @@ def open_file(path: Path, request: Request) -> Volume:
         check_promises(path, tif, pages)
         if not tif.series:
             raise FormatError(f"{path}: is a TIFF without an image; export it again")
-        series = tif.series[0]
-        _check_series(path, tif)
-        check_every_page(path, series, pages)
-        unit, notes = split_unit(_notes(tif))
-        names = _channel_names(tif, series, request) or channel_names_in(notes)
-        array, odd, about = _lazy(path, series, request, names)
+        pages -= _smaller_copies(tif)
+        array, about, odd = _voxels(path, tif, pages, request)
         spacing, warnings = spacing_of(tif, array.shape[-3])
-        warnings = odd + warnings
+        warnings = [*odd, *_odd_tags(tif), *warnings]
+        unit, notes = split_unit(_notes(tif))
         provenance: dict[str, Any] = {
             **notes,
             "path": str(path),
             "format": _flavour(tif),
-            "axes": series.axes,
             **about,
         }
-    if names:
-        provenance[CHANNEL_NAMES] = names
     if warnings:
         provenance["warnings"] = warnings
     return Volume(array, spacing, unit, provenance)
+
+
+def _smaller_copies(tif: tifffile.TiffFile) -> int:
+    """Return how many pages are thumbnails or smaller levels of a pyramid."""
+    every = [level for series in tif.series for level in series.levels]
+    return sum(
+        len(each)
+        for each in every
+        if each.keyframe.is_reduced and not each.keyframe.is_subifd
+    )
+
+
+def _voxels(
+    path: Path, tif: tifffile.TiffFile, pages: int, request: Request
+) -> tuple[ArrayLike, dict[str, Any], list[str]]:
+    """Return a lazy array of the voxels, notes about the file's axes, and odd facts."""
+    paged = written_page_by_page(tif)
+    with open_pages(path) if paged else contextlib.nullcontext(tif) as whole:
+        series = whole.series[0]
+        _check_series(path, whole)
+        check_every_page(path, series, pages)
+        names = _channel_names(tif, series, request)
+        names = names or channel_names_in(_notes(tif))
+        array, odd, about = _lazy(path, series, request, names)
+        if paged:
+            odd.append("its pages were written one by one and are read as slices")
+        about |= {CHANNEL_NAMES: names} if names else {}
+        return array, {"axes": series.axes, **about}, odd
 
 
 def _flavour(tif: tifffile.TiffFile) -> str:
@@ -99,10 +129,11 @@ def _notes(tif: tifffile.TiffFile) -> dict[str, Any]:
 
 def _check_series(path: Path, tif: tifffile.TiffFile) -> None:
     """Raise an error if pages differ in size, or if the file holds several images."""
-    if len(tif.series) == 1:
+    first, *others = tif.series
+    others = [each for each in others if not each.keyframe.is_reduced]
+    if not others:
         return
-    first = tif.series[0]
-    for index, series in enumerate(tif.series[1:], start=1):
+    for index, series in enumerate(others, start=1):
         if tif.is_ome:
             break
         if series.shape[-2:] != first.shape[-2:] or series.dtype != first.dtype:
@@ -113,7 +144,7 @@ def _check_series(path: Path, tif: tifffile.TiffFile) -> None:
                 "have one size and type"
             )
     raise AxisError(
-        f"{path}: holds {len(tif.series)} images of axes {first.axes}, shape "
+        f"{path}: holds {1 + len(others)} images of axes {first.axes}, shape "
         f"{first.shape}; expected one volume; write each to its own file"
     )
 
@@ -204,16 +235,23 @@ def _channel_names(
 
 
 def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN401
-    """Return letters and lengths of the axes longer than 1; an unnamed axis is Z."""
+    """Return letters and lengths of the axes longer than 1; see `assumed_axes`."""
+    letters = [letter.upper() for letter in series.axes]
+    # A file of one voxel may state X twice.
+    inner = {letter: place for place, letter in enumerate(letters) if letter in "YX"}
     pairs = [
-        (letter.upper(), int(length))
-        for letter, length in zip(series.axes, series.shape, strict=True)
-        if length > 1 or letter.upper() in "YX"
+        (letter, int(length))
+        for place, (letter, length) in enumerate(
+            zip(letters, series.shape, strict=True)
+        )
+        if length > 1 or inner.get(letter) == place
     ]
     axes = "".join(letter for letter, _ in pairs)
     unnamed = [letter for letter in axes if letter in _STACK_LETTERS]
-    if len(unnamed) == 1 and "Z" not in axes:
-        axes = axes.replace(unnamed[0], "Z")
+    free = [letter for letter in assumed_axes(5)[:3] if letter not in axes]
+    for letter, given in zip(unnamed[::-1], free[::-1], strict=False):
+        before, _, after = axes.rpartition(letter)
+        axes = f"{before}{given}{after}"
     if len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
         raise AxisError(
             f"{path}: has axes {series.axes} of shape {tuple(series.shape)}; expected "
@@ -237,6 +275,25 @@ def _white_is_zero(series: Any) -> bool:  # noqa: ANN401
     return int(series.keyframe.photometric) == int(tifffile.PHOTOMETRIC.MINISWHITE)
 
 
+def _odd_tags(tif: tifffile.TiffFile) -> list[str]:
+    """Return sentences about tags that change what other programs show."""
+    odd = []
+    turned = tif.pages.first.tags.valueof("Orientation", 1)
+    if turned != 1:
+        odd.append(
+            f"its orientation tag is {int(turned)}, so some programs show it turned or "
+            "mirrored, but its rows are read as stored"
+        )
+    facts = (tif.imagej_metadata or {}) if tif.is_imagej else {}
+    line = [facts.get(name) for name in ("c0", "c1")]
+    if facts.get("cf") == 0 and None not in line and line != [0, 1]:
+        odd.append(
+            f"ImageJ shows its values as {line[0]:g} + {line[1]:g} x the stored ones, "
+            "and the stored ones are read"
+        )
+    return odd
+
+
 def _odd_colours(series: Any) -> list[str]:  # noqa: ANN401
     """Return a sentence if the values of a file do not mean brightness."""
     page = series.keyframe
@@ -253,7 +310,8 @@ def _grey_page(series: Any, axes: str, request: Request) -> bool:  # noqa: ANN40
     asked = request.channel is not None or request.read_as is not None
     if "S" not in axes or asked or request.every_channel:
         return False
-    if int(page.photometric) != int(tifffile.PHOTOMETRIC.RGB):
+    colours = int(page.photometric) == int(tifffile.PHOTOMETRIC.RGB)
+    if not colours and not (page.samplesperpixel == 2 and any(page.extrasamples)):
         return False
     check_memory(page.nbytes, f"{page.parent.filename}: a page")
     return all_grey(page.asarray(), page.samplesperpixel, page.axes.index("S"))

@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import FormatError, SpacingError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.spacing import UM_PER, Spacing, unit_name
+from cellseg3d.core.spacing import Spacing, um_per
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import damaged, is_read_error
-from cellseg3d.io.layout import Request, split_unit, unknown_spacing
-from cellseg3d.io.lazy import Box, LazyArray, lazy_shape, placed
+from cellseg3d.io.layout import Request, split_unit, unknown_spacing, unknown_unit
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
+from cellseg3d.io.members import choose, pair_in, stated_spacing
 from cellseg3d.io.picking import (
     CHANNEL_NAMES,
+    assumed_axes,
     channel_names_in,
     chunk_note,
+    doubted_axes,
+    index_of_box,
     pick_axes,
     times_note,
 )
@@ -35,6 +39,8 @@ from cellseg3d.io.zarr.sink import create, resume
 __all__ = ["ZarrVoxels", "create", "open_file", "resume"]
 
 NOTES_ATTRIBUTE = "cellseg3d"
+# Arrays are looked for in so many levels of groups.
+DEEPEST = 4
 
 
 @contextmanager
@@ -63,15 +69,19 @@ def open_file(path: Path, request: Request) -> Volume:
     AxisError
         If the image holds several channels or time points and none is chosen.
     """
-    node, inner = _node(path, request.inner)
+    node, inner, odd = _node(path, request)
+    scale: list[float] = []
+    units: dict[str, str] = {}
     if isinstance(node, zarr.Array):
         array, axes = node, _bare_axes(path, node)
-        scale: list[float] = []
-        units: dict[str, str] = {}
         attributes, levels = _attributes(node), 1
+        odd += doubted_axes(array.shape) if request.read_as is None else []
     else:
         attributes = _attributes(node)
-        image = checked_image(path, _multiscales(attributes)[0])
+        images = _multiscales(attributes)
+        if len(images) > 1:
+            odd.append(f"its first image is read, but not the {len(images) - 1} others")
+        image = checked_image(path, images[0])
         levels = len(image["datasets"])
         array, scale = _level(path, node, image, request.level)
         axes, units = _named_axes(path, image, array)
@@ -84,7 +94,10 @@ def open_file(path: Path, request: Request) -> Volume:
         raise FormatError(
             f"{path}: holds voxels of {array.dtype}; expected integers or floats"
         )
-    spacing, odd = _spacing(axes, scale, units)
+    spacing, doubts = (
+        _spacing(axes, scale, units) if scale else stated_spacing(attributes)
+    )
+    odd += doubts
     provenance: dict[str, Any] = {
         "path": str(path),
         "format": f"Zarr v{array.metadata.zarr_format}",
@@ -137,12 +150,7 @@ class ZarrVoxels:
             with quiet():
                 array = _opened(self.path, self.inner)
             self._array.append(array)
-        place = placed(box)
-        key = tuple(
-            self.picked[each] if each in self.picked else place[each]
-            for each in self.axes
-        )
-        kept = "".join(each for each in self.axes if each not in self.picked)
+        key, kept = index_of_box(self.axes, self.picked, box)
         try:
             return to_zyx(np.asarray(self._array[0][key]), kept)
         except Exception as error:
@@ -174,12 +182,12 @@ class ZarrVoxels:
 
 
 @quiet()
-def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
-    """Return how many chunk files of an array are missing, and how many it should have.
+def missing_chunks(path: Path, inner: str) -> tuple[int, int, float]:
+    """Return how many chunk files of an array are missing, of how many, and their fill.
 
-    A missing chunk reads as zeros. Some programs leave out chunks of zeros, but an
-    incomplete copy lacks others as well. Those that this package left out are listed
-    in the array's attributes and do not count as missing.
+    A missing chunk reads as the fill value, which is mostly 0. Some programs leave out
+    chunks of that value, but an incomplete copy lacks others as well. Those that this
+    package left out are listed in the array's attributes and do not count as missing.
     """
     array: Any = _opened(path, inner)
     counts = chunk_counts(array.shape, array.shards or array.chunks)
@@ -190,7 +198,8 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int]:
         if all(index < count for index, count in zip(place, counts, strict=True))
     }
     whole = math.prod(counts)
-    return whole - len(there | _listed_empty(array, counts)), whole
+    fill = array.fill_value if array.fill_value is not None else 0
+    return whole - len(there | _listed_empty(array, counts)), whole, fill
 
 
 def _opened(path: Path, inner: str) -> Any:  # noqa: ANN401
@@ -228,32 +237,70 @@ def _listed_empty(array: Any, counts: Sequence[int]) -> set[tuple[int, ...]]:  #
     }
 
 
-def _node(path: Path, inner: str | None) -> tuple[Any, str]:
-    """Return the image or array to read, and its path in the folder."""
+def _node(path: Path, request: Request) -> tuple[Any, str, list[str]]:
+    """Return the image or array to read, its path in the folder, and odd facts."""
+    inner = request.inner
     try:
         with quiet():
             node = zarr.open(path, path=inner or None, mode="r", use_consolidated=False)
     except (FileNotFoundError, KeyError, ValueError, OSError) as error:
         what = f"holds no {inner!r}" if inner else "is not a Zarr group or array"
         raise FormatError(f"{path}: {what} ({error}); check the path") from error
-    if isinstance(node, zarr.Array) or _multiscales(_attributes(node)):
-        return node, inner or ""
+    if isinstance(node, zarr.Array):
+        return node, inner or "", []
+    if _multiscales(_attributes(node)):
+        found = label_images(node) if request.labels and not inner else []
+        if not found:
+            return node, inner or "", []
+        name, _ = choose(path, found, labels=True, what="label images")
+        return node[name], name, [f"its {name} is read, not the image"]
     images = _images(node)
-    if len(images) == 1:
-        name = images[0]
-        member = node[name]
-        return member, f"{inner}/{name}" if inner else name
-    listed = ", ".join(images[:8]) + (" ..." if len(images) > 8 else "")
     if not images:
         raise FormatError(
             f"{path}: is a Zarr group without an image or array; name another folder"
         )
-    what = (
-        f"a plate of {len(images)} images" if _plate(node) else f"{len(images)} images"
-    )
-    raise FormatError(
-        f"{path}: holds {what} ({listed}); name one as {path.name}::{images[0]}"
-    )
+    if _plate(node) and len(images) > 1:
+        listed = ", ".join(images[:8]) + (" ..." if len(images) > 8 else "")
+        raise FormatError(
+            f"{path}: holds a plate of {len(images)} images ({listed}); name one as "
+            f"{path.name}::{images[0]}"
+        )
+    name, odd = choose(path, images, labels=request.labels, what="images")
+    return node[name], f"{inner}/{name}" if inner else name, odd
+
+
+def image_and_label(path: Path) -> tuple[str, str] | None:
+    """Return the paths of an image and its labels in a Zarr; None without both.
+
+    They are an OME-Zarr image and the one in its group ``labels``, or two arrays with
+    usual names such as ``raw`` and ``label``. The path of the image at the root is
+    ``""``.
+
+    Raises
+    ------
+    FormatError
+        If the folder is no Zarr that can be read.
+    """
+    try:
+        with quiet():
+            node = zarr.open(path, mode="r", use_consolidated=False)
+    except (FileNotFoundError, KeyError, ValueError, OSError) as error:
+        message = f"{path}: is not a Zarr group or array ({error}); check the path"
+        raise FormatError(message) from error
+    if isinstance(node, zarr.Array):
+        return None
+    if _multiscales(_attributes(node)):
+        labels = label_images(node)
+        return ("", labels[0]) if len(labels) == 1 else None
+    return pair_in(_images(node))
+
+
+def label_images(group: Any) -> list[str]:  # noqa: ANN401
+    """Return the paths of the label images in an OME-Zarr image."""
+    labels = group.get("labels")
+    if not isinstance(labels, zarr.Group):
+        return []
+    return [f"labels/{name}" for name in _images(labels)]
 
 
 def _images(node: Any) -> list[str]:  # noqa: ANN401
@@ -267,7 +314,7 @@ def _images(node: Any) -> list[str]:  # noqa: ANN401
         ]
     found = [
         name
-        for name, member in node.members(max_depth=1)
+        for name, member in node.members(max_depth=DEEPEST)
         if isinstance(member, zarr.Array) or _multiscales(_attributes(member))
     ]
     return sorted(
@@ -376,33 +423,27 @@ def _named_axes(
 def _bare_axes(path: Path, array: Any) -> str:  # noqa: ANN401
     if not 2 <= array.ndim <= 5:
         raise FormatError(f"{path}: has {array.ndim} axes; expected 3 (z, y, x)")
-    return "TCZYX"[-array.ndim :]
+    return assumed_axes(array.ndim)
 
 
 def _spacing(
     axes: str, scale: list[float], units: Mapping[str, str]
 ) -> tuple[Spacing | None, list[str]]:
-    if not scale:
-        return None, []
     lengths = []
     for letter in "ZYX":
-        factor = _um_per(units.get(letter, ""))
-        if letter not in axes or factor is None:
-            odd = any(value != 1.0 for value in scale)
-            hint = [
-                f"its axis {letter.lower()} has no unit of length, so its spacing is "
+        unit = units.get(letter, "")
+        factor = um_per(unit)
+        if letter not in axes:
+            return None, [
+                f"it states no spacing along {letter.lower()}, so its spacing is "
                 "unknown"
             ]
-            return None, hint if odd else []
+        if factor is None:
+            hint = unknown_unit(unit, f"lengths along {letter.lower()}")
+            odd = unit or any(value != 1.0 for value in scale)
+            return None, [hint] if odd else []
         lengths.append(scale[axes.index(letter)] * factor)
     try:
         return Spacing.of(lengths), []
     except SpacingError as error:
         return None, [unknown_spacing(error)]
-
-
-def _um_per(unit: str) -> float | None:
-    try:
-        return UM_PER[unit_name(unit)]
-    except SpacingError:
-        return None

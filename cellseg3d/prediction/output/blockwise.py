@@ -52,14 +52,15 @@ class Output:
         The labels, then the probabilities of each class, then the uncertainty.
     source : str
         The file that is segmented. It must not change in the meantime.
-    extra : Extra, optional
-        A file that is made from the finished ones before all are moved to their names.
+    extras : tuple of Extra
+        Files that are made from the finished ones, in this order, before all are moved
+        to their names.
     """
 
     labels: Path
     stores: tuple[Store, ...]
     source: str
-    extra: "Extra | None" = None
+    extras: "tuple[Extra, ...]" = ()
 
     @property
     def work(self) -> Path:
@@ -70,7 +71,7 @@ class Output:
     def files(self) -> tuple[Path, ...]:
         """All files; the labels come last, so that all others exist when they do."""
         others = [store.path for store in self.stores[1:]]
-        more = [] if self.extra is None else [self.extra.path]
+        more = [extra.path for extra in self.extras]
         return (*others, *more, sidecar(self.labels), self.labels)
 
 
@@ -130,7 +131,7 @@ def output_of(
     classes: Sequence[str],
     probs_dtype: str = "uint8",
     final: Volume | None = None,
-    extra: Extra | None = None,
+    extras: Sequence[Extra] = (),
 ) -> Output:
     """Return the files into which the answers of a pipeline are written.
 
@@ -148,7 +149,7 @@ def output_of(
         bytes and gets float16 instead.
     final : Volume, optional
         The volume whose grid the finished files have, if `volume` was resampled.
-    extra : Extra, optional
+    extras : sequence of Extra
         See `Output`.
     """
     names = [(labels, np.dtype("uint8"), True)]
@@ -162,7 +163,7 @@ def output_of(
         Store(path, work, volume, dtype, pipeline.chunk, is_labels, final)
         for path, dtype, is_labels in names
     ]
-    return Output(labels, tuple(stores), (final or volume).name, extra)
+    return Output(labels, tuple(stores), (final or volume).name, tuple(extras))
 
 
 def prob_paths(labels: Path, classes: Sequence[str]) -> list[Path]:
@@ -180,11 +181,14 @@ def share_dtype(path: Path, wanted: str = "uint8") -> np.dtype[Any]:
     return np.dtype("float16" if widens and wanted == "uint8" else wanted)
 
 
-def beside(labels: Path, what: str) -> Path:
-    """Return the file of another output of the same segmentation."""
-    suffix = volume_suffix(labels.name)
-    stem = labels.name[: len(labels.name) - len(suffix)].removesuffix("_labels")
-    return labels.with_name(f"{stem}_{what}{suffix}")
+def beside(labels: Path, what: str, suffix: str | None = None) -> Path:
+    """Return the file of another output of the same segmentation.
+
+    It has the suffix of the labels unless another one is given.
+    """
+    own = volume_suffix(labels.name)
+    stem = labels.name[: len(labels.name) - len(own)].removesuffix("_labels")
+    return labels.with_name(f"{stem}_{what}{own if suffix is None else suffix}")
 
 
 def arrays_of(answer: Chunk, stores: Sequence[Store]) -> list[NDArray[Any]]:
@@ -295,8 +299,8 @@ def _finish(output: Output, notes: dict[str, Any]) -> None:
     """Complete all files in the work folder."""
     for store in output.stores:
         store.finish(notes)
-    if output.extra is not None:
-        output.extra.make(output.work / output.labels.name)
+    for extra in output.extras:
+        extra.make(output.work / output.labels.name)
     _write_record(output.work / sidecar(output.labels).name, notes)
 
 

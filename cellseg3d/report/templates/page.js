@@ -34,7 +34,7 @@ function sortTable(table, column, down) {
   const key = (row) => {
     const text = row.cells[column].textContent.trim();
     const number = text === "inf" ? Infinity : Number(text.replaceAll(",", ""));
-    return text === "" || text === "undefined" ? null : Number.isNaN(number) ? text : number;
+    return text === "" || text === "-" ? null : Number.isNaN(number) ? text : number;
   };
   const rows = [...body.rows].map((row) => [key(row), row]);
   rows.sort(([a], [b]) => {

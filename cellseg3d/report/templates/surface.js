@@ -2,19 +2,18 @@
 (() => {
   const scenes = [...document.querySelectorAll("canvas.scene")];
   if (!scenes.length) return;
-  const hues = [205, 28, 150, 330, 50, 265, 180, 0, 95, 225, 300, 15];
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
   const meshes = new Map();
   const view = { turn: 0.6, tilt: 0.35, zoom: 1 };
   let volume = 0, spinning = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-  const hidden = new Set();
   function parts(side) {
     const key = volume + side;
     if (!meshes.has(key)) {
       const packed = (report.viewers[volume].surfaces || {})[side] || [];
       meshes.set(key, packed.map((part) => ({
         kind: part.kind,
+        codes: report.legend.kinds.find((kind) => kind.name === part.kind).codes,
         points: new Int16Array(bytes(part.points)),
         normals: new Int8Array(bytes(part.normals)),
         colours: new Uint8Array(bytes(part.colours)),
@@ -30,40 +29,16 @@
     return Math.max(1, ...scenes.flatMap((canvas) => parts(canvas.dataset.side).map((part) => part.radius)));
   }
 
-  // A chip for each class; the largest one is see-through while others are shown.
-  const chips = document.getElementById("kinds");
-  function kinds() {
-    const names = [...new Set(scenes.flatMap((canvas) => parts(canvas.dataset.side).map((part) => part.kind)))];
-    chips.replaceChildren();
-    if (names.length < 2) return;
-    names.forEach((name) => {
-      const label = document.createElement("label"), box = document.createElement("input"), dot = document.createElement("i");
-      const part = scenes.flatMap((canvas) => parts(canvas.dataset.side)).find((one) => one.kind === name);
-      label.className = "chip";
-      label.style.setProperty("--hue", `hsl(${hues[part.colours[0] % 12]} 50% 50%)`);
-      box.type = "checkbox";
-      box.checked = !hidden.has(name);
-      box.addEventListener("input", () => {
-        if (box.checked) hidden.delete(name); else hidden.add(name);
-        redraw();
-      });
-      label.append(box, dot, " " + name);
-      chips.append(label);
-    });
-  }
-
-  function tone(hue, light) {
-    const a = 0.5 * Math.min(light, 1 - light);
-    return [0, 8, 4].map((n) => {
-      const k = (n + hue / 30) % 12;
-      return 255 * (light - a * Math.max(-1, Math.min(k - 3, 9 - k, 1)));
-    });
-  }
+  // Each colour from its shadow to its highlight.
   const SHADES = 64;
-  const palette = hues.map((hue) => Array.from({ length: SHADES }, (_, i) => tone(hue, 0.12 + 0.62 * i / (SHADES - 1))));
+  const palette = report.legend.colours.map((colour) => Array.from({ length: SHADES }, (_, i) => {
+    const light = 1.7 * i / (SHADES - 1);
+    return colour.map((part) => light < 1 ? part * (0.15 + 0.85 * light) : part + (255 - part) * (light - 1) * 0.7);
+  }));
 
+  // The largest class is see-through while others are shown.
   function draw(canvas) {
-    const shown = parts(canvas.dataset.side).filter((part) => !hidden.has(part.kind));
+    const shown = parts(canvas.dataset.side).filter((part) => part.codes.some((code) => viewer.shown.codes[code]));
     const wide = Math.min(640, Math.max(200, Math.round(canvas.clientWidth * Math.min(devicePixelRatio, 1.5))));
     const high = Math.round(wide * 0.75);
     if (canvas.width !== wide) { canvas.width = wide; canvas.height = high; }
@@ -99,7 +74,7 @@
       if (area === 0) continue;
       const left = Math.max(0, Math.ceil(Math.min(ax, px[b], px[c]) - 0.5)), right = Math.min(wide - 1, Math.floor(Math.max(ax, px[b], px[c]) + 0.5));
       const top = Math.max(0, Math.ceil(Math.min(ay, py[b], py[c]) - 0.5)), bottom = Math.min(high - 1, Math.floor(Math.max(ay, py[b], py[c]) + 0.5));
-      const colour = palette[colours[a] % 12];
+      const colour = palette[colours[a]];
       for (let y = top; y <= bottom; y++) {
         for (let x = left; x <= right; x++) {
           if (glass && ((x & 1) || (y & 1))) continue;
@@ -193,10 +168,9 @@
       redraw();
     });
   });
-  if (viewer) viewer.listeners.push((index) => { volume = index; kinds(); redraw(); });
+  if (viewer) viewer.listeners.push((index) => { volume = index; redraw(); });
   addEventListener("resize", redraw);
   setSpin(spinning);
-  kinds();
   redraw();
   requestAnimationFrame(turn);
 })();

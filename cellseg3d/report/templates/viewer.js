@@ -39,12 +39,38 @@ const viewer = (() => {
   async function load(index) {
     if (!loaded[index]) {
       const info = report.viewers[index];
-      const codes = await pixels(info.codes, info);
-      for (let i = 0; i < codes.length; i++) codes[i] = Math.round(codes[i] / 50);
-      const image = info.image ? await pixels(info.image, info) : null;
-      loaded[index] = { info, codes, image };
+      const labels = async (address) => address
+        ? (await pixels(address, info)).map((grey) => Math.round(grey / report.legend.step)) : null;
+      loaded[index] = {
+        info,
+        prediction: await labels(info.prediction),
+        truth: await labels(info.truth),
+        image: info.image ? await pixels(info.image, info) : null,
+      };
     }
     return loaded[index];
+  }
+
+  // What is shown: a side, the classes and the kinds of errors that are switched on.
+  let side = "prediction";
+  const shown = { codes: [], errors: [] };
+  function readChips() {
+    shown.codes = report.legend.colours.map(() => false);
+    each("[data-kind]", (box) => {
+      report.legend.kinds[box.dataset.kind].codes.forEach((code) => { shown.codes[code] = box.checked; });
+    });
+    shown.errors = [false, false, false, false, false];
+    each("[data-code]", (box) => { shown.errors[box.dataset.code] = box.checked; });
+    each(".chip.error", (chip) => { chip.hidden = side !== "errors"; });
+    each("#legend", (chips) => { chips.hidden = side === "image"; });
+  }
+
+  // Of one voxel: 0 nothing to show, 1 right, 2 extra, 3 missed, 4 another class.
+  function agreement(predicted, true_) {
+    if (true_ && true_ === report.legend.unknown) return 0;
+    if (!shown.codes[predicted] && !shown.codes[true_]) return 0;
+    if (predicted && true_) return report.legend.ids || predicted === true_ ? 1 : 4;
+    return predicted ? 2 : true_ ? 3 : 0;
   }
 
   const others = [[1, 2], [0, 2], [0, 1]];
@@ -56,37 +82,49 @@ const viewer = (() => {
 
   function draw(axis) {
     const data = loaded[current];
-    if (!data) return;
-    const { info, codes, image } = data;
+    const figure = planes[axis];
+    if (!data || figure.hidden) return;
+    const { info, prediction, truth, image } = data;
     const [depth, height, width] = info.shape;
     const strides = [height * width, width, 1];
     const [down, across] = others[axis];
     const rows = info.shape[down], columns = info.shape[across];
-    const figure = planes[axis];
     const canvas = figure.querySelector("canvas");
     if (canvas.width !== columns || canvas.height !== rows) {
       canvas.width = columns;
       canvas.height = rows;
     }
-    fit(canvas, info, down, across);
+    const taller = fit(canvas, info, down, across);
     const context = canvas.getContext("2d");
     const picture = context.createImageData(columns, rows);
-    const colours = tones();
-    const shown = [false, false, false, false, false];
-    each("[data-code]", (box) => { shown[box.dataset.code] = box.checked; });
+    const errors = side === "errors" && truth;
+    const colours = errors ? tones() : report.legend.colours;
+    const labels = side === "truth" ? truth : side === "image" ? null : prediction;
     const opacity = document.getElementById("opacity").value / 100;
+    const lines = info.shape[0] > 1 ? 0.28 : 0;
     let to = 0;
     for (let i = 0; i < rows; i++) {
       let from = place[axis] * strides[axis] + i * strides[down];
       for (let j = 0; j < columns; j++, from += strides[across]) {
-        const code = codes[from];
+        let code = labels ? labels[from] : 0, edge = false;
+        if (errors) {
+          const kind = agreement(prediction[from], truth[from]);
+          code = shown.errors[kind] ? kind : 0;
+        } else if (code && shown.codes[code]) {
+          // The outline tells objects of one colour apart.
+          edge = (j + 1 < columns && labels[from + strides[across]] !== code)
+            || (i + 1 < rows && labels[from + strides[down]] !== code)
+            || (j > 0 && labels[from - strides[across]] !== code)
+            || (i > 0 && labels[from - strides[down]] !== code);
+        } else code = 0;
         const grey = image ? image[from] : 24;
-        const mix = code && shown[code] ? (image ? opacity : 0.35 + 0.65 * opacity) : 0;
-        const tone = colours[code] || colours[0];
-        const lines = i === place[down] || j === place[across] ? 0.28 : 0;
+        let mix = code ? (image ? opacity : 0.35 + 0.65 * opacity) : 0;
+        if (edge && opacity) mix = image ? Math.min(1, mix + 0.4) : mix * 0.55;
+        const tone = colours[code];
+        const line = i === place[down] || j === place[across] ? lines : 0;
         for (let k = 0; k < 3; k++) {
           const value = grey * (1 - mix) + tone[k] * mix;
-          picture.data[to++] = value + (255 - value) * lines;
+          picture.data[to++] = value + (255 - value) * line;
         }
         picture.data[to++] = 255;
       }
@@ -94,17 +132,46 @@ const viewer = (() => {
     context.putImageData(picture, 0, 0);
     const full = place[axis] * info.step[axis];
     const away = info.unit === "um" ? ` \u00b7 ${(full * info.edges[axis]).toFixed(2)} um` : "";
-    figure.querySelector("output").textContent = `slice ${full} of ${info.full[axis]}${away}`;
+    const tall = taller > 1.05 ? ` \u00b7 drawn ${taller.toFixed(1)} times taller` : "";
+    const words = info.full[axis] > 1 ? `slice ${full} of ${info.full[axis]}${away}${tall}` : size(info);
+    figure.querySelector("output").textContent = words;
     figure.querySelector(".slice").value = place[axis];
   }
 
-  // Physical proportions: a voxel is as long as it is in the specimen.
+  function size(info) {
+    const [, high, wide] = info.full;
+    const area = info.unit === "um"
+      ? ` \u00b7 ${(high * info.edges[1]).toFixed(1)} x ${(wide * info.edges[2]).toFixed(1)} um` : "";
+    return `${high} x ${wide} pixels${area}`;
+  }
+
+  // One slice needs one picture; a thin stack a large picture beside two strips.
+  const grid = document.querySelector(".planes");
+  const LEAST = 40;
+  function layout(info) {
+    const [deep, high, wide] = info.full.map((count, axis) => count * info.edges[axis]);
+    const flat = info.full[0] === 1;
+    const thin = !flat && deep < 0.45 * Math.min(high, wide);
+    grid.classList.toggle("flat", flat);
+    grid.classList.toggle("thin", thin);
+    each(".deep", (words) => { words.hidden = flat; });
+    planes.forEach((figure, axis) => { figure.hidden = flat && axis > 0; });
+    planes.forEach((figure, axis) => { figure.querySelector(".slice").hidden = info.shape[axis] < 2; });
+  }
+
+  // Physical proportions: a voxel is as long as it is in the specimen. What would be
+  // too low to see is drawn taller, and the heading says so.
   function fit(canvas, info, down, across) {
     const frame = canvas.parentElement;
     const high = info.full[down] * info.edges[down], wide = info.full[across] * info.edges[across];
-    const scale = Math.min(frame.clientHeight / high, frame.clientWidth / wide);
+    const main = down === 1 && (grid.classList.contains("flat") || grid.classList.contains("thin"));
+    const most = Math.max(220, Math.min(main ? 620 : 380, 0.8 * innerHeight));
+    const scale = Math.min(most / high, frame.clientWidth / wide);
+    const tall = Math.max(LEAST, Math.round(high * scale));
     canvas.style.width = Math.max(2, Math.round(wide * scale)) + "px";
-    canvas.style.height = Math.max(2, Math.round(high * scale)) + "px";
+    canvas.style.height = tall + "px";
+    frame.style.height = tall + "px";
+    return tall / (high * scale);
   }
 
   function redraw() { planes.forEach((_, axis) => draw(axis)); }
@@ -116,6 +183,7 @@ const viewer = (() => {
       show.done = true;
       const select = document.getElementById("volume");
       if (select) select.value = String(index);
+      layout(info);
       planes.forEach((figure, axis) => {
         const slider = figure.querySelector(".slice");
         slider.max = info.shape[axis] - 1;
@@ -133,14 +201,14 @@ const viewer = (() => {
   function worstButtons(figure, axis, info) {
     const box = figure.querySelector(".worst");
     box.replaceChildren();
-    if (!info.truth) return;
+    if (!info.truth || info.shape[axis] < 2) return;
     box.append(info.worst[axis].length ? "worst first" : "no errors");
     info.worst[axis].forEach(([slice, wrong, right]) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = slice * info.step[axis];
       button.title = `${wrong} wrong voxels, ${right} right`;
-      button.addEventListener("click", () => { place[axis] = slice; redraw(); });
+      button.addEventListener("click", () => { place[axis] = slice; choose("errors"); });
       box.append(button);
     });
   }
@@ -165,7 +233,20 @@ const viewer = (() => {
       redraw();
     }, { passive: false });
   });
-  each("[data-code], #opacity", (input) => input.addEventListener("input", redraw));
+  function choose(name) {
+    side = name;
+    each(`input[name="side"][value="${name}"]`, (button) => { button.checked = true; });
+    refresh();
+  }
+  function refresh() {
+    readChips();
+    redraw();
+    listeners.forEach((listener) => listener(current));
+  }
+  each('input[name="side"]', (button) => button.addEventListener("input", () => choose(button.value)));
+  each("[data-kind], [data-code]", (box) => box.addEventListener("input", refresh));
+  document.getElementById("opacity").addEventListener("input", redraw);
+  readChips();
   const select = document.getElementById("volume");
   if (select) select.addEventListener("change", () => show(Number(select.value)));
   themeListeners.push(redraw);
@@ -188,5 +269,5 @@ const viewer = (() => {
     row.addEventListener("click", go);
     row.addEventListener("keydown", (event) => { if (event.key === "Enter") go(); });
   });
-  return { show, listeners, letters, place };
+  return { show, listeners, letters, place, shown };
 })();

@@ -16,7 +16,7 @@ from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.datasets.volumes import LoadedCase
 from cellseg3d.io.registry import open_volume
 from cellseg3d.prediction.lattice import WindowSettings
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.training.train import resume, train
 
 FILES = ("train", "inference", "evaluate")

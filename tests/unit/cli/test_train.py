@@ -332,8 +332,8 @@ def test_weights_are_named_by_run_bundle_or_file(folder, tmp_path, capsys):
     assert main(both) == 3
     assert "--from-scratch" in capsys.readouterr().err
     file.unlink()
-    assert main(words(folder, out, "--pretrained", str(first))) == 3
-    assert "has no weights yet" in capsys.readouterr().err
+    assert main(words(folder, out, "--pretrained", str(first))) == 2
+    assert "holds no weights" in capsys.readouterr().err
 
 
 def test_the_users_spacing_and_slices_are_kept_in_the_run(folder, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+import zarr
 
 from cellseg3d.core.errors import ConfigError, InputError, LabelError
 from cellseg3d.core.spacing import Spacing
@@ -17,7 +18,9 @@ from cellseg3d.datasets.datalist import (
     resolve_datalist,
     write_datalist,
 )
+from cellseg3d.datasets.pairing import pair_folder
 from cellseg3d.datasets.volumes import load_cases
+from cellseg3d.io.registry import read_labels, read_volume
 
 IMAGE = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
 LABEL = (IMAGE % 3).astype(np.uint8)
@@ -289,3 +292,22 @@ def test_the_old_word_for_object_ids_is_answered(two_cases, write_list):
     path = write_list(two_cases, classes=["background", "cell"], labels="instances")
 
     assert load_datalist(path).labels == "objects"
+
+
+def test_images_and_labels_of_one_zarr_are_pairs(tmp_path):
+    image = np.arange(60, dtype="u2").reshape(3, 4, 5)
+    both = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    both.create_array("raw", data=image)
+    both.create_array("label", data=image % 2)
+    ome = zarr.open_group(tmp_path / "b.zarr", mode="w", zarr_format=2)
+    for group, data in ((ome, image), (ome.create_group("labels/cell"), image % 3)):
+        group.create_array("0", data=data)
+        axes = [{"name": letter, "type": "space"} for letter in "zyx"]
+        group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+
+    cases = {case.name: case for case in pair_folder(tmp_path).cases}
+
+    for name, values in (("a", 2), ("b", 3)):
+        np.testing.assert_array_equal(read_volume(cases[name].image).read(), image)
+        found = read_labels(cases[name].label).read()
+        np.testing.assert_array_equal(found, image % values)

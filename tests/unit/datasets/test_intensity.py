@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellseg3d.core.errors import ConfigError, NonFiniteError
+from cellseg3d.core.errors import ConfigError, FormatError, NonFiniteError
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets import intensity
-from cellseg3d.datasets.intensity import IntensityScale, sample_rois, sample_voxels
+from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.voxel_sample import sample_rois, sample_voxels
 
 
 class Lazy:
@@ -218,7 +219,6 @@ def test_a_float_offset_beyond_its_range_is_taken_in_double():
 def test_signal_that_the_sample_misses_is_found(monkeypatch):
     array = np.zeros((30, 40, 40), np.uint16)
     array[1, 1, 1] = 900
-    monkeypatch.setattr(intensity, "SAMPLE_VOXELS", 1000)
     monkeypatch.setattr(intensity, "sample_voxels", lambda _: np.zeros(1000, np.uint16))
 
     found = IntensityScale().scaling_of(Volume(array))
@@ -232,3 +232,78 @@ def test_a_constant_volume_says_so():
 
     assert (found.offset, found.factor) == (7, 1)
     assert found.note == "every voxel is 7"
+
+
+SIGNAL = np.random.default_rng(0).random((20, 40, 40))
+
+
+def levels(array):
+    """Return how many steps of 1/128 the scaled values fill, and their note."""
+    scale = IntensityScale()
+    found = scale.scaling_of(Volume(array))
+    scaled = scale.apply(array, found.offset, found.factor)
+    assert np.isfinite(scaled).all()
+    return len(np.unique(np.rint(scaled * 128))), found.note
+
+
+@pytest.mark.parametrize("filling", [-9999.0, -3.4e38, 1e30])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_filling_far_outside_of_the_signal_does_not_swallow_it(filling, share):
+    array = SIGNAL.astype(np.float32)
+    array[share > SIGNAL] = filling
+
+    count, note = levels(array)
+
+    assert count > 20
+    assert f"{share:.0%} of its voxels are {filling:g}" in note
+
+
+def test_two_fillings_are_left_out():
+    array = (SIGNAL * 500 + 700).astype(np.int32)
+    array[:8], array[8:12] = np.iinfo(np.int32).min, 2**30
+
+    count, note = levels(array)
+
+    assert count > 200
+    assert "60% of its voxels are -2.14748e+09 or 1.07374e+09" in note
+
+
+def test_two_narrow_groups_of_values_are_scaled_as_before():
+    array = np.where(SIGNAL < 0.7, 100, 4000) + (SIGNAL * 100 % 10).astype(np.int64)
+
+    assert IntensityScale().scaling_of(Volume(array)).note == ""
+
+
+def test_yes_and_no_are_scaled_as_1_and_0():
+    assert levels(SIGNAL < 0.5) == levels((SIGNAL < 0.5).astype(np.uint8)) == (2, "")
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e30, 3e38])
+def test_values_at_the_ends_of_float32_are_scaled(size):
+    assert levels((SIGNAL * size).astype(np.float32))[0] > 100
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset"), [("i8", 2 * 10**18), ("u8", 10**19), ("i8", -(2**62))]
+)
+def test_integers_that_doubles_do_not_tell_apart_are_refused(dtype, offset):
+    near = (SIGNAL * 255).astype(dtype) + np.array(offset, dtype)
+    far = (SIGNAL * 1e18).astype(dtype)
+
+    with pytest.raises(FormatError, match=f"between {offset} and .*subtract a con"):
+        IntensityScale().scaling_of(Volume(near))
+    assert levels(far)[0] > 100
+
+
+@pytest.mark.parametrize(
+    ("scale", "array"),
+    [
+        (IntensityScale("range", 0, 0.6), (SIGNAL * 60_000 + 10).astype(np.uint16)),
+        (IntensityScale("zscore"), np.where(SIGNAL > 0.9999, 1e9, SIGNAL)),
+    ],
+)
+def test_a_scale_that_swallows_the_signal_is_told(scale, array):
+    note = scale.scaling_of(Volume(array)).note
+
+    assert "different values of" in note
+    assert scale.scaling_of(Volume(SIGNAL)).note == ""

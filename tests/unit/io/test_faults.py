@@ -163,9 +163,7 @@ def test_a_wrong_suffix_is_answered_with_the_true_format(tmp_path, image):
     assert "MRC" in refusal(mrc.rename(tmp_path / "a.tif"))
     assert "gzip" in refusal(gz.rename(tmp_path / "b.nii"))
     assert "TIFF" in refusal(tif.rename(tmp_path / "c.h5"))
-    assert "unknown; expected" in refusal(
-        (tmp_path / "c.h5").rename(tmp_path / "c.jpg")
-    )
+    assert "TIFF, not .jpg" in refusal((tmp_path / "c.h5").rename(tmp_path / "c.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -327,10 +325,15 @@ def test_an_mrc_field_that_makes_no_sense_is_named(tmp_path, image, fields, name
     assert name in refusal(path)
 
 
-def test_a_stack_of_mrc_volumes_is_refused(tmp_path, image):
-    path = mrc_with(tmp_path / "cell.mrc", image.astype(np.int16), ispg=401, mz=6)
+def test_a_volume_of_an_mrc_stack_is_chosen_like_a_time_point(tmp_path, image):
+    stored = image.astype(np.int16)
+    path = mrc_with(tmp_path / "cell.mrc", stored, ispg=401, mz=6)
 
-    assert "4 volumes" in refusal(path, AxisError)
+    assert "4 time points" in refusal(path, AxisError)
+    np.testing.assert_array_equal(
+        read_volume(path, channel=2).read(),
+        read_volume(path, read_as="slices").read()[12:18],
+    )
 
 
 @pytest.mark.parametrize("cell", [0.0, np.nan])

@@ -260,7 +260,7 @@ def test_the_image_or_the_labels_of_one_file_are_taken_as_they_are_asked_for(tmp
 
     np.testing.assert_array_equal(read_volume(path).read(), STACK)
     np.testing.assert_array_equal(read_labels(path).read(), STACK % 3)
-    said = "its dataset raw is read, but not label, which it holds as well"
+    said = "its raw is read, but not label, which it holds as well"
     assert warnings_of(path) == [said]
 
 

@@ -19,7 +19,8 @@ from cellseg3d.planning.files import plan_text
 from cellseg3d.planning.machine import Machine, StepCost, measure_step
 from cellseg3d.planning.plan import make_plans
 from cellseg3d.planning.survey import ClassFacts, Survey, survey
-from cellseg3d.runs.folder import TrainOptions, create_run
+from cellseg3d.runs.folder import create_run
+from cellseg3d.runs.options import TrainOptions
 
 FACTS = ModelFacts(("background", "cell"), (0.3, 0.1, 0.1))
 CPU = Machine(2, 16 * 2**30)

@@ -32,14 +32,36 @@ addEventListener("load", async () => {
     slider.dispatchEvent(new Event("input", {bubbles: true}));
     return sum();
   };
+  const chip = (selector, on) => {
+    const box = document.querySelector(selector);
+    box.checked = on;
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+  };
+  const press = (name) => {
+    const button = document.querySelector(`input[name="side"][value="${name}"]`);
+    button.checked = true;
+    button.dispatchEvent(new Event("input", {bubbles: true}));
+  };
+  const coloured = () => {
+    const data = read(canvas);
+    let count = 0;
+    for (let i = 0; i < data.length; i += 4) count += Math.max(data[i], data[i + 1], data[i + 2])
+      - Math.min(data[i], data[i + 1], data[i + 2]) > 40;
+    return count;
+  };
+  slide(4);
+  seen.sides = {};
+  ["image", "prediction", "truth", "errors"].forEach((name) => { press(name); seen.sides[name] = coloured(); });
+  chip('[data-kind="0"]', false);
+  seen.switched = coloured();
+  chip('[data-kind="0"]', true);
   seen.start = plane.querySelector("output").textContent;
   seen.empty = slide(7);
   seen.slice4 = slide(4);
   seen.label4 = plane.querySelector("output").textContent;
-  const box = document.querySelector('[data-code="3"]');
-  box.checked = false;
-  box.dispatchEvent(new Event("input", {bubbles: true}));
+  chip('[data-code="3"]', false);
   seen.hidden = sum();
+  chip('[data-code="3"]', true);
   plane.querySelector(".worst button").click();
   seen.worst = plane.querySelector("output").textContent;
   const table = document.querySelector("table.objects");

@@ -48,7 +48,7 @@ def test_every_section_that_has_data_is_there(report):
         "surface",
         "objects",
         "scores",
-        "volumes",
+        "sizes",
         "curves",
         "calibration",
         "training",
@@ -101,6 +101,7 @@ def test_predictions_alone_make_a_page_without_scores(tmp_path):
     text = out.read_text()
     assert code == 0
     assert '<section id="gallery"' in text
+    assert '<section id="sizes"' in text
     for section in ("scores", "volumes", "training", "cost"):
         assert f'<section id="{section}"' not in text
 
@@ -166,7 +167,13 @@ def test_the_page_works_in_a_browser(report, tmp_path, width, scheme):
     assert seen["slice4"]["missed"] == pytest.approx(100, abs=3)
     assert seen["hidden"]["missed"] == 0
     assert seen["label4"].startswith("slice 4 of 12")
-    assert seen["worst"] == seen["start"]
+    assert seen["worst"].startswith("slice 2 of 12")
+    # Box 1 (predicted and true) and box 2 (true) have 100 pixels each.
+    assert seen["sides"]["image"] == 0
+    assert seen["sides"]["prediction"] == pytest.approx(100, abs=3)
+    assert seen["sides"]["truth"] == pytest.approx(200, abs=3)
+    assert seen["sides"]["errors"] == pytest.approx(200, abs=3)
+    assert seen["switched"] == 0
     assert seen["up"] == ["2", "4", "7", "9"]
     assert seen["down"] == ["9", "7", "4", "2"]
     assert seen["jumped"] == seen["place"]

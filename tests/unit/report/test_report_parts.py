@@ -35,7 +35,8 @@ from cellseg3d.report.inputs import (
     open_volumes,
     settle_kind,
 )
-from cellseg3d.report.methods import methods_paragraph
+from cellseg3d.report.legend import legend_of
+from cellseg3d.report.methods import methods_paragraph, training_names
 from cellseg3d.report.montage import agreement, pack
 from cellseg3d.report.object_rows import inner_voxel, object_rows
 from cellseg3d.report.object_sets import object_sets
@@ -62,15 +63,20 @@ def untiled(picture, shape, columns):
     return rows.reshape(-1, height, width)[:depth]
 
 
-def test_the_picture_of_agreement_holds_every_voxel():
+def test_the_pictures_of_labels_hold_every_voxel():
     volume = report_volume(predicted_ids(), true_ids())
 
-    montage = pack(volume, ids=True)
+    legend = legend_of([volume], ids=True)
+    montage = pack(volume, legend)
 
-    picture = picture_of(montage.codes)
-    shown = np.rint(untiled(picture, montage.shape, montage.columns) / 50)
-    np.testing.assert_array_equal(shown, agreement(volume, ids=True))
+    for address, labels in (
+        (montage.prediction, predicted_ids()),
+        (montage.truth, true_ids()),
+    ):
+        picture = untiled(picture_of(address), montage.shape, montage.columns)
+        np.testing.assert_array_equal(np.rint(picture / legend.step), labels)
     assert montage.step == (1, 1, 1)
+    shown = agreement(volume, ids=True)
     assert (shown == 1).sum() == 400 + 570  # Box 1, and 19 of 20 columns of box 3.
     assert (shown == 2).sum() == 30 + 60  # The shift, and the false box.
     assert (shown == 3).sum() == 400 + 30  # Box 2, and the shift.
@@ -82,7 +88,7 @@ def test_a_large_volume_is_thinned_and_its_worst_slices_still_found():
     predicted[23, 10:50, 10:40] = 1
     volume = report_volume(predicted, truth, image=predicted)
 
-    montage = pack(volume, ids=True, most=5000)
+    montage = pack(volume, legend_of([volume], ids=True), most=5000)
 
     assert np.prod(montage.shape) <= 5000
     assert montage.worst[0] == [[23 // montage.step[0], 1200, 0]]
@@ -124,12 +130,15 @@ def test_surfaces_stay_small_and_fit_their_types():
     rng = np.random.default_rng(0)
     speckle = (rng.random((60, 60, 60)) < 0.3).astype(np.uint8)
 
-    packed = surfaces(report_volume(speckle, speckle), ids=False)
+    volume = report_volume(speckle, speckle)
+    packed = surfaces(volume, legend_of([volume], ids=False))
 
     assert 0 < packed["prediction"][0]["count"] <= 30_000
     points = np.frombuffer(base64.b64decode(packed["truth"][0]["points"]), "<i2")
     assert np.abs(points.astype(int)).max() <= packed["truth"][0]["radius"]
-    assert surfaces(report_volume(np.zeros((4, 4, 4), np.uint8)), ids=False) is None
+    for empty in (np.zeros((4, 4, 4), np.uint8), np.ones((1, 4, 4), np.uint8)):
+        volume = report_volume(empty)
+        assert surfaces(volume, legend_of([volume], ids=False)) is None
 
 
 def test_each_class_has_a_surface_the_largest_first():
@@ -139,9 +148,10 @@ def test_each_class_has_a_surface_the_largest_first():
     labels[0] = 255
 
     names = ["background", "nucleus"]
-    packed = surfaces(report_volume(labels), ids=False, classes=names)
+    volume = report_volume(labels)
+    packed = surfaces(volume, legend_of([volume], ids=False, classes=names))
 
-    assert [part["kind"] for part in packed["prediction"]] == ["2", "nucleus"]
+    assert [part["kind"] for part in packed["prediction"]] == ["class 2", "nucleus"]
     inner = np.frombuffer(base64.b64decode(packed["prediction"][1]["colours"]), "u1")
     assert set(inner.tolist()) == {1}
 
@@ -157,7 +167,7 @@ def test_objects_are_found_extra_or_missed_with_a_place_inside():
     by_id = {row["id"]: row for row in rows}
     assert by_id[7]["iou"] == 1
     assert by_id[9]["iou"] == pytest.approx(19 / 21, abs=1e-3)
-    assert by_id[7]["volume"] == pytest.approx(400 * 0.002)
+    assert by_id[7]["size"] == pytest.approx(400 * 0.002)
     assert rows[-1]["id"] == 7  # Doubtful ones first.
     for row in rows:
         labels = true_ids() if row["state"] == "missed" else predicted_ids()
@@ -178,8 +188,8 @@ def test_objects_of_class_labels_are_the_pieces_of_each_class():
         ("cell", "found", 0),
         ("cell", "extra", 4),
         ("cell", "missed", 3),
-        ("2", "extra", 5),  # IoU of 1/2 is no match.
-        ("2", "missed", 4),
+        ("class 2", "extra", 5),  # IoU of 1/2 is no match.
+        ("class 2", "missed", 4),
     }
 
 
@@ -294,6 +304,7 @@ def test_the_methods_paragraph_says_what_is_recorded_and_no_more(tmp_path):
     assert "n = 1" in full
     assert "interval" not in full  # One volume has none.
     assert bare == "Volumes were segmented with cellseg3d 1."
+    assert training_names(run) == []
 
 
 def test_ticks_are_round_and_inside():
@@ -308,7 +319,7 @@ def test_curves_are_drawn_where_their_values_lie():
     svg = line_chart([line], Axes("x", "y", (0, 2), (0, 1)), diagonal=True)
 
     points = re.search(r'points="([^"]+)"', svg).group(1)
-    assert points == "64.0,218.0 544.0,14.0"  # Corners of the plot; no NaN.
+    assert points == "54.8,214.0 424.0,16.0"  # Corners of the plot; no NaN.
     assert "a&lt;b" in svg
     assert "a<b" not in svg
 
@@ -360,7 +371,8 @@ def test_unknown_spacing_counts_voxels():
     rows, _ = object_rows(volume, object_sets(volume, ids=True))
 
     assert volume.unit == "voxels"
-    assert {row["volume"] for row in rows} == {60, 400, 600}
+    assert {row["voxels"] for row in rows} == {60, 400, 600}
+    assert {row["size"] for row in rows} == {None}
     assert Spacing(1, 1, 1).zyx == volume.edges
 
 

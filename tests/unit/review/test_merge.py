@@ -268,7 +268,7 @@ def test_what_cannot_be_merged_is_refused_in_words(desk):
         merge_reviews([review.folder], desk / "merged")
     (review.folder / MARKS).write_text(text.replace(",", ";"))
     write_balls(desk, cases=1, side=20, seed=9)  # the volume is another one now
-    with pytest.raises(InputError, match=r"ball0.mrc: was changed"):
+    with pytest.raises(InputError, match=r"ball0.mrc: has changed"):
         merge_reviews([review.folder], desk / "merged")
 
 

@@ -2,9 +2,9 @@ import numpy as np
 from coded_volumes import coded
 from PIL import Image
 
+from cellseg3d.core.colours import colour_of
 from cellseg3d.samples.loaders import SampleDataset
 from cellseg3d.samples.pictures import (
-    colour,
     draw_outlines,
     preview_picture,
     write_preview,
@@ -33,7 +33,7 @@ def test_outlines_are_drawn_inside_each_class_and_the_rest_is_grey():
     inner = np.zeros((7, 9), bool)
     inner[2:5, 3:7] = True
     inner[3, 4:6] = False
-    coloured = (picture == colour(2)).all(axis=2)
+    coloured = (picture == colour_of(2)).all(axis=2)
     np.testing.assert_array_equal(coloured, inner)
     assert picture[0, 0].tolist() == [127] * 3
     assert picture[0, 8].tolist() == [63] * 3
@@ -48,7 +48,7 @@ def test_before_and_after_stand_side_by_side(make_case):
     rows = slice(54, 54 + 192)
     before, after = picture[rows, 8:200], picture[rows, 208:400]
     np.testing.assert_array_equal(before, after)
-    assert (before == colour(1)).all(axis=2).sum() > 200
+    assert (before == colour_of(1)).all(axis=2).sum() > 200
     assert before[90, 100].tolist() == [255] * 3
     assert before[2, 2].tolist() == [0] * 3
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.training_state import read_state, state_sha256
-from cellseg3d.runs.folder import TrainOptions
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.training.interrupt import Interrupt
 from cellseg3d.training.train import resume, train
 

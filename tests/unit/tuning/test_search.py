@@ -11,7 +11,8 @@ from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
-from cellseg3d.runs.folder import TrainOptions, create_run
+from cellseg3d.runs.folder import create_run
+from cellseg3d.runs.options import TrainOptions
 from cellseg3d.tuning.search import TuneOptions, tune
 from cellseg3d.tuning.space import read_space
 

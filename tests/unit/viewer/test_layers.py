@@ -174,7 +174,7 @@ def test_pieces_are_corrected_saved_and_counted(tmp_path):
 
 
 def test_a_layer_without_a_file_cannot_be_reviewed(tmp_path):
-    with pytest.raises(ConfigError, match="save it first"):
+    with pytest.raises(ConfigError, match="comes from no file"):
         pick_pieces(layer(noise()), "b", tmp_path, 3)
 
 
