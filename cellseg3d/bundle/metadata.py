@@ -38,6 +38,7 @@ def build_metadata(
     shape = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
     known = ModelFacts.parse(facts)
     channels = {str(index): label for index, label in enumerate(known.classes)}
+    seen = input_channels(shape, known.channels)
     classes = ", ".join(f"{index} {label}" for index, label in channels.items())
     return {
         **base,
@@ -48,19 +49,19 @@ def build_metadata(
         **_image_classes(known),
         "spacing_um": list(known.spacing_um) if known.spacing_um else None,
         "network_data_format": {
-            "inputs": {"image": _image(shape, modality, input_channels(shape, known))},
+            "inputs": {"image": _image(shape, modality, seen)},
             "outputs": {"pred": _prediction(shape, known, channels)},
         },
     }
 
 
-def input_channels(spec: InputSpec, facts: ModelFacts) -> list[str]:
+def input_channels(spec: InputSpec, channels: Sequence[str]) -> list[str]:
     """Return the names of the channels of a network's input, in their order.
 
     They are the slices of the first channel of the image, then those of the second, and
     so on. The centre slice has the name of its channel, and others their distance.
     """
-    names = list(facts.channels)
+    names = list(channels)
     if len(names) != spec.image_channels or len(names) == 1:
         several = spec.image_channels > 1
         names = unnamed(spec.image_channels) if several else ["image"]

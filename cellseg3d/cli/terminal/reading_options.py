@@ -90,7 +90,7 @@ def several(text: str | None) -> str | tuple[str, ...] | None:
     names = tuple(word.strip() for word in text.split(",") if word.strip())
     if not names:
         raise ConfigError(
-            f"--channels is {text!r}; expected names or numbers, such as DAPI,actin or "
+            f"`channels` is {text!r}; expected names or numbers, such as DAPI,actin or "
             "0,2, or all"
         )
     return names
