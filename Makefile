@@ -10,7 +10,7 @@ DATA ?= $(CELLSEG3D_DATA)
 # One thread a process: the tests run side by side.
 RUN_TESTS = CELLSEG3D_DATA="$(DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test gpu slow check docs format bundles clean
+.PHONY: demo test gpu slow check docs pictures format bundles clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -53,6 +53,10 @@ check: $(STAMP)  ## Style, types, import floors, bundles against configs
 # Without --quiet, which would hide the warnings that --strict counts.
 docs: $(STAMP)  ## The site, in site/; a dead link or a page left out is an error
 	NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/python -m mkdocs build --strict
+
+# Needs Chromium, for what web pages look like.
+pictures: $(STAMP)  ## Run the tutorials, and take the pictures of their pages anew
+	CELLSEG3D_DATA= $(BIN)/python docs/site/tutorials.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

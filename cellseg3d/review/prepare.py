@@ -158,6 +158,8 @@ class PieceReader:
     volume : Volume
     models : sequence of TrainedModel
     options : SegmentOptions
+    warn : bool
+        As for `cellseg3d.prediction.setup.set_up`.
     """
 
     def __init__(
@@ -165,9 +167,11 @@ class PieceReader:
         volume: Volume,
         models: Sequence[TrainedModel],
         options: SegmentOptions,
+        *,
+        warn: bool = True,
     ) -> None:
         self.volume = volume
-        seen, pipeline = _pipeline(volume, models, options)
+        seen, pipeline = _pipeline(volume, models, options, warn=warn)
         self._answers = _Answers(pipeline, seen.shape)
 
     def read(self, roi: Roi) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -246,12 +250,16 @@ def _axis_of(model: TrainedModel) -> str:
 
 
 def _pipeline(
-    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
+    volume: Volume,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    *,
+    warn: bool = True,
 ) -> tuple[Volume, Pipeline]:
     """Return the volume as the networks see it, and what predicts it."""
     seen = onto_training_grid(volume, models, rescale=options.rescale)
     asked = replace(options, uncertainty=True, probs=False)
-    return seen, set_up(seen, models, asked)
+    return seen, set_up(seen, models, asked, warn=warn)
 
 
 def _survey(
@@ -315,7 +323,7 @@ def _write_pieces(
     """Write the files of a volume's pieces; return their pictures for the page."""
     if not pieces:
         return {}
-    reader = PieceReader(volume, models, options)
+    reader = PieceReader(volume, models, options, warn=False)
     shown = {}
     for piece in pieces:
         labels, unsure = reader.read(piece.roi)
