@@ -157,7 +157,9 @@ def _measured(volume: Volume, report: CaseReport) -> Volume | None:
     report.slices = [
         content_hash(part[np.newaxis]) for part in by_slice if part.min() != part.max()
     ]
-    _check_doubled(by_slice, volume.name, report)
+    several = array.ndim == 4
+    by_voxel = np.moveaxis(array, 0, -1) if several else array
+    _check_doubled(by_voxel, volume.name, report)
     held = volume.with_array(array)
     report.channels = list(held.channel_names) or [""] * held.channels
     report.intensity = np.percentile(
@@ -178,7 +180,7 @@ def _check_doubled(array: NDArray[Any], file: str, report: CaseReport) -> None:
         doubled = [
             place
             for place in range(1, len(planes))
-            if planes[place, 0, 0] == planes[place - 1, 0, 0]
+            if planes[place].flat[0] == planes[place - 1].flat[0]
             and np.array_equal(planes[place], planes[place - 1])
             and planes[place].min() < planes[place].max()
         ]
