@@ -31,6 +31,7 @@ class SmallModel:
     warnings: tuple[str, ...] = ()
     members: tuple[Any, ...] = ()
     resampled: bool = False
+    adapts: bool = False
     likeness: None = None
     decoder: None = None
     spacing_told: bool = False

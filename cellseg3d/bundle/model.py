@@ -62,6 +62,9 @@ class TrainedModel:
         was not measured.
     resampled : bool
         Whether the training volumes were resampled to `spacing_um`.
+    adapts : bool
+        Whether the normalisation is measured on every volume, and not only on one that
+        looks different (`cellseg3d.prediction.adapt`).
     decoder : mapping or None
         How objects are found in the probabilities, in the form of a run's
         ``models/decoder.json``.
@@ -88,6 +91,7 @@ class TrainedModel:
     single_slices: bool = False
     likeness: Mapping[str, Any] | None = None
     resampled: bool = False
+    adapts: bool = False
     decoder: Mapping[str, Any] | None = None
     spacing_told: bool = False
     label_meaning: Mapping[str, Any] = field(default_factory=dict)
@@ -156,6 +160,7 @@ def load_model(place: str | Path) -> TrainedModel:
         single_slices=facts.single_slices,
         likeness=weights.metadata.get("likeness"),
         resampled=facts.resampled,
+        adapts=bool(weights.metadata.get("adapts", False)),
         decoder=weights.metadata.get("decoder"),
         spacing_told=facts.spacing_told,
         label_meaning=facts.meaning,

@@ -65,6 +65,14 @@ def command(
             "slower and often better.",
         ),
     ] = False,
+    adapt: Annotated[
+        str,
+        typer.Option(
+            help="Measure the network's normalisation on each volume: on, off, or "
+            "auto: if the bundle gains by it, or the volume does not look like those "
+            "of the training."
+        ),
+    ] = "auto",
     device: Annotated[
         str, typer.Option(help="Compute on auto, cpu, cuda, or mps (an Apple GPU).")
     ] = "auto",
@@ -209,6 +217,7 @@ def command(
         precision=precision,
         acceleration=acceleration,
         tta=tta,
+        adapt=adapt,
         max_ram=None if max_ram is None else parse_bytes(max_ram, "--max-ram"),
         max_vram=None if max_vram is None else parse_bytes(max_vram, "--max-vram"),
         skip_empty=skip_empty,

@@ -25,6 +25,7 @@ from cellseg3d.io.sniff import (
     natural_key,
     volume_suffix,
 )
+from cellseg3d.io.strangers import strangers_in
 from cellseg3d.io.writing import (
     can_resume,
     create_volume,
@@ -242,8 +243,10 @@ def list_volumes(folder: Path | str) -> list[Path]:
         if volume_suffix(path.name) and not path.name.startswith(".")
     ]
     if not found:
+        there = strangers_in(place)
         raise FormatError(
             f"{place}: holds no volumes; looked for {', '.join(sorted(SUFFIXES))}"
+            f"{'; ' if there else ''}{there}"
         )
     return sorted(found, key=lambda path: natural_key(path.name))
 

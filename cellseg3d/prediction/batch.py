@@ -87,10 +87,14 @@ def tasks_of(
     Raises
     ------
     ConfigError
-        If two results would have the same name, or the suffix is unknown.
+        If two results would have the same name, the suffix is unknown, or `out` is a
+        file.
     FormatError
         If a source does not exist.
     """
+    if out.is_file():
+        message = f"{out}: is a file, but results need a folder; give another name"
+        raise ConfigError(message)
     if suffix is not None:
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
         if not volume_suffix(f"x{suffix}"):
@@ -402,4 +406,12 @@ def _stem(source: str) -> str:
 
 
 def _suffix(source: str, wanted: str | None) -> str:
-    return volume_suffix(source) if wanted is None else wanted
+    if wanted is not None:
+        return wanted
+    suffix = volume_suffix(source)
+    # What only other programs write, and files of an unknown suffix, become TIFF.
+    return ".tif" if suffix == ".lsm" or (not suffix and _is_file(source)) else suffix
+
+
+def _is_file(source: str) -> bool:
+    return split_inner(source, None)[0].is_file()

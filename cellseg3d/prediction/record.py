@@ -37,6 +37,7 @@ def provenance(
                 "halo": list(source.lattice.halo),
                 **_limits(source.field),
                 **source.network.describe(),
+                **({"adapted": True} if source.use.adapted else {}),
             }
             for source in pipeline.sources
         ],

@@ -152,11 +152,21 @@ def _labels(network: PreparedNetwork, window: Tensor, spec: InputSpec) -> Tensor
 
 
 def trial_windows(
-    field: Field, network: nn.Module, spec: InputSpec, axes: str
+    field: Field,
+    network: nn.Module,
+    spec: InputSpec,
+    axes: str,
+    places: Sequence[Sequence[float]] = PLACES,
 ) -> list[Tensor]:
     """Return a few windows spread over a volume, float32, each (1, C, ...).
 
-    The parameters are those of `prepare_for`.
+    Parameters
+    ----------
+    field, network, spec, axes
+        As for `prepare_for`.
+    places : sequence of (float, float, float)
+        Where windows lie, as shares of the volume's sides. A small volume has windows
+        at the first places only, so that they do not hold every voxel twice.
     """
     deep = spec.spatial_dims == 3
     stride = geometry_of(network).stride
@@ -174,7 +184,7 @@ def trial_windows(
         if axis is not None:
             sides[axis_index(axis)] = 1
         count = math.ceil(math.prod(field.shape) / math.prod(sides))
-        for place in itertools.islice(PLACES, count):
+        for place in itertools.islice(places, count):
             # A broken region is left out here; the prediction itself refuses it.
             with contextlib.suppress(InputError):
                 found.append(_window(field, sides, place, axis, spec.context))

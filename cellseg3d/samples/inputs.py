@@ -94,8 +94,8 @@ def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
     Parameters
     ----------
     dataset_dir : str or Path
-        A datalist or a folder with one, for all its images; another folder, for all
-        volumes in it; or the file of one volume.
+        A datalist or a folder with one, for all its images; a folder of the slices of
+        one volume; another folder, for all volumes in it; or the file of one volume.
 
     Raises
     ------
@@ -122,7 +122,8 @@ def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
 
 def _list_inputs(place: Path) -> list[dict[str, str]]:
     if place.is_dir() and not resolve_datalist(place).is_file():
-        found = content_of(place, "images").to_segment
+        content = content_of(place)
+        found = (place,) if content.one_volume else content.to_segment
         return [{"image": str(path)} for path in found]
     if place.suffix in (".json", ".yaml", ".yml") or place.is_dir():
         return [{"image": case.image} for case in load_datalist(place).cases]

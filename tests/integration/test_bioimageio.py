@@ -308,6 +308,30 @@ def test_a_program_that_two_readers_read_differently_is_refused(package, tmp_pat
         import_package(package, tmp_path / "taken")
 
 
+def test_a_description_that_is_no_text_is_refused(package, tmp_path):
+    path = package / RDF
+    path.write_bytes(path.read_bytes() + b"\x80")
+
+    with pytest.raises(FormatError, match="is no UTF-8 text"):
+        import_package(package, tmp_path / "taken")
+
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cite", [[]]), ("authors", ["me"]), ("name", 3)]
+)
+def test_authors_and_citations_of_another_form_are_refused(
+    package, key, value, tmp_path
+):
+    rewrite(package, lambda values: values.update({key: value}))
+
+    with pytest.raises(ConfigError, match=rf"its description: {key}.* is .*; expected"):
+        import_package(package, tmp_path / "taken")
+
+    assert not (tmp_path / "taken").exists()
+
+
 def first_input(values):
     return values["inputs"][0]
 
