@@ -206,7 +206,8 @@ def python() -> str:
 
 def _summary(name: str, module: str | None = None) -> str:
     """Return the first sentence of a public name's docstring."""
-    file = ROOT / f"{(module or cellseg3d._PUBLIC[name]).replace('.', '/')}.py"
+    place = (module or cellseg3d._PUBLIC[name]).replace(".", "/")
+    file = Path(cellseg3d.__file__).parents[1] / f"{place}.py"
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return _text((ast.get_docstring(node) or "").partition("\n\n")[0])
