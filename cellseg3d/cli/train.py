@@ -214,6 +214,7 @@ def command(
             from_scratch or resume,
             own_network=any(text.startswith("network_def") for text in settings or []),
         ),
+        pretrained_if_fits=pretrained is None,
         progress=not quiet,
         plan={} if plan is None else read_config(plan),
         settings=dict(parse_setting(text) for text in settings or []),

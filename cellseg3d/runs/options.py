@@ -35,6 +35,9 @@ class TrainOptions:
         or long-affinity.
     pretrained : Path, optional
         File of weights to start from.
+    pretrained_if_fits : bool
+        Whether to begin with random weights, and say so, if those do not fit the
+        network, whose depth depends on the size and the spacing of the volumes.
     progress : bool
         Whether to show progress on the screen.
     plan : mapping of str to object
@@ -73,6 +76,7 @@ class TrainOptions:
     acceleration: str | None = None
     target: str | None = None
     pretrained: Path | None = None
+    pretrained_if_fits: bool = False
     progress: bool = True
     plan: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
