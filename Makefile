@@ -10,7 +10,7 @@ DATA ?= $(CELLSEG3D_DATA)
 # One thread a process: the tests run side by side.
 RUN_TESTS = CELLSEG3D_DATA="$(DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test gpu slow check docs format bundles clean
+.PHONY: demo test gpu slow check docs pictures format bundles clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -54,12 +54,17 @@ check: $(STAMP)  ## Style, types, import floors, bundles against configs
 docs: $(STAMP)  ## The site, in site/; a dead link or a page left out is an error
 	NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/python -m mkdocs build --strict
 
+# Needs Chromium, for what web pages look like.
+pictures: $(STAMP)  ## Run the tutorials, and take the pictures of their pages anew
+	CELLSEG3D_DATA= $(BIN)/python docs/site/tutorials.py
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bundles: $(STAMP)  ## Write bundles/ anew from configs/
+bundles: $(STAMP)  ## Write bundles/ anew from configs/, and the table of them in the README
 	$(BIN)/cellseg3d bundle assemble
+	$(BIN)/python docs/site/models.py
 
 clean:
 	rm -rf demo site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

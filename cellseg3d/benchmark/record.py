@@ -3,18 +3,40 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from cellseg3d.benchmark.study import Job, Study
 from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.form import ANY, check_form
+from cellseg3d.core.mappings import read_mapping
+from cellseg3d.core.words import refuse_unknown
 from cellseg3d.scoring.report import plain_numbers
 
 State = Literal["done", "failed", "skipped"]
 RECORDS = "records"
 FORMAT = 1
+_NUMBER = (float, None, "inf")
+_COST = {"peak_gib?": float, ANY: float}
+_FORM = {
+    **dict.fromkeys(("key", "study", "dataset", "target", "method"), str),
+    "fold": int,
+    "seed": int,
+    "recipe": {"minutes": float, "clock?": str},
+    "state": ("done", "failed", "skipped"),
+    "reason?": str,
+    "volumes?": {ANY: {"unit": str, "scores": {ANY: _NUMBER}}},
+    "training?": _COST,
+    "prediction?": _COST,
+    "parameters?": int,
+    "warnings?": [str],
+    "versions?": {ANY: str},
+    "machine?": dict,
+    "commit?": (str, None),
+    "format?": int,
+}
 
 
 @dataclass(frozen=True)
@@ -95,11 +117,13 @@ def read_record(path: Path) -> Record:
         If the file is no record.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**values)
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        values = read_mapping(path)
+        refuse_unknown(values, [each.name for each in fields(Record)], str(path))
+        check_form(values, _FORM, str(path))
+    except ConfigError as error:
         message = f"{path}: is no record of a benchmark ({error}); take it away"
         raise ConfigError(message) from error
+    return Record(**values)
 
 
 def read_records(folder: Path) -> list[Record]:

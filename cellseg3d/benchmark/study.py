@@ -7,16 +7,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from cellseg3d.benchmark.dataset import Dataset, parse_dataset
 from cellseg3d.core.clock import CLOCKS, Clock
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.form import check_form
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.words import refuse_unknown, suggestion
 
 Kind = Literal["train", "axes", "ensemble", "peer"]
 PEERS = ("monai-2d", "monai-3d", "nnunet-2d", "nnunet-3d_fullres")
 NEEDED = ("name", "question", "datasets", "methods", "seeds", "minutes")
+_NAMES = (str, [str])
+FORM = {
+    "name": str,
+    "question": str,
+    "datasets": [
+        {
+            "name?": str,
+            "datalist?": str,
+            "simulate?": {
+                **dict.fromkeys(("n?", "shape?", "seed?"), int),
+                "voxel_um?": float,
+                "mount?": str,
+            },
+            "target?": str,
+            "objects?": bool,
+            "tests?": [_NAMES],
+        }
+    ],
+    "methods": [
+        {
+            **dict.fromkeys(("name?", "bundle?", "axes?", "peer?"), str),
+            **dict.fromkeys(("plan?", "reference?"), bool),
+            **dict.fromkeys(("of?", "train?", "predict?"), _NAMES),
+            "set?": dict,
+        }
+    ],
+    "seeds": [int],
+    "minutes": float,
+    "clock?": str,
+    "compare?": [[str]],
+}
 STUDY_KEYS = (*NEEDED, "clock", "compare")
 METHOD_KEYS = (
     "name",
@@ -212,11 +243,12 @@ def load_study(path: Path) -> Study:
         If a key is unknown or missing, a name occurs twice, or a method uses one
         that does not precede it.
     """
-    values = _read(path)
+    values = read_mapping(path)
     refuse_unknown(values, STUDY_KEYS, str(path))
     missing = [key for key in NEEDED if not values.get(key)]
     if missing:
         raise ConfigError(f"{path}: {missing[0]!r} is missing or empty")
+    check_form(values, FORM, str(path))
     methods = tuple(_method(entry, str(path)) for entry in values["methods"])
     datasets = tuple(parse_dataset(entry, path) for entry in values["datasets"])
     _refuse_twins([slug(method.name) for method in methods], f"{path}: method")
@@ -240,19 +272,6 @@ def load_study(path: Path) -> Study:
         clock=clock,
         compare=_pairs(values.get("compare", ()), methods, str(path)),
     )
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: does not exist; expected a study (YAML)") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: is not readable YAML ({reason})") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds no mapping; expected {', '.join(STUDY_KEYS)}")
-    return values
 
 
 def _method(entry: Mapping[str, Any], where: str) -> Method:

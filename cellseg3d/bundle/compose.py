@@ -73,7 +73,7 @@ def compose(files: Sequence[Path], last: Mapping[str, Any] | None = None) -> Con
 
 
 def override(
-    config: Config, settings: Mapping[str, Any], where: str | Path = "config"
+    config: Config, settings: Mapping[Any, Any], where: str | Path = "config"
 ) -> Config:
     """Return a copy of a config with some values replaced.
 
@@ -93,6 +93,9 @@ def override(
     """
     changed = copy.deepcopy(config)
     for key, value in settings.items():
+        if not isinstance(key, str):
+            message = f"{where}: the key {key!r} is no text; expected such as a::b"
+            raise ConfigError(message)
         names = key.replace("#", SEPARATOR).split(SEPARATOR)
         node: Any = changed
         for depth, name in enumerate(names):

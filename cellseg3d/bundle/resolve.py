@@ -143,10 +143,10 @@ def build(value: Any, where: str | Path) -> Any:  # noqa: ANN401
         raise
     except Exception as error:
         # A network that gets unsuitable numbers may raise any kind of error.
-        raise ConfigError(f"{where}: {target}: {_one_line(error)}") from error
+        raise ConfigError(f"{where}: {target}: {first_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its type if it has no text."""
     words = str(error).strip()
     first = words.splitlines()[0] if words else ""

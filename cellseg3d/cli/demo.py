@@ -106,7 +106,7 @@ def _label_and_score(
         *("evaluate", str(labels), "--datalist", str(data), "--json", str(evaluation))
     )
     page = labels.with_suffix(".html")
-    title = f"Simulated cells, labelled by {Path(bundle).name}"
+    title = f"Simulated cells, labelled by {bundle}"
     _type(
         *("report", *([bundle] if Path(bundle).is_dir() else [])),
         *("--prediction", str(labels), "--datalist", str(data)),

@@ -1,8 +1,7 @@
 """What a network takes as input: 2D or 2.5D slices along an axis, or 3D patches."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 from cellseg3d.core.axes import Axis, axis_index
 from cellseg3d.core.errors import ConfigError
@@ -48,6 +47,13 @@ class InputSpec:
     image_channels: int = 1
 
     def __post_init__(self) -> None:
+        numbers = (self.spatial_dims, self.context, self.image_channels)
+        if not all(map(_is_whole, (*self.patch_shape, *numbers))):
+            message = (
+                f"patch_shape {list(self.patch_shape)}, spatial_dims, context and "
+                f"image_channels {list(numbers)}: expected whole numbers"
+            )
+            raise ConfigError(message)
         object.__setattr__(self, "patch_shape", tuple(map(int, self.patch_shape)))
         if self.spatial_dims not in (2, 3):
             message = f"spatial_dims is {self.spatial_dims}; expected 2 or 3"
@@ -109,5 +115,10 @@ class InputSpec:
         return cls(**{**values, "patch_shape": _numbers(values.get("patch_shape", ()))})
 
 
-def _numbers(values: Sequence[int] | int) -> tuple[int, ...]:
-    return (values,) if isinstance(values, int) else tuple(values)
+def _numbers(values: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return tuple(values) if isinstance(values, list | tuple) else (values,)
+
+
+def _is_whole(value: object) -> bool:
+    """Return whether a value is a whole number; NumPy's are, True is not."""
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool)

@@ -210,7 +210,7 @@ def _key(case: Case, datalist: Datalist) -> str:
 def _read_report(path: Path) -> CaseReport:
     values = json.loads(path.read_text(encoding="utf-8"))
     values["findings"] = [Finding(**each) for each in values["findings"]]
-    for name in ("values", "classes"):
+    for name in ("values", "classes", "pieces"):
         values[name] = {int(key): count for key, count in values[name].items()}
     return CaseReport(**values)
 

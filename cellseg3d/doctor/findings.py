@@ -29,6 +29,7 @@ CONSTANT = "constant image"
 EMPTY_LABEL = "empty label"
 FOLDS = "folds"
 PARTLY = "slices without labels"
+CLASS_NOT_TRAINED = "class not trained"
 DATALIST = "datalist"
 
 _KINDS: tuple[tuple[type[CellSegError], str], ...] = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from cellseg3d.core.axes import AXES
 
@@ -92,6 +92,55 @@ def guess_turn(image: NDArray[Any], label: NDArray[Any]) -> Turn | None:
             best = (score, turn)
     clear = best[0] - as_it_is > MARGIN and as_it_is < 0.5 * best[0]
     return best[1] if clear else None
+
+
+def guess_shift(
+    image: NDArray[Any], label: NDArray[Any]
+) -> tuple[int, int, int] | None:
+    """Return how far a label lies beside its image, if it fits clearly better moved.
+
+    The label's edges are correlated with the magnitude of the image's gradient at every
+    shift, on coarse copies.
+
+    Parameters
+    ----------
+    image : ndarray of a real dtype, shape (Z, Y, X)
+        Intensities; all must be finite.
+    label : ndarray of integers, shape (Z, Y, X)
+        Label values.
+
+    Returns
+    -------
+    tuple of int or None
+        The voxels (z, y, x) by which to move the label. None if it fits as it is, if
+        no shift fits clearly better, or if the shapes differ.
+    """
+    if image.shape != label.shape:
+        return None
+    steps = [max(1, size // COARSE_SIDE) for size in image.shape]
+    gradient = _gradient(_coarse(image, steps))
+    moved = label[tuple(slice(s // 2, None, s) for s in steps)]
+    edges = _edges(moved[tuple(map(slice, gradient.shape))])
+    one, two = gradient - gradient.mean(), edges - edges.mean()
+    norm = float(np.sqrt((one * one).sum() * (two * two).sum()))
+    if not norm:
+        return None
+    # At twice the size nothing wraps around.
+    shape = tuple(fft.next_fast_len(2 * side, real=True) for side in one.shape)
+    spectrum = fft.rfftn(one, shape) * np.conj(fft.rfftn(two, shape))
+    # Dark membranes beside labelled ones give strong negative correlations at small
+    # shifts, so only positive ones count here.
+    scores = fft.irfftn(spectrum, shape) / norm
+    best = np.unravel_index(int(scores.argmax()), shape)
+    highest, as_it_is = float(scores[best]), abs(float(scores[0, 0, 0]))
+    if highest - as_it_is <= MARGIN or as_it_is >= 0.5 * highest:
+        return None
+    away = [
+        int(place if place < side else place - whole)
+        for place, side, whole in zip(best, one.shape, shape, strict=True)
+    ]
+    z, y, x = (number * step for number, step in zip(away, steps, strict=True))
+    return z, y, x
 
 
 def _turns(image: tuple[int, ...], label: tuple[int, ...]) -> Iterator[Turn]:

@@ -27,7 +27,8 @@ from cellseg3d.doctor.findings import (
     from_error,
     parted,
 )
-from cellseg3d.doctor.orientation import fitting_orders, guess_turn
+from cellseg3d.doctor.meaning import pieces_of, seems_inverted
+from cellseg3d.doctor.orientation import fitting_orders, guess_shift, guess_turn
 from cellseg3d.io.check import check_volume
 from cellseg3d.io.damage import reading
 from cellseg3d.io.registry import list_volumes, open_volume
@@ -58,11 +59,19 @@ class CaseReport:
     classes : dict of int to int
         Number of voxels of each class index; index 255 is "not annotated".
     intensity : list of float
-        Percentiles 1, 50 and 99 of the image; empty when it cannot be read.
+        Percentiles 1, 50 and 99 of the image, or of its first channel; empty when it
+        cannot be read.
+    channels : list of str
+        The names of the image's channels, empty where they are unknown.
     spacing_um : list of float
         Voxel edges (z, y, x); empty when unknown.
     scaled_from : list of float
-        The raw intensities that become -1 and 1 by default; empty when unread.
+        The raw intensities that become -1 and 1 by default, a pair for each channel;
+        empty when unread.
+    pieces : dict of int to int
+        In how many pieces each label value lies, for labels of classes.
+    inverted : bool
+        Whether a label of one class seems to be 0 in the objects and 1 around them.
     """
 
     name: str
@@ -73,8 +82,11 @@ class CaseReport:
     values: dict[int, int] = field(default_factory=dict)
     classes: dict[int, int] = field(default_factory=dict)
     intensity: list[float] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
     spacing_um: list[float] = field(default_factory=list)
     scaled_from: list[float] = field(default_factory=list)
+    pieces: dict[int, int] = field(default_factory=dict)
+    inverted: bool = False
 
     def caught(self, error: CellSegError, file: str, kind: str = "") -> None:
         """Add an error as a finding."""
@@ -127,28 +139,32 @@ def _check_image(case: Case, report: CaseReport) -> Volume | None:
     except CellSegError as error:
         report.caught(error, case.image)
         return None
-    volume = open_volume(case.image, **case.opening)
-    volume = replace(volume, spacing=case.spacing or volume.spacing)
+    volume = case.open_image()
     report.spacing_um = list(volume.spacing.zyx) if volume.spacing else []
     return _measured(volume, report) if finite else volume
 
 
 def _measured(volume: Volume, report: CaseReport) -> Volume | None:
-    z, y, x = volume.shape
     try:
-        check_memory(z * y * x * volume.dtype.itemsize, volume.name)
+        check_memory(volume.nbytes, volume.name)
         with reading(volume.name):
             array = volume.read()
     except CellSegError as error:
         report.caught(error, volume.name)
         return None
     report.content = content_hash(array)
+    by_slice = np.moveaxis(array, -3, 0)
     report.slices = [
-        content_hash(part[np.newaxis]) for part in array if part.min() != part.max()
+        content_hash(part[np.newaxis]) for part in by_slice if part.min() != part.max()
     ]
-    _check_doubled(array, volume.name, report)
+    several = array.ndim == 4
+    by_voxel = np.moveaxis(array, 0, -1) if several else array
+    _check_doubled(by_voxel, volume.name, report)
     held = volume.with_array(array)
-    report.intensity = np.percentile(sample_voxels(held), [1, 50, 99]).tolist()
+    report.channels = list(held.channel_names) or [""] * held.channels
+    report.intensity = np.percentile(
+        sample_voxels(held.channel(0)), [1, 50, 99]
+    ).tolist()
     scaling = IntensityScale().scaling_of(held)
     report.scaled_from = list(scaling.limits)
     if scaling.note and report.intensity and array.min() < array.max():
@@ -158,20 +174,22 @@ def _measured(volume: Volume, report: CaseReport) -> Volume | None:
 
 
 def _check_doubled(array: NDArray[Any], file: str, report: CaseReport) -> None:
-    """Warn where a slice is the same as the one before it, and not constant."""
-    doubled = [
-        z
-        for z in range(1, len(array))
-        if array[z, 0, 0] == array[z - 1, 0, 0]
-        and np.array_equal(array[z], array[z - 1])
-        and array[z].min() < array[z].max()
-    ]
-    if doubled:
-        listed = ", ".join(map(str, doubled[:8])) + ", ..." * (len(doubled) > 8)
-        few = "slice is" if len(doubled) == 1 else "slices are"
-        cause = f"{len(doubled)} {few} the same as the one before ({listed})"
-        way_out = "copy it again, or take out what an export doubled"
-        report.warn("doubled slice", file, cause, way_out)
+    """Warn where a slice, row or column repeats the one before it."""
+    for axis, word in enumerate(("slice", "row", "column")):
+        planes = np.moveaxis(array, axis, 0)
+        doubled = [
+            place
+            for place in range(1, len(planes))
+            if planes[place].flat[0] == planes[place - 1].flat[0]
+            and np.array_equal(planes[place], planes[place - 1])
+            and planes[place].min() < planes[place].max()
+        ]
+        if doubled:
+            listed = ", ".join(map(str, doubled[:8])) + ", ..." * (len(doubled) > 8)
+            few = f"{word} is" if len(doubled) == 1 else f"{word}s are"
+            cause = f"{len(doubled)} {few} the same as the one before ({listed})"
+            way_out = "copy it again, or take out what an export doubled"
+            report.warn(f"doubled {word}", file, cause, way_out)
 
 
 def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume | None:
@@ -184,9 +202,11 @@ def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume |
     if raw is None or not isinstance(raw.array, np.ndarray):
         return raw
     report.label_content = content_hash(raw.array)
-    if datalist.labels == "classes":
+    if datalist.labels == "classes" or raw.array.max(initial=0) <= IGNORE:
         found, counts = value_counts(raw.array)
         report.values = _counted(found, counts)
+    if datalist.labels == "classes":
+        report.pieces = pieces_of(raw.array)
     try:
         classes = case_classes(raw.array, datalist, case, file)
     except LabelError as error:
@@ -194,6 +214,8 @@ def _check_label(case: Case, datalist: Datalist, report: CaseReport) -> Volume |
         report.caught(error, file, BINARY_LABEL if binary else "unexpected values")
         return raw
     report.classes = _counted(*value_counts(classes))
+    if len(datalist.classes) == 2 and IGNORE not in report.classes:
+        report.inverted = seems_inverted(classes > 0)
     _check_annotation(file, report)
     if case.annotated_slices is None:
         _check_slices(file, classes, report)
@@ -306,13 +328,29 @@ def _check_both(case: Case, image: Volume, label: Volume, report: CaseReport) ->
             found = from_error(error, file, case.name)
             if found not in report.findings:
                 report.findings.append(found)
-    _check_turn(file, image.array, label.array, report)
+    _check_place(file, image.array, label.array, report)
 
 
-def _check_turn(file: str, image: Any, label: Any, report: CaseReport) -> None:  # noqa: ANN401
+def _check_place(file: str, image: Any, label: Any, report: CaseReport) -> None:  # noqa: ANN401
     if not (isinstance(image, np.ndarray) and isinstance(label, np.ndarray)):
         return
-    turn = guess_turn(image, label)
+    if np.array_equal(image, label):
+        cause = "holds the same voxels as its image"
+        way_out = "one of the two is the wrong file: correct the pair"
+        report.warn("label as image", file, cause, way_out)
+        return
+    parts = image if image.ndim == 4 else [image]
+    turns = [guess_turn(part, label) for part in parts]
+    # Of several channels, some may not show the objects at all.
+    turn = turns[0] if all(each is not None for each in turns) else None
+    one = len(parts) == 1
+    shift = guess_shift(image, label) if turn is None and one else None
+    if shift is not None:
+        moves = zip(shift, "zyx", strict=True)
+        moved = " and ".join(f"{n} voxels along {axis}" for n, axis in moves if n)
+        cause = f"seems shifted (a guess): its edges match the image better {moved}"
+        way_out = "look at both with `cellseg3d preview`; move the label if it is wrong"
+        report.warn("shifted label", file, f"{cause} away", way_out)
     if turn is None:
         return
     way_out = "look at both with `cellseg3d preview`, and turn the label if it is wrong"

@@ -9,8 +9,10 @@ import numpy as np
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
 from cellseg3d.core.words import counted
 from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.channels import common_channels
 from cellseg3d.datasets.splits import Fold, check_duplicates, training_fold
 from cellseg3d.doctor.findings import (
     DUPLICATE,
@@ -20,6 +22,7 @@ from cellseg3d.doctor.findings import (
     from_error,
     parted,
 )
+from cellseg3d.doctor.meaning import absent_from_training, no_background, perhaps_ids
 from cellseg3d.doctor.pair import CaseReport
 
 # An image is reported if its median differs from the usual median by more than
@@ -49,7 +52,9 @@ def check_set(datalist: Datalist, reports: Sequence[CaseReport]) -> list[Finding
         *_unseen(datalist, reports),
         *_intensities(datalist, reports),
         *_spacings(datalist, reports),
-        *_folds(datalist),
+        *_channels(datalist, reports),
+        *_meanings(datalist, reports),
+        *_folds(datalist, reports),
     ]
 
 
@@ -146,11 +151,39 @@ def _unseen(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Findi
     counts: Counter[int] = Counter()
     for report in read:
         counts.update(report.classes)
-    for index, name in enumerate(datalist.classes):
-        if index and not counts[index]:
-            cause = f"class {index} ({name}) occurs in no label (of {len(read)})"
-            way_out = "it cannot be learned: annotate it, map to it, or remove it"
-            yield Finding("warning", "class never seen", datalist.where, cause, way_out)
+    absent = [
+        f"{index} ({name})"
+        for index, name in enumerate(datalist.classes)
+        if index and not counts[index]
+    ]
+    if absent:
+        several = len(absent) > 1
+        word, verb = ("classes", "occur") if several else ("class", "occurs")
+        what = "they" if several else "it"
+        cause = f"{word} {', '.join(absent)} {verb} in no label (of {len(read)})"
+        way_out = f"{what} cannot be learned: annotate, map to or remove {what}"
+        way_out = way_out.replace("remove they", "remove them")
+        yield Finding("warning", "class never seen", datalist.where, cause, way_out)
+
+
+def _meanings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Ask about labels without background, of ids, and of inverted masks."""
+    classes: Counter[int] = Counter()
+    for report in reports:
+        classes.update(report.classes)
+    values = sorted({value for report in reports for value in report.values})
+    yield from no_background(datalist, dict(classes), values)
+    yield from perhaps_ids(datalist, [report.pieces for report in reports])
+    read = [report for report in reports if report.classes]
+    if read and all(report.inverted for report in read):
+        cause = (
+            "the labels seem inverted (a guess): the foreground is most of each volume "
+            "and in one piece, and the background lies in it in several pieces"
+        )
+        way_out = (
+            'if 0 is the object, put "label_map": {"0": 1, "1": 0} into a datalist'
+        )
+        yield Finding("warning", "inverted label", datalist.where, cause, way_out)
 
 
 def _intensities(
@@ -208,7 +241,28 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
             yield Finding("warning", "spacing", image, cause, way_out, report.name)
 
 
-def _folds(datalist: Datalist) -> Iterator[Finding]:
+def _channels(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Report images that differ in their channels."""
+    read = [
+        (case, report)
+        for case, report in zip(datalist.cases, reports, strict=True)
+        if report.channels
+    ]
+    images = [
+        Volume(
+            np.broadcast_to(np.uint8(0), (len(report.channels), 1, 1, 1)),
+            provenance={"path": case.image},
+            channel_names=tuple(report.channels) if all(report.channels) else (),
+        )
+        for case, report in read
+    ]
+    try:
+        common_channels(images, datalist.where)
+    except CellSegError as error:
+        yield from_error(error, datalist.where, kind="channels")
+
+
+def _folds(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
     """Report the errors and warnings of the data set's first fold."""
     if datalist.path is None:  # The data set is one pair, which is not split.
         return
@@ -217,6 +271,8 @@ def _folds(datalist: Datalist) -> Iterator[Finding]:
     except CellSegError as error:
         yield from_error(error, datalist.where, kind=FOLDS)
         return
+    known = {report.name: report.classes for report in reports if report.classes}
+    yield from absent_from_training(datalist, fold, known)
     for warning in fold.warnings:
         words = warning.replace(f"{datalist.where}: ", "")
         kept, advice = parted(words)

@@ -23,4 +23,4 @@ class Recipe:
 
     def pipeline(self) -> Pipeline:
         """Return the pipeline, set up in the process that calls this."""
-        return set_up(self.volume, self.models, self.options)
+        return set_up(self.volume, self.models, self.options, warn=False)

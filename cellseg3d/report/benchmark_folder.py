@@ -9,12 +9,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellseg3d.core.form import ANY, check_form
 from cellseg3d.report.charts import Axes, Interval, interval_chart, scatter_chart
 from cellseg3d.report.figures import safe
 from cellseg3d.report.run_folder import read_json
 from cellseg3d.report.tables import NAMES, text
 
 VALUES = "benchmark.json"
+_NUMBER = (float, None, "inf")
+_SCORE = {
+    "n": int,
+    "note": (str, None),
+    **dict.fromkeys(("mean", "low", "high"), _NUMBER),
+}
+_COSTS = {ANY: _NUMBER}
+_METHOD = {
+    "scores": {"dice": _SCORE, ANY: _SCORE},
+    "units": {"dice": {ANY: _NUMBER}},
+    "training": _COSTS,
+    "prediction": _COSTS,
+    "seeds": [int],
+    "parameters": int,
+}
+_PAIR = {
+    **dict.fromkeys(("method", "against"), str),
+    **dict.fromkeys(("difference", "low", "high"), _NUMBER),
+    **dict.fromkeys(("p_permutation", "p_holm"), _NUMBER),
+    "n": int,
+    "note": (str, None),
+}
+_FORM = {
+    "datasets": {
+        ANY: {
+            "target": str,
+            "methods": {ANY: _METHOD},
+            "comparison": [_PAIR],
+            "warnings": [str],
+        }
+    },
+    "incomplete": [{"key": str, "state": str, "reason": str}],
+    "clocks?": [str],
+}
 
 
 @dataclass(frozen=True)
@@ -31,8 +66,16 @@ def is_benchmark(folder: Path) -> bool:
 
 
 def read_benchmark(folder: Path) -> BenchmarkFolder:
-    """Return a benchmark's results."""
-    return BenchmarkFolder(folder, read_json(folder / VALUES))
+    """Return a benchmark's results.
+
+    Raises
+    ------
+    ConfigError, FormatError
+        If its values cannot be read, or are not those that a benchmark writes.
+    """
+    values = read_json(folder / VALUES)
+    check_form(values, _FORM, str(folder / VALUES))
+    return BenchmarkFolder(folder, values)
 
 
 def benchmark_sections(benchmark: BenchmarkFolder) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.atomic import make_folder, write_text
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.form import check_form
 from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist, case_stem
@@ -26,6 +28,7 @@ from cellseg3d.review.prepare import open_reviewed
 
 RECORD = "reviewed.json"
 DATALIST = "datalist.json"
+_FORM = {"pieces": [{"review": str, "piece": str, "held_back": bool}]}
 # TIFF packs labels of fewer voxels than this; larger ones become Zarr, in chunks.
 TIFF_VOXELS = 2**31
 
@@ -170,14 +173,16 @@ def load_reviewed(folder: Path) -> list[Reviewed]:
     """
     path = folder / RECORD
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["pieces"]
-        kept = {(row["review"], row["piece"]): bool(row["held_back"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        values = read_mapping(path)
+        check_form(values, _FORM, str(path))
+    except ConfigError as error:
         message = (
             f"{path}: is missing or damaged; give a folder that `cellseg3d review "
-            "merge` wrote"
+            f"merge` wrote ({error})"
         )
         raise ConfigError(message) from error
+    rows = values["pieces"]
+    kept = {(row["review"], row["piece"]): row["held_back"] for row in rows}
     reviews = [load_review(Path(name)) for name in dict.fromkeys(r for r, _ in kept)]
     return [
         replace(each, held_back=kept[key])

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from cellseg3d.core.atomic import write_text
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.form import check_form
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.roi import Roi, zyx
 
 FACTS = "review.json"
@@ -24,6 +26,21 @@ MACRO = "correct_in_fiji.ijm"
 # This folder holds the predicted labels, to tell which ones were corrected.
 PREDICTED = "predicted"
 COLUMNS = ("labels", "image", "volume", "axis", "slice", "uncertainty", "seen")
+_FORM = {
+    "classes": [str],
+    "spacing_um": ([float], None),
+    "volumes": dict,
+    "pieces": [
+        {
+            **dict.fromkeys(("name", "volume"), str),
+            "axis": ("z", "y", "x"),
+            "start": [int],
+            "stop": [int],
+            "uncertainty": float,
+        }
+    ],
+    "models": [dict],
+}
 _YES = ("1", "x", "y", "yes", "true", "seen")
 _NO = ("", "0", "n", "no", "false")
 
@@ -154,6 +171,8 @@ class Review:
         """
         path = self.folder / MARKS
         try:
+            if not path.is_file():  # a pipe could be read for ever
+                raise FileNotFoundError(path)
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             message = (
@@ -195,7 +214,8 @@ def load_review(folder: Path) -> Review:
     """
     path = folder / FACTS
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_mapping(path)
+        check_form(values, _FORM, str(path))
         pieces = tuple(
             Piece(
                 each["name"],
@@ -216,9 +236,9 @@ def load_review(folder: Path) -> Review:
             pieces,
             tuple(values["models"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ConfigError, ValueError, IndexError) as error:
         message = (
             f"{path}: is missing or damaged; give a folder that `cellseg3d review "
-            "VOLUME... --out FOLDER` wrote"
+            f"VOLUME... --out FOLDER` wrote ({error})"
         )
         raise ConfigError(message) from error

@@ -23,6 +23,7 @@ from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import file_of, fingerprint
 from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.rescale import onto_training_grid
@@ -110,7 +111,7 @@ def prepare_review(
     names = [str(Path(source).absolute()) for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"{out}: a volume is given twice; give each of them once")
-    opened = [open_input(name, spacing=wanted.spacing_um) for name in names]
+    opened = [open_for(name, models, spacing=wanted.spacing_um) for name in names]
     means = [
         _survey(
             volume, models, asked, axis, wanted.size, _share(progress, opened, index)
@@ -159,6 +160,8 @@ class PieceReader:
     volume : Volume
     models : sequence of TrainedModel
     options : SegmentOptions
+    warn : bool
+        As for `cellseg3d.prediction.setup.set_up`.
     """
 
     def __init__(
@@ -166,9 +169,11 @@ class PieceReader:
         volume: Volume,
         models: Sequence[TrainedModel],
         options: SegmentOptions,
+        *,
+        warn: bool = True,
     ) -> None:
         self.volume = volume
-        seen, pipeline = _pipeline(volume, models, options)
+        seen, pipeline = _pipeline(volume, models, options, warn=warn)
         self._answers = _Answers(pipeline, seen.shape)
 
     def read(self, roi: Roi) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -247,12 +252,16 @@ def _axis_of(model: TrainedModel) -> str:
 
 
 def _pipeline(
-    volume: Volume, models: Sequence[TrainedModel], options: SegmentOptions
+    volume: Volume,
+    models: Sequence[TrainedModel],
+    options: SegmentOptions,
+    *,
+    warn: bool = True,
 ) -> tuple[Volume, Pipeline]:
     """Return the volume as the networks see it, and what predicts it."""
     seen = onto_training_grid(volume, models, rescale=options.rescale)
     asked = replace(options, uncertainty=True, probs=False)
-    return seen, set_up(seen, models, asked)
+    return seen, set_up(seen, models, asked, warn=warn)
 
 
 def _survey(
@@ -316,7 +325,7 @@ def _write_pieces(
     """Write the files of a volume's pieces; return their pictures for the page."""
     if not pieces:
         return {}
-    reader = PieceReader(volume, models, options)
+    reader = PieceReader(volume, models, options, warn=False)
     shown = {}
     for piece in pieces:
         labels, unsure = reader.read(piece.roi)

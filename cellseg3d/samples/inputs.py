@@ -94,8 +94,8 @@ def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
     Parameters
     ----------
     dataset_dir : str or Path
-        A datalist or a folder with one, for all its images; another folder, for all
-        volumes in it; or the file of one volume.
+        A datalist or a folder with one, for all its images; a folder of the slices of
+        one volume; another folder, for all volumes in it; or the file of one volume.
 
     Raises
     ------
@@ -122,7 +122,8 @@ def list_inputs(dataset_dir: str | Path) -> list[dict[str, str]]:
 
 def _list_inputs(place: Path) -> list[dict[str, str]]:
     if place.is_dir() and not resolve_datalist(place).is_file():
-        found = content_of(place, "images").to_segment
+        content = content_of(place)
+        found = (place,) if content.one_volume else content.to_segment
         return [{"image": str(path)} for path in found]
     if place.suffix in (".json", ".yaml", ".yml") or place.is_dir():
         return [{"image": case.image} for case in load_datalist(place).cases]
@@ -138,7 +139,7 @@ class ScaleVolumed(MapTransform):
     Parameters
     ----------
     keys : sequence of str
-        Keys of tensors of raw intensities, shape (1, Z, Y, X).
+        Keys of tensors of raw intensities, shape (C, Z, Y, X).
     intensity : IntensityScale or dict
         How to scale.
     """
@@ -154,11 +155,11 @@ class ScaleVolumed(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             image = item[key]
-            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))[0]
+            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))
             offset, factor = self.intensity.measure(Volume(plain))
             scaled = torch.from_numpy(self.intensity.apply(plain, offset, factor))
             # A MONAI tensor keeps its metadata through arithmetic, not through numpy.
-            item[key] = image.float() * 0 + scaled[None]
+            item[key] = image.float() * 0 + scaled
         return item
 
 
@@ -168,7 +169,7 @@ class ToSpacingd(MapTransform):
     Parameters
     ----------
     keys : sequence of str
-        Keys of tensors of raw intensities, shape (1, Z, Y, X), with the metadata of
+        Keys of tensors of raw intensities, shape (C, Z, Y, X), with the metadata of
         `cellseg3d.samples.monai_io.VolumeReader`.
     spacing_um : sequence of float, optional
         Voxel edges (z, y, x), in um; with None nothing is resampled.
@@ -192,10 +193,10 @@ class ToSpacingd(MapTransform):
             return item
         for key in self.key_iterator(item):
             image = item[key]
-            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))[0]
+            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))
             seen = onto_spacing(volume_of(plain, image.meta), self.target)
-            if seen.shape != plain.shape:
-                item[key] = MetaTensor(torch.from_numpy(seen.read()[None]))
+            if seen.shape != plain.shape[1:]:
+                item[key] = MetaTensor(torch.from_numpy(seen.read()))
                 item[key].meta = image.meta
         return item
 

@@ -12,9 +12,10 @@ from ignite.engine import Events
 from monai.engines.workflow import Workflow
 
 from cellseg3d.core.atomic import sweep_orphans
-from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.errors import ConfigError, FormatError
 from cellseg3d.models.training_state import load_state, save_state
 from cellseg3d.training.average import plain_network
+from cellseg3d.training.saved_parts import check_fits
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +112,9 @@ class Checkpoints:
         previous = self.path.with_name(f"{self.path.name}.prev")
         if not (self.path.is_file() or previous.is_file()):
             return False
-        content = load_state(self.path).values
-        length = engine.state.epoch_length
+        saved = load_state(self.path)
+        content, length = saved.values, engine.state.epoch_length
+        iteration = _known(content, self.parts, saved.path)
         if content["epoch_length"] != length:
             message = (
                 f"{self.path}: an epoch had {content['epoch_length']} steps and now "
@@ -120,11 +122,17 @@ class Checkpoints:
             )
             raise ConfigError(message)
         for name, part in _each(self.parts):
-            part.load_state_dict(content["state"][name])
-        engine.state.iteration = content["iteration"]
-        engine.state.epoch = content["iteration"] // length
-        self._saved_iteration = content["iteration"]
-        logger.info("resumed after step %d", content["iteration"])
+            where = f"{saved.path}: {name}"
+            check_fits(content["state"][name], part, where)
+            try:
+                part.load_state_dict(content["state"][name])
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                message = f"{where}: {error}; use an earlier checkpoint"
+                raise FormatError(" ".join(message.split())) from error
+        engine.state.iteration = iteration
+        engine.state.epoch = iteration // length
+        self._saved_iteration = iteration
+        logger.info("resumed after step %d", iteration)
         return True
 
     def _start(self, _engine: Workflow) -> None:
@@ -142,6 +150,21 @@ class Checkpoints:
             self.clock() - self._saved_s >= self.at_least_s
         ):
             self.save(engine)
+
+
+def _known(content: Mapping[str, Any], parts: Mapping[str, Any], path: Path) -> int:
+    """Return the number of steps that are done; refuse what no training has written."""
+    state, done = content.get("state"), content.get("iteration")
+    length = content.get("epoch_length")
+    counts = [type(each) is int and each >= 0 for each in (done, length)]
+    if not all(counts) or not isinstance(state, Mapping) or {*parts} - {*state}:
+        names = ", ".join(sorted(parts))
+        message = (
+            f"{path}: is no checkpoint of this training, which needs the steps done "
+            f"and the states of {names}; use an earlier checkpoint"
+        )
+        raise FormatError(message)
+    return int(content["iteration"])
 
 
 def _each(parts: Mapping[str, Stateful]) -> Iterator[tuple[str, Stateful]]:

@@ -102,7 +102,10 @@ class History:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a saved state."""
-        self.rows = json.loads(state["rows"])
+        rows = json.loads(state["rows"])
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise ValueError("its rows are not those of a training")
+        self.rows = rows
         self.best_score = float(state["best_score"])
         self.best_iteration = int(state["best_iteration"])
         self._losses = [float(loss) for loss in state["losses"]]
@@ -124,6 +127,10 @@ class History:
         )
         self._losses = []
         self.write()
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("iteration"), int)
 
 
 def _of_all(loss: Tensor) -> float:

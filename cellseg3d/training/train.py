@@ -1,6 +1,8 @@
 """Train a bundle on a data set, resume a training, and score a trained run."""
 
+import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,27 +12,41 @@ from typing import Any
 import ignite.distributed as idist
 
 from cellseg3d.bundle.model_facts import ModelFacts
-from cellseg3d.bundle.resolve import resolve_in_place
+from cellseg3d.bundle.resolve import first_line, resolve_in_place
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.calibration.object_sizes import settle_decoder
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.steps import say
 from cellseg3d.datasets.told import told_datalist
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
+from cellseg3d.doctor.findings import parted
+from cellseg3d.models.checkpoint import ArchitectureError
 from cellseg3d.runs.folder import check_free, create_run, reopen_run
 from cellseg3d.runs.lock import RunLock
 from cellseg3d.runs.options import TrainOptions
 from cellseg3d.training.doctor_notes import keep_notes
+from cellseg3d.training.evaluator import run_evaluation
 from cellseg3d.training.loss_check import check_ignores
 from cellseg3d.training.precision import training_dtype
 from cellseg3d.training.processes import join_processes
+from cellseg3d.training.session import run_training
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Any], None]
+# How MONAI says that it cannot build something, and that a reference has no target.
+_FAILED = re.compile(r"Failed to instantiate component '([\w.]+)'")
+_NOTHING = re.compile(r"the referring item `([^`]+)` is not defined")
+# What configs call to do their work.
+_RUNS = (
+    f"{run_training.__module__}.{run_training.__name__}",
+    f"{run_evaluation.__module__}.{run_evaluation.__name__}",
+)
 
 
 def train(
@@ -89,15 +105,40 @@ def train(
             # Lock before the first write, so that another run's configs are kept.
             held.enter_context(RunLock(folder))
             check_free(folder)
-            told = told_datalist(data, wanted.spacing_um, wanted.annotated_slices)
+            told = told_datalist(
+                data,
+                wanted.spacing_um,
+                wanted.annotated_slices,
+                channel=wanted.channel,
+                channels=wanted.channels,
+            )
             notes = examine_before_training(told)
             for note in notes:
                 logger.warning("%s", note)
             config = create_run(chosen, told, folder, wanted)
             keep_notes(folder, notes)
         idist.barrier()  # The other processes read what the first one has written.
-        _run_and_calibrate(folder, config, wanted, watch)
+        try:
+            _run_and_calibrate(folder, config, wanted, watch)
+        except ArchitectureError as error:
+            if not wanted.pretrained_if_fits:
+                raise
+            _begin_at_random(config, error)
+            _run_and_calibrate(folder, config, wanted, watch)
     return folder
+
+
+def _begin_at_random(config: Path, error: ArchitectureError) -> None:
+    """Take the weights to begin with out of a run's config, and say so."""
+    cause = parted(str(error))[0]
+    say(
+        f"the training begins with random weights: {cause}; the network's depth "
+        "follows the size and the spacing of the volumes"
+    )
+    if idist.get_rank() == 0:
+        values = {**read_mapping(config), "pretrained": None}
+        write_text(config, json.dumps(values, indent=2) + "\n")
+    idist.barrier()
 
 
 def resume(
@@ -227,8 +268,8 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
         workflow.parser.read_config(resolved)
     try:
         yield workflow
-    except RuntimeError as error:
-        raise _own_error(error) from error
+    except (RuntimeError, ValueError) as error:
+        raise _own_error(error, config) from error
     finally:
         workflow.finalize()
 
@@ -249,11 +290,21 @@ def _check_loss(parser: Any) -> None:  # noqa: ANN401 - MONAI's ConfigParser
         check_ignores(loss, facts.num_classes, spec.spatial_dims)
 
 
-def _own_error(error: BaseException) -> BaseException:
-    """Return this package's error inside of MONAI's; MONAI's if it holds none."""
+def _own_error(error: BaseException, config: Path) -> BaseException:
+    """Return this package's error inside of MONAI's; MONAI's if there is none to say.
+
+    What MONAI cannot build from the values of a config is a fault of the config. The
+    functions that a config calls to run its work are an exception, because they fail
+    for other reasons.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, CellSegError | KeyboardInterrupt | MemoryError):
             return cause
         cause = cause.__cause__ or cause.__context__
+    failed = _FAILED.match(str(error))
+    if failed and failed[1] not in _RUNS and error.__cause__ is not None:
+        return ConfigError(f"{config}: {failed[1]}: {first_line(error.__cause__)}")
+    if isinstance(error, ValueError) and (unknown := _NOTHING.match(str(error))):
+        return ConfigError(f"{config}: {unknown[1]} refers to nothing; write its value")
     return error

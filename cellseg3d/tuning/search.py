@@ -4,13 +4,19 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cellseg3d.core.atomic import write_text
-from cellseg3d.core.errors import ConfigError, NonFiniteError
+from cellseg3d.core.errors import (
+    ConfigError,
+    EnvironmentFault,
+    FormatError,
+    NonFiniteError,
+)
 from cellseg3d.core.extras import missing_extra
 from cellseg3d.datasets.cases import Datalist
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
@@ -63,7 +69,7 @@ class TuneOptions:
 
 def tune(
     space: Space,
-    data: str | Path,
+    data: str | Path | Datalist,
     out: Path,
     options: TuneOptions | None = None,
     on_trial: OnTrial | None = None,
@@ -79,7 +85,7 @@ def tune(
     Parameters
     ----------
     space : Space
-    data : str or Path
+    data : str, Path or Datalist
         A datalist or a folder. Its test cases are not used.
     out : Path
         Folder for ``tune.db``, ``tune.json``, ``best.yaml`` and the trials' records.
@@ -95,11 +101,11 @@ def tune(
         If Optuna is not installed, or another search uses the folder.
     """
     chosen = options or TuneOptions()
-    datalist = load_datalist(data)
+    datalist = data if isinstance(data, Datalist) else load_datalist(data)
     parts = _parts(datalist, chosen)
     for note in examine_before_training(data):
         logger.warning("%s", note)
-    with RunLock(out):
+    with RunLock(out), _usable(out / DATABASE):
         studies = [
             _Search(space, out, chosen, name, list_, on_trial).run(held)
             for name, list_, held in parts
@@ -108,6 +114,31 @@ def tune(
     _write(out / RESULT, json.dumps(result, indent=1) + "\n")
     _write(out / BEST, _as_plan(result))
     return result
+
+
+@contextmanager
+def _usable(database: Path) -> Iterator[None]:
+    """Tell in one line what the database of a search cannot be used for.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it is locked, or the disk is full.
+    FormatError
+        If it is damaged.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Optuna passes on the errors of the libraries that it stores with.
+        kinds = {each.__name__ for each in type(error).__mro__}
+        cause = str(error.__cause__ or error).splitlines()[0]
+        if "OperationalError" in kinds:
+            raise EnvironmentFault(f"{database}: {cause}; try again") from error
+        if kinds & {"SQLAlchemyError", "OptunaError"}:
+            message = f"{database}: is damaged ({cause}); remove it to search anew"
+            raise FormatError(message) from error
+        raise
 
 
 def _parts(

@@ -1,5 +1,6 @@
 """What the pages say exists: commands, options, public names; and the site builds."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -14,7 +15,7 @@ import yaml
 from page_blocks import blocks, pages
 
 import cellseg3d
-from cellseg3d.cli.main import VERBS, build_app, main
+from cellseg3d.cli.main import VERBS, build_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = pages()
@@ -100,6 +101,9 @@ def test_the_pages_name_every_verb_and_every_public_name():
 
     assert set(VERBS) - said == set()
     assert {"__version__", *named} == set(cellseg3d.__all__)
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\S+\) \| (.+) \|$", site["python"](), re.M)
+    assert [name for name, _ in rows] == named
+    assert all(said.endswith(".") for _, said in rows)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +125,40 @@ def test_every_page_is_in_the_navigation():
     navigation = yaml.safe_load(text)["nav"]
     kinds = [kind for each in navigation for kind in each]
 
-    named = set(re.findall(r"[\w-]+\.md", text[text.index("nav:\n  - Home") :]))
+    named = set(re.findall(r"[\w/-]+\.md", text[text.index("nav:\n  - Home") :]))
     assert kinds[:5] == ["Home", "Tutorials", "How to", "Reference", "Explanations"]
-    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= named
+    docs = ROOT / "docs"
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    assert {page for page in pages if not page.startswith("adr/")} <= named
+
+
+def said_by_the_program():
+    """Every text in the program's code, with {} where a value is put in."""
+    for file in (ROOT / "cellseg3d").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(each, "value", "") for each in node.values)
+                yield "".join(each if isinstance(each, str) else "{}" for each in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_every_message_that_is_explained_is_one_of_the_program():
+    page = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+
+    said = "\n".join(said_by_the_program())
+    assert len(explained) > 20
+    assert [each for each in explained if each not in said] == []
+
+
+def test_the_readme_lists_every_network_with_its_scores():
+    models = runpy.run_path(str(ROOT / "docs" / "site" / "models.py"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    told = "python docs/site/models.py writes the table anew"
+    assert models["with_table"](text) == text, told
+    assert models["table"]().count("\n") >= 8
 
 
 def built(out, root=ROOT):
@@ -155,7 +190,12 @@ def test_the_site_holds_every_command_and_public_name(tmp_path, commands):
         assert f'id="{module}.{name}"' in page
     front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert 'href="datalists.html"' in front
-    assert (tmp_path / "site" / "images" / "overview.png").is_file()
+    assert 'src="cards/nuclei_unet2d_good.png"' in front
+    assert (tmp_path / "site" / "cards" / "nuclei_unet2d_good.png").is_file()
+    card = (tmp_path / "site" / "cards" / "nuclei_unet2d.html").read_text("utf-8")
+    assert 'src="nuclei_unet2d_bad.png"' in card
+    cells = (tmp_path / "site" / "tutorials" / "cluster.ipynb").read_text("utf-8")
+    assert "!cellseg3d convert" in cells
 
 
 @pytest.mark.slow
@@ -163,6 +203,7 @@ def test_a_dead_link_is_noticed(tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(ROOT / "docs", copy / "docs")
     shutil.copytree(ROOT / "benchmarks" / "records", copy / "benchmarks" / "records")
+    shutil.copytree(ROOT / "bundles", copy / "bundles")
     for name in (
         "mkdocs.yml",
         "configs/README.md",
@@ -177,25 +218,3 @@ def test_a_dead_link_is_noticed(tmp_path):
 
     assert done.returncode == 1
     assert "nowhere.md" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_first_labels_are_found_as_the_page_says(tmp_path, monkeypatch, capsys):
-    """Each command of the page runs, and the last one says that labels are right."""
-    pytest.importorskip("cc3d")
-    text = (ROOT / "docs" / "first-labels.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    lines = [line for line in "\n".join(blocks).splitlines() if line]
-    monkeypatch.chdir(tmp_path)
-
-    for line in lines:
-        assert main(shlex.split(line)[1:]) == 0, line
-    capsys.readouterr()
-    assert main([*shlex.split(lines[-1])[1:], "--json", "scores.json"]) == 0
-
-    scores = yaml.safe_load((tmp_path / "scores.json").read_text(encoding="utf-8"))
-    assert len(lines) == 7
-    assert (tmp_path / "page.html").is_file()
-    dice = {name: row["dice"] for name, row in scores["mean"].items()}
-    assert dice["nucleus"] > 0.8
-    assert dice["cytoplasm"] > 0.8

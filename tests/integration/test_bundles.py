@@ -12,6 +12,7 @@ from pathlib import Path
 import monai.bundle
 import numpy as np
 import pytest
+import tifffile
 import torch
 from monai.bundle import ConfigWorkflow
 from processor import needs_bfloat16
@@ -196,6 +197,22 @@ def test_inference_keeps_the_grid_of_every_volume(trained, tmp_path):
         assert labels.shape == SHAPE
         assert labels.spacing.is_close(SPACING)
         assert set(np.unique(labels.read())) <= {0, 1}
+
+
+def test_inference_takes_a_folder_of_slices_for_one_volume(trained, tmp_path):
+    volume = open_volume(trained.dataset / "v0.mrc")
+    stack = tmp_path / "stack"
+    stack.mkdir()
+    for z, plane in enumerate(volume.read()):
+        tifffile.imwrite(stack / f"z{z}.tif", plane)
+    overrides = {**trained.again, "output_dir": str(tmp_path / "out")}
+    overrides |= {"dataset_dir": str(stack), "output_ext": ".tif"}
+
+    run(workflow([trained.config("inference")], "infer", "inferring", **overrides))
+
+    [found] = (tmp_path / "out").rglob("*.tif")
+    assert found.name == "stack_labels.tif"
+    assert read_labels(found).shape == SHAPE
 
 
 def test_our_prediction_and_monais_are_the_same(trained, tmp_path):

@@ -30,7 +30,9 @@ def test_no_damaged_file_ends_in_anything_but_words(tmp_path):
     assert done.returncode == 0
     counts = [sum(kinds.values()) for kinds in found["outcomes"].values()]
     assert sum(counts) == 500
-    assert min(counts) >= 500 // len(counts)
+    # Kinds that take long to read get fewer mutants than the others.
+    assert len(counts) == 35
+    assert min(counts) >= 2
     # A reader that refuses nothing, or everything, would say nothing.
     assert sum(kinds.get("refused", 0) for kinds in found["outcomes"].values()) > 100
     assert sum(kinds.get("read", 0) for kinds in found["outcomes"].values()) > 50

@@ -4,12 +4,15 @@ A line runs as it stands, but for how long a training takes and how large a volu
 (`shorter`).
 """
 
+import json
 import re
 import shlex
 import shutil
 
+import h5py
 import numpy as np
 import pytest
+import zarr
 from page_blocks import COMMANDS, LANGUAGES, ROOT, TUTORIALS, blocks, pages
 
 from cellseg3d.cli.main import main
@@ -27,6 +30,9 @@ IMAGES = (
 LABELS = ("labels.tif", "truth.tif")
 IDS = ("ids.tif", "true_ids.tif", "cells.tif")
 SHORT = "--epochs 1 --set train::dataset::samples=4 --quiet --no-calibrate"
+
+
+ODD_LIST = re.compile(r"^ {1,3}```.*$|^ +```\n(?:\d+\.|-) .*$", re.MULTILINE)
 
 
 def is_told(mark):
@@ -47,6 +53,17 @@ def test_every_block_says_what_it_is_and_every_command_whether_it_is_run():
     assert len(commands) > 40
     assert unknown == []
     assert untold == []
+
+
+def test_a_list_with_blocks_is_one_that_the_site_shows_as_a_list():
+    """The site wants four spaces, and a line between an item and the block before."""
+    odd = {
+        page.name: found
+        for page in pages()
+        if (found := ODD_LIST.findall(page.read_text(encoding="utf-8")))
+    }
+
+    assert odd == {}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +90,8 @@ def desk(tmp_path_factory):
     ):
         probs = Volume((classes.array == number).astype(np.float32), classes.spacing)
         write_volume(place / "results" / f"cell_000_prob_{name}.tif", probs)
+    _of_other_programs(place, classes.array)
+    shutil.copytree(data, place / "volumes", ignore=shutil.ignore_patterns("*[!0-9].*"))
     shutil.copy(data / "datalist.json", place)
     for each in data.glob("*.mrc"):
         shutil.copy(each, place)
@@ -89,6 +108,22 @@ def desk(tmp_path_factory):
     for name in ("RUN_A", "RUN_B", "runs/cells"):
         shutil.copytree(place / "RUN", place / name)
     return place
+
+
+def _of_other_programs(place, classes):
+    """Files of the form in which ilastik and webKnossos write theirs."""
+    tags = json.dumps({"axes": [{"key": key, "typeFlags": 2} for key in "zyxc"]})
+    one = (classes + 1).astype(np.uint8)[..., None]
+    each = np.stack([classes == number for number in range(3)], -1).astype(np.float32)
+    files = {"segmentation": one, "probabilities": each, "strokes": one % 2}
+    for name, array in files.items():
+        with h5py.File(place / f"ilastik_{name}.h5", "w") as file:
+            file["exported_data"] = array
+            file["exported_data"].attrs["axistags"] = tags
+    layer = zarr.create_array(
+        place / "webknossos_layer.zarr", shape=(1, 40, 36, 32), dtype="uint8"
+    )
+    layer[...] = np.arange(1 * 40 * 36 * 32, dtype=np.uint8).reshape(1, 40, 36, 32)
 
 
 def shorter(line):

@@ -61,7 +61,12 @@ class Package:
         for name in DESCRIPTIONS:
             if self._has(name):
                 where = self.place / name
-                values = parse_mapping(self.read(name).decode("utf-8"), where)
+                try:
+                    text = self.read(name).decode("utf-8-sig")
+                except UnicodeDecodeError as error:
+                    message = f"{where}: is no UTF-8 text ({error}); copy it again"
+                    raise FormatError(message) from error
+                values = parse_mapping(text, where)
                 _check_version(values, where)
                 return values
         message = (

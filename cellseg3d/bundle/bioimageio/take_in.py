@@ -18,6 +18,7 @@ from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.shipped import MODELS, WEIGHTS
 from cellseg3d.core.atomic import environment_fault, write_text
 from cellseg3d.core.errors import ConfigError, InputError
+from cellseg3d.core.form import check_form
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import IntensityScale
 from cellseg3d.models.checkpoint import save_weights
@@ -28,6 +29,8 @@ from cellseg3d.models.foreign.program import Kind, check_program
 TOLERANCE = 1e-3
 # The largest halo of windows if the package states none.
 HALO = 32
+# What the bundle's card is written from.
+_FORM = {"name": str, "authors?": [{"name": str}], "cite?": [dict]}
 _KINDS: tuple[Kind, ...] = ("torchscript", "onnx")
 
 
@@ -96,6 +99,8 @@ def import_package(place: Path, out: Path, *, activation: str | None = None) -> 
         reading = read_package(package, description, activation)
         network = built(reading)
         check_answer(package, description, reading, network)
+        metadata = _metadata(description, reading)
+        card = _card(description, metadata, reading)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         message = (
             f"{place}: its description is incomplete ({type(error).__name__}: "
@@ -103,7 +108,9 @@ def import_package(place: Path, out: Path, *, activation: str | None = None) -> 
         )
         raise ConfigError(message) from error
     try:
-        _write(out, description, reading, network)
+        _write(out, reading, network)
+        write_config(out / "configs" / "metadata.json", metadata)
+        write_text(out / "docs" / "README.md", card)
     except OSError as error:
         raise environment_fault(error, out) from error
     return out
@@ -282,13 +289,8 @@ def _window(smallest: list[int], step: list[int], halo: list[int]) -> dict[str, 
     return {"core": cores, "halo": halos}
 
 
-def _write(
-    out: Path,
-    description: Mapping[str, Any],
-    reading: Reading,
-    network: ForeignNetwork,
-) -> None:
-    """Write the bundle, with a record of the package that it was made from."""
+def _write(out: Path, reading: Reading, network: ForeignNetwork) -> None:
+    """Write the config and the weights of the bundle."""
     for part in ("configs", "docs", MODELS):
         (out / part).mkdir(parents=True)
     dims = network.spatial_dims
@@ -306,33 +308,39 @@ def _write(
         "network_def": {"_target_": target, **reading.block},
     }
     write_config(out / "configs" / "inference.json", config)
-    name = str(description["name"])
-    rdf = json.dumps(description, default=str, sort_keys=True)
-    described = f"bioimage.io {description['format_version']}"
-    authors = "; ".join(str(each["name"]) for each in description.get("authors", []))
-    about, licence = str(description.get("description", "")), description.get("license")
-    metadata = {
-        "name": name,
+    save_weights(out / MODELS / WEIGHTS, network.state_dict(), {"facts": facts})
+
+
+def _metadata(description: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """Return the metadata of the bundle, with the package that it was made from."""
+    check_form(description, _FORM, "its description")
+    rdf = json.dumps(description, default=str)
+    people = description.get("authors", [])
+    return {
+        "name": description["name"],
         "version": str(description.get("version") or "0.1.0"),
-        "description": about,
-        "authors": authors,
-        "license": str(licence or "not stated"),
+        "description": str(description.get("description") or ""),
+        "authors": "; ".join(each["name"] for each in people),
+        "license": str(description.get("license") or "not stated"),
         "imported_from": {
-            "format": described,
+            "format": f"bioimage.io {description['format_version']}",
             "id": str(description.get("id", "not stated")),
             "description_sha256": hashlib.sha256(rdf.encode()).hexdigest(),
             "program_sha256": hashlib.sha256(reading.program).hexdigest(),
         },
     }
-    write_config(out / "configs" / "metadata.json", metadata)
+
+
+def _card(
+    description: Mapping[str, Any], metadata: Mapping[str, Any], reading: Reading
+) -> str:
+    """Return the text about the bundle, with the works to cite."""
     lines = [
-        f"# {name}",
-        about,
-        f"Imported from a package of {described}. Authors: {authors or 'not stated'}. "
-        f"Licence: {licence or 'not stated'}.",
+        f"# {metadata['name']}",
+        metadata["description"],
+        f"Imported from a package of {metadata['imported_from']['format']}. Authors: "
+        f"{metadata['authors'] or 'not stated'}. Licence: {metadata['license']}.",
         f"Classes: {', '.join(reading.facts.classes)}.",
     ]
     cited = [str(cite.get("text", "")) for cite in description.get("cite", [])]
-    text = "\n\n".join(filter(None, [*lines, *cited])) + "\n"
-    write_text(out / "docs" / "README.md", text)
-    save_weights(out / MODELS / WEIGHTS, network.state_dict(), {"facts": facts})
+    return "\n\n".join(filter(None, [*lines, *cited])) + "\n"

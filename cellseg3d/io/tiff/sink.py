@@ -31,7 +31,9 @@ def create(path: Path, layout: Layout) -> Sink:
     has no such dtype. Labels are compressed when the file is closed.
     """
     mapped = tifffile.memmap(path, **_options(path, layout))
-    sink = RawSink(path, int(mapped.offset), mapped.dtype, layout.shape)
+    options = _options(path, layout)
+    channels = layout.count if options["imagej"] and "C" in layout.axes else 1
+    sink = RawSink(path, int(mapped.offset), mapped.dtype, layout.stacked, channels)
     small = layout.dtype.itemsize <= 4 and layout.nbytes < PACKED_BYTES
     packed = layout.labels and small
     return PackingSink(sink, path, layout) if packed else sink
@@ -82,9 +84,16 @@ def _options(path: Path, layout: Layout, largest: int = 0) -> dict[str, Any]:
     ome = ".ome.tif" in path.name.lower()
     imagej = not ome and kind in IMAGEJ_DTYPES and layout.nbytes < IMAGEJ_BYTES
     ome = not imagej and kind in OME_DTYPES
-    # Without a named axis of samples, tifffile would take an X of 1 voxel for samples.
-    shape = (*layout.shape, 1) if imagej else layout.shape
-    metadata: dict[str, Any] = {"axes": "ZYXS" if imagej else "ZYX"}
+    shape, axes = layout.lengths, layout.axes
+    if imagej:
+        if axes == "CZYX":  # ImageJ has the channels of a slice one after another.
+            shape, axes = (shape[1], shape[0], *shape[2:]), "ZCYX"
+        # Without a named axis of samples, tifffile would take an X of 1 for samples.
+        shape, axes = (*shape, 1), f"{axes}S"
+    metadata: dict[str, Any] = {"axes": axes}
+    names = layout.notes.get("channel_names")
+    if names and "C" in axes and ome:
+        metadata["Channel"] = {"Name": list(names)}
     options: dict[str, Any] = {"bigtiff": not imagej, "imagej": imagej, "ome": ome}
     metadata["Description" if ome else "Info"] = pack_notes(layout.all_notes)
     if imagej and layout.labels and kind in ("u1", "u2"):

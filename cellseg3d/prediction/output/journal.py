@@ -14,6 +14,7 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.roi import Roi
 
 NAME = "journal.jsonl"
+_COMPLETE = {"complete": True}
 
 
 class Journal:
@@ -45,7 +46,7 @@ class Journal:
         lines = self._lines() if self.path.is_file() else []
         if lines and lines[0].get("task") == self.task:
             self.done = {_roi(line): line["crc"] for line in lines[1:] if "crc" in line}
-            self.complete = any("complete" in line for line in lines)
+            self.complete = _COMPLETE in lines
             return
         if lines and not overwrite:
             changed = sorted(
@@ -66,7 +67,7 @@ class Journal:
         """Return whether this task is complete, and files only need to be moved."""
         lines = self._lines() if self.path.is_file() else []
         same = bool(lines) and lines[0].get("task") == self.task
-        return same and any("complete" in line for line in lines)
+        return same and _COMPLETE in lines
 
     def add(self, chunk: Roi, checksum: int) -> None:
         """Record that a chunk is written, with the checksum of its voxels."""
@@ -76,7 +77,7 @@ class Journal:
     def finish(self) -> None:
         """Record that all files are complete and can be moved to their names."""
         self.complete = True
-        self._append({"complete": True})
+        self._append(_COMPLETE)
 
     def _append(self, line: Mapping[str, Any]) -> None:
         # A line is one write, so a killed process leaves it whole or not at all.
@@ -87,11 +88,14 @@ class Journal:
 
     def _lines(self) -> list[dict[str, Any]]:
         found = []
-        for text in self.path.read_text(encoding="utf-8").splitlines():
+        for text in self.path.read_bytes().splitlines():
             try:
-                found.append(json.loads(text))
+                line = json.loads(text)
             except ValueError:
                 break  # A crash cut this line short; its chunk is computed again.
+            if not _is_line(line):
+                break
+            found.append(line)
         return found
 
 
@@ -101,6 +105,19 @@ def checksum(*arrays: NDArray[Any]) -> int:
     for array in arrays:
         total = zlib.crc32(np.ascontiguousarray(array).data, total)
     return total
+
+
+def _is_line(line: Any) -> bool:  # noqa: ANN401
+    """Return whether a line is one that a journal writes."""
+    if not isinstance(line, dict):
+        return False
+    if isinstance(line.get("task"), dict) or line == _COMPLETE:
+        return True
+    start, stop = line.get("start"), line.get("stop")
+    if not isinstance(start, list) or not isinstance(stop, list):
+        return False
+    whole = all(type(number) is int for number in (*start, *stop, line.get("crc")))
+    return whole and len(start) == len(stop) == 3
 
 
 def _roi(line: Mapping[str, Any]) -> Roi:

@@ -1,5 +1,7 @@
 """Configs compose in order, and nothing that nobody reads gets in."""
 
+import re
+
 import pytest
 
 from cellseg3d.bundle.compose import (
@@ -109,3 +111,9 @@ def test_settings_are_read_as_yaml(text, value):
 def test_a_setting_needs_a_value():
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         parse_setting("a")
+
+
+@pytest.mark.parametrize("key", [1e308, True, None])
+def test_a_key_of_a_plan_that_is_no_text_is_refused(key):
+    with pytest.raises(ConfigError, match=re.escape(f"the key {key!r} is no")):
+        override({"a": 1}, {key: 2}, "plan")

@@ -428,7 +428,10 @@ def test_real_pairs_are_sound_and_their_mirror_images_are_not(name):
 
     findings = diagnose(datalist)
 
-    assert {finding.kind for finding in findings} <= {"spacing", "folds"}
+    kinds = {finding.kind for finding in findings}
+    ids = {"perhaps object ids"} if name == "qcanet_embryo" else set()
+    assert kinds <= {"spacing", "folds"} | ids
+    assert kinds >= ids
     case = datalist.cases[0]
     image, label = read_volume(case.image).read(), read_labels(case.label).read()
     assert str(guess_turn(image, label[:, :, ::-1])) == "mirrored along x"

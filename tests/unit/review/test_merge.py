@@ -303,3 +303,19 @@ def test_a_volume_of_which_only_background_was_reviewed_trains(desk):
     loaded = load_fold(desk / "merged", None)
     values = np.unique([np.unique(case.label) for case in loaded.training])
     assert values.tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("spacing_um", [0.1]), ("classes", "ab"), ("pieces", [{}]), ("volumes", [])],
+)
+def test_a_review_of_another_form_is_refused(tmp_path, key, value):
+    values = {"classes": ["a", "b"], "spacing_um": None, "volumes": {}, "pieces": []}
+    path = tmp_path / "review.json"
+    path.write_text(json.dumps({**values, "models": []}))
+    assert load_review(tmp_path).classes == ("a", "b")
+
+    path.write_text(json.dumps({**values, "models": [], key: value}))
+
+    with pytest.raises(ConfigError, match=r"review.json: is missing or damaged"):
+        load_review(tmp_path)

@@ -10,7 +10,7 @@ import yaml
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.cli.main import main
-from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.errors import ConfigError, EnvironmentFault, FormatError
 from cellseg3d.runs.folder import create_run
 from cellseg3d.runs.options import TrainOptions
 from cellseg3d.tuning.search import TuneOptions, tune
@@ -121,3 +121,25 @@ def test_the_command_draws_and_writes_what_it_found(balls, tmp_path, capsys):
     assert "--plan" in said
     assert found["studies"][0]["best"]["score"] > 0
     assert (tmp_path / "s" / "all.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_damaged_database_is_told_in_one_line(balls, tmp_path):
+    space = read_space(write_space(tmp_path))
+    out = tmp_path / "search"
+    out.mkdir()
+    (out / "tune.db").write_bytes(b"SQLite format 3\0" + bytes(5000))
+
+    with pytest.raises(FormatError, match=r"tune.db: is damaged \(.*; remove it"):
+        tune(space, balls, out, TuneOptions(trials=1, epochs=1, outer=0))
+
+
+@pytest.mark.parametrize(
+    "values", [["@missing", 16, 16], [16.5, 16, 16], [True, 16, 16], "x"]
+)
+def test_a_space_whose_patch_is_no_number_is_refused(balls, tmp_path, values):
+    search = {"spec::patch_shape": [values]}
+    space = read_space(write_space(tmp_path, search, {"val_interval": 1}))
+    options = TuneOptions(trials=1, epochs=1, outer=0, device="cpu")
+
+    with pytest.raises(ConfigError, match="expected whole numbers"):
+        tune(space, balls, tmp_path / "search", options)
