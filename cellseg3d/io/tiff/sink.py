@@ -65,7 +65,8 @@ class PackingSink:
         # The file is read, not mapped: a mapped file would stay in memory.
         plain = self.sink.array()
         pages = (plain[z] for z in range(plain.shape[0]))
-        largest = max((int(page.max(initial=0)) for page in plain), default=0)
+        slices = range(plain.shape[0])
+        largest = max((int(plain[z].max(initial=0)) for z in slices), default=0)
         options = _options(self.path, self.layout, largest)
         try:
             tifffile.imwrite(packed, pages, compression="zlib", **options)
