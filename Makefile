@@ -62,8 +62,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bundles: $(STAMP)  ## Write bundles/ anew from configs/
+bundles: $(STAMP)  ## Write bundles/ anew from configs/, and the table of them in the README
 	$(BIN)/cellseg3d bundle assemble
+	$(BIN)/python docs/site/models.py
 
 clean:
 	rm -rf demo site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

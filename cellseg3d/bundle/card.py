@@ -123,7 +123,7 @@ def _protocol(record: Mapping[str, Any]) -> str:
     missing = [
         row["part"]
         for row in record["trainings"]
-        if row["state"] != "completed" and row["part"] != "final"
+        if row["state"] != "completed" and not row["part"].endswith("final")
     ]
     text = (
         f"Protocol: {record['protocol']}. Brackets hold 95 % intervals over volumes; "

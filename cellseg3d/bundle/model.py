@@ -62,12 +62,18 @@ class TrainedModel:
         was not measured.
     resampled : bool
         Whether the training volumes were resampled to `spacing_um`.
+    adapts : bool
+        Whether the normalisation is measured on every volume, and not only on one that
+        looks different (`cellseg3d.prediction.adapt`).
     decoder : mapping or None
         How objects are found in the probabilities, in the form of a run's
         ``models/decoder.json``.
     spacing_told : bool
         Whether the user gave `spacing_um` because the training files had no spacing.
         Volumes without a spacing are then taken to have it.
+    channels : tuple of str
+        Names of the channels of the training images, in the order that the network
+        sees; empty for one channel without a name.
     label_meaning : mapping
         What the values of the training labels meant: their kind and label map.
     description : str
@@ -88,8 +94,10 @@ class TrainedModel:
     single_slices: bool = False
     likeness: Mapping[str, Any] | None = None
     resampled: bool = False
+    adapts: bool = False
     decoder: Mapping[str, Any] | None = None
     spacing_told: bool = False
+    channels: tuple[str, ...] = ()
     label_meaning: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
 
@@ -156,8 +164,10 @@ def load_model(place: str | Path) -> TrainedModel:
         single_slices=facts.single_slices,
         likeness=weights.metadata.get("likeness"),
         resampled=facts.resampled,
+        adapts=bool(weights.metadata.get("adapts", False)),
         decoder=weights.metadata.get("decoder"),
         spacing_told=facts.spacing_told,
+        channels=facts.channels,
         label_meaning=facts.meaning,
         description=str(metadata.get("description", "")),
     )

@@ -190,7 +190,7 @@ def export(
     from cellseg3d.bundle.bioimageio.export import export_bioimageio
     from cellseg3d.io.registry import open_volume
 
-    volume = None if image is None else open_volume(image)
+    volume = None if image is None else open_volume(image, channels="all")
     print(export_bioimageio(name, bioimageio, volume))
 
 
@@ -220,7 +220,7 @@ def import_bundle(
 
 
 @app.command(name="train-weights")
-def train_weights(
+def train_weights(  # noqa: PLR0917 - options of a command line
     name: Annotated[
         str,
         typer.Argument(
@@ -263,6 +263,14 @@ def train_weights(
             help="Train nothing: score what was trained and put it into the bundle.",
         ),
     ] = False,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="Begin with the weights that the bundle ships, for fewer steps; "
+            "only for recipes that leave nothing out in turn.",
+        ),
+    ] = False,
 ) -> None:
     """Make the weights of a bundle again, with their scores.
 
@@ -278,7 +286,7 @@ def train_weights(
     from cellseg3d.weights.make import MakeOptions, make_weights
 
     data = os.environ.get("CELLSEG3D_DATA")
-    options = MakeOptions(only, minutes, within, device, score_only)
+    options = MakeOptions(only, minutes, within, device, score_only, refine)
     folder = out or Path("runs") / "weights" / name
     record = make_weights(name, folder, Path(data) if data else None, options)
     if record is None:

@@ -7,10 +7,13 @@ import typer
 
 from cellseg3d.cli.terminal.reading_options import (
     Channel,
+    Channels,
     Inner,
     Level,
     ReadAs,
     SpacingUm,
+    Time,
+    several,
 )
 from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
@@ -45,6 +48,8 @@ def command(
     inner: Inner = None,
     level: Level = 0,
     channel: Channel = None,
+    channels: Channels = None,
+    time: Time = None,
     read_as: ReadAs = None,
     ome_zarr: Annotated[
         str, typer.Option(metavar="0.5|0.4", help="Write this version of OME-Zarr.")
@@ -76,6 +81,8 @@ def command(
             level=level,
             spacing=spacing_um,
             channel=channel,
+            channels=several(channels),
+            time=time,
             read_as=read_as,
             labels=labels,
             on_part=on_part,

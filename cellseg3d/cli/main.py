@@ -4,8 +4,10 @@ import logging
 import os
 import sys
 import traceback
+from glob import glob
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -92,6 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     if arguments is None:
         restart_in_utf8()
+        if os.name == "nt":
+            sys.argv[1:] = expanded(sys.argv[1:])
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold a letter that the console cannot show.
@@ -108,6 +112,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     return _interrupted() if code == INTERRUPTED else code
+
+
+def expanded(words: list[str]) -> list[str]:
+    """Return words with ``~`` and wildcards replaced, as shells do except on Windows.
+
+    A word that names a file, begins with a hyphen or matches nothing stays as it is.
+    """
+    found: list[str] = []
+    for word in words:
+        home = str(Path(word).expanduser()) if word.startswith("~") else word
+        plain = word.startswith("-") or Path(word).exists()
+        found += [word] if plain else sorted(glob(home)) or [home]  # noqa: PTH207
+    return found
 
 
 def run(words: list[str]) -> int:

@@ -1,6 +1,7 @@
 """``cellseg3d objects``: number the single objects in labels or probabilities."""
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ import typer
 from cellseg3d.cli.terminal.reading_options import SpacingUm
 from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def command(
@@ -149,6 +152,7 @@ def command(
     from cellseg3d.core.atomic import write_text  # noqa: PLC0415
     from cellseg3d.io.check import open_input  # noqa: PLC0415
     from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
+    from cellseg3d.io.labels import doubt_labels  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.objects.files import (  # noqa: PLC0415
         block_map,
@@ -182,8 +186,11 @@ def command(
     if options_file:
         options = ObjectOptions.read(options_file)
     with unchanged(channels), ExitStack() as stack:
+        opened = [open_input(path, spacing=spacing_um) for path in channels]
+        if not probs and (doubt := doubt_labels(opened[0])):
+            logger.warning("%s: %s", channels[0], doubt)
         found = label_objects(
-            [open_input(path, spacing=spacing_um) for path in channels],
+            opened,
             None,
             options,
             probs=True if probs is None and named_as_probs(volumes) else probs,

@@ -19,6 +19,7 @@ from cellseg3d.datasets.cases import (
 )
 from cellseg3d.datasets.datalist_schema import parse_datalist
 from cellseg3d.datasets.pairing import pair_folder
+from cellseg3d.io.sniff import volume_suffix
 
 __all__ = [
     "Case",
@@ -42,11 +43,20 @@ def resolve_datalist(place: str | Path) -> Path:
     Raises
     ------
     InputError
-        If the path does not exist.
+        If the path does not exist, or is a volume.
     """
     path = Path(place)
     if not path.exists():
-        message = f"{path}: does not exist; expected a datalist file or a folder"
+        message = (
+            f"{path}: does not exist; expected a datalist file or a folder; check the "
+            "path"
+        )
+        raise InputError(message)
+    if path.is_file() and volume_suffix(path.name):
+        message = (
+            f"{path}: is a volume, not a data set; give the folder of the images and "
+            "labels, or a datalist.json"
+        )
         raise InputError(message)
     if path.is_dir():
         found = [path / name for name in FILE_NAMES if (path / name).is_file()]
@@ -121,6 +131,9 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
         values["annotated"] = list(case.annotated)
     if case.channel is not None:
         values["channel"] = case.channel
+    if case.channels is not None:
+        several = case.channels
+        values["channels"] = several if isinstance(several, int) else list(several)
     if case.read_as is not None:
         values["read_as"] = case.read_as
     if case.annotated_slices is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cellseg3d.core.errors import InputError, LabelError
 from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.words import counted
 from cellseg3d.datasets.cases import (
     INNER,
     Case,
@@ -21,6 +22,7 @@ from cellseg3d.io.listing import own_results
 from cellseg3d.io.names import role_of, stem_of
 from cellseg3d.io.registry import list_volumes, read_labels
 from cellseg3d.io.sniff import volume_suffix
+from cellseg3d.io.strangers import way_out
 
 IMAGE_FOLDERS = ("images", "imagesTr", "image", "raw")
 LABEL_FOLDERS = ("labels", "labelsTr", "label", "masks", "mask")
@@ -163,6 +165,14 @@ def _side_by_side(folder: Path) -> Pairs:
         known = {stem_of(path) for path in images}
         wanted = {stem_of(path) for path in labels} - known
         images += [path for path in plain if stem_of(path) in wanted]
+        stray = [path for path in plain if path not in images]
+        if stray:
+            logger.warning(
+                "%s: %s left out, since no label has such a name (%s)",
+                folder,
+                f"{counted(len(stray), 'volume')} {'is' if len(stray) == 1 else 'are'}",
+                ", ".join(path.name for path in stray[:4]),
+            )
     return _match(images, labels, folder) if images and labels else {}
 
 
@@ -218,12 +228,13 @@ def _seen(folder: Path) -> str:
     volumes = [path for path in every if volume_suffix(path.name)]
     others = [path for path in every if not volume_suffix(path.name)]
     parts = []
-    for kind, files in (("volumes", volumes), ("files of other kinds", others)):
+    for kind, files in (("volume", volumes), ("other file", others)):
         if files:
             names = ", ".join(path.relative_to(folder).as_posix() for path in files[:4])
             more = ", ..." if len(files) > 4 else ""
-            parts.append(f"{len(files)} {kind} ({names}{more})")
-    return f"found {' and '.join(parts)}"
+            parts.append(f"{counted(len(files), kind)} ({names}{more})")
+    way = "" if volumes else next(filter(None, map(way_out, others)), "")
+    return f"found {' and '.join(parts)}" + (f"; {way}" if way else "")
 
 
 def _stamp(location: str) -> tuple[int, int]:

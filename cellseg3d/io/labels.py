@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import LabelError
+from cellseg3d.core.volume import Volume
 
+# How many voxels to each side of the middle are looked at, and how many must be there.
+PROBED, LEAST_PROBED = 256, 200
+# Images have more values than this.
+FEW_VALUES = 16
 LABEL_DTYPES = ("u1", "u2", "u4", "u8")
 
 
@@ -45,6 +50,36 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name}: the smallest label value is {smallest}; expected 0 or more"
         )
     return array.astype(label_dtype(int(largest)), copy=False)
+
+
+def doubt_labels(volume: Volume) -> str:
+    """Return a sentence if integers are probably an image, not labels; else ``""``.
+
+    In labels most neighbours are equal, and in an image of many values most differ.
+    Only a part of the middle slice is read.
+
+    Parameters
+    ----------
+    volume : Volume
+        Labels or object ids.
+    """
+    z, y, x = volume.shape
+    if volume.dtype.kind not in "iu":
+        return ""
+    rows, columns = (slice(max(0, n // 2 - PROBED), n // 2 + PROBED) for n in (y, x))
+    part = np.asarray(volume.array[z // 2 : z // 2 + 1, rows, columns])
+    left, right = part[:, :, :-1], part[:, :, 1:]
+    held = (left != 0) | (right != 0)
+    count = int(np.count_nonzero(held))
+    differing = int(np.count_nonzero(left != right))
+    if count < LEAST_PROBED or differing <= count / 2:
+        return ""
+    if len(np.unique(part)) <= FEW_VALUES:
+        return ""  # thin lines of a class
+    return (
+        f"seems to be an image, not labels: {differing / count:.0%} of its "
+        "neighbouring voxels differ; check whether it is the right file"
+    )
 
 
 def label_dtype(largest: int) -> np.dtype[Any]:

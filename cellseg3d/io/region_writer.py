@@ -18,9 +18,9 @@ from cellseg3d.core.atomic import (
     sync,
     temporary_name,
 )
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import CoverageError, EnvironmentFault, FormatError
 from cellseg3d.core.roi import Roi, Zyx
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.io.layout import Layout, Sink
 
 PARTIAL = ".partial"
@@ -71,8 +71,8 @@ class RegionWriter:
 
     @property
     def shape(self) -> Zyx:
-        """Shape of the volume (Z, Y, X)."""
-        return self.layout.shape
+        """Shape of the volume (Z, Y, X); see `Layout.stacked`."""
+        return self.layout.stacked
 
     @property
     def dtype(self) -> np.dtype[Any]:

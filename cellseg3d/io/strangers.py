@@ -34,3 +34,21 @@ def way_out(path: Path) -> str:
         if name.endswith(tuple(suffixes.split())):
             return way
     return ""
+
+
+def strangers_in(folder: Path) -> str:
+    """Return a sentence about the files of a folder without volumes.
+
+    It says what to do with the first file of a known format.
+    """
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".")
+    )
+    if not files:
+        return ""
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    names = ", ".join(path.name for path in files[:3])
+    way = next(filter(None, map(way_out, files)), "")
+    return f"it holds {names}{more}" + (f": {way}" if way else "")

@@ -34,6 +34,11 @@ class SegmentOptions:
     tta : bool
         Whether to predict flipped and turned copies as well, as far as the voxel's
         shape allows.
+    adapt : {"auto", "on", "off"}
+        Whether to measure the network's normalisation on the volume
+        (`cellseg3d.prediction.adapt`). ``"auto"`` does so for a model that was found
+        to gain by it, and else where the volume does not look like those of the
+        training, which is said.
     batch : int or None
         Slices that run together. When None, the bundle's number is taken.
     max_ram : int or None
@@ -74,6 +79,7 @@ class SegmentOptions:
     backend: str = "auto"
     acceleration: str = "auto"
     tta: bool = False
+    adapt: str = "auto"
     batch: int | None = None
     max_ram: int | None = None
     skip_empty: bool = False
@@ -102,6 +108,9 @@ class SegmentOptions:
             message = f"`backend` is {self.backend!r}; expected auto, torch or openvino"
             raise ConfigError(message)
         self._check_acceleration()
+        if self.adapt not in ("auto", "on", "off"):
+            message = f"`adapt` is {self.adapt!r}; expected auto, on or off"
+            raise ConfigError(message)
         if self.probs_dtype not in ("uint8", "float16", "float32"):
             message = (
                 f"`probs` is {self.probs_dtype!r}; expected uint8, float16 or float32"

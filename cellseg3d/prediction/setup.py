@@ -12,9 +12,12 @@ from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.channels import fit_channels
 from cellseg3d.datasets.likeness import unlike, volume_features
 from cellseg3d.models.geometry import geometry_of
+from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.models.prepared import PreparedNetwork
+from cellseg3d.prediction.adapt import PLACES, adapted, layers_of
 from cellseg3d.prediction.budget import within
 from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.lattice import WindowSettings
@@ -22,12 +25,17 @@ from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline, fitted
 from cellseg3d.prediction.source_weights import bundle_weights, fusion_of
 from cellseg3d.prediction.sources import GPU_BYTES, NetworkUse, Source
-from cellseg3d.prediction.trial import prepare_for
+from cellseg3d.prediction.trial import prepare_for, trial_windows
 
 _log = logging.getLogger(__name__)
 # The user is warned of voxel edges that differ from the training's by more than this
 # factor.
 FAR = 1.5
+# What is said of a volume to which a network is adapted.
+ADAPTED = (
+    ". The network's normalisation is measured on this volume; `adapt` off takes that "
+    "of the training"
+)
 
 
 class OneNetwork(Protocol):
@@ -81,7 +89,7 @@ def set_up(
     ConfigError
         If no model is given, or the models' classes differ.
     AxisError
-        If a network takes more channels than the one that a volume has.
+        If the volume does not have the channels that a network was trained on.
     """
     if not models:
         raise ConfigError("no `bundle` was given; expected at least one")
@@ -93,10 +101,14 @@ def set_up(
                 f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
             )
             raise ConfigError(message)
-    if warn:
-        for model in models:
-            _warn(volume, model)
-    bundles = [_checked_sources(volume, model, options) for model in models]
+    bundles = []
+    for model in models:
+        seen = seen_by(volume, model)
+        differences = differences_of(seen, model)
+        adapts = _adapts(model, options.adapt, unlike=bool(differences))
+        if warn:
+            _warn(seen, model, differences, adapts=adapts)
+        bundles.append(_checked_sources(seen, model, options, adapts=adapts))
     if options.axes is not None and options.fuse == "auto":
         # Learned weights belong to the bundle's own axes.
         options = replace(options, fuse="weighted")
@@ -148,6 +160,7 @@ def sources_of(
     options: SegmentOptions,
     *,
     difference: bool = True,
+    adapt: bool = False,
 ) -> list[Source]:
     """Return the sources of one network on a volume.
 
@@ -160,12 +173,20 @@ def sources_of(
     options : SegmentOptions
     difference : bool
         As for `acceleration.prepare.prepare`.
+    adapt : bool
+        Whether to measure the network's normalisation on the volume.
     """
     axes = options.axes or WindowSettings.parse(model.window, model.spec).axes
-    network = prepare_for(
-        field, model.network, model.spec, axes, options, difference=difference
+    network = model.network
+    if adapt:
+        windows = trial_windows(field, network, model.spec, axes, PLACES)
+        device = choose_hardware(options.device, "float32").device
+        network = adapted(network, windows, device=device)
+    prepared = prepare_for(
+        field, network, model.spec, axes, options, difference=difference
     )
-    return use_of(model, network, options).sources(field)
+    use = use_of(model, prepared, options)
+    return replace(use, adapted=network is not model.network).sources(field)
 
 
 def use_of(
@@ -200,27 +221,28 @@ def use_of(
 
 
 def _checked_sources(
-    volume: Volume, model: TrainedModel, options: SegmentOptions
+    seen: Volume, model: TrainedModel, options: SegmentOptions, *, adapts: bool
 ) -> list[Source]:
     """Return the sources of all networks of a bundle on a volume.
 
     Raises
     ------
     AxisError
-        If a network takes more channels than the one that a volume has.
+        If the volume does not have the channels that a network was trained on.
     """
-    field = VolumeField.measured(volume, model.intensity)
+    field = VolumeField.measured(seen, model.intensity)
     found = []
     for network in networks_of(model):
-        channels = geometry_of(network.network).channels
-        if channels != network.spec.in_channels or network.spec.image_channels != 1:
+        channels, spec = geometry_of(network.network).channels, network.spec
+        # A fused network of volumes sees the image's channels; others see stacks.
+        if channels != spec.in_channels or spec.image_channels != seen.channels:
             message = (
-                f"{network.name}: its network takes {channels} channels and its spec "
-                f"gives {network.spec.in_channels}, {network.spec.image_channels} for "
-                "each slice; a volume has one channel, so take a network trained on one"
+                f"{network.name}: its network takes {channels} channels, but its spec "
+                f"gives {spec.in_channels}, from {spec.image_channels} of the image; "
+                f"copy the bundle again"
             )
             raise AxisError(message)
-        sources = sources_of(network, field, options)
+        sources = sources_of(network, field, options, adapt=adapts)
         use = sources[0].use
         if use.skip_empty and use.window.empty_below is None:
             _log.warning(
@@ -238,30 +260,59 @@ def _checked_sources(
     return found
 
 
-def _warn(volume: Volume, model: TrainedModel) -> None:
+def seen_by(volume: Volume, model: TrainedModel) -> Volume:
+    """Return the channels of a volume that a model sees, in the order of its training.
+
+    Raises
+    ------
+    AxisError
+        If the volume does not have them.
+    """
+    count = networks_of(model)[0].spec.image_channels
+    return fit_channels(volume, model.channels, count, model.name)
+
+
+def differences_of(volume: Volume, model: TrainedModel) -> list[str]:
+    """Return in words how a volume looks unlike those of the training, if it does."""
+    if model.likeness is None:
+        return []
+    return unlike(volume_features(volume, model.intensity), model.likeness)
+
+
+def _adapts(model: TrainedModel, adapt: str, *, unlike: bool) -> bool:
+    """Return whether a model's normalisation is measured on a volume.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    adapt : {"auto", "on", "off"}
+        As in `SegmentOptions`.
+    unlike : bool
+        Whether the volume looks unlike those of the training.
+    """
+    wanted = adapt == "on" or (adapt == "auto" and (unlike or model.adapts))
+    return wanted and any(layers_of(one.network) for one in networks_of(model))
+
+
+def _warn(
+    volume: Volume, model: TrainedModel, differences: Sequence[str], *, adapts: bool
+) -> None:
     """Warn the user of what is unusual about a model, and about a volume for it."""
     for warning in model.warnings:
         _log.warning("%s: %s", model.name, warning)
     check_spacing(volume, model)
-    check_likeness(volume, model)
-
-
-def check_likeness(volume: Volume, model: TrainedModel) -> None:
-    """Warn the user if a volume looks unlike those of the training, and say how."""
-    if model.likeness is None:
+    if not differences:
         return
-    features = volume_features(volume, model.intensity)
-    differences = unlike(features, model.likeness)
-    if differences:
-        _log.warning(
-            "%s: does not look like what %s was trained on: %s; check the labels, read "
-            "the card in %s, give the right voxel edges with `spacing_um`, or train on "
-            "a few labelled slices of your own",
-            volume.name,
-            model.name,
-            " and ".join(differences),
-            model.path / "docs" / "README.md",
-        )
+    _log.warning(
+        "%s: does not look like what %s was trained on: %s; check the labels, read "
+        "the card in %s, give the right voxel edges with `spacing_um`, or train on "
+        "a few labelled slices of your own%s",
+        volume.name,
+        model.name,
+        " and ".join(differences),
+        model.path / "docs" / "README.md",
+        ADAPTED if adapts else "",
+    )
 
 
 def check_spacing(volume: Volume, model: TrainedModel) -> None:

@@ -53,6 +53,8 @@ class NetworkUse:
         Whether windows whose intensities lie below ``window.empty_below`` are left out.
     gpu_bytes : int
         Bytes of a GPU's memory that a window may take.
+    adapted : bool
+        Whether the network's normalisation was measured on the volume.
     """
 
     name: str
@@ -64,6 +66,7 @@ class NetworkUse:
     sees_window: bool = False
     skip_empty: bool = False
     gpu_bytes: int = GPU_BYTES
+    adapted: bool = False
 
     @property
     def gpu_voxels(self) -> int | None:

@@ -140,8 +140,11 @@ def changed_labels(
 def _labels(network: PreparedNetwork, window: Tensor, spec: InputSpec) -> Tensor:
     """Return the labels (z, y, x) of a window, or (1, h, w) of one slice."""
     deep = spec.spatial_dims == 3
-    # The channels of a stack are its slices.
-    image_cnhw = window[0] if deep else window
+    # A stack has the slices of the first channel, then those of the second.
+    image_cnhw = window[0]
+    if not deep:
+        sides = image_cnhw.shape[1:]
+        image_cnhw = image_cnhw.reshape(spec.image_channels, -1, *sides)
     count, height, width = image_cnhw.shape[1:]
     kept = slice(0, count) if deep else slice(spec.context, spec.context + 1)
     keep = (kept, slice(0, height), slice(0, width))
@@ -152,11 +155,21 @@ def _labels(network: PreparedNetwork, window: Tensor, spec: InputSpec) -> Tensor
 
 
 def trial_windows(
-    field: Field, network: nn.Module, spec: InputSpec, axes: str
+    field: Field,
+    network: nn.Module,
+    spec: InputSpec,
+    axes: str,
+    places: Sequence[Sequence[float]] = PLACES,
 ) -> list[Tensor]:
     """Return a few windows spread over a volume, float32, each (1, C, ...).
 
-    The parameters are those of `prepare_for`.
+    Parameters
+    ----------
+    field, network, spec, axes
+        As for `prepare_for`.
+    places : sequence of (float, float, float)
+        Where windows lie, as shares of the volume's sides. A small volume has windows
+        at the first places only, so that they do not hold every voxel twice.
     """
     deep = spec.spatial_dims == 3
     stride = geometry_of(network).stride
@@ -174,7 +187,7 @@ def trial_windows(
         if axis is not None:
             sides[axis_index(axis)] = 1
         count = math.ceil(math.prod(field.shape) / math.prod(sides))
-        for place in itertools.islice(PLACES, count):
+        for place in itertools.islice(places, count):
             # A broken region is left out here; the prediction itself refuses it.
             with contextlib.suppress(InputError):
                 found.append(_window(field, sides, place, axis, spec.context))

@@ -1,5 +1,6 @@
 """Score label files against the truth, with the scores of `cellseg3d.metrics`."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import unchanged
+from cellseg3d.io.labels import doubt_labels
 from cellseg3d.io.registry import read_labels
 from cellseg3d.scoring.meaning import meaning_of
 from cellseg3d.scoring.one_volume import (
@@ -32,6 +34,8 @@ from cellseg3d.scoring.pairs import (
 from cellseg3d.scoring.probs import class_value, find_probs, score_probs
 
 __all__ = ["Evaluation", "ScoreOptions", "ScoredVolume", "evaluate_files"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,11 @@ def open_labels(location: str, spacing: Spacing | None = None) -> Volume:
     """
     file, inner = split_inner(location)
     volume = open_input(file, inner=inner, spacing=spacing, labels=True)
-    if volume.dtype.kind in "iub":
-        return volume
-    return read_labels(file, inner=inner, spacing=spacing)
+    if volume.dtype.kind not in "iub":
+        volume = read_labels(file, inner=inner, spacing=spacing)
+    if doubt := doubt_labels(volume):
+        logger.warning("%s: %s", location, doubt)
+    return volume
 
 
 def _score_pairs(

@@ -1,6 +1,7 @@
 """Measure the objects of a label file, with the functions of `cellseg3d.metrics`."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,16 @@ from numpy.typing import NDArray
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import case_stem
 from cellseg3d.metrics.components import label_components, label_pieces
 from cellseg3d.metrics.morphometry import Table, measure_objects, summarise_objects
 from cellseg3d.metrics.parents import boundary_distance, most_common
 from cellseg3d.scoring.evaluate import open_labels, open_values
+from cellseg3d.scoring.meaning import meaning_of
 from cellseg3d.scoring.one_volume import class_name
 from cellseg3d.scoring.same_grid import common_spacing
+
+logger = logging.getLogger(__name__)
 
 OBJECT = "object"
 
@@ -92,7 +97,7 @@ def measure_file(labels: str, options: MeasureOptions | None = None) -> Measurem
     InputError
         If a file is damaged, or if shapes or spacings differ.
     """
-    chosen = options or MeasureOptions()
+    chosen = _by_record(labels, options or MeasureOptions())
     source = open_labels(labels, chosen.spacing)
     image = _companion(source, chosen.image, chosen, intensities=True)
     parents = _parents(source, chosen)
@@ -118,6 +123,23 @@ def measure_file(labels: str, options: MeasureOptions | None = None) -> Measurem
         summarise_objects(found, "class"),
         [] if parents is None else _by_parent(found, parents, spacing),
     )
+
+
+def _by_record(labels: str, options: MeasureOptions) -> MeasureOptions:
+    """Return the options with the class names of the prediction that wrote the file."""
+    meaning = meaning_of(labels)
+    if meaning is None or not case_stem(labels).endswith("_labels"):
+        return options
+    if options.components:
+        return replace(options, classes=options.classes or meaning.classes)
+    logger.warning(
+        "%s: its values are classes (%s) that %s predicts, and all voxels of a class "
+        "are measured as one object; say `components` to measure its pieces",
+        labels,
+        ", ".join(meaning.classes[1:]),
+        meaning.model,
+    )
+    return replace(options, classes=options.classes or meaning.classes)
 
 
 def _annotated(source: Volume) -> NDArray[Any]:

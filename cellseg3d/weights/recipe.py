@@ -83,6 +83,10 @@ class WeightsRecipe:
         What each further training leaves out and is scored on.
     steps, left_out_steps : int
         Steps of the training on all volumes, and of each that leaves something out.
+    refine_steps : int
+        Steps of a training that begins with the weights that the bundle ships.
+    adapts : bool
+        Whether predictions measure the normalisation on every volume.
     settings : mapping
         Keys of the bundle's training config that differ from the bundle's own.
     members : mapping of str to str
@@ -105,6 +109,8 @@ class WeightsRecipe:
     leave_out: LeaveOut = "none"
     steps: int = 4000
     left_out_steps: int = 1500
+    refine_steps: int = 300
+    adapts: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     members: Mapping[str, str] = field(default_factory=dict)
     data_of: str = ""

@@ -56,6 +56,8 @@ def ship(
     datalist: Path,
     bundle: Path,
     checkout: Path,
+    *,
+    refined: bool = False,
 ) -> Path:
     """Score the trainings, put the final weights into the bundle and write the record.
 
@@ -70,6 +72,9 @@ def ship(
         The folder of the bundle.
     checkout : Path
         The folder that holds ``benchmarks/records``.
+    refined : bool
+        Whether the final training began with the weights that the bundle shipped. The
+        trainings in their record are then kept in the new one.
 
     Returns
     -------
@@ -77,6 +82,7 @@ def ship(
         The file of the record.
     """
     final = parts[0]
+    path = record_path(checkout, recipe.name)
     cases = load_datalist(datalist)
     _calibrate(final, datalist)
     if recipe.target != "classes":
@@ -96,7 +102,8 @@ def ship(
         "machine": machine(),
         "data": _data(recipe, cases, final),
         "protocol": _protocol(recipe),
-        "trainings": [_training(part) for part in parts],
+        "trainings": (_before(path) if refined else [])
+        + [_training(part) for part in parts],
         "members": dict(recipe.members),
         "facts": load_weights(weights_file(bundle)).metadata["facts"],
         "settings": _settings(final),
@@ -107,7 +114,6 @@ def ship(
         "window": read_windows(final.run),
         "pictures": pictures,
     }
-    path = record_path(checkout, recipe.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=1) + "\n"
     write_text(path, text)
@@ -170,6 +176,7 @@ def _put_weights(
         "score": weights.metadata["score"],
         "likeness": dict(profile),
         "decoder": kept_decoder(final.run),
+        "adapts": recipe.adapts,
     }
     path = weights_file(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,6 +298,12 @@ def _protocol(recipe: WeightsRecipe) -> str:
     if tested:
         parts.append(f"volumes of {', '.join(tested)} that no training sees")
     return "; ".join(parts)
+
+
+def _before(path: Path) -> list[dict[str, Any]]:
+    """Return the trainings of an earlier record, named so that they can be told."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["trainings"]
+    return [{**row, "part": f"before, {row['part']}"} for row in rows]
 
 
 def _training(part: Part) -> dict[str, Any]:

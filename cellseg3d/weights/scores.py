@@ -221,7 +221,12 @@ def model_of(part: Part, recipe: WeightsRecipe) -> TrainedModel:
     """Return a part's model, with the spacing to which its volumes were resampled."""
     model = load_model(part.run)
     edges = None if recipe.spacing_um is None else Spacing.of(recipe.spacing_um)
-    return replace(model, spacing_um=edges, resampled=edges is not None)
+    return replace(
+        model,
+        spacing_um=edges,
+        resampled=edges is not None,
+        adapts=recipe.adapts,
+    )
 
 
 def _unseen(

@@ -144,6 +144,7 @@ def train_part(
             epochs=epochs if wanted.minutes is None else None,
             minutes=wanted.minutes,
             device=wanted.device,
+            pretrained=wanted.pretrained,
             workers=wanted.workers,
             precision=wanted.precision,
             target=recipe.target,

@@ -5,6 +5,7 @@ mkdocs calls the functions whose names begin with ``on_``. Pages outside of ``do
 commands and of Python is made of the command line and of the public names.
 """
 
+import ast
 import posixpath
 import re
 import sys
@@ -195,8 +196,26 @@ def python() -> str:
         "`from cellseg3d import load_model`. Everything else may change.",
     ]
     # Where a name lies is written there, so that nothing heavy is imported.
-    parts += [f"::: {module}.{name}" for name, module in cellseg3d._PUBLIC.items()]
+    names = sorted(cellseg3d._PUBLIC, key=lambda name: (name[0].isupper(), name))
+    places = {name: f"{cellseg3d._PUBLIC[name]}.{name}" for name in names}
+    rows = [f"| [`{name}`](#{places[name]}) | {_summary(name)} |" for name in names]
+    parts.append("\n".join(["| name | what it does |", "| --- | --- |", *rows]))
+    parts += [f"::: {place}" for place in places.values()]
     return "\n\n".join(parts) + "\n"
+
+
+def _summary(name: str, module: str | None = None) -> str:
+    """Return the first sentence of a public name's docstring."""
+    place = (module or cellseg3d._PUBLIC[name]).replace(".", "/")
+    file = Path(cellseg3d.__file__).parents[1] / f"{place}.py"
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return _text((ast.get_docstring(node) or "").partition("\n\n")[0])
+        if isinstance(node, ast.ImportFrom) and name in [
+            one.name for one in node.names
+        ]:
+            return _summary(name, node.module)
+    return ""
 
 
 def _filled(nav: Any, places: dict[str, list[str]]) -> Any:  # noqa: ANN401

@@ -101,6 +101,9 @@ def test_the_pages_name_every_verb_and_every_public_name():
 
     assert set(VERBS) - said == set()
     assert {"__version__", *named} == set(cellseg3d.__all__)
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\S+\) \| (.+) \|$", site["python"](), re.M)
+    assert [name for name, _ in rows] == named
+    assert all(said.endswith(".") for _, said in rows)
 
 
 @pytest.mark.parametrize(

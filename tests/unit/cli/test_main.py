@@ -130,3 +130,27 @@ def test_a_warning_that_two_parts_of_a_command_give_is_told_once(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=True)
 
     assert done.stderr.count("chunks are missing and read as zeros") == 1
+
+
+def test_wildcards_are_replaced_where_the_shell_does_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for name in ("b.tif", "a.tif", "[1].tif", "c.png"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+    found = cli.expanded(["inspect", "[ab]*.tif", "[1].tif", "*.mrc", "-*", "~/c.png"])
+
+    home = str(tmp_path / "c.png")
+    expected = ["inspect", "a.tif", "b.tif", "[1].tif", "*.mrc", "-*", home]
+    assert found == expected
+
+
+@pytest.mark.parametrize("verb", [["doctor"], ["plan"], ["preview", "--png", "a.png"]])
+def test_a_volume_in_place_of_a_data_set_is_told(tmp_path, verb, capsys):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\xb6")
+
+    assert cli.main([*verb, str(path)]) == 2
+    said = capsys.readouterr()
+    assert "is a volume, not a data set" in said.err + said.out

@@ -154,7 +154,7 @@ def test_what_was_found_is_said_where_nothing_pairs(tmp_path):
     (tmp_path / "f" / "c.czi").write_bytes(b"x")
 
     with pytest.raises(
-        Exception, match=r"2 volumes \(a\.tif, b\.tif\) and 1 files"
+        Exception, match=r"2 volumes \(a\.tif, b\.tif\) and 1 other file"
     ) as it:
         load_datalist(tmp_path / "f")
 

@@ -14,9 +14,15 @@ import pytest
 import tifffile
 import zarr
 
-from cellseg3d.core.errors import AxisError, FormatError
+from cellseg3d.core.errors import AxisError, FormatError, InputError
+from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.io.check import check_volume
-from cellseg3d.io.registry import open_volume, read_labels, read_volume
+from cellseg3d.io.registry import (
+    list_volumes,
+    open_volume,
+    read_labels,
+    read_volume,
+)
 
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 256, (5, 12, 10), dtype="u1")
@@ -489,3 +495,23 @@ def test_the_frames_of_an_animated_png_are_counted(tmp_path):
 
     assert read_volume(path).read().tolist() == [[[7, 8]] * 2]
     assert "the first of its" in warnings_of(path)
+
+
+def test_a_folder_without_volumes_says_what_it_holds_and_what_to_do(tmp_path):
+    for name in ("a.czi", "a_mask.czi", "notes.txt"):
+        (tmp_path / name).write_bytes(b"\1\2\3" * 500)
+
+    for ask in (list_volumes, load_datalist):
+        with pytest.raises(InputError, match=r"a\.czi, a_mask\.czi.*OME-TIFF"):
+            ask(tmp_path)
+
+
+def test_a_volume_without_a_label_beside_pairs_is_told(tmp_path, caplog):
+    for name in ("a_image", "a_label", "stray"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", STACK % 2, **BLACK)
+
+    assert [case.name for case in load_datalist(tmp_path).cases] == ["a"]
+    assert (
+        "1 volume is left out, since no label has such a name (stray.tif)"
+        in caplog.text
+    )

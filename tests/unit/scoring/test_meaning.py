@@ -154,3 +154,44 @@ def test_the_users_spacing_wins_and_is_said(tmp_path, capsys, caplog, verb):
     else:
         assert found["objects"][0]["volume_um3"] == pytest.approx(32 * 0.002)
     assert "as you say, but the file states" in caplog.text
+
+
+def test_measure_takes_the_names_of_classes_from_the_record(tmp_path, capsys):
+    path = predicted(tmp_path, raw_truth() % 2)
+    table = tmp_path / "a.csv"
+
+    assert main(["measure", str(path), "--components", "--out", str(table)]) == 0
+    assert "mitochondrion" in table.read_text()
+    said = capsys.readouterr()
+    assert "measured as one object" not in said.err
+
+
+def test_measure_says_where_a_class_would_be_one_object(tmp_path, caplog):
+    path = predicted(tmp_path, raw_truth() % 2)
+    assert main(["measure", str(path), "--out", str(tmp_path / "a.csv")]) == 0
+
+    assert "(mitochondrion) that net predicts" in caplog.text
+
+
+@pytest.mark.parametrize("verb", ["measure", "objects"])
+def test_an_image_in_place_of_labels_is_told(tmp_path, caplog, verb):
+    image = np.random.default_rng(0).integers(0, 200, (3, 40, 40), np.uint8)
+    path, out = write_labels(tmp_path / "a.tif", Volume(image)), tmp_path / "b"
+    out = out.with_suffix(".csv" if verb == "measure" else ".tif")
+
+    assert main([verb, str(path), "--out", str(out)]) == 0
+    assert "seems to be an image, not labels" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [
+        np.kron(np.arange(1, 101).reshape(10, 10), np.ones((3, 3), int)),
+        np.tile([1, 0, 0, 2, 0], (40, 8)),  # thin walls
+    ],
+)
+def test_labels_are_not_taken_for_an_image(tmp_path, caplog, plane):
+    path = write_labels(tmp_path / "a.tif", Volume(np.stack([plane] * 3)))
+
+    assert main(["measure", str(path), "--out", str(tmp_path / "a.csv")]) == 0
+    assert "seems to be an image" not in caplog.text
