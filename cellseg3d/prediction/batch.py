@@ -275,14 +275,14 @@ def write_overlay(volume: Volume, task: Task, *, ids: bool) -> None:
     Parameters
     ----------
     volume : Volume
-        The volume that was segmented.
+        The volume that was segmented; of several channels the first is drawn.
     task : Task
         Its labels, and its objects if `ids`, are finished.
     ids : bool
         Whether to draw the objects.
     """
     labels = open_volume(task.objects if ids else task.labels)
-    picture = overlay_picture(volume, labels, ids=ids)
+    picture = overlay_picture(volume.channel(0), labels, ids=ids)
     atomic_write(task.overlay, lambda new: picture.save(new, format="PNG"))
 
 

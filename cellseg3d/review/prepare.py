@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
 from cellseg3d.bundle.model import TrainedModel
-from cellseg3d.core.atomic import make_folder
+from cellseg3d.core.atomic import make_folder, write_text
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, Zyx
@@ -30,7 +30,7 @@ from cellseg3d.prediction.rescale import onto_training_grid
 from cellseg3d.prediction.setup import set_up
 from cellseg3d.review.choose import TileMeans, choose
 from cellseg3d.review.page import Shown, write_page
-from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review, load_review
+from cellseg3d.review.pieces import MACRO, PAGE, PREDICTED, Piece, Review, load_review
 
 Progress = Callable[[int, int], None]
 # The decoder of networks whose classes are labels and not parts of objects.
@@ -146,6 +146,8 @@ def prepare_review(
         tuple({"name": one.name, "sha256": one.sha256} for one in models),
     )
     write_page(out / PAGE, found, shown)
+    macro = Path(__file__).with_name(MACRO).read_text(encoding="utf-8")
+    write_text(out / MACRO, macro)
     found.save()
     return found
 
