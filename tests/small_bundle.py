@@ -9,9 +9,13 @@ from cellseg3d.models.checkpoint import save_weights
 FACTS = {"classes": ["background", "cell"], "spacing_um": [0.1, 0.1, 0.1]}
 
 
-def small_bundle(folder, dims=3, context=0, channels=(8, 16), **window):
+def small_bundle(folder, dims=3, context=0, channels=(8, 16), stains=(), **window):
     """Write a bundle of a two-level residual U-Net; return its folder."""
     spec = {"spatial_dims": dims, "patch_shape": [16] * dims, "context": context}
+    facts = FACTS
+    if stains:
+        spec["image_channels"] = len(stains)
+        facts = {**FACTS, "channels": list(stains)}
     network_def = {
         "_target_": "cellseg3d.bundle.model_facts.network_for",
         "name": "residual_unet",
@@ -29,7 +33,7 @@ def small_bundle(folder, dims=3, context=0, channels=(8, 16), **window):
         "spec": spec,
         "window": window,
         "intensity": intensity,
-        "facts": FACTS,
+        "facts": facts,
         "network_def": network_def,
     }
     for part in ("configs", "models"):
@@ -37,11 +41,11 @@ def small_bundle(folder, dims=3, context=0, channels=(8, 16), **window):
     write_config(folder / "configs" / "inference.json", config)
     write_config(folder / "configs" / "metadata.json", {"name": "toy"})
     torch.manual_seed(3)
-    network = network_for("residual_unet", spec, FACTS, channels=list(channels))
+    network = network_for("residual_unet", spec, facts, channels=list(channels))
     balance(network.eval())
     weights = network.state_dict()
     place = folder / "models" / "model.safetensors"
-    save_weights(place, weights, {"facts": FACTS})
+    save_weights(place, weights, {"facts": facts})
     return folder
 
 

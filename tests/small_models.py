@@ -36,14 +36,23 @@ class SmallModel:
     decoder: None = None
     spacing_told: bool = False
     label_meaning: dict[str, Any] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
     description: str = ""
 
 
 def small_model(
-    dims=3, context=0, name="unet", classes=2, norm="batch", seed=0, **window
+    dims=3,
+    context=0,
+    name="unet",
+    classes=2,
+    norm="batch",
+    seed=0,
+    channels=(),
+    **window,
 ):
     """A network of two levels whose normalisation has statistics worth the name."""
-    spec = InputSpec(dims, (16,) * dims, context=context)
+    count = max(1, len(channels))
+    spec = InputSpec(dims, (16,) * dims, context=context, image_channels=count)
     torch.manual_seed(seed)
     options = {"features": (8, 8, 8, 16, 16, 8)}
     if name != "basic_unet":
@@ -54,7 +63,9 @@ def small_model(
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
     names = tuple(f"class{index}" for index in range(classes))
-    return SmallModel(network.eval(), spec, names, dict(window))
+    return SmallModel(
+        network.eval(), spec, names, dict(window), channels=tuple(channels)
+    )
 
 
 def noise_volume(shape, seed=0, spacing=(0.1, 0.1, 0.1)):
@@ -69,24 +80,27 @@ def whole_pass(model, volume):
     image = model.intensity.apply(volume.read(), offset, factor)
     with torch.inference_mode():
         if model.spec.spatial_dims == 3:
-            return model.network(torch.from_numpy(image)[None, None])[0].numpy()
+            whole = torch.from_numpy(image if image.ndim == 4 else image[None])
+            return model.network(whole[None])[0].numpy()
         axis = "zyx".index(model.spec.axis)
         k = model.spec.context
-        front = np.moveaxis(image, axis, 0)
+        parts = image if image.ndim == 4 else image[None]
+        front = np.moveaxis(parts, axis + 1, 1)
         # Slices that are smaller than those of the training are mirrored, as there.
         grown = [
             max(0, least - side)
-            for least, side in zip(model.spec.patch_shape, front.shape[1:], strict=True)
+            for least, side in zip(model.spec.patch_shape, front.shape[2:], strict=True)
         ]
         pads = [(more // 2, more - more // 2) for more in grown]
-        padded = np.pad(front, [(0, 0), *pads], mode="reflect")
-        padded = np.pad(padded, [(k, k), (0, 0), (0, 0)], mode="edge")
-        answers = [
-            model.network(torch.from_numpy(padded[None, n : n + 2 * k + 1]))[0]
-            for n in range(len(front))
-        ]
+        padded = np.pad(front, [(0, 0), (0, 0), *pads], mode="reflect")
+        padded = np.pad(padded, [(0, 0), (k, k), (0, 0), (0, 0)], mode="edge")
+        answers = []
+        for n in range(front.shape[1]):
+            # All slices of the first channel, then those of the second.
+            stack = padded[:, n : n + 2 * k + 1].reshape(1, -1, *padded.shape[2:])
+            answers.append(model.network(torch.from_numpy(stack))[0])
         found = torch.stack(answers, 1).numpy()
         for dim, (before, _) in enumerate(pads):
-            side = front.shape[1 + dim]
+            side = front.shape[2 + dim]
             found = found.take(np.arange(before, before + side), axis=2 + dim)
         return np.moveaxis(found, 1, axis + 1)

@@ -131,7 +131,8 @@ class AcceleratedNetwork:
         if self.spec.spatial_dims == 3:
             return self._voxel_bytes * depth * height * width
         # Slices are read together, once in the network's format and once in float32.
-        return (self._voxel_bytes * planes + 8 * depth) * height * width
+        read = 8 * depth * self.spec.image_channels
+        return (self._voxel_bytes * planes + read) * height * width
 
     @cached_property
     def _pixel_bytes(self) -> float:

@@ -1,11 +1,12 @@
 """Write ``metadata.json``: a bundle's input, output, versions and use."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellseg3d.bundle.compose import Config
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.datasets.channels import unnamed
 
 # MONAI checks a network with sizes that are multiples of this number. Others work too.
 SIDE = 16
@@ -37,6 +38,7 @@ def build_metadata(
     shape = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
     known = ModelFacts.parse(facts)
     channels = {str(index): label for index, label in enumerate(known.classes)}
+    seen = input_channels(shape, known.channels)
     classes = ", ".join(f"{index} {label}" for index, label in channels.items())
     return {
         **base,
@@ -44,20 +46,44 @@ def build_metadata(
         "description": f"{title}; {shape.kind} input, {known.num_classes} classes",
         "label_classes": f"{classes}, 255 not annotated",
         "pred_classes": f"{known.num_classes} channels of logits: {classes}",
+        **_image_classes(known),
         "spacing_um": list(known.spacing_um) if known.spacing_um else None,
         "network_data_format": {
-            "inputs": {"image": _image(shape, modality)},
+            "inputs": {"image": _image(shape, modality, seen)},
             "outputs": {"pred": _prediction(shape, known, channels)},
         },
     }
 
 
-def _image(spec: InputSpec, modality: str) -> Config:
-    middle = spec.in_channels // 2
-    names = {
-        str(index): "image" if index == middle else f"slice {index - middle:+d}"
-        for index in range(spec.in_channels)
-    }
+def input_channels(spec: InputSpec, channels: Sequence[str]) -> list[str]:
+    """Return the names of the channels of a network's input, in their order.
+
+    They are the slices of the first channel of the image, then those of the second, and
+    so on. The centre slice has the name of its channel, and others their distance.
+    """
+    names = list(channels)
+    if len(names) != spec.image_channels or len(names) == 1:
+        several = spec.image_channels > 1
+        names = unnamed(spec.image_channels) if several else ["image"]
+    places = range(-spec.context, spec.context + 1)
+    if spec.image_channels == 1:
+        return [names[0] if not place else f"slice {place:+d}" for place in places]
+    return [
+        name if not place else f"{name}, slice {place:+d}"
+        for name in names
+        for place in places
+    ]
+
+
+def _image_classes(facts: ModelFacts) -> Config:
+    """Return what the image shows, if it has several channels."""
+    if len(facts.channels) < 2:
+        return {}
+    listed = ", ".join(facts.channels)
+    return {"image_classes": f"{len(facts.channels)} channels: {listed}"}
+
+
+def _image(spec: InputSpec, modality: str, names: Sequence[str]) -> Config:
     return {
         "type": "image",
         "format": "magnitude",
@@ -67,7 +93,7 @@ def _image(spec: InputSpec, modality: str) -> Config:
         "dtype": "float32",
         "value_range": [-3, 3],
         "is_patch_data": spec.spatial_dims == 3,
-        "channel_def": names,
+        "channel_def": {str(index): name for index, name in enumerate(names)},
     }
 
 

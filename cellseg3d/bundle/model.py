@@ -71,6 +71,9 @@ class TrainedModel:
     spacing_told : bool
         Whether the user gave `spacing_um` because the training files had no spacing.
         Volumes without a spacing are then taken to have it.
+    channels : tuple of str
+        Names of the channels of the training images, in the order that the network
+        sees; empty for one channel without a name.
     label_meaning : mapping
         What the values of the training labels meant: their kind and label map.
     description : str
@@ -94,6 +97,7 @@ class TrainedModel:
     adapts: bool = False
     decoder: Mapping[str, Any] | None = None
     spacing_told: bool = False
+    channels: tuple[str, ...] = ()
     label_meaning: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
 
@@ -163,6 +167,7 @@ def load_model(place: str | Path) -> TrainedModel:
         adapts=bool(weights.metadata.get("adapts", False)),
         decoder=weights.metadata.get("decoder"),
         spacing_told=facts.spacing_told,
+        channels=facts.channels,
         label_meaning=facts.meaning,
         description=str(metadata.get("description", "")),
     )

@@ -4,7 +4,7 @@ They are stored with the weights.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,9 @@ class ModelFacts:
         The kind of values in the training labels.
     label_map : mapping of int to int or None
         The class that each value of the training labels became; None without a map.
+    channels : tuple of str
+        Names of the channels of the training images, in the order that the network
+        sees; empty for one channel without a name.
 
     Raises
     ------
@@ -60,8 +63,10 @@ class ModelFacts:
     spacing_told: bool = False
     labels: str = "classes"
     label_map: Mapping[int, int] | None = None
+    channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(map(str, self.channels)))
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         object.__setattr__(self, "labels", current_label_kind(self.labels))
         if self.label_map is not None:
@@ -95,6 +100,8 @@ class ModelFacts:
             values["label_map"] = {str(key): to for key, to in self.label_map.items()}
         if self.labels == "classes":
             del values["labels"]
+        if not self.channels:
+            del values["channels"]
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in values.items()
@@ -160,7 +167,16 @@ def network_for(
     """
     known = ModelFacts.parse(facts)
     spacing: Sequence[float] | None = known.spacing_um
-    return build_network(name, spec, known.num_classes, spacing_um=spacing, **options)
+    seen = spec_for(spec, known)
+    return build_network(name, seen, known.num_classes, spacing_um=spacing, **options)
+
+
+def spec_for(
+    spec: InputSpec | dict[str, Any], facts: ModelFacts | Mapping[str, Any]
+) -> InputSpec:
+    """Return the input of a network with as many channels as the images have."""
+    parsed, channels = InputSpec.parse(spec), ModelFacts.parse(facts).channels
+    return replace(parsed, image_channels=len(channels)) if channels else parsed
 
 
 def member_for(
@@ -187,4 +203,6 @@ def member_for(
     if any(len(row) != count for row in fitted.values()):
         kept.pop("fusion")
         kept.pop("fusion_gain", None)
-    return Member(network_for(name, spec, facts, **options), spec, kept)
+    return Member(
+        network_for(name, spec, facts, **options), spec_for(spec, facts), kept
+    )

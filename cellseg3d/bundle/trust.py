@@ -21,6 +21,7 @@ from cellseg3d.models.network_arguments import NETWORK_ARGUMENTS
 _NAMING = ("_target_", "reader", "writer")
 # The attributes of a reference that an expression may read, and what it may call.
 _ATTRIBUTES = (
+    "channels",
     "classes",
     "module",
     "resampled_um",

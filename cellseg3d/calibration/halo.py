@@ -20,7 +20,7 @@ from cellseg3d.prediction.field import VolumeField
 from cellseg3d.prediction.lattice import CORE_3D, Lattice, WindowSettings
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import alone
-from cellseg3d.prediction.setup import sources_of, use_of
+from cellseg3d.prediction.setup import seen_by, sources_of, use_of
 from cellseg3d.prediction.sources import Source
 from cellseg3d.prediction.trial import prepare_for
 
@@ -256,6 +256,7 @@ def _middle(
 
     If `axes` holds one axis, the middle has few slices across it, which are then wide.
     """
+    volume = seen_by(volume, model)
     offset, factor = model.intensity.measure(volume)
     shape = list(volume.shape)
     if model.spec.spatial_dims == 2 and len(axes) == 1:

@@ -190,7 +190,7 @@ def export(
     from cellseg3d.bundle.bioimageio.export import export_bioimageio
     from cellseg3d.io.registry import open_volume
 
-    volume = None if image is None else open_volume(image)
+    volume = None if image is None else open_volume(image, channels="all")
     print(export_bioimageio(name, bioimageio, volume))
 
 

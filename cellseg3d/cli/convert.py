@@ -7,10 +7,13 @@ import typer
 
 from cellseg3d.cli.terminal.reading_options import (
     Channel,
+    Channels,
     Inner,
     Level,
     ReadAs,
     SpacingUm,
+    Time,
+    several,
 )
 from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
@@ -45,6 +48,8 @@ def command(
     inner: Inner = None,
     level: Level = 0,
     channel: Channel = None,
+    channels: Channels = None,
+    time: Time = None,
     read_as: ReadAs = None,
     ome_zarr: Annotated[
         str, typer.Option(metavar="0.5|0.4", help="Write this version of OME-Zarr.")
@@ -68,8 +73,7 @@ def command(
         raise ConfigError(f"--ome-zarr {ome_zarr}: expected 0.5 or 0.4")
     check_outputs([target], [source])
     check_replaceable(target)
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target}: already exists; give --overwrite to replace it")
+    _refuse_existing(target, overwrite=overwrite)
     with progress(f"reading {source}") as on_part:
         findings = check_volume(
             source,
@@ -77,10 +81,14 @@ def command(
             level=level,
             spacing=spacing_um,
             channel=channel,
+            channels=several(channels),
+            time=time,
             read_as=read_as,
             labels=labels,
             on_part=on_part,
         )
+    # Reading can take long, and another process may have written meanwhile.
+    _refuse_existing(target, overwrite=overwrite)
     write = write_labels if labels else write_volume
     with unchanged([source]):
         written = write(
@@ -93,3 +101,8 @@ def command(
         print(f"{source}: {sentence}")
     for warning in findings.warnings:
         print(worded(f"warning: {source}: {warning}"))
+
+
+def _refuse_existing(target: Path, *, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target}: already exists; give --overwrite to replace it")

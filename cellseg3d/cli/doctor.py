@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import AnnotatedSlices, SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    AnnotatedSlices,
+    Channel,
+    Channels,
+    SpacingUm,
+    several,
+)
 from cellseg3d.cli.wording import worded
 from cellseg3d.core.errors import ConfigError
 
@@ -44,6 +50,8 @@ def command(
     ] = None,
     spacing_um: SpacingUm = None,
     annotated_slices: AnnotatedSlices = None,
+    channel: Channel = None,
+    channels: Channels = None,
     fix: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +92,13 @@ def command(
             "doctor: give a datalist or a folder, or else all of --image, --label and "
             "--classes"
         )
-    source = told_datalist(source, spacing_um, annotated_slices)
+    source = told_datalist(
+        source,
+        spacing_um,
+        annotated_slices,
+        channel=channel,
+        channels=several(channels),
+    )
     diagnosis = examine(source, cache_dir=default_cache())
     _show(diagnosis)
     if json is not None:
@@ -103,6 +117,8 @@ def command(
 def _show(diagnosis: "Diagnosis") -> None:
     from rich.console import Console
 
+    from cellseg3d.datasets.intensity import limits_in_words
+
     console = Console()
     if not console.is_terminal:  # a log file has room for the whole table
         console = Console(width=240)
@@ -111,7 +127,7 @@ def _show(diagnosis: "Diagnosis") -> None:
     some = [report for report in diagnosis.reports if report.scaled_from]
     if some:
         listed = "; ".join(
-            f"{report.name} {report.scaled_from[0]:.4g} and {report.scaled_from[1]:.4g}"
+            f"{report.name} {limits_in_words(report.scaled_from, 'and')}"
             for report in some[:5]
         )
         more = "; ..." * (len(some) > 5)

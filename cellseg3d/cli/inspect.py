@@ -8,15 +8,19 @@ import typer
 
 from cellseg3d.cli.terminal.reading_options import (
     Channel,
+    Channels,
     Inner,
     Level,
     ReadAs,
     SpacingUm,
+    Time,
+    several,
 )
 from cellseg3d.cli.wording import line_of, worded
 from cellseg3d.core.errors import CellSegError, ConfigError
 
 if TYPE_CHECKING:
+    from cellseg3d.core.volume import Volume
     from cellseg3d.io.check import Findings
 
 
@@ -50,6 +54,8 @@ def command(
     level: Level = 0,
     spacing_um: SpacingUm = None,
     channel: Channel = None,
+    channels: Channels = None,
+    time: Time = None,
     read_as: ReadAs = None,
     require_complete: Annotated[
         bool,
@@ -89,6 +95,8 @@ def command(
                         level=level,
                         spacing=spacing_um,
                         channel=channel,
+                        channels=several(channels),
+                        time=time,
                         read_as=read_as,
                         require_complete=require_complete,
                         on_part=on_part,
@@ -132,7 +140,7 @@ def _show(found: "list[Findings]") -> None:
         axes = volume.provenance.get("axes", "ZYX")
         table.add_row(
             escape(_name(findings)),
-            f"{volume.provenance.get('format')} {axes}",
+            f"{volume.provenance.get('format')} {axes}{_channels(volume)}",
             " x ".join(map(str, volume.shape)),
             str(volume.dtype),
             spacing,
@@ -162,6 +170,13 @@ def _format(findings: "Findings") -> str:
     return str(findings.volume.provenance.get("format", ""))
 
 
+def _channels(volume: "Volume") -> str:
+    """Return the channels that are read, if there are several or they have names."""
+    if volume.channel_names:
+        return f" ({', '.join(volume.channel_names)})"
+    return f" ({volume.channels} channels)" if volume.channels > 1 else ""
+
+
 def _labels(findings: "Findings") -> str:
     counts = findings.label_counts
     if counts is None:
@@ -189,6 +204,9 @@ def _facts(findings: "Findings") -> dict[str, Any]:
         "format": _format(findings),
         "axes_in_file": volume.provenance.get("axes", "ZYX"),
         "axes": "ZYX",
+        "channels": [
+            volume.channel_called(number) for number in range(volume.channels)
+        ],
         "shape": list(volume.shape),
         "dtype": str(volume.dtype),
         "spacing_um": None if volume.spacing is None else list(volume.spacing.zyx),

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellseg3d.cli.terminal.reading_options import AnnotatedSlices, SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    AnnotatedSlices,
+    Channel,
+    Channels,
+    SpacingUm,
+    several,
+)
 from cellseg3d.cli.wording import worded
 
 if TYPE_CHECKING:
@@ -36,6 +42,8 @@ def command(
     ] = None,
     spacing_um: SpacingUm = None,
     annotated_slices: AnnotatedSlices = None,
+    channel: Channel = None,
+    channels: Channels = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the plans to this JSON file.")
     ] = None,
@@ -60,7 +68,13 @@ def command(
 
     if json is not None and data.is_file():
         check_outputs([json], [data])
-    told = told_datalist(data, spacing_um, annotated_slices)
+    told = told_datalist(
+        data,
+        spacing_um,
+        annotated_slices,
+        channel=channel,
+        channels=several(channels),
+    )
     datalist = told if isinstance(told, Datalist) else load_datalist(data)
     say("reading labels and timing a training step of each network")
     seen, machine = survey(datalist), this_machine()

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Channels,
+    ReadAs,
+    SpacingUm,
+    several,
+)
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.cli.wording import line_of
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
@@ -18,9 +24,13 @@ from cellseg3d.core.words import counted
 
 if TYPE_CHECKING:
     from cellseg3d.bundle.model import TrainedModel
+    from cellseg3d.io.registry import Opening
     from cellseg3d.objects.options import ObjectOptions
     from cellseg3d.prediction.batch import Task
     from cellseg3d.prediction.options import SegmentOptions
+
+
+ALL_TIMES = "all"
 
 
 def command(
@@ -149,6 +159,17 @@ def command(
         ),
     ] = None,
     spacing_um: SpacingUm = None,
+    channel: Channel = None,
+    channels: Channels = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|NUMBER",
+            help="Of a file of several time points, segment all into one file that "
+            "keeps the axis of time, or only this one, counted from 0.",
+        ),
+    ] = None,
+    read_as: ReadAs = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -197,14 +218,12 @@ def command(
     del trust  # its callback has acted
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.core.atomic import make_folder  # noqa: PLC0415
-    from cellseg3d.io.check import open_input  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
     from cellseg3d.prediction.batch import (  # noqa: PLC0415
         files_of,
         parse_bytes,
         tasks_of,
-        write_overlay,
         write_report,
     )
     from cellseg3d.prediction.options import SegmentOptions  # noqa: PLC0415
@@ -234,7 +253,8 @@ def command(
     models = [load_model(path) for path in bundle]
     single = all(model.single_slices for model in models)
     folders = _say_folders(volumes, folders, single=single)
-    tasks = tasks_of(volumes, out, suffix, folders)
+    one_time = None if time in (None, ALL_TIMES) else _number(str(time))
+    tasks = tasks_of(volumes, out, suffix, folders, one_time)
     files = [
         path
         for task in tasks
@@ -254,16 +274,26 @@ def command(
     def find(task: "Task") -> None:
         _find_objects(task, models[0], decoder, dask, min_volume_um3)
 
-    done = partial(_one, models=models, options=options, spacing_um=spacing_um)
+    opening: Opening = {
+        "spacing": spacing_um,
+        "channel": channel,
+        "channels": several(channels),
+        "read_as": read_as,
+    }
+    if one_time is not None:
+        opening["time"] = one_time
+    done = partial(
+        _one,
+        models=models,
+        options=options,
+        opening=opening,
+        every_time=time == ALL_TIMES,
+    )
     for task in tasks:
         try:
             more = find if finds_objects else None
-            if not (resume and _left_alone(task, models, options, more)):
+            if not (resume and _left_alone(task, models, options, more, opening)):
                 reports.append(done(task, overwrite=overwrite, find=more))
-            elif overlay and not task.overlay.exists():
-                write_overlay(
-                    open_input(task.source, spacing=spacing_um), task, ids=finds_objects
-                )
         except InputError as error:
             # One bad volume does not stop the others.
             failed.append(error)
@@ -274,6 +304,12 @@ def command(
         if len(tasks) > 1:
             print(f"{len(failed)} of {len(tasks)} volumes failed", file=sys.stderr)
         raise typer.Exit(failed[-1].exit_code)
+
+
+def _number(time: str) -> int:
+    if not time.isdecimal():
+        raise ConfigError(f"--time is {time!r}; expected all, or a number from 0")
+    return int(time)
 
 
 def _say_folders(volumes: Sequence[str], folders: str, *, single: bool) -> str:
@@ -307,9 +343,15 @@ def _left_alone(
     models: "Sequence[TrainedModel]",
     options: "SegmentOptions",
     find: "Callable[[Task], None] | None",
+    opening: "Opening",
 ) -> bool:
-    """Return whether a task's labels are complete; then only find missing objects."""
-    from cellseg3d.prediction.batch import files_of, is_complete  # noqa: PLC0415
+    """Return whether a task's labels are complete; then only make what is missing."""
+    from cellseg3d.prediction.batch import (  # noqa: PLC0415
+        files_of,
+        is_complete,
+        write_overlay,
+    )
+    from cellseg3d.prediction.opening import open_for  # noqa: PLC0415
 
     needed = replace(options, overlay=False)  # An overlay can be drawn from the rest.
     files = files_of(task, models[0].classes, needed, objects=False)
@@ -318,6 +360,9 @@ def _left_alone(
     print(f"{task.labels}: is complete and was skipped")
     if find is not None and not task.objects.exists():
         find(task)
+    if options.overlay and not task.overlay.exists():
+        volume = open_for(task.source, models, **opening)
+        write_overlay(volume, task, ids=find is not None)
     return True
 
 
@@ -343,30 +388,35 @@ def _one(
     task: "Task",
     models: "Sequence[TrainedModel]",
     options: "SegmentOptions",
-    spacing_um: tuple[float, float, float] | None,
+    opening: "Opening",
     *,
     overwrite: bool,
+    every_time: bool,
     find: "Callable[[Task], None] | None",
 ) -> dict[str, object]:
     """Segment one volume with a progress bar; return the report of it."""
     from cellseg3d.cli.terminal.voxel_bar import voxel_bar  # noqa: PLC0415
+    from cellseg3d.datasets.intensity import limits_in_words  # noqa: PLC0415
     from cellseg3d.prediction.batch import segment_task  # noqa: PLC0415
+    from cellseg3d.prediction.times import segment_times  # noqa: PLC0415
 
     with voxel_bar(task.labels.name) as progress:
-        report = segment_task(
+        segment_one = segment_times if every_time else segment_task
+        report = segment_one(
             task,
             models,
             options,
-            spacing_um,
+            opening,
             overwrite=overwrite,
             progress=progress,
             find_objects=find,
         )
     limits = report["sources"][0].get("scaled_from")
-    scaled = f", intensities {limits[0]:.4g} to {limits[1]:.4g}" if limits else ""
+    scaled = f", intensities {limits_in_words(limits)}" if limits else ""
+    times = f"{report['times']} time points, " if every_time else ""
     print(
-        f"{task.labels}: {report['voxels']:,} voxels in {report['elapsed_s']:.1f} s, "
-        f"{report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, {report['picked']}"
-        f"{scaled}"
+        f"{task.labels}: {times}{report['voxels']:,} voxels in "
+        f"{report['elapsed_s']:.1f} s, {report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, "
+        f"{report['picked']}{scaled}"
     )
     return report

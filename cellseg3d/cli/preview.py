@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import Channel, Channels, several
 from cellseg3d.cli.trust_option import Trust
 
 if TYPE_CHECKING:
+    from cellseg3d.datasets.cases import Datalist
     from cellseg3d.samples.loaders import SampleDataset
 
 _SIDE = 256
@@ -36,6 +38,8 @@ def command(
     epoch: Annotated[
         int, typer.Option(min=0, help="Draw the samples of this epoch, from 0.")
     ] = 0,
+    channel: Channel = None,
+    channels: Channels = None,
     trust: Trust = None,
 ) -> None:
     """Draw training samples before and after augmentation.
@@ -43,6 +47,8 @@ def command(
     The picture shows the labels as outlines.
     """
     del trust  # its callback has acted
+    from cellseg3d.core.errors import ConfigError
+    from cellseg3d.datasets.told import told_datalist
     from cellseg3d.io.ownership import check_outputs
     from cellseg3d.samples.pictures import write_preview
 
@@ -50,7 +56,13 @@ def command(
     check_outputs([png], given)
     config = _config(Path(source))
     if config is None:
-        dataset, classes = _of_datalist(source)
+        told = told_datalist(source, channel=channel, channels=several(channels))
+        dataset, classes = _of_datalist(told)
+    elif channel is not None or channels is not None:
+        raise ConfigError(
+            f"{source}: is a training, whose network fixes the channels; leave out "
+            "--channel and --channels, or give a datalist"
+        )
     else:
         dataset, classes = _of_config(config, data)
     dataset.set_epoch(epoch)
@@ -96,7 +108,7 @@ def _of_config(config: Path, data: str | None) -> "tuple[SampleDataset, list[str
     return dataset, class_names(place, ())
 
 
-def _of_datalist(place: str) -> "tuple[SampleDataset, list[str]]":
+def _of_datalist(place: "str | Path | Datalist") -> "tuple[SampleDataset, list[str]]":
     """Return slices of all labelled cases, with the default augmentation."""
     from monai.transforms.compose import Compose
 
@@ -106,10 +118,15 @@ def _of_datalist(place: str) -> "tuple[SampleDataset, list[str]]":
     from cellseg3d.samples.transforms import RandSpatiald, RandSymmetryd
 
     loaded = load_fold(place, validation="none")
-    sides = [min(case.image.shape[axis] for case in loaded.training) for axis in (1, 2)]
+    images = [case.image for case in loaded.training]
+    sides = [min(image.shape[axis] for image in images) for axis in (-2, -1)]
     transform = Compose(
         [RandSymmetryd(), RandSpatiald(elastic=3.0), RandIntensityd(), RandBlurd()]
     )
-    spec = {"spatial_dims": 2, "patch_shape": [min(_SIDE, side) for side in sides]}
+    spec = {
+        "spatial_dims": 2,
+        "patch_shape": [min(_SIDE, side) for side in sides],
+        "image_channels": loaded.training[0].channels,
+    }
     dataset = SampleDataset(loaded.training, spec, 1000, transform)
     return dataset, list(loaded.datalist.classes)

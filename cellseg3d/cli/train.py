@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
-from cellseg3d.cli.terminal.reading_options import AnnotatedSlices, SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    AnnotatedSlices,
+    Channel,
+    Channels,
+    SpacingUm,
+    several,
+)
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
@@ -45,6 +51,8 @@ def command(
     ] = None,
     spacing_um: SpacingUm = None,
     annotated_slices: AnnotatedSlices = None,
+    channel: Channel = None,
+    channels: Channels = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -206,6 +214,7 @@ def command(
             from_scratch or resume,
             own_network=any(text.startswith("network_def") for text in settings or []),
         ),
+        pretrained_if_fits=pretrained is None,
         progress=not quiet,
         plan={} if plan is None else read_config(plan),
         settings=dict(parse_setting(text) for text in settings or []),
@@ -213,6 +222,8 @@ def command(
         fit_axes=fit_axes,
         spacing_um=spacing_um,
         annotated_slices=annotated_slices,
+        channel=channel,
+        channels=several(channels),
     )
     if resume:
         go_on(out, options, data=data)
@@ -282,7 +293,13 @@ def _train_as_planned(data: Path, out: Path, options: "TrainOptions") -> None:
     from cellseg3d.training.train import train
 
     check_free(out)  # planning takes minutes
-    told = told_datalist(data, options.spacing_um, options.annotated_slices)
+    told = told_datalist(
+        data,
+        options.spacing_um,
+        options.annotated_slices,
+        channel=options.channel,
+        channels=options.channels,
+    )
     say("examining the data, then timing a training step to choose a plan")
     examine_before_training(told)  # a plan for broken files would hide the fault
     source = told if isinstance(told, Datalist) else data

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cellseg3d.cli.terminal.reading_options import Channel, Channels, several
 from cellseg3d.cli.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
@@ -41,6 +42,8 @@ def command(
         str | None,
         typer.Option(help="Train this bundle, not the one that SPACE.yaml names."),
     ] = None,
+    channel: Channel = None,
+    channels: Channels = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Try this many settings in each search.")
     ] = 20,
@@ -108,12 +111,14 @@ def command(
             "tune: give SPACE.yaml, --data and --out to tune a training, or --decoder "
             "RUN alone to tune a decoder"
         )
+    from cellseg3d.datasets.told import told_datalist
     from cellseg3d.tuning.plots import draw_search
     from cellseg3d.tuning.search import BEST, TuneOptions, tune
     from cellseg3d.tuning.space import read_space
 
     options = TuneOptions(trials, minutes, epochs, outer, inner, seed, device)
-    result = tune(read_space(space, bundle), data, out, options, _tell)
+    told = told_datalist(data, channel=channel, channels=several(channels))
+    result = tune(read_space(space, bundle), told, out, options, _tell)
     for study in result["studies"]:
         draw_search(study, out / f"{study['name']}.png")
     _show(result)

@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from cellseg3d.cli.terminal.acceleration import AccelerationOption
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Channels,
+    SpacingUm,
+    Time,
+    several,
+)
 
 
 def command(
@@ -44,6 +50,9 @@ def command(
         float, typer.Option(help="Fail if a probability differs by more than this.")
     ] = 0.02,
     spacing_um: SpacingUm = None,
+    channel: Channel = None,
+    channels: Channels = None,
+    time: Time = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the result to this JSON file.")
     ] = None,
@@ -60,14 +69,23 @@ def command(
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.calibration.halo import verify_seams  # noqa: PLC0415
     from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
-    from cellseg3d.io.registry import open_volume  # noqa: PLC0415
     from cellseg3d.prediction.batch import write_report  # noqa: PLC0415
+    from cellseg3d.prediction.opening import open_for  # noqa: PLC0415
 
     if json is not None:
         check_outputs([json], [volume])
+    model = load_model(bundle)
+    opened = open_for(
+        volume,
+        [model],
+        spacing=spacing_um,
+        channel=channel,
+        channels=several(channels),
+        time=time,
+    )
     found = verify_seams(
-        open_volume(volume, spacing=spacing_um),
-        load_model(bundle),
+        opened,
+        model,
         precision=precision,
         acceleration=acceleration,
         axes=axes,

@@ -18,7 +18,7 @@ from cellseg3d.core.errors import CellSegError
 
 # The verbs that take a datalist, and the keys of its cases that say how to read a file.
 DATA_VERBS = ("doctor", "plan", "preview", "train", "tune", "benchmark")
-CASE_KEYS = ("spacing_um", "channel", "read_as", "annotated_slices")
+CASE_KEYS = ("spacing_um", "channel", "channels", "read_as", "annotated_slices")
 _PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 

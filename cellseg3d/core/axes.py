@@ -52,18 +52,19 @@ def order_of(source: str, target: str) -> tuple[int, ...]:
 
 
 def to_zyx(array: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Return a view of a 2D or 3D array in the order (z, y, x).
+    """Return a view of an array in the order (z, y, x), or (c, z, y, x).
 
     Parameters
     ----------
     array : ndarray of any dtype, shape in the order of `axes`
-        The array. A two-dimensional array becomes a volume with one slice.
+        The array. A two-dimensional image becomes a volume with one slice.
     axes : str
-        One of the letters ``Z``, ``Y``, ``X`` for each dimension, such as ``"XYZ"``.
+        One of the letters ``Z``, ``Y``, ``X`` for each dimension, such as ``"XYZ"``,
+        and ``C`` if there are channels.
 
     Returns
     -------
-    ndarray, shape (Z, Y, X)
+    ndarray, shape (Z, Y, X), or (C, Z, Y, X) if `axes` has channels
 
     Raises
     ------
@@ -71,9 +72,10 @@ def to_zyx(array: NDArray[Any], axes: str) -> NDArray[Any]:
         If `axes` does not name each dimension of `array` once.
     """
     axes = axes.upper()
-    if len(axes) != array.ndim or not set(axes) <= set("ZYX"):
+    wanted = "CZYX" if "C" in axes else "ZYX"
+    if len(axes) != array.ndim or not set(axes) <= set(wanted):
         message = f"axes {axes!r} do not fit an array of shape {array.shape}"
         raise AxisError(message)
-    missing = "".join(letter for letter in "ZYX" if letter not in axes)
+    missing = "".join(letter for letter in wanted if letter not in axes)
     expanded = array[(np.newaxis,) * len(missing)]
-    return expanded.transpose(order_of(missing + axes, "ZYX"))
+    return expanded.transpose(order_of(missing + axes, wanted))

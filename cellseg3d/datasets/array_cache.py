@@ -78,7 +78,12 @@ class ArrayCache:
             "image": _fingerprint(case.image),
             "label": None if case.label is None else _fingerprint(case.label),
             "spacing": case.spacing and case.spacing.zyx,
-            "opening": [case.channel, case.read_as, case.annotated_slices],
+            "opening": [
+                case.channel,
+                case.channels,
+                case.read_as,
+                case.annotated_slices,
+            ],
             "target": target and target.zyx,
             "label_map": datalist.label_map and sorted(datalist.label_map.items()),
             "labels": datalist.labels,

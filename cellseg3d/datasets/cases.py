@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import IntensityUnit
+from cellseg3d.core.volume import IntensityUnit, Volume
 from cellseg3d.core.words import suggestion
 from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.io import registry
@@ -40,8 +40,11 @@ class Case:
         Voxel edges, instead of those in the files; None takes those in the files.
     annotated : tuple of str or None
         The classes that this label annotates; None means all of them.
-    channel : int or None
-        The channel to read, for an image with several channels.
+    channel : int, str or None
+        The number or name of the channel to read, for an image with several channels.
+    channels : int, tuple of int or str, or None
+        The channels that the network sees, by name or number and in their order; or
+        how many the image must have, to see all of them.
     read_as : str or None
         What an axis of both files means, as in `cellseg3d.io.registry.open_volume`.
     annotated_slices : tuple of int, "labelled" or None
@@ -57,14 +60,30 @@ class Case:
     split: Split | None = None
     spacing: Spacing | None = None
     annotated: tuple[str, ...] | None = None
-    channel: int | None = None
+    channel: int | str | None = None
     read_as: str | None = None
     annotated_slices: str | tuple[int, ...] | None = None
+    channels: registry.Channels | None = None
 
     @property
     def opening(self) -> registry.Opening:
         """The options for opening the image."""
-        return {"channel": self.channel, "read_as": self.read_as}
+        return {
+            "channel": self.channel,
+            "channels": self.channels,
+            "read_as": self.read_as,
+        }
+
+    def open_image(self) -> Volume:
+        """Return the image, which is not read yet, with the spacing of the datalist.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be used, as for `cellseg3d.io.registry.open_volume`.
+        """
+        volume = registry.open_volume(self.image, **self.opening)
+        return replace(volume, spacing=self.spacing or volume.spacing)
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,9 @@ def _case_values(case: Case, folder: Path) -> dict[str, Any]:
         values["annotated"] = list(case.annotated)
     if case.channel is not None:
         values["channel"] = case.channel
+    if case.channels is not None:
+        several = case.channels
+        values["channels"] = several if isinstance(several, int) else list(several)
     if case.read_as is not None:
         values["read_as"] = case.read_as
     if case.annotated_slices is not None:

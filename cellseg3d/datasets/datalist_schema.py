@@ -21,6 +21,7 @@ from cellseg3d.datasets.cases import (
     split_inner,
 )
 from cellseg3d.io.picking import check_read_as
+from cellseg3d.io.registry import Channels
 
 BACKGROUND = "background"
 _SPLIT_WORDS: dict[str, Split] = {
@@ -39,6 +40,8 @@ _KEYS = (
     "labels",
     "spacing_um",
     "annotated_slices",
+    "channel",
+    "channels",
     "intensity_unit",
     "allow_shared_groups",
     "cases",
@@ -52,9 +55,13 @@ _CASE_KEYS = (
     "spacing_um",
     "annotated",
     "channel",
+    "channels",
     "read_as",
     "annotated_slices",
 )
+_PICK = ("channel", "channels")
+# Keys that may stand beside `cases`, for all cases that do not have them.
+_COMMON_KEYS = ("spacing_um", "annotated_slices", "channel", "channels")
 
 
 def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
@@ -70,13 +77,12 @@ def parse_datalist(values: Mapping[str, Any], path: Path) -> Datalist:
     where = str(path)
     refuse_unknown(values, _KEYS, where)
     classes = _class_names(values.get("classes"), where)
-    spacing = _spacing(values.get("spacing_um"), where)
-    slices = values.get("annotated_slices")
+    common = {key: values[key] for key in _COMMON_KEYS if key in values}
     entries = values.get("cases")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{where}: 'cases' is {entries!r}; expected a list of cases")
     cases = tuple(
-        _case(entry, f"{where}: case {number}", path.parent, (classes, spacing, slices))
+        _case(entry, f"{where}: case {number}", path.parent, (classes, common))
         for number, entry in enumerate(entries)
     )
     _refuse_doubles(cases, where)
@@ -106,12 +112,19 @@ def _case(
     entry: object,
     where: str,
     folder: Path,
-    common: tuple[tuple[str, ...], Spacing | None, object],
+    known: tuple[tuple[str, ...], Mapping[str, Any]],
 ) -> Case:
-    classes, spacing, slices = common
+    classes, common = known
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is {entry!r}; expected a mapping with 'image'")
     refuse_unknown(entry, _CASE_KEYS, where)
+    own = {"channel", "channels"} & set(entry)
+    entry = {**{k: v for k, v in common.items() if not own or k not in _PICK}, **entry}
+    if own == set(_PICK):
+        raise ConfigError(
+            f"{where}: has 'channel' and 'channels'; give 'channel' for one, or "
+            "'channels' for several"
+        )
     if "image" not in entry:
         raise ConfigError(f"{where}: 'image' is missing")
     image = _location(entry["image"], "image", where, folder)
@@ -126,22 +139,44 @@ def _case(
         label=None if label is None else _location(label, "label", where, folder),
         group=_text(entry.get("group", name), "group", where),
         split=split,
-        spacing=_spacing(entry.get("spacing_um"), where) or spacing,
+        spacing=_spacing(entry.get("spacing_um"), where),
         annotated=_annotated(entry.get("annotated"), classes, where),
         channel=_channel(entry.get("channel"), where),
+        channels=_channels(entry.get("channels"), where),
         read_as=_read_as(entry.get("read_as"), where),
         annotated_slices=_slices(
-            entry.get("annotated_slices", slices), f"{where}: 'annotated_slices'"
+            entry.get("annotated_slices"), f"{where}: 'annotated_slices'"
         ),
     )
 
 
-def _channel(value: object, where: str) -> int | None:
+def _channel(value: object, where: str) -> int | str | None:
+    if value is None or _names_channel(value):
+        return value  # type: ignore[return-value]
+    raise ConfigError(
+        f"{where}: 'channel' is {value!r}; expected a name, or 0, 1, 2, ..."
+    )
+
+
+def _names_channel(value: object) -> bool:
+    """Return whether a value is the name or the number of a channel."""
+    if isinstance(value, str):
+        return bool(value)
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _channels(value: object, where: str) -> Channels | None:
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"{where}: 'channel' is {value!r}; expected 0, 1, 2, ...")
-    return value
+    several = value if isinstance(value, list) else []
+    if several and all(map(_names_channel, several)):
+        return tuple(several)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ConfigError(
+        f"{where}: 'channels' is {value!r}; expected a list of names or numbers in the "
+        'order that the network sees, such as ["DAPI", "actin"], or how many there are'
+    )
 
 
 def _slices(value: object, where: str) -> str | tuple[int, ...] | None:

@@ -48,7 +48,8 @@ def empty_threshold(
             label = case.label[roi.slices]
             if not ((label > 0) & (label != IGNORE)).any():
                 continue
-            brightest = case.image[roi.slices].max(keepdims=True)
+            part = case.image[(..., *roi.slices)]
+            brightest = part.max(axis=(-3, -2, -1), keepdims=True)
             scaled = case.scale.apply(brightest, case.offset, case.factor)
-            least = min(least, float(scaled.item()))
+            least = min(least, float(scaled.max()))
     return None if np.isinf(least) else round(least - margin, 4)

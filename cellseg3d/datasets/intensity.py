@@ -1,7 +1,8 @@
 """Scale intensities in the same way for training, validation and prediction."""
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,8 @@ from cellseg3d.core.words import refuse_unknown
 from cellseg3d.datasets.voxel_sample import sample_voxels
 
 ScaleMode = Literal["percentile", "range", "zscore"]
+# One number for a volume of one channel, else one for each channel.
+Amount = float | tuple[float, ...]
 
 # Scaled values are cut off here, because a single hot pixel would dominate a network's
 # input.
@@ -43,20 +46,35 @@ class Scaling:
 
     Parameters
     ----------
-    offset, factor : float
+    offset, factor : float, or tuple of float with one number for each channel
     note : str
         A sentence about what is unusual; empty otherwise.
     """
 
-    offset: float
-    factor: float
+    offset: Amount
+    factor: Amount
     note: str = ""
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """The raw intensities that become -1 and 1."""
-        half = 1 / self.factor
-        return self.offset - half, self.offset + half
+    def by_channel(self) -> tuple[tuple[float, float], ...]:
+        """The offset and the factor of each channel."""
+        return tuple(zip(_each(self.offset), _each(self.factor), strict=True))
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """The raw intensities that become -1 and 1, one pair after another."""
+        pairs = [(at - 1 / by, at + 1 / by) for at, by in self.by_channel]
+        return tuple(itertools.chain.from_iterable(pairs))
+
+
+def limits_in_words(limits: Sequence[float], link: str = "to") -> str:
+    """Return limits such as ``0 to 200``, or ``0 to 200 | 5 to 90`` of two channels."""
+    pairs = zip(limits[::2], limits[1::2], strict=True)
+    return " | ".join(f"{low:.4g} {link} {high:.4g}" for low, high in pairs)
+
+
+def _each(amount: Amount) -> tuple[float, ...]:
+    return amount if isinstance(amount, tuple) else (amount,)
 
 
 @dataclass(frozen=True)
@@ -118,7 +136,7 @@ class IntensityScale:
         refuse_unknown(values, ("mode", "lower", "upper", "clip"), "intensity")
         return cls(**values)
 
-    def measure(self, volume: Volume) -> tuple[float, float]:
+    def measure(self, volume: Volume) -> tuple[Amount, Amount]:
         """Return (offset, factor) of a volume; see `scaling_of`."""
         found = self.scaling_of(volume)
         return found.offset, found.factor
@@ -130,7 +148,7 @@ class IntensityScale:
         that training and prediction scale equally. In an image that is almost empty,
         the percentiles would give most voxels the same value. Wider percentiles are
         used then, or those of the voxels without a filling such as -9999, and the note
-        says so. A constant volume gets factor 1.
+        says so. A constant volume gets factor 1. Each channel is scaled by itself.
 
         Parameters
         ----------
@@ -144,6 +162,16 @@ class IntensityScale:
         FormatError
             If the values are integers beyond 2^53 that float64 cannot tell apart.
         """
+        if len(volume.array.shape) == 4:
+            found = [self.scaling_of(each) for each in volume.each_channel()]
+            notes = [
+                f"{volume.channel_called(number)}: {each.note}"
+                for number, each in enumerate(found)
+                if each.note
+            ]
+            pairs = [each.by_channel[0] for each in found]
+            offsets, factors = zip(*pairs, strict=True)
+            return Scaling(tuple(offsets), tuple(factors), "; ".join(notes))
         values = sample_voxels(volume)
         _refuse_inexact(values, volume.name)
         if self.mode == "range" and not np.isfinite(values).all():
@@ -229,7 +257,7 @@ class IntensityScale:
         return levels < min(LEAST_LEVELS, len(np.unique(values)))
 
     def apply(
-        self, array: NDArray[Any], offset: float, factor: float
+        self, array: NDArray[Any], offset: Amount, factor: Amount
     ) -> NDArray[np.float32]:
         """Return the scaled values as float32, cut off at -3 and 3 if `clip` is true.
 
@@ -238,11 +266,18 @@ class IntensityScale:
         Parameters
         ----------
         array : ndarray of a numeric dtype, any shape
-            Raw intensities, in the unit of the volume.
-        offset, factor : float
+            Raw intensities, in the unit of the volume. Its first axis is that of the
+            channels if there is an offset for each.
+        offset, factor : float, or tuple of float
             What `measure` returned for the volume.
         """
         scaled: NDArray[np.float32]
+        if isinstance(offset, tuple) or isinstance(factor, tuple):
+            scaled = np.empty(array.shape, np.float32)
+            pairs = Scaling(offset, factor).by_channel
+            for part, raw, (at, by) in zip(scaled, array, pairs, strict=True):
+                part[...] = self.apply(raw, at, by)
+            return scaled
         if array.dtype.kind == "b":
             array = array.view(np.uint8)  # numpy subtracts nothing from bool
         if _needs_double(array.dtype, offset, factor):

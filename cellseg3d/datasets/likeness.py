@@ -55,8 +55,11 @@ def volume_features(volume: Volume, scale: IntensityScale) -> dict[str, float]:
     dict of str to float
         Features by name, each about -1 to 1. The first word of a name is a key of
         `WORDS`. Features that cannot be measured, such as a correlation along z in a
-        single slice, are absent.
+        single slice, are absent. Of a volume of several channels, each feature is the
+        mean of the channels.
     """
+    if volume.channels > 1:
+        return _mean([volume_features(each, scale) for each in volume.each_channel()])
     offset, factor = scale.measure(volume)
     blocks = [
         scale.apply(volume.read(roi), offset, factor) for roi in _places(volume.shape)
@@ -75,6 +78,15 @@ def volume_features(volume: Volume, scale: IntensityScale) -> dict[str, float]:
             found[f"texture_plane_{lag}"] = _correlation(blocks, lag, axes=(1, 2))
         found["texture_z_1"] = _correlation(blocks, 1, axes=(0,))
     return {key: value for key, value in found.items() if np.isfinite(value)}
+
+
+def _mean(features: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    shared = set.intersection(*(set(each) for each in features))
+    return {
+        name: float(np.mean([each[name] for each in features]))
+        for name in features[0]
+        if name in shared
+    }
 
 
 def profile_of(features: Sequence[Mapping[str, float]]) -> dict[str, Any]:

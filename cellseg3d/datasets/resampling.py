@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike, ChannelStack
 from cellseg3d.core.errors import SpacingError
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.core.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,10 @@ def onto_spacing(volume: Volume, target: Spacing) -> Volume:
         return volume
     sides = zip(volume.shape, here.zyx, shape, strict=True)
     edges = [old * edge / new for old, edge, new in sides]
-    return replace(
-        volume, array=Resampled(volume.array, shape), spacing=Spacing.of(edges)
-    )
+    parts = tuple(Resampled(each.array, shape) for each in volume.each_channel())
+    several = len(volume.array.shape) == 4
+    array = ChannelStack(parts) if several else parts[0]
+    return replace(volume, array=array, spacing=Spacing.of(edges))
 
 
 def target_shape(shape: Sequence[int], spacing: Spacing, target: Spacing) -> Zyx:

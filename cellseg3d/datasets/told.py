@@ -9,7 +9,7 @@ from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import LABELLED, Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.io.registry import open_volume
+from cellseg3d.io.registry import Channels
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +18,11 @@ def told_datalist(
     data: str | Path | Datalist,
     spacing_um: Sequence[float] | None = None,
     annotated_slices: str | None = None,
+    *,
+    channel: int | str | None = None,
+    channels: Channels | None = None,
 ) -> str | Path | Datalist:
-    """Return a data set with a spacing and annotated slices that the user gives.
+    """Return a data set with spacing, channels and annotated slices of the user.
 
     They are used instead of those in the datalist and the files. A warning in the log
     says how many of these state another spacing.
@@ -33,16 +36,30 @@ def told_datalist(
     annotated_slices : str, optional
         Numbers of the slices across z that all labels annotate, counted from 0, such
         as ``"3,10,24"``; or ``"labelled"`` for all slices with a label above 0.
+    channel : int or str, optional
+        The one channel to read of every image, by number or name.
+    channels : int, "all" or sequence of int or str, optional
+        The channels to read of every image, as for `cellseg3d.open_volume`.
 
     Raises
     ------
     ConfigError
-        If `annotated_slices` is neither numbers nor ``"labelled"``.
+        If `annotated_slices` is neither numbers nor ``"labelled"``, or both `channel`
+        and `channels` are given.
     """
-    if spacing_um is None and annotated_slices is None:
+    if channel is not None and channels is not None:
+        raise ConfigError(
+            f"`channel` is {channel!r} and `channels` is {channels!r}; give only one"
+        )
+    told = (spacing_um, annotated_slices, channel, channels)
+    if all(each is None for each in told):
         return data
     datalist = data if isinstance(data, Datalist) else load_datalist(data)
     cases = datalist.cases
+    if channel is not None or channels is not None:
+        cases = tuple(
+            replace(case, channel=channel, channels=channels) for case in cases
+        )
     if spacing_um is not None:
         chosen = Spacing.of(list(spacing_um))
         _say_conflicts(cases, chosen)
@@ -93,6 +110,6 @@ def _stated(case: Case) -> Spacing | None:
     if case.spacing is not None:
         return case.spacing
     try:
-        return open_volume(case.image, **case.opening).spacing
+        return case.open_image().spacing
     except CellSegError:
         return None  # The doctor reports this error.

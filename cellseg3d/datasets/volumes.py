@@ -20,7 +20,12 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.array_cache import ArrayCache, Arrays
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
-from cellseg3d.datasets.intensity import IntensityScale, Scaling
+from cellseg3d.datasets.intensity import (
+    Amount,
+    IntensityScale,
+    Scaling,
+    limits_in_words,
+)
 from cellseg3d.datasets.labels import class_labels, whole_numbers
 from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.splits import (
@@ -43,13 +48,13 @@ class LoadedCase:
     ----------
     name : str
         Name of the case.
-    image : ndarray of the file's dtype, shape (Z, Y, X)
+    image : ndarray of the file's dtype, shape (Z, Y, X) or (C, Z, Y, X)
         Raw intensities.
     label : ndarray of uint8, shape (Z, Y, X), or None
         Class indices; 255 where not annotated.
     scale : IntensityScale
         How a sample of the image is scaled when it is cut.
-    offset, factor : float
+    offset, factor : float, or tuple of float with one number for each channel
         What `scale` measured for this image.
     spacing : Spacing or None
         Voxel edges of image and label, in um.
@@ -70,14 +75,19 @@ class LoadedCase:
     image: NDArray[Any]
     label: NDArray[np.uint8] | None
     scale: IntensityScale
-    offset: float
-    factor: float
+    offset: Amount
+    factor: Amount
     spacing: Spacing | None
     content: str
     warnings: tuple[str, ...] = ()
     annotated: tuple[bool, ...] | None = None
     objects: NDArray[Any] | None = None
     target: LabelTarget = field(default_factory=LabelTarget)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of the image."""
+        return 1 if self.image.ndim == 3 else int(self.image.shape[0])
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,7 @@ def load_fold(  # noqa: PLR0913 - each is a key of a config
 
 def _listed(limits: Mapping[str, Sequence[float]]) -> str:
     """Return the limits of the first volumes in words."""
-    some = [f"{name} {low:.4g} and {high:.4g}" for name, (low, high) in limits.items()]
+    some = [f"{name} {limits_in_words(own, 'and')}" for name, own in limits.items()]
     return "; ".join(some[:3]) + "; ..." * (len(some) > 3)
 
 
@@ -344,7 +354,7 @@ def _load(
     image, label, facts, objects = arrays
     scaling = scale.scaling_of(Volume(image, provenance={"path": case.image}))
     notes = list(facts["warnings"])
-    if scaling.note and not any("every voxel is" in note for note in notes):
+    if scaling.note and not any("every voxel" in note for note in notes):
         notes.append(f"{case.image}: {scaling.note}")
     lengths = facts["spacing_um"]
     return LoadedCase(
@@ -375,7 +385,8 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
         values = _values(raw, datalist, case)
     if target is not None:
         seen = onto_spacing(replace(volume, array=image), target)
-        image, spacing, every = seen.read(), seen.spacing, Roi.whole(seen.shape).slices
+        image, spacing = seen.read(), seen.spacing
+        every = Roi.whole(seen.shape).slices
         values = None if values is None else nearest_on(values, seen.shape)[every]
     label, objects = values, None
     if values is not None and datalist.target.of_objects:
@@ -431,8 +442,10 @@ def _oddities(
     case: Case, image: NDArray[Any], label: NDArray[np.uint8] | None
 ) -> list[str]:
     notes = []
-    if image.min() == image.max():
-        notes.append(f"{case.image}: every voxel is {image.flat[0]}")
+    for number, part in enumerate(image if image.ndim == 4 else [image]):
+        if part.min() == part.max():
+            where = f" of channel {number}" if image.ndim == 4 else ""
+            notes.append(f"{case.image}: every voxel{where} is {part.flat[0]}")
     if label is None:
         return notes
     annotated = label != IGNORE

@@ -59,11 +59,15 @@ class CaseReport:
     classes : dict of int to int
         Number of voxels of each class index; index 255 is "not annotated".
     intensity : list of float
-        Percentiles 1, 50 and 99 of the image; empty when it cannot be read.
+        Percentiles 1, 50 and 99 of the image, or of its first channel; empty when it
+        cannot be read.
+    channels : list of str
+        The names of the image's channels, empty where they are unknown.
     spacing_um : list of float
         Voxel edges (z, y, x); empty when unknown.
     scaled_from : list of float
-        The raw intensities that become -1 and 1 by default; empty when unread.
+        The raw intensities that become -1 and 1 by default, a pair for each channel;
+        empty when unread.
     pieces : dict of int to int
         In how many pieces each label value lies, for labels of classes.
     inverted : bool
@@ -78,6 +82,7 @@ class CaseReport:
     values: dict[int, int] = field(default_factory=dict)
     classes: dict[int, int] = field(default_factory=dict)
     intensity: list[float] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
     spacing_um: list[float] = field(default_factory=list)
     scaled_from: list[float] = field(default_factory=list)
     pieces: dict[int, int] = field(default_factory=dict)
@@ -134,28 +139,32 @@ def _check_image(case: Case, report: CaseReport) -> Volume | None:
     except CellSegError as error:
         report.caught(error, case.image)
         return None
-    volume = open_volume(case.image, **case.opening)
-    volume = replace(volume, spacing=case.spacing or volume.spacing)
+    volume = case.open_image()
     report.spacing_um = list(volume.spacing.zyx) if volume.spacing else []
     return _measured(volume, report) if finite else volume
 
 
 def _measured(volume: Volume, report: CaseReport) -> Volume | None:
-    z, y, x = volume.shape
     try:
-        check_memory(z * y * x * volume.dtype.itemsize, volume.name)
+        check_memory(volume.nbytes, volume.name)
         with reading(volume.name):
             array = volume.read()
     except CellSegError as error:
         report.caught(error, volume.name)
         return None
     report.content = content_hash(array)
+    by_slice = np.moveaxis(array, -3, 0)
     report.slices = [
-        content_hash(part[np.newaxis]) for part in array if part.min() != part.max()
+        content_hash(part[np.newaxis]) for part in by_slice if part.min() != part.max()
     ]
-    _check_doubled(array, volume.name, report)
+    several = array.ndim == 4
+    by_voxel = np.moveaxis(array, 0, -1) if several else array
+    _check_doubled(by_voxel, volume.name, report)
     held = volume.with_array(array)
-    report.intensity = np.percentile(sample_voxels(held), [1, 50, 99]).tolist()
+    report.channels = list(held.channel_names) or [""] * held.channels
+    report.intensity = np.percentile(
+        sample_voxels(held.channel(0)), [1, 50, 99]
+    ).tolist()
     scaling = IntensityScale().scaling_of(held)
     report.scaled_from = list(scaling.limits)
     if scaling.note and report.intensity and array.min() < array.max():
@@ -171,7 +180,7 @@ def _check_doubled(array: NDArray[Any], file: str, report: CaseReport) -> None:
         doubled = [
             place
             for place in range(1, len(planes))
-            if planes[place, 0, 0] == planes[place - 1, 0, 0]
+            if planes[place].flat[0] == planes[place - 1].flat[0]
             and np.array_equal(planes[place], planes[place - 1])
             and planes[place].min() < planes[place].max()
         ]
@@ -330,8 +339,12 @@ def _check_place(file: str, image: Any, label: Any, report: CaseReport) -> None:
         way_out = "one of the two is the wrong file: correct the pair"
         report.warn("label as image", file, cause, way_out)
         return
-    turn = guess_turn(image, label)
-    shift = guess_shift(image, label) if turn is None else None
+    parts = image if image.ndim == 4 else [image]
+    turns = [guess_turn(part, label) for part in parts]
+    # Of several channels, some may not show the objects at all.
+    turn = turns[0] if all(each is not None for each in turns) else None
+    one = len(parts) == 1
+    shift = guess_shift(image, label) if turn is None and one else None
     if shift is not None:
         moves = zip(shift, "zyx", strict=True)
         moved = " and ".join(f"{n} voxels along {axis}" for n, axis in moves if n)

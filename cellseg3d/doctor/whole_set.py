@@ -9,8 +9,10 @@ import numpy as np
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
 from cellseg3d.core.words import counted
 from cellseg3d.datasets.cases import Case, Datalist
+from cellseg3d.datasets.channels import common_channels
 from cellseg3d.datasets.splits import Fold, check_duplicates, training_fold
 from cellseg3d.doctor.findings import (
     DUPLICATE,
@@ -50,6 +52,7 @@ def check_set(datalist: Datalist, reports: Sequence[CaseReport]) -> list[Finding
         *_unseen(datalist, reports),
         *_intensities(datalist, reports),
         *_spacings(datalist, reports),
+        *_channels(datalist, reports),
         *_meanings(datalist, reports),
         *_folds(datalist, reports),
     ]
@@ -236,6 +239,27 @@ def _spacings(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Fin
             way_out = "check it; if it is right, train with spacing_um set to one value"
             image = by_name[report.name].image
             yield Finding("warning", "spacing", image, cause, way_out, report.name)
+
+
+def _channels(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Report images that differ in their channels."""
+    read = [
+        (case, report)
+        for case, report in zip(datalist.cases, reports, strict=True)
+        if report.channels
+    ]
+    images = [
+        Volume(
+            np.broadcast_to(np.uint8(0), (len(report.channels), 1, 1, 1)),
+            provenance={"path": case.image},
+            channel_names=tuple(report.channels) if all(report.channels) else (),
+        )
+        for case, report in read
+    ]
+    try:
+        common_channels(images, datalist.where)
+    except CellSegError as error:
+        yield from_error(error, datalist.where, kind="channels")
 
 
 def _folds(datalist: Datalist, reports: Sequence[CaseReport]) -> Iterator[Finding]:

@@ -87,7 +87,7 @@ def check_volume(
     scan = _Scan()
     done, size = 0, Roi.whole(volume.shape).size
     for roi in slabs(volume):
-        check_memory(roi.size * volume.dtype.itemsize, str(file))
+        check_memory(volume.channels * roi.size * volume.dtype.itemsize, str(file))
         with reading(file):
             part = volume.read(roi)
         scan.take(part, roi.start)
@@ -116,7 +116,7 @@ class _Scan:
         count, first = non_finite(part)
         self.wrong += count
         if first is not None:
-            here = tuple(a + b for a, b in zip(first, start, strict=True))
+            here = tuple(a + b for a, b in zip(first[-3:], start, strict=True))
             self.first = here if self.first is None else min(self.first, here)
             return
         if part.size:
@@ -179,8 +179,7 @@ def _opened(path: Path | str, opening: Opening) -> tuple[Volume, Path, list[str]
 
 def _refuse_bomb(path: Path, volume: Volume) -> None:
     """Raise an error if a small file states more voxels than fit into memory."""
-    z, y, x = volume.shape
-    needed = z * y * x * volume.dtype.itemsize
+    needed = volume.nbytes
     free = available_bytes()
     if needed <= free:
         return

@@ -13,7 +13,7 @@ def non_finite(array: NDArray[Any]) -> tuple[int, tuple[int, ...] | None]:
 
     Parameters
     ----------
-    array : ndarray of any dtype, shape (z, y, x)
+    array : ndarray of any dtype, shape (z, y, x) or (c, z, y, x)
         Integers are always finite. A float64 value beyond the range of float32 counts
         as infinite, since networks compute in float32.
 
@@ -21,7 +21,7 @@ def non_finite(array: NDArray[Any]) -> tuple[int, tuple[int, ...] | None]:
     -------
     count : int
     first : tuple of int, or None
-        The index (z, y, x) of the first such voxel; None if there is none.
+        The index of the first such voxel; None if there is none.
     """
     if array.dtype.kind != "f" or not array.size:
         return 0, None
@@ -51,7 +51,7 @@ def check_finite(array: NDArray[Any], name: str) -> None:
 
 def message_of(name: str, count: int, first: tuple[int, ...]) -> str:
     """Return the message about a file's NaN or infinite voxels."""
-    z, y, x = first
+    z, y, x = first[-3:]
     found = "1 voxel is" if count == 1 else f"{count} voxels are"
     return (
         f"{name}: {found} NaN, infinite or beyond float32, the first at "

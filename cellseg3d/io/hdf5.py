@@ -28,14 +28,16 @@ from cellseg3d.io.layout import (
     split_unit,
     unpack_notes,
 )
-from cellseg3d.io.lazy import Box, LazyArray
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
 from cellseg3d.io.members import SPACING_KEY, choose, pair_in, stated_spacing
 from cellseg3d.io.picking import (
     assumed_axes,
+    channel_names_in,
     chunk_note,
     doubted_axes,
     index_of_box,
     pick_axes,
+    times_note,
 )
 
 NOTES_ATTRIBUTE = "cellseg3d"
@@ -64,13 +66,14 @@ def open_file(path: Path, request: Request) -> Volume:
             dataset = _dataset(path, file, name)
             axes, doubts = _axes(path, dataset)
             odd += doubts if request.read_as is None else []
-            axes, picked = pick_axes(path, axes, dataset.shape, request)
-            lengths = dict(zip(axes, dataset.shape, strict=True))
-            shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
-            spacing, warnings = stated_spacing(dataset.attrs)
             unit, notes = split_unit(_notes(dataset))
+            names = channel_names_in(notes)
+            axes, picked = pick_axes(path, axes, dataset.shape, request, names)
+            shape = lazy_shape(axes, dataset.shape, picked)
+            spacing, warnings = stated_spacing(dataset.attrs)
             dtype = dataset.dtype.newbyteorder("=")
             chunk = chunk_note(axes, dataset.chunks)
+            chunk |= times_note(axes, dataset.shape)
             check_memory(_chunk_bytes(dataset), f"{path}: a chunk")
     except OSError as error:
         raise damaged(path, error, "the HDF5 file") from error
@@ -105,20 +108,23 @@ def create(path: Path, layout: Layout) -> Sink:
     with _written(path, "w") as file:
         dataset = file.create_dataset(
             name,
-            layout.shape,
+            layout.lengths,
             dtype,
-            chunks=chunk,
+            chunks=(*(1,) * (len(layout.axes) - 3), *chunk),
             compression="gzip",
             compression_opts=1,
             shuffle=True,
         )
+        if layout.leading is not None:
+            tags = {"axes": [{"key": letter.lower()} for letter in layout.axes]}
+            dataset.attrs["axistags"] = _text(json.dumps(tags))
         if layout.spacing is not None:
             dataset.attrs[SPACING_KEY] = layout.spacing.zyx
         dataset.attrs[NOTES_ATTRIBUTE] = _text(pack_notes(layout.all_notes))
         dataset.attrs["intensity_unit"] = _text(layout.intensity_unit)
         if layout.notes.get("simulated"):
             dataset.attrs["simulated"] = True
-    return Hdf5Sink(path, name)
+    return Hdf5Sink(path, name, layout)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class Hdf5Voxels:
     picked: dict[str, int]
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
         key, kept = index_of_box(self.axes, self.picked, box)
         try:
             with h5py.File(self.path, "r") as file:
@@ -160,6 +166,7 @@ class Hdf5Sink:
 
     path: Path
     inner: str
+    layout: Layout
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Write the voxels (z, y, x) of the region `roi` and read them back.
@@ -170,9 +177,9 @@ class Hdf5Sink:
             If they cannot be written, or if other voxels are read back.
         """
         with _written(self.path, "r+") as file:
-            file[self.inner][roi.slices] = array
+            file[self.inner][self.layout.place(roi)] = array
         with h5py.File(self.path, "r") as file:
-            found = file[self.inner][roi.slices]
+            found = file[self.inner][self.layout.place(roi)]
         if found.tobytes() != array.astype(found.dtype, copy=False).tobytes():
             raise OSError(errno.EIO, "the voxels read back are not those written")
 
@@ -354,7 +361,8 @@ def _axes(path: Path, dataset: Any) -> tuple[str, list[str]]:  # noqa: ANN401
     tags = dataset.attrs.get("axistags")
     if tags is not None:
         try:
-            letters = "".join(axis["key"] for axis in json.loads(tags)["axes"]).upper()
+            known = json.loads(_plain(tags))["axes"]
+            letters = "".join(axis["key"] for axis in known).upper()
         except (ValueError, KeyError, TypeError):
             letters = ""
         if len(letters) == dataset.ndim and {"Y", "X"} <= set(letters):

@@ -25,6 +25,8 @@ _READERS_OWN = (
     "inner",
     "level",
     "axes",
+    "channel_names",
+    "times",
     "warnings",
     "told",
     "levels",
@@ -42,8 +44,13 @@ class Request:
         The path of a dataset in HDF5, or of an image or array in Zarr.
     level : int
         The level of an OME-Zarr pyramid; 0 is full size.
-    channel : int or None
-        The channel, colour or time point to read.
+    channel : int, str or None
+        The channel or colour to read, by its number or name; the time point of a file
+        that has no channels.
+    time : int or None
+        The time point to read.
+    every_channel : bool
+        Whether to read all channels; the volume then has an axis for them.
     read_as : str or None
         What the axes are by the word of the user: ``"slices"``, ``"channels"`` or
         ``"times"``, or one letter for each axis of the file, such as ``"zyxc"``.
@@ -53,11 +60,13 @@ class Request:
 
     inner: str | None = None
     level: int = 0
-    channel: int | None = None
+    channel: int | str | None = None
     read_as: str | None = None
     labels: bool = False
+    time: int | None = None
+    every_channel: bool = False
 
-    def with_channel(self, channel: int | None) -> "Request":
+    def with_channel(self, channel: int | str | None) -> "Request":
         """Return the same request for another channel."""
         return replace(self, channel=channel)
 
@@ -86,6 +95,10 @@ class Layout:
         Whether the values are labels, which a pyramid must not average.
     ome_zarr : {"0.5", "0.4"}
         The version of OME-Zarr; 0.4 has no shards.
+    leading : (str, int) or None
+        ``("T", n)`` for a file of n time points, or ``("C", n)`` for one of n channels;
+        each of them has the `shape`. They are written as if they were one volume, one
+        behind another along z (`stacked`).
     """
 
     shape: Zyx
@@ -97,11 +110,43 @@ class Layout:
     chunk: Zyx | None = None
     labels: bool = False
     ome_zarr: str = "0.5"
+    leading: tuple[str, int] | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of time points or channels; 1 if there is one volume."""
+        return 1 if self.leading is None else self.leading[1]
+
+    @property
+    def axes(self) -> str:
+        """The letters of the axes of the file."""
+        return "ZYX" if self.leading is None else f"{self.leading[0]}ZYX"
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of `axes`."""
+        return self.shape if self.leading is None else (self.count, *self.shape)
+
+    @property
+    def stacked(self) -> Zyx:
+        """The shape of all time points or channels, one behind another along z."""
+        z, y, x = self.shape
+        return (self.count * z, y, x)
+
+    def place(self, roi: Roi) -> tuple[slice | int, ...]:
+        """Return the index in the file of a region of `stacked`, along `axes`.
+
+        The region must lie in one time point or channel.
+        """
+        if self.leading is None:
+            return roi.slices
+        number = roi.start[0] // self.shape[0]
+        return (number, *roi.shift((-number * self.shape[0], 0, 0)).slices)
 
     @property
     def nbytes(self) -> int:
         """The size of the uncompressed voxels, in bytes."""
-        z, y, x = self.shape
+        z, y, x = self.stacked
         return z * y * x * self.dtype.itemsize
 
     @property
@@ -119,6 +164,22 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Complete the file."""
+
+
+def refuse_leading(path: Path, layout: Layout, name: str) -> None:
+    """Raise an error if a volume of several channels or times goes to a format of one.
+
+    Raises
+    ------
+    FormatError
+        If the layout has several.
+    """
+    if layout.leading is not None:
+        what = "time points" if layout.leading[0] == "T" else "channels"
+        raise FormatError(
+            f"{path}: {name} holds one volume, not {layout.count} {what}; choose "
+            ".ome.tif, .tif, .ome.zarr, .h5 or .nii"
+        )
 
 
 def check_unfinished(

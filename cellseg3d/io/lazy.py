@@ -14,42 +14,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.axes import to_zyx
-from cellseg3d.core.roi import Zyx, zyx
 
-Box = tuple[slice, slice, slice]
+# Slices along (z, y, x), or along (c, z, y, x).
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
 class LazyArray:
-    """The voxels (z, y, x) of a volume on disk; indexing reads only that region.
+    """The voxels of a volume on disk; indexing reads only that region.
 
     The array keeps no file open and can be sent to another process.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape (Z, Y, X), in voxels.
+        Shape (Z, Y, X), in voxels, or (C, Z, Y, X) if there are several channels.
     dtype : numpy dtype
         Type of a voxel in memory, in the byte order of this machine.
     read : callable
-        A function of three slices with start, stop and a step > 0 that returns those
-        voxels.
+        A function of a slice for each axis, with start, stop and a step > 0, that
+        returns those voxels.
     """
 
-    shape: Zyx
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[Box], NDArray[Any]]
 
     @property
     def ndim(self) -> int:
-        """The number of axes, which is 3."""
-        return 3
+        """The number of axes, 3 or 4."""
+        return len(self.shape)
 
     @property
     def size(self) -> int:
-        """The number of voxels."""
-        z, y, x = self.shape
-        return z * y * x
+        """The number of voxels of all channels."""
+        return math.prod(self.shape)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:  # noqa: ANN401 - as numpy's
         """Return the voxels of a region as a numpy array."""
@@ -72,22 +71,50 @@ class LazyArray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-def _boxed(key: Any, shape: Zyx) -> tuple[Box, tuple[Any, ...]]:  # noqa: ANN401
+def _boxed(key: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[Any, ...]]:  # noqa: ANN401
     """Return the box to read, and the index that then turns it into the answer."""
     keys = list(key) if isinstance(key, tuple) else [key]
+    count = len(shape)
     if Ellipsis in keys:
         place = keys.index(Ellipsis)
-        keys[place : place + 1] = [slice(None)] * (4 - len(keys))
-    keys += [slice(None)] * (3 - len(keys))
-    if len(keys) != 3:
+        keys[place : place + 1] = [slice(None)] * (count + 1 - len(keys))
+    keys += [slice(None)] * (count - len(keys))
+    if len(keys) != count:
+        axes = ", ".join("czyx"[-count:])
         message = (
-            f"found {len(keys)} indices; a volume has three axes (z, y, x), so give "
-            "three at most"
+            f"found {len(keys)} indices, but this volume has {count} axes ({axes}); "
+            "give one for each at most"
         )
         raise IndexError(message)
     pairs = [_one(each, size) for each, size in zip(keys, shape, strict=True)]
-    z, y, x = (box for box, _ in pairs)
-    return (z, y, x), tuple(after for _, after in pairs)
+    return tuple(box for box, _ in pairs), tuple(after for _, after in pairs)
+
+
+def placed(box: Box) -> dict[str, slice]:
+    """Return the slices of a box by the letters of its axes, which are Z, Y and X.
+
+    A box of four slices begins with that of the channels, C.
+    """
+    return dict(zip("CZYX"[-len(box) :], box, strict=True))
+
+
+def lazy_shape(
+    axes: str, lengths: Sequence[int], picked: Mapping[str, int]
+) -> tuple[int, ...]:
+    """Return the shape (Z, Y, X), or (C, Z, Y, X), that is read of a file.
+
+    Parameters
+    ----------
+    axes : str
+        One letter for each axis of the file.
+    lengths : sequence of int
+        The lengths of these axes.
+    picked : mapping
+        The index that is read along each axis that the volume does not have.
+    """
+    known = dict(zip(axes, map(int, lengths), strict=True))
+    letters = "CZYX" if "C" in axes and "C" not in picked else "ZYX"
+    return tuple(known.get(letter, 1) for letter in letters)
 
 
 def _one(key: Any, size: int) -> tuple[slice, Any]:  # noqa: ANN401
@@ -127,7 +154,7 @@ class RawVoxels:
     axes : str
         The letters of those axes, such as ``"ZYX"``.
     picked : mapping
-        The index to read along each axis that is not Z, Y or X.
+        The index to read along each axis that the volume does not have.
     """
 
     path: Path
@@ -143,13 +170,12 @@ class RawVoxels:
         return self.offset + math.prod(map(int, self.shape)) * self.dtype.itemsize
 
     def lazy(self) -> LazyArray:
-        """Return the voxels as a lazy array in (z, y, x)."""
-        lengths = dict(zip(self.axes, self.shape, strict=True))
-        shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+        """Return the voxels as a lazy array in (z, y, x) or (c, z, y, x)."""
+        shape = lazy_shape(self.axes, self.shape, self.picked)
         return LazyArray(shape, self.dtype.newbyteorder("="), self)
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x).
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x).
 
         The file is read, not mapped into memory: a mapped file that becomes shorter
         ends the process.
@@ -159,7 +185,7 @@ class RawVoxels:
         OSError
             If the file was removed, or ends before the last voxel of the box.
         """
-        wanted = dict(zip("ZYX", box, strict=True))
+        wanted = placed(box)
         key = [
             slice(self.picked[letter], self.picked[letter] + 1)
             if letter in self.picked
@@ -172,9 +198,8 @@ class RawVoxels:
         found = self._rows(key, lengths)
         kept = "".join(each for each in self.axes if each not in self.picked)
         volume = to_zyx(found.reshape([_count(wanted[each]) for each in kept]), kept)
-        z, y, x = (_count(wanted[each]) for each in "ZYX")
         # An axis that the file lacks is one voxel long, but the box may be empty.
-        return volume[:z, :y, :x]
+        return volume[tuple(slice(_count(part)) for part in box)]
 
     def _rows(self, key: Sequence[slice], lengths: Sequence[int]) -> NDArray[Any]:
         """Return a box along the file's own axes, read plane by plane."""

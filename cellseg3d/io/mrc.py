@@ -19,6 +19,7 @@ from cellseg3d.io.layout import (
     Sink,
     check_unfinished,
     pack_notes,
+    refuse_leading,
     split_unit,
     unpack_notes,
 )
@@ -93,6 +94,7 @@ def create(path: Path, layout: Layout) -> Sink:
     FormatError
         If MRC has no mode that holds this dtype exactly.
     """
+    refuse_leading(path, layout, "MRC")
     dtype = _file_dtype(path, layout.dtype)
     header = _new_header(layout, dtype)
     path.write_bytes(header.tobytes())

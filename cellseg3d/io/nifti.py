@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import AxisError, FormatError, SpacingError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import (
@@ -28,8 +28,13 @@ from cellseg3d.io.layout import (
     split_unit,
     unpack_notes,
 )
-from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import index_of_box, pick_axes
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
+from cellseg3d.io.picking import (
+    channel_names_in,
+    index_of_box,
+    pick_axes,
+    times_note,
+)
 from cellseg3d.io.raw_sink import RawSink
 
 logger = logging.getLogger(__name__)
@@ -63,9 +68,9 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
     image = _load(path)
     shape = image.shape
     axes = "XYZTCUVW"[: len(shape)]
-    axes, picked = pick_axes(path, axes, shape, request)
-    lengths = dict(zip(axes, shape, strict=True))
-    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    unit, notes = split_unit(_notes(image))
+    axes, picked = pick_axes(path, axes, shape, request, channel_names_in(notes))
+    volume_shape = lazy_shape(axes, shape, picked)
     stored = _stored_dtype(path, image)
     offset = int(image.dataobj.offset)
     needed = offset + math.prod(map(int, shape)) * stored.itemsize
@@ -83,9 +88,8 @@ def open_file(path: Path, request: Request, *, ignore_affine: bool = False) -> V
     affine, spacing, warnings = (
         (None, None, []) if ignore_affine else _affine(path, image)
     )
-    unit, notes = split_unit(_notes(image))
     provenance: dict[str, Any] = {"path": str(path), "format": "NIfTI", "axes": axes}
-    provenance = {**notes, **provenance}
+    provenance = {**notes, **provenance, **times_note(axes, shape)}
     if warnings := odd + warnings:
         provenance["warnings"] = warnings
     return Volume(
@@ -113,7 +117,9 @@ def create(path: Path, layout: Layout) -> Sink:
         raise FormatError(
             f"{path}: NIfTI cannot hold {dtype}; choose .tif, .zarr or .h5"
         ) from error
-    header.set_data_shape(layout.shape[::-1])
+    sides = layout.lengths[::-1]
+    # Channels are the fifth axis of a NIfTI, behind that of time.
+    header.set_data_shape((*sides[:3], 1, *sides[3:]) if "C" in layout.axes else sides)
     _set_affine(header, layout)
     note = pack_notes(layout.all_notes).encode()
     header.extensions.append(Nifti1Extension(COMMENT, note))
@@ -125,7 +131,7 @@ def create(path: Path, layout: Layout) -> Sink:
     header["magic"] = b"n+2" if isinstance(header, nib.Nifti2Header) else b"n+1"
     with path.open("wb") as file:
         header.write_to(file)
-    sink = RawSink(path, size, dtype.newbyteorder("<"), layout.shape)
+    sink = RawSink(path, size, dtype.newbyteorder("<"), layout.stacked)
     return PackingSink(sink, path) if _packed(path) else sink
 
 
@@ -155,7 +161,7 @@ class NiftiVoxels:
         return (NiftiVoxels, (self.path, self.axes, self.picked, self.nbytes))
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
         key, kept = index_of_box(self.axes, self.picked, box)
         return to_zyx(np.asarray(self._proxy()[key]), kept)
 

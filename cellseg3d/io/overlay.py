@@ -32,7 +32,7 @@ def overlay_picture(image: Volume, labels: Volume, *, ids: bool = False) -> Imag
     Parameters
     ----------
     image, labels : Volume
-        Two volumes of one shape (Z, Y, X).
+        Two volumes of one shape (Z, Y, X); the first channel of the image is shown.
     ids : bool
         Whether the labels are object ids. Otherwise 255 is "not annotated".
 
@@ -46,6 +46,7 @@ def overlay_picture(image: Volume, labels: Volume, *, ids: bool = False) -> Imag
     ValueError
         If the shapes differ.
     """
+    image = image.channel(0)
     if image.shape != labels.shape:
         message = f"labels of shape {labels.shape} do not fit an image {image.shape}"
         raise ValueError(message)

@@ -1,6 +1,7 @@
 """Decide what the axes of a file are, and choose one channel or time point."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.io.layout import Request
+from cellseg3d.io.lazy import placed
 
 _NAMES = {"C": "channels", "S": "channels (colours)", "T": "time points"}
 _MEANT = {"slices": "Z", "channels": "C", "times": "T"}
 _LETTERS = frozenset("TCZYXS")
+_RGB = ("red", "green", "blue")
+# The key of the names of a file's channels, in its notes and in the provenance.
+CHANNEL_NAMES = "channel_names"
 # A last axis of at most so many voxels may be the colours of a pixel.
 MOST_COLOURS = 4
 GREY = "its colour channels are equal, so it is read as grey"
@@ -69,9 +74,13 @@ def doubted_axes(shape: Sequence[int]) -> list[str]:
 
 
 def pick_axes(
-    path: Path, axes: str, shape: Sequence[int], request: Request
+    path: Path,
+    axes: str,
+    shape: Sequence[int],
+    request: Request,
+    names: Sequence[str] = (),
 ) -> tuple[str, dict[str, int]]:
-    """Return the letters of a file's axes, and the index along those not in Z, Y, X.
+    """Return the letters of a file's axes, and the index along those that are not read.
 
     Parameters
     ----------
@@ -82,13 +91,17 @@ def pick_axes(
     shape : sequence of int
         The lengths of the axes.
     request : Request
-        Its `read_as` renames an axis. Its `channel` is the index along the one axis
-        that is not Z, Y or X and is longer than 1.
+        Its `read_as` renames an axis. Its `channel` is the index along the axis of
+        channels (or, in a file without channels, along the one axis that is not Z, Y
+        or X and is longer than 1), and its `time` that along T.
+    names : sequence of str
+        The names of the channels, if the file states them.
 
     Returns
     -------
     axes : str
-        One letter for each axis; Z, Y and X are those of the volume.
+        One letter for each axis; Z, Y and X are those of the volume. If all channels
+        are read, their axis is C.
     picked : dict of str to int
         The index along each of the other axes.
 
@@ -100,11 +113,67 @@ def pick_axes(
     """
     lengths = list(map(int, shape))
     settled = _renamed(path, axes, lengths, request.read_as)
-    return settled, _picked(path, settled, lengths, request.channel)
+    return _Picking(path, settled, lengths, request, names).done()
+
+
+def channel_names_in(notes: Mapping[str, Any]) -> list[str]:
+    """Return the names of the channels that are kept in a file's notes."""
+    names = notes.get(CHANNEL_NAMES)
+    known = isinstance(names, list) and all(isinstance(each, str) for each in names)
+    return list(names) if known and names else []
+
+
+def colour_names(samples: int) -> list[str]:
+    """Return the names of the samples of a pixel: grey or colours, and opacity."""
+    known = {2: ["grey", "opacity"], 3: list(_RGB), 4: [*_RGB, "opacity"]}
+    return known.get(samples, [])
+
+
+def channel_number(
+    wanted: int | str, count: int, names: Sequence[str], found: str
+) -> int:
+    """Return the number of a channel that is given by its number or name.
+
+    Parameters
+    ----------
+    wanted : int or str
+        A number counted from 0, or a name; upper and lower case are equal. A name that
+        is a number is taken as one, unless a channel has that name.
+    count : int
+        How many channels there are.
+    names : sequence of str
+        Their names, if they are known.
+    found : str
+        What was found in the file, for messages.
+
+    Raises
+    ------
+    AxisError
+        If there is no such channel.
+    """
+    folded = [name.casefold() for name in names]
+    if isinstance(wanted, str):
+        same = [at for at, name in enumerate(folded) if name == wanted.casefold()]
+        if len(same) == 1 and same[0] < count:
+            return same[0]
+        if not wanted.isdecimal():
+            called = f", called {', '.join(names)}" if names else " without names"
+            many = f"{len(same)} channels" if same else "no channel"
+            raise AxisError(
+                f"{found}{called}, so {many} of it can be meant by {wanted!r}; choose "
+                f"one of 0..{count - 1} with `channel`"
+            )
+        wanted = int(wanted)
+    if not 0 <= wanted < count:
+        raise AxisError(
+            f"{found}, so channel {wanted} does not exist; choose one of "
+            f"0..{count - 1} with `channel`"
+        )
+    return wanted
 
 
 def index_of_box(
-    axes: str, picked: Mapping[str, int], box: Sequence[slice]
+    axes: str, picked: Mapping[str, int], box: tuple[slice, ...]
 ) -> tuple[tuple[int | slice, ...], str]:
     """Return the index of a box in a file's array, and the axes of what it gives.
 
@@ -113,16 +182,16 @@ def index_of_box(
     axes : str
         One letter for each axis of the array.
     picked : mapping of str to int
-        The index along each axis that is not Z, Y or X.
+        The index along each axis that the volume does not have.
     box : sequence of slice
-        The voxels (z, y, x).
+        The voxels (z, y, x) or (c, z, y, x).
 
     Examples
     --------
     >>> index_of_box("YXC", {"C": 1}, (slice(0, 1), slice(2, 4), slice(5, 9)))
     ((slice(2, 4, None), slice(5, 9, None), 1), 'YX')
     """
-    place: dict[str, int | slice] = dict(zip("ZYX", box, strict=True))
+    place: dict[str, int | slice] = {**placed(box)}
     place.update(picked)
     kept = "".join(letter for letter in axes if letter not in picked)
     return tuple(place[letter] for letter in axes), kept
@@ -185,46 +254,129 @@ def _renamed(path: Path, axes: str, shape: list[int], word: str | None) -> str:
     return free.replace(long[0], letter)
 
 
-def _picked(
-    path: Path, axes: str, shape: Sequence[int], channel: int | None
-) -> dict[str, int]:
-    lengths = dict(zip(axes, shape, strict=True))
-    extra = [letter for letter in axes if letter not in "ZYX"]
-    several = [letter for letter in extra if lengths[letter] > 1]
-    if not several and channel:
-        raise AxisError(
-            f"{path}: has one channel, so channel {channel} does not exist; leave out "
-            "`channel`"
+@dataclass(frozen=True)
+class _Picking:
+    """What `pick_axes` was asked for, and how it decides."""
+
+    path: Path
+    axes: str
+    shape: Sequence[int]
+    request: Request
+    names: Sequence[str]
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    @property
+    def found(self) -> str:
+        """What the file holds beside slices, in words."""
+        what = " and ".join(
+            f"{self.lengths[letter]} {_NAMES.get(letter, f'entries along {letter}')}"
+            for letter in self.several
         )
-    if not several:
-        return dict.fromkeys(extra, 0)
-    what = " and ".join(
-        f"{lengths[letter]} {_NAMES.get(letter, f'entries along {letter}')}"
-        for letter in several
-    )
-    found = f"{path}: holds {what} (axes {axes}, shape {tuple(lengths.values())})"
-    if len(several) > 1:
+        shape = tuple(self.lengths.values())
+        return f"{self.path}: holds {what} (axes {self.axes}, shape {shape})"
+
+    @property
+    def several(self) -> list[str]:
+        """The axes beside Z, Y and X that are longer than 1."""
+        return [
+            each for each in self.axes if each not in "ZYX" and self.lengths[each] > 1
+        ]
+
+    def done(self) -> tuple[str, dict[str, int]]:
+        """Return the letters of the axes, and the index along those not read."""
+        picked = {letter: 0 for letter in self.axes if letter not in "ZYX"}
+        left = self.several
+        time = self.request.time
+        if "T" in left and (time is not None):
+            picked["T"] = self._time(time)
+            left.remove("T")
+        elif time:
+            raise AxisError(
+                f"{self.path}: has no time points, so time point {time} does not "
+                "exist; leave out `time`"
+            )
+        if len(left) > 1:
+            raise AxisError(self._too_many(left))
+        if left and self.request.every_channel:
+            return self._with_channels(left[0], picked)
+        if left:
+            picked[left[0]] = self._channel(left[0])
+        elif self.request.channel not in (None, 0, "0") and not self._names_it():
+            raise AxisError(
+                f"{self.path}: has one channel, so channel {self.request.channel} does "
+                "not exist; leave out `channel`"
+            )
+        return self.axes, picked
+
+    def _names_it(self) -> bool:
+        """Return whether the request names the only channel."""
+        wanted = str(self.request.channel).casefold()
+        return [name.casefold() for name in self.names] == [wanted]
+
+    def _time(self, time: int) -> int:
+        count = self.lengths["T"]
+        if not 0 <= time < count:
+            raise AxisError(
+                f"{self.found}, so time point {time} does not exist; choose one of "
+                f"0..{count - 1} with `time`"
+            )
+        return time
+
+    def _channel(self, letter: str) -> int:
+        channel, count = self.request.channel, self.lengths[letter]
+        if channel is None:
+            # If Z has several slices, the other axis cannot be slices as well.
+            slices = ", or say `read_as` slices if they are"
+            if self.lengths.get("Z", 1) > 1:
+                axes = len(self.axes)
+                other = "zyxc" if axes == 4 else "tzyxc"[-axes:]
+                slices = f", or say what the axes are with `read_as`, such as {other}"
+            called = f", called {', '.join(self.names)}" if self.names else ""
+            option = "`time`" if letter == "T" else "`channel`"
+            raise AxisError(
+                f"{self.found}{called}; expected one: choose it with {option} "
+                f"(0..{count - 1}){slices}"
+            )
+        names = () if letter == "T" else self.names
+        return channel_number(channel, count, names, self.found)
+
+    def _with_channels(
+        self, letter: str, picked: dict[str, int]
+    ) -> tuple[str, dict[str, int]]:
+        """Return the axes with that of the channels as C, which is not picked."""
+        del picked[letter]
+        axes = self.axes
+        if letter != "C" and "C" in axes:
+            axes = axes.replace("C", letter.lower())
+            picked[letter] = picked.pop("C")
+        return axes.replace(letter, "C").upper(), picked
+
+    def _too_many(self, left: Sequence[str]) -> str:
         way = "write one to its own file"
-        if lengths.get("Z", 1) == 1:  # one of the axes may be slices by mistake
-            meant = axes.replace("Z", "").replace(several[0], "Z").lower()
+        if "T" in left and len(left) == 2:
+            way = f"choose a time point with `time` (0..{self.lengths['T'] - 1})"
+        if self.lengths.get("Z", 1) == 1:  # one of the axes may be slices by mistake
+            free = self.axes.replace("Z", "")
+            meant = free.replace(left[0], "Z").lower()
             way = f"{way}, or say what the axes are with `read_as`, such as {meant}"
-        raise AxisError(f"{found}; expected one volume: {way}")
-    count = lengths[several[0]]
-    if channel is None:
-        # If Z has several slices, the other axis cannot be slices as well.
-        slices = ", or say `read_as` slices if they are"
-        if lengths.get("Z", 1) > 1:
-            other = "zyxc" if len(axes) == 4 else "tzyxc"[-len(axes) :]
-            slices = f", or say what the axes are with `read_as`, such as {other}"
-        raise AxisError(
-            f"{found}; expected one: choose it with `channel` (0..{count - 1}){slices}"
-        )
-    if not 0 <= channel < count:
-        raise AxisError(
-            f"{found}, so channel {channel} does not exist; choose one of "
-            f"0..{count - 1} with `channel`"
-        )
-    return {**dict.fromkeys(extra, 0), several[0]: channel}
+        return f"{self.found}; expected one volume: {way}"
+
+
+def times_note(axes: str, shape: Sequence[int]) -> dict[str, Any]:
+    """Return the entry ``"times"`` of a provenance: how many time points a file has.
+
+    Parameters
+    ----------
+    axes : str
+        One letter for each axis of the file, as `pick_axes` returns them.
+    shape : sequence of int
+        The lengths of these axes.
+    """
+    count = int(dict(zip(axes, shape, strict=True)).get("T", 1))
+    return {"times": count} if count > 1 else {}
 
 
 def chunk_note(axes: str, chunk: Sequence[int] | None) -> dict[str, Any]:

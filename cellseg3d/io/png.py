@@ -14,11 +14,17 @@ from PIL import Image, UnidentifiedImageError
 from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import FormatError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.roi import zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import Request, unpack_notes
-from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.picking import GREY, PALETTE, all_grey, pick_axes
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
+from cellseg3d.io.picking import (
+    CHANNEL_NAMES,
+    GREY,
+    PALETTE,
+    all_grey,
+    colour_names,
+    pick_axes,
+)
 
 _HEADER = struct.Struct(">4xI4sIIBB")
 _PALETTE = 3
@@ -75,7 +81,7 @@ def open_png(path: Path, request: Request) -> Volume:
     if header.samples > 1:
         axes, shape = "YXS", [*shape, header.samples]
     channel = request.channel
-    unasked = channel is None and request.read_as is None
+    unasked = not (channel is not None or request.read_as or request.every_channel)
     if (
         header.samples > 1
         and unasked
@@ -83,12 +89,14 @@ def open_png(path: Path, request: Request) -> Volume:
     ):
         channel = 0
         odd.append(GREY)
-    axes, picked = pick_axes(path, axes, shape, request.with_channel(channel))
-    lengths = dict(zip(axes, shape, strict=True))
+    names = colour_names(header.samples) if request.read_as is None else []
+    asked = request.with_channel(channel)
+    axes, picked = pick_axes(path, axes, shape, asked, names)
     reader = PngVoxels(path, axes, tuple(picked.items()))
-    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
-    array = LazyArray(volume_shape, header.dtype, reader)
+    array = LazyArray(lazy_shape(axes, shape, picked), header.dtype, reader)
     provenance = {**notes, "path": str(path), "format": "PNG"}
+    if names:
+        provenance[CHANNEL_NAMES] = names
     if odd:
         provenance["warnings"] = odd
     return Volume(array, provenance=provenance)
@@ -105,7 +113,7 @@ class PngVoxels:
         The letters of the image's axes: ``"YX"``, or three letters if a pixel has
         several samples.
     picked : tuple of (str, int)
-        The index to read along an axis that is not Z, Y or X.
+        The index to read along an axis that the volume does not have.
     """
 
     path: Path
@@ -113,7 +121,7 @@ class PngVoxels:
     picked: tuple[tuple[str, int], ...]
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
         plane = pixels(self.path, read_header(self.path))
         kept = self.axes
         for letter, index in self.picked:

@@ -28,12 +28,21 @@ class RawSink:
         Type and byte order in the file.
     shape : tuple of int
         Shape (Z, Y, X), in voxels.
+    woven : int
+        The number of channels whose slices lie in turn in the file, while they are
+        written one channel behind another (`Layout.stacked`).
     """
 
     def __init__(
-        self, path: Path, offset: int, dtype: np.dtype[Any], shape: Zyx
+        self,
+        path: Path,
+        offset: int,
+        dtype: np.dtype[Any],
+        shape: Zyx,
+        woven: int = 1,
     ) -> None:
         self.path, self.offset, self.dtype, self.shape = path, offset, dtype, shape
+        self.woven = woven
         end = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
         if path.stat().st_size < end:
             os.truncate(path, end)
@@ -63,6 +72,8 @@ class RawSink:
     def _byte(self, place: Sequence[int]) -> int:
         """Return the place of a voxel in the file, in bytes."""
         z, y, x = place
+        channel, inside = divmod(z, self.shape[0] // self.woven)
+        z = inside * self.woven + channel
         index = (z * self.shape[1] + y) * self.shape[2] + x
         return self.offset + index * self.dtype.itemsize
 

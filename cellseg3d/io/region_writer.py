@@ -18,9 +18,9 @@ from cellseg3d.core.atomic import (
     sync,
     temporary_name,
 )
-from cellseg3d.core.errors import CoverageError, FormatError
+from cellseg3d.core.channels import ArrayLike
+from cellseg3d.core.errors import CoverageError, EnvironmentFault, FormatError
 from cellseg3d.core.roi import Roi, Zyx
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.io.layout import Layout, Sink
 
 PARTIAL = ".partial"
@@ -66,11 +66,13 @@ class RegionWriter:
     ) -> None:
         self.path, self.partial, self.sink, self.layout = path, partial, sink, layout
         self.resumed = resumed
+        # What was there was to be replaced; what comes meanwhile was not.
+        self._may_replace = resumed or path.exists()
 
     @property
     def shape(self) -> Zyx:
-        """Shape of the volume (Z, Y, X)."""
-        return self.layout.shape
+        """Shape of the volume (Z, Y, X); see `Layout.stacked`."""
+        return self.layout.stacked
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -126,11 +128,19 @@ class RegionWriter:
         Raises
         ------
         EnvironmentFault
-            If the disk is full or not writable; a volume that existed is kept.
+            If the disk is full or not writable; a volume that existed is kept. Also
+            if another process wrote a volume of this name in the meantime.
         """
         try:
             self.sink.close()
             _sync(self.partial)
+            if self.path.exists() and not self._may_replace:
+                self.abort()
+                message = (
+                    f"{self.path}: another process wrote it in the meantime, and that "
+                    "file was kept; choose another name"
+                )
+                raise EnvironmentFault(message)
             give_name(self.partial, self.path)
         except OSError as error:
             raise environment_fault(error, self.path) from error

@@ -7,16 +7,18 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
-from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.channels import ArrayLike, ChosenChannels
+from cellseg3d.core.errors import AxisError, ConfigError, FormatError, SpacingError
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.core.words import counted
 from cellseg3d.io.damage import reading
 from cellseg3d.io.finite import check_finite
 from cellseg3d.io.formats import kind_to_read, module_of
 from cellseg3d.io.labels import as_labels
 from cellseg3d.io.layout import Request
-from cellseg3d.io.picking import check_read_as
+from cellseg3d.io.picking import channel_names_in, channel_number, check_read_as
 from cellseg3d.io.region_writer import RegionWriter
 from cellseg3d.io.sniff import (
     SUFFIXES,
@@ -52,24 +54,34 @@ __all__ = [
 IMPLAUSIBLE_UM = (2e-5, 200.0)
 
 
+# Several channels: their names or numbers in the order to read them; or how many there
+# must be, which are then all read; or "all", however many there are.
+Channels = int | str | Sequence[int | str]
+ALL = "all"
+
+
 class Opening(TypedDict, total=False):
     """The keyword arguments of `open_volume`."""
 
     inner: str | None
     level: int
     spacing: Spacing | Sequence[float] | None
-    channel: int | None
+    channel: int | str | None
+    channels: Channels | None
+    time: int | None
     read_as: str | None
     labels: bool
 
 
-def open_volume(
+def open_volume(  # noqa: PLR0913 - each is a fact about the file, and all are optional
     path: Path | str,
     *,
     inner: str | None = None,
     level: int = 0,
     spacing: Spacing | Sequence[float] | None = None,
-    channel: int | None = None,
+    channel: int | str | None = None,
+    channels: Channels | None = None,
+    time: int | None = None,
     read_as: str | None = None,
     labels: bool = False,
 ) -> Volume:
@@ -85,8 +97,14 @@ def open_volume(
         The level of an OME-Zarr pyramid; 0 is full size.
     spacing : Spacing or three floats, optional
         Voxel edges (z, y, x) in um, for a file that states none or wrong ones.
-    channel : int, optional
-        The channel, colour or time point to read, counted from 0.
+    channel : int or str, optional
+        The channel or colour to read: its number, counted from 0, or its name. In a
+        file without channels, the number of the time point.
+    channels : int, "all" or sequence of int or str, optional
+        Several channels, which the volume then holds in this order: their names or
+        numbers; or how many the file must have, to read all of them; or ``"all"``.
+    time : int, optional
+        The time point to read, counted from 0.
     read_as : str, optional
         What the axes are, if the file does not say it or says it wrongly:
         ``"slices"``, ``"channels"`` or ``"times"`` for its third axis, or a letter for
@@ -97,7 +115,8 @@ def open_volume(
     Returns
     -------
     Volume
-        The volume has the axes (z, y, x), and the spacing None if it is unknown.
+        The volume has the axes (z, y, x), or (c, z, y, x) for several channels, and
+        the spacing None if it is unknown.
         ``provenance["warnings"]`` lists what is unusual about the file, and
         ``provenance["told"]`` where the caller contradicts the file.
 
@@ -107,7 +126,7 @@ def open_volume(
         If the file is missing or damaged, has another format than its name states, or
         does not hold exactly one volume.
     ConfigError
-        If `read_as` does not describe axes.
+        If `read_as` does not describe axes, or both `channel` and `channels` are given.
     EnvironmentFault
         If the user has no permission to read the file.
 
@@ -136,7 +155,20 @@ def open_volume(
         )
     if kind not in ("zarr", "folder"):
         check_format(file, kind)
-    request = Request(inner, level, channel, read_as, labels)
+    if channels is not None and channel is not None:
+        raise ConfigError(
+            f"{file}: `channel` is {channel!r} and `channels` is {channels!r}; give "
+            "only one of the two"
+        )
+    request = Request(
+        inner,
+        level,
+        channel,
+        read_as,
+        labels,
+        time=time,
+        every_channel=channels is not None,
+    )
     with reading(file):
         try:
             volume = module_of(kind).open_file(file, request)
@@ -144,6 +176,7 @@ def open_volume(
             if spacing is None or kind != "nifti":
                 raise
             volume = module_of(kind).open_file(file, request, ignore_affine=True)
+    volume = _with_channels(volume, channel, channels)
     if 0 in volume.shape:
         raise FormatError(
             f"{file}: holds no voxels, since its shape (z, y, x) is {volume.shape}; "
@@ -181,7 +214,7 @@ def read_volume(path: Path | str, **opening: Unpack[Opening]) -> Volume:
     (True, '1/um')
     """
     volume = open_volume(path, **opening)
-    check_memory(_nbytes(volume), volume.name)
+    check_memory(volume.nbytes, volume.name)
     with reading(volume.name):
         array = volume.read()
     check_finite(array, volume.name)
@@ -277,9 +310,42 @@ def split_inner(path: Path | str, inner: str | None) -> tuple[Path, str | None]:
     return Path(name), chosen.strip("/") if chosen else None
 
 
-def _nbytes(volume: Volume) -> int:
-    z, y, x = volume.shape
-    return z * y * x * volume.dtype.itemsize
+def _with_channels(
+    volume: Volume, channel: int | str | None, channels: Channels | None
+) -> Volume:
+    """Return a volume with the channels that the user wants, and their names."""
+    names = channel_names_in(volume.provenance)
+    if channels is None:
+        if channel is None or not names:
+            return replace(volume, channel_names=tuple(names))
+        at = channel_number(channel, len(names), names, volume.name)
+        return replace(volume, channel_names=(names[at],))
+    count = volume.channels
+    names = names if len(names) == count else []
+    found = f"{volume.name}: has {counted(count, 'channel')}"
+    if isinstance(channels, int) or channels == ALL:
+        if channels not in (count, ALL):
+            called = f", called {', '.join(names)}" if names else ""
+            raise AxisError(
+                f"{found}{called}; expected {channels}; choose them with `channels`"
+            )
+        return replace(volume, channel_names=tuple(names))
+    numbers = tuple(channel_number(each, count, names, found) for each in channels)
+    if len(set(numbers)) != len(numbers) or not numbers:
+        raise AxisError(
+            f"{found}, and `channels` is {list(channels)}; name each channel once"
+        )
+    if count == 1:
+        return replace(volume, channel_names=tuple(names))
+    array: ArrayLike = volume.array
+    if numbers != tuple(range(count)):
+        array = ChosenChannels(array, numbers)
+    chosen = replace(
+        volume,
+        array=array,
+        channel_names=tuple(names[number] for number in numbers) if names else (),
+    )
+    return chosen.channel(0) if len(numbers) == 1 else chosen
 
 
 def _with_spacing(volume: Volume, spacing: Spacing | Sequence[float] | None) -> Volume:

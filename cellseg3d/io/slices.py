@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from cellseg3d.core.channels import ChannelStack
 from cellseg3d.core.errors import AxisError, FormatError, SpacingError
-from cellseg3d.core.roi import Roi, zyx
+from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import (
@@ -17,12 +18,13 @@ from cellseg3d.io.layout import (
     Request,
     Sink,
     pack_notes,
+    refuse_leading,
     split_unit,
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
 from cellseg3d.io.names import Series, series_of
-from cellseg3d.io.picking import pick_axes
+from cellseg3d.io.picking import CHANNEL_NAMES, pick_axes, times_note
 from cellseg3d.io.png import open_png, pixels
 from cellseg3d.io.sniff import check_format, check_path, natural_key
 from cellseg3d.io.tiff import volume as tiff
@@ -72,14 +74,14 @@ def open_file(path: Path, request: Request) -> Volume:
     if not path.is_dir():
         return _open_slice(path, request)
     series = series_of(slice_files(path), path)
-    files, axes, request = _rows(path, series, request)
-    first = _open_slice(files[0], request)
+    rows, about, request = _rows(path, series, request)
+    first = _open_slice(rows[0][0], request)
     if first.shape[0] != 1:
         raise AxisError(
-            f"{path}: its file {files[0].name} has {first.shape[0]} slices, so this is "
-            "a folder of volumes; name one of them"
+            f"{path}: its file {rows[0][0].name} has {first.shape[0]} slices, so this "
+            "is a folder of volumes; name one of them"
         )
-    shape = zyx([len(files), *first.shape[1:]])
+    shape = (*first.array.shape[:-3], len(rows[0]), *first.shape[1:])
     unit, notes = split_unit(_folder_notes(path))
     edges = notes.pop("spacing_um", None)
     try:
@@ -91,34 +93,48 @@ def open_file(path: Path, request: Request) -> Volume:
         **notes,
         "path": str(path),
         "format": "folder of slices",
-        "axes": axes,
+        **about,
     }
     odd = [*first.provenance.get("warnings", ()), *([series.gap] if series.gap else [])]
     if odd:
         provenance["warnings"] = odd
-    reader = SliceVoxels(files, shape, first.dtype, request)
-    return Volume(LazyArray(shape, first.dtype, reader), spacing, unit, provenance)
+    if CHANNEL_NAMES in first.provenance:
+        provenance[CHANNEL_NAMES] = first.provenance[CHANNEL_NAMES]
+    parts = tuple(
+        LazyArray(shape, first.dtype, SliceVoxels(row, shape, first.dtype, request))
+        for row in rows
+    )
+    array = parts[0] if len(parts) == 1 else ChannelStack(parts)
+    return Volume(array, spacing, unit, provenance)
 
 
 def _rows(
     path: Path, series: Series, request: Request
-) -> tuple[tuple[Path, ...], str, Request]:
-    """Return the files of the slices to read, their axes and the request for each."""
+) -> tuple[tuple[tuple[Path, ...], ...], dict[str, Any], Request]:
+    """Return the files of each channel by slice, notes and the request for each.
+
+    There is one row of files unless the names count channels and all are read.
+    """
     inside = replace(request, read_as=None)
     told = request.read_as if request.read_as in ("channels", "times") else None
     if series.counted is None and told is None:
-        return series.files, "ZYX", inside
+        return (series.files,), {"axes": "ZYX"}, inside
     letter = "C" if series.counted == "channels" else "T"
     axes = "Z" if series.counted is None else f"{letter}Z"
     lengths = [len(series.rows), len(series.files)][-len(axes) :]
     axes, picked = pick_axes(path, axes, lengths, request)
+    about: dict[str, Any] = {"axes": "ZYX", **times_note(axes, lengths)}
     grid = np.array(series.rows, dtype=object)
     grid = grid[0] if series.counted is None else grid
     for each, index in picked.items():
         place = axes.index(each)
         grid, axes = grid.take(index, axis=place), axes.replace(each, "")
-    files = tuple(np.atleast_1d(grid).ravel().tolist())
-    return files, "ZYX", replace(inside, channel=None)
+    inside = replace(inside, channel=None, time=None)
+    if "C" not in axes:
+        return (tuple(np.atleast_1d(grid).ravel().tolist()),), about, inside
+    grid = grid if "Z" in axes else grid[:, np.newaxis]
+    about["axes"] = "CZYX"
+    return tuple(map(tuple, grid)), about, replace(inside, every_channel=False)
 
 
 def create(path: Path, layout: Layout) -> Sink:
@@ -130,6 +146,7 @@ def create(path: Path, layout: Layout) -> Sink:
         If the dtype is not uint8 or uint16, since PNG can hold no other exactly, or if
         a single PNG is asked for and the volume has several slices.
     """
+    refuse_leading(path, layout, "PNG")
     if layout.dtype.kind not in "bu" or layout.dtype.itemsize > 2:
         raise FormatError(
             f"{path}: PNG cannot hold {layout.dtype}; choose .tif, .zarr or .h5"
@@ -154,7 +171,7 @@ class SliceVoxels:
     files : tuple of Path
         The slices in order.
     shape : tuple of int
-        Shape (Z, Y, X), in voxels.
+        Shape (Z, Y, X) or (C, Z, Y, X), in voxels.
     dtype : numpy dtype
         Type of a voxel.
     request : Request
@@ -162,24 +179,28 @@ class SliceVoxels:
     """
 
     files: tuple[Path, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
     request: Request
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
-        depth, rows, columns = box
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
+        *channels, depth, rows, columns = box
         sizes = [len(range(*part.indices(10**18))) for part in box]
         out = np.empty(sizes, self.dtype)
         for index, file in enumerate(self.files[depth]):
             found = _open_slice(file, self.request)
-            if found.shape != (1, *self.shape[1:]) or found.dtype != self.dtype:
+            here = found.array.shape
+            usual = (*self.shape[:-3], 1, *self.shape[-2:])
+            if here != usual or found.dtype != self.dtype:
                 raise FormatError(
-                    f"{file}: is {found.shape[1:]} {found.dtype}, but the first slice "
-                    f"is {self.shape[1:]} {self.dtype}; slices of a volume must have "
-                    "one size and type (give images that are not slices one by one)"
+                    f"{file}: is {here[-2:]} {found.dtype}{_colours(here)}, but the "
+                    f"first slice is {usual[-2:]} {self.dtype}{_colours(usual)}; "
+                    "slices of a volume must have one size and type (give images that "
+                    "are not slices one by one)"
                 )
-            out[index] = found.array[:, rows, columns][0]
+            part = found.array[(*channels, slice(0, 1), rows, columns)]
+            out[..., index, :, :] = part[..., 0, :, :]
         return out
 
 
@@ -261,6 +282,10 @@ def _open_slice(path: Path, request: Request) -> Volume:
         return tiff.open_file(path, request)
     check_format(path, "png")
     return open_png(path, request)
+
+
+def _colours(shape: tuple[int, ...]) -> str:
+    return f" of {shape[0]} channels" if len(shape) == 4 else ""
 
 
 def _folder_notes(folder: Path) -> dict[str, Any]:

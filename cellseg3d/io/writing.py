@@ -15,7 +15,7 @@ from cellseg3d.core.atomic import (
     temporary_name,
     writer_of,
 )
-from cellseg3d.core.errors import EnvironmentFault, FormatError
+from cellseg3d.core.errors import EnvironmentFault, FormatError, LabelError
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
@@ -43,8 +43,9 @@ def write_volume(
         or a name without suffix for a folder of PNG slices. An existing file is
         replaced once the new one is complete.
     volume : Volume
-        The volume, of shape (Z, Y, X). It is copied part by part, so it may be lazy
-        and larger than memory.
+        The volume. It is copied part by part, so it may be lazy and larger than
+        memory. Several channels are written with their names, in formats that hold
+        them.
     ome_zarr : {"0.5", "0.4"}
         The version of OME-Zarr, for ``.zarr``.
 
@@ -107,6 +108,12 @@ def write_labels(
     >>> cellseg3d.read_labels(path).dtype.name
     'uint8'
     """
+    if volume.channels > 1:
+        raise LabelError(
+            f"{volume.name}: has {volume.channels} channels, but labels have one; "
+            "choose it with `channel`"
+        )
+    volume = volume.channel(0)
     largest = 0
     for roi in slabs(volume):
         part = volume.read(roi)
@@ -196,6 +203,9 @@ def _write(
     path: Path, volume: Volume, dtype: np.dtype[Any], *, labels: bool, version: OmeZarr
 ) -> Path:
     notes = {key: value for key, value in notes_of(volume).items() if key != "labels"}
+    if volume.channel_names and not labels:
+        notes["channel_names"] = list(volume.channel_names)
+    several = ("C", volume.channels) if volume.channels > 1 else None
     layout = Layout(
         volume.shape,
         dtype,
@@ -206,11 +216,64 @@ def _write(
         None,
         labels,
         version,
+        several,
     )
     with _begin(path, layout) as writer:
-        for roi in slabs(volume, writer.unit):
-            writer.write(roi, volume.read(roi))
+        _copy(volume.each_channel(), writer)
     return path
+
+
+def write_times(path: Path, volumes: Sequence[Volume], *, labels: bool) -> Path:
+    """Write time points into one file, which has an axis for them.
+
+    Parameters
+    ----------
+    path : Path
+        The name of the file; its suffix picks the format.
+    volumes : sequence of Volume
+        The time points in their order, of one shape, dtype and grid. They are copied
+        part by part.
+    labels : bool
+        Whether their values are labels or ids of objects.
+
+    Raises
+    ------
+    FormatError
+        If the format holds no time points, or the volumes differ.
+    EnvironmentFault
+        If the disk is full or not writable.
+    """
+    first = volumes[0]
+    for each in volumes[1:]:
+        if each.shape != first.shape:
+            raise FormatError(
+                f"{each.name}: has shape {each.shape}, but the first time point has "
+                f"{first.shape}; time points of one file need one shape"
+            )
+    dtype = np.result_type(*(each.dtype for each in volumes))
+    notes = {key: value for key, value in notes_of(first).items() if key != "labels"}
+    layout = Layout(
+        first.shape,
+        np.dtype(dtype),
+        first.spacing,
+        first.intensity_unit,
+        first.affine_mm,
+        notes,
+        None,
+        labels,
+        leading=("T", len(volumes)),
+    )
+    with _begin(path, layout) as writer:
+        _copy(volumes, writer)
+    return path
+
+
+def _copy(volumes: Sequence[Volume], writer: RegionWriter) -> None:
+    """Copy channels or time points into a file, one behind another along z."""
+    for number, volume in enumerate(volumes):
+        offset = (number * volume.shape[0], 0, 0)
+        for roi in slabs(volume, writer.unit):
+            writer.write(roi.shift(offset), volume.read(roi))
 
 
 def _begin(path: Path, layout: Layout, *, resume: bool = False) -> RegionWriter:
@@ -259,10 +322,11 @@ def slabs(volume: Volume, unit: Sequence[int] | None = None) -> Iterator[Roi]:
         read or written twice. By default, the chunks of the volume's file, if any.
     """
     chunk = zyx(list(unit or volume.provenance.get("chunk") or (1, 1, 1)))
+    each = volume.channels * volume.dtype.itemsize
     sides = [min(a, b) for a, b in zip(chunk, volume.shape, strict=True)]
     # Whole rows first, then whole slices, then several slices.
     for axis in (2, 1, 0):
-        nbytes = math.prod(sides) * volume.dtype.itemsize
+        nbytes = math.prod(sides) * each
         times = max(1, COPY_BYTES // max(1, nbytes))
         sides[axis] = min(volume.shape[axis], sides[axis] * times)
     yield from blocks(volume.shape, sides)

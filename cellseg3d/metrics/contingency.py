@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import LabelError
-from cellseg3d.core.volume import ArrayLike
 
 BLOCK_VOXELS = 2**25
 LARGEST = np.iinfo(np.int64).max

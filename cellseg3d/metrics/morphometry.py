@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import LabelError
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.object_sums import Floats, ObjectSums, sum_objects
 
 Table = dict[str, NDArray[Any]]

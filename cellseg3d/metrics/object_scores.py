@@ -27,7 +27,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.volume import ArrayLike
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.metrics.contingency import Contingency, Ids, count_slices, total
 
 Floats = NDArray[np.float64]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import LabelError
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.cell_area import crofton_areas, mesh_areas
 from cellseg3d.metrics.contingency import as_ids, together
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.ignore import IGNORE
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.contingency import (
     Contingency,
     Labels,

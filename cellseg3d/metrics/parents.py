@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.contingency import Ids, count_slices, total
 from cellseg3d.metrics.object_sums import runs, slabs_of
 

@@ -40,8 +40,10 @@ def adapt_weights(
     Layers of equal shape take the weights as they are. In the layers that answer
     classes, the rows of classes of the same name are taken over and the others keep
     the new network's random start. A first layer that reads another number of
-    channels takes the mean over the old channels for each new one, scaled so that an
-    image repeated over the channels gives the same features as before.
+    channels begins so that an image repeated over the channels gives the same features
+    as before: several times as many channels take the old weights again and again, so
+    that each channel of a stack of slices keeps the order of its slices, and any other
+    number takes the mean over the old channels for each new one.
 
     Parameters
     ----------
@@ -118,7 +120,14 @@ def _fitted(
     ]
     # A convolution's second axis is its input, a transposed one's its output.
     if differing == [1] and old.ndim > 2 and not transposed:
-        mean = old.mean(1, keepdim=True) * (old.shape[1] / new.shape[1])
+        before, now = old.shape[1], new.shape[1]
+        if now % before == 0:
+            tiles = (1, now // before, *(1,) * (old.ndim - 2))
+            return old.repeat(tiles) * (before / now)
+        if before % now == 0:
+            grouped = old.reshape(len(old), before // now, *new.shape[1:])
+            return grouped.sum(1)
+        mean = old.mean(1, keepdim=True) * (before / now)
         return mean.expand(new.shape).clone()
     if any((old.shape[a], new.shape[a]) != (rows.before, rows.now) for a in differing):
         raise ValueError(_differs(name, old, new))

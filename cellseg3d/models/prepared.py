@@ -117,7 +117,8 @@ class PlainNetwork:
         """Return the memory of all features of a window, as if none were freed."""
         deep = self.spec.spatial_dims == 3
         at_once = window[0] if deep else min(planes, window[0])
-        features = at_once * features_of(self.network) + window[0]
+        read = window[0] * self.spec.image_channels
+        features = at_once * features_of(self.network) + read
         return float(features * window[1] * window[2] * self.hardware.dtype.itemsize)
 
     def describe(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.volumes import case_classes, read_case_label
-from cellseg3d.io.registry import open_volume
 from cellseg3d.metrics.components import label_components
 from cellseg3d.objects.label import LabelledObjects
 from cellseg3d.objects.options import ObjectOptions
@@ -85,7 +84,7 @@ def training_sizes(cases: Sequence[Case], datalist: Datalist) -> ObjectSizes | N
     voxels: dict[str, list[NDArray[np.float64]]] = {}
     known = True
     for case in (labelled[index] for index in picked.tolist()):
-        spacing = case.spacing or open_volume(case.image, **case.opening).spacing
+        spacing = case.open_image().spacing
         known = known and spacing is not None
         for name, sizes in _sizes(case, datalist).items():
             pair = np.stack([sizes, sizes * _volume(spacing)])

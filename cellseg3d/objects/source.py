@@ -7,11 +7,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import AxisError, LabelError, NonFiniteError
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.targets import (
     BORDER,
     CORE,

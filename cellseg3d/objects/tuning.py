@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import ArrayLike
 from cellseg3d.metrics.object_scores import match_objects, object_scores
 from cellseg3d.objects.label import label_objects
 from cellseg3d.objects.options import LengthScale, ObjectOptions

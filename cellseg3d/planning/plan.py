@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellseg3d.bundle.compose import Config
-from cellseg3d.bundle.model_facts import ModelFacts
+from cellseg3d.bundle.model_facts import ModelFacts, spec_for
 from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.core.axes import Axis, axis_index
@@ -154,6 +154,7 @@ def _plan(
     given: float | None,
 ) -> Plan:
     config = resolve_config(_file(kind))
+    config["spec"] = asdict(spec_for(config["spec"], facts))
     spec, choices = _input(kind, config, data)
     usual = int(config["train"]["dataloader"]["batch_size"])
     cost = measure(_network(kind, spec, facts), spec, usual)

@@ -13,7 +13,6 @@ from cellseg3d.core.roi import Zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.volumes import case_classes, read_case_label
-from cellseg3d.io.registry import open_volume
 from cellseg3d.metrics.components import label_components
 
 # Number of label files to read; reading more would not change the plan.
@@ -113,12 +112,8 @@ def survey(
     cases = [c for c in datalist.cases if c.label is not None and c.split != "test"]
     if not cases:
         raise ConfigError(f"{datalist.where}: holds no labelled case to train on")
-    images = [open_volume(case.image, **case.opening) for case in cases]
-    known = [
-        found.zyx
-        for case, image in zip(cases, images, strict=True)
-        if (found := case.spacing or image.spacing) is not None
-    ]
+    images = [case.open_image() for case in cases]
+    known = [image.spacing.zyx for image in images if image.spacing is not None]
     spacing = Spacing.of(np.median(known, axis=0).tolist()) if known else None
     edges = spacing.zyx if spacing else (1.0, 1.0, 1.0)
     picked = np.unique(np.linspace(0, len(cases) - 1, MOST_LABELS).round().astype(int))

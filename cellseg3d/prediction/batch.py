@@ -19,15 +19,15 @@ from cellseg3d.core.atomic import atomic_write, write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.listing import FOLDERS, FolderContent, content_of
 from cellseg3d.io.overlay import overlay_picture
 from cellseg3d.io.ownership import one_name
-from cellseg3d.io.registry import open_volume, split_inner, volume_suffix
+from cellseg3d.io.registry import Opening, open_volume, split_inner, volume_suffix
 from cellseg3d.objects.files import block_map
 from cellseg3d.objects.label import LabelledObjects, label_objects
 from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import (
     Extra,
@@ -66,6 +66,7 @@ def tasks_of(
     out: Path,
     suffix: str | None = None,
     folders: str = "auto",
+    time: int | None = None,
 ) -> list[Task]:
     """Return one task for each volume that the user named.
 
@@ -83,6 +84,8 @@ def tasks_of(
         How a folder of images is read: ``"images"`` makes each image a volume of one
         slice, ``"slices"`` stacks all of them into one volume. ``"auto"`` stacks PNG
         files and takes files of any other format one by one.
+    time : int, optional
+        The only time point that is segmented; the names of the results then have it.
 
     Raises
     ------
@@ -103,8 +106,9 @@ def tasks_of(
                 ".ome.zarr or .tif"
             )
             raise ConfigError(message)
+    point = "" if time is None else f"_t{time}"
     tasks = [
-        Task(source, out / f"{_stem(source)}_labels{_suffix(source, suffix)}")
+        Task(source, out / f"{_stem(source)}{point}_labels{_suffix(source, suffix)}")
         for given in sources
         for source in _volumes(given, folders)
     ]
@@ -197,7 +201,7 @@ def segment_task(
     task: Task,
     models: Sequence[TrainedModel],
     options: SegmentOptions,
-    spacing_um: Sequence[float] | None = None,
+    opening: Opening | None = None,
     *,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -207,8 +211,10 @@ def segment_task(
 
     Parameters
     ----------
-    task, models, options, spacing_um, overwrite, progress
+    task, models, options, overwrite, progress
         As for `segment.segment_to_file`.
+    opening : mapping, optional
+        How to read the volume: keyword arguments of `cellseg3d.open_volume`.
     find_objects : callable, optional
         Writes the objects of a task whose labels and probabilities are finished but
         still lie in the work folder. All files are moved to their names afterwards,
@@ -225,7 +231,8 @@ def segment_task(
     CellSegError
         If something is wrong with the volume, the models or the machine.
     """
-    volume = with_told_spacing(open_input(task.source, spacing=spacing_um), models)
+    opened = open_for(task.source, models, **(opening or {}))
+    volume = with_told_spacing(opened, models)
     begun = time.perf_counter()
     extras = []
     if find_objects is not None:
@@ -268,14 +275,14 @@ def write_overlay(volume: Volume, task: Task, *, ids: bool) -> None:
     Parameters
     ----------
     volume : Volume
-        The volume that was segmented.
+        The volume that was segmented; of several channels the first is drawn.
     task : Task
         Its labels, and its objects if `ids`, are finished.
     ids : bool
         Whether to draw the objects.
     """
     labels = open_volume(task.objects if ids else task.labels)
-    picture = overlay_picture(volume, labels, ids=ids)
+    picture = overlay_picture(volume.channel(0), labels, ids=ids)
     atomic_write(task.overlay, lambda new: picture.save(new, format="PNG"))
 
 

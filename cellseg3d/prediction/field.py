@@ -15,7 +15,7 @@ from cellseg3d.core.errors import FormatError, NonFiniteError
 from cellseg3d.core.mirror import mirrored
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.intensity import Amount, IntensityScale
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ class VolumeField:
     volume : Volume
         A volume in memory or on disk.
     scale : IntensityScale
-    offset, factor : float
+    offset, factor : float, or tuple of float with one number for each channel
         The numbers that ``scale.measure`` returned for the volume.
     """
 
     volume: Volume
     scale: IntensityScale
-    offset: float
-    factor: float
+    offset: Amount
+    factor: Amount
 
     @classmethod
     def measured(cls, volume: Volume, scale: IntensityScale) -> "VolumeField":
@@ -63,7 +63,7 @@ class VolumeField:
         return self.volume.shape
 
     def read(self, roi: Roi) -> NDArray[np.float32]:
-        """Return scaled intensities (1, z, y, x), with border voxels repeated.
+        """Return scaled intensities (C, z, y, x), with border voxels repeated.
 
         Raises
         ------
@@ -83,14 +83,15 @@ class VolumeField:
             raise FormatError(message) from error
         self._check(raw, inside)
         scaled = self.scale.apply(raw, self.offset, self.factor)
-        return repeat_border(scaled[None], roi, inside)
+        scaled = scaled if scaled.ndim == 4 else scaled[None]
+        return repeat_border(scaled, roi, inside)
 
     def _check(self, raw: NDArray[Any], roi: Roi) -> None:
         # A sum is finite only if every term is, and takes a tenth of isfinite's time.
         if raw.dtype.kind != "f" or np.isfinite(raw.sum(dtype=np.float64)):
             return
         bad = np.argwhere(~np.isfinite(raw))
-        z, y, x = (int(a + b) for a, b in zip(bad[0], roi.start, strict=True))
+        z, y, x = (int(a + b) for a, b in zip(bad[0][-3:], roi.start, strict=True))
         message = (
             f"{self.volume.name}: {len(bad)} voxels of the region {roi} are NaN or "
             f"infinite, the first at (z={z}, y={y}, x={x}); repair the file first"

@@ -19,6 +19,7 @@ def provenance(
     return {
         "cellseg3d": __version__,
         "volume": volume.name,
+        **_channels(volume),
         "input": fingerprint(volume.name) if file_of(volume.name).exists() else None,
         "models": [
             {
@@ -44,6 +45,16 @@ def provenance(
         "fuse": pipeline.fusion.mode,
         "weights": [list(row) for row in pipeline.fusion.weights],
     }
+
+
+def _channels(volume: Volume) -> dict[str, Any]:
+    """Return the channels that were read, and the time point, if there are several."""
+    found: dict[str, Any] = {}
+    if volume.channels > 1 or volume.channel_names:
+        found["channels"] = [
+            volume.channel_called(number) for number in range(volume.channels)
+        ]
+    return found
 
 
 def _limits(field: Field) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.channels import fit_channels
 from cellseg3d.datasets.likeness import unlike, volume_features
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.hardware import choose_hardware
@@ -88,7 +89,7 @@ def set_up(
     ConfigError
         If no model is given, or the models' classes differ.
     AxisError
-        If a network takes more channels than the one that a volume has.
+        If the volume does not have the channels that a network was trained on.
     """
     if not models:
         raise ConfigError("no `bundle` was given; expected at least one")
@@ -102,11 +103,12 @@ def set_up(
             raise ConfigError(message)
     bundles = []
     for model in models:
-        differences = differences_of(volume, model)
+        seen = seen_by(volume, model)
+        differences = differences_of(seen, model)
         adapts = _adapts(model, options.adapt, unlike=bool(differences))
         if warn:
-            _warn(volume, model, differences, adapts=adapts)
-        bundles.append(_checked_sources(volume, model, options, adapts=adapts))
+            _warn(seen, model, differences, adapts=adapts)
+        bundles.append(_checked_sources(seen, model, options, adapts=adapts))
     if options.axes is not None and options.fuse == "auto":
         # Learned weights belong to the bundle's own axes.
         options = replace(options, fuse="weighted")
@@ -219,24 +221,25 @@ def use_of(
 
 
 def _checked_sources(
-    volume: Volume, model: TrainedModel, options: SegmentOptions, *, adapts: bool
+    seen: Volume, model: TrainedModel, options: SegmentOptions, *, adapts: bool
 ) -> list[Source]:
     """Return the sources of all networks of a bundle on a volume.
 
     Raises
     ------
     AxisError
-        If a network takes more channels than the one that a volume has.
+        If the volume does not have the channels that a network was trained on.
     """
-    field = VolumeField.measured(volume, model.intensity)
+    field = VolumeField.measured(seen, model.intensity)
     found = []
     for network in networks_of(model):
-        channels = geometry_of(network.network).channels
-        if channels != network.spec.in_channels or network.spec.image_channels != 1:
+        channels, spec = geometry_of(network.network).channels, network.spec
+        # A fused network of volumes sees the image's channels; others see stacks.
+        if channels != spec.in_channels or spec.image_channels != seen.channels:
             message = (
-                f"{network.name}: its network takes {channels} channels and its spec "
-                f"gives {network.spec.in_channels}, {network.spec.image_channels} for "
-                "each slice; a volume has one channel, so take a network trained on one"
+                f"{network.name}: its network takes {channels} channels, but its spec "
+                f"gives {spec.in_channels}, from {spec.image_channels} of the image; "
+                f"copy the bundle again"
             )
             raise AxisError(message)
         sources = sources_of(network, field, options, adapt=adapts)
@@ -255,6 +258,18 @@ def _checked_sources(
             )
         found += sources
     return found
+
+
+def seen_by(volume: Volume, model: TrainedModel) -> Volume:
+    """Return the channels of a volume that a model sees, in the order of its training.
+
+    Raises
+    ------
+    AxisError
+        If the volume does not have them.
+    """
+    count = networks_of(model)[0].spec.image_channels
+    return fit_channels(volume, model.channels, count, model.name)
 
 
 def differences_of(volume: Volume, model: TrainedModel) -> list[str]:

@@ -140,8 +140,11 @@ def changed_labels(
 def _labels(network: PreparedNetwork, window: Tensor, spec: InputSpec) -> Tensor:
     """Return the labels (z, y, x) of a window, or (1, h, w) of one slice."""
     deep = spec.spatial_dims == 3
-    # The channels of a stack are its slices.
-    image_cnhw = window[0] if deep else window
+    # A stack has the slices of the first channel, then those of the second.
+    image_cnhw = window[0]
+    if not deep:
+        sides = image_cnhw.shape[1:]
+        image_cnhw = image_cnhw.reshape(spec.image_channels, -1, *sides)
     count, height, width = image_cnhw.shape[1:]
     kept = slice(0, count) if deep else slice(spec.context, spec.context + 1)
     keep = (kept, slice(0, height), slice(0, width))

@@ -14,11 +14,10 @@ from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.datasets.cases import Case, Datalist, split_inner
+from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.datasets.volumes import read_case_label
-from cellseg3d.io.registry import open_volume
 from cellseg3d.objects.options import ObjectOptions
 from cellseg3d.objects.sizes import ObjectSizes, converted
 from cellseg3d.objects.tuning import Tuned, TuningCase, tune_decoder
@@ -158,8 +157,7 @@ def _cases_of(
 def _predicted(
     case: Case, datalist: Datalist, model: TrainedModel, side: int
 ) -> TuningCase:
-    file, inner = split_inner(case.image)
-    volume = open_volume(file, inner=inner, spacing=case.spacing)
+    volume = case.open_image()
     found = segment(volume, model, SegmentOptions(probs=True))
     # Probabilities are rounded as in files, because the decoder will read those.
     probs = np.rint(np.asarray(found.probs) * 255).astype(np.float32) / 255

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.ignore import IGNORE
-from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.core.volume import Volume
 from cellseg3d.report.inputs import ReportVolume
 from cellseg3d.report.legend import Legend
 

@@ -21,6 +21,8 @@ from cellseg3d.core.roi import Roi, zyx
 FACTS = "review.json"
 MARKS = "seen.csv"
 PAGE = "index.html"
+# Commands with which Fiji opens, paints and saves one piece after another.
+MACRO = "correct_in_fiji.ijm"
 # This folder holds the predicted labels, to tell which ones were corrected.
 PREDICTED = "predicted"
 COLUMNS = ("labels", "image", "volume", "axis", "slice", "uncertainty", "seen")

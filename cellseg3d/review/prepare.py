@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
 from cellseg3d.bundle.model import TrainedModel
-from cellseg3d.core.atomic import make_folder
+from cellseg3d.core.atomic import make_folder, write_text
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, Zyx
@@ -23,13 +23,14 @@ from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import file_of, fingerprint
 from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.rescale import onto_training_grid
 from cellseg3d.prediction.setup import set_up
 from cellseg3d.review.choose import TileMeans, choose
 from cellseg3d.review.page import Shown, write_page
-from cellseg3d.review.pieces import PAGE, PREDICTED, Piece, Review, load_review
+from cellseg3d.review.pieces import MACRO, PAGE, PREDICTED, Piece, Review, load_review
 
 Progress = Callable[[int, int], None]
 # The decoder of networks whose classes are labels and not parts of objects.
@@ -110,7 +111,7 @@ def prepare_review(
     names = [str(Path(source).absolute()) for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"{out}: a volume is given twice; give each of them once")
-    opened = [open_input(name, spacing=wanted.spacing_um) for name in names]
+    opened = [open_for(name, models, spacing=wanted.spacing_um) for name in names]
     means = [
         _survey(
             volume, models, asked, axis, wanted.size, _share(progress, opened, index)
@@ -145,6 +146,8 @@ def prepare_review(
         tuple({"name": one.name, "sha256": one.sha256} for one in models),
     )
     write_page(out / PAGE, found, shown)
+    macro = Path(__file__).with_name(MACRO).read_text(encoding="utf-8")
+    write_text(out / MACRO, macro)
     found.save()
     return found
 

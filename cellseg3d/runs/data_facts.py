@@ -7,7 +7,9 @@ from typing import Any
 
 from cellseg3d.bundle.model_facts import ModelFacts, stored_facts
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.datasets.cases import Datalist, split_inner
+from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import Datalist
+from cellseg3d.datasets.channels import common_channels
 from cellseg3d.datasets.datalist import load_datalist, resolve_datalist
 from cellseg3d.datasets.listed import Files, listed_files
 from cellseg3d.datasets.targets import LabelTarget
@@ -67,7 +69,7 @@ def _known(
 def facts_of_datalist(
     datalist: Datalist, spacing_um: Sequence[float] | None = None
 ) -> ModelFacts:
-    """Return classes, spacing and unit from the labelled cases of a datalist.
+    """Return classes, channels, spacing and unit from a datalist's labelled cases.
 
     Parameters
     ----------
@@ -80,11 +82,12 @@ def facts_of_datalist(
     spacing: Spacing | None = None
     told = False
     depths = set()
+    images: list[Volume] = []
     for case in datalist.cases:
         if case.label is None:
             continue
-        file, inner = split_inner(case.image)
-        volume = open_volume(file, inner=inner)
+        volume = open_volume(case.image, **case.opening)
+        images.append(volume)
         depths.add(volume.shape[0])
         if spacing is None:
             spacing = case.spacing or volume.spacing
@@ -98,6 +101,7 @@ def facts_of_datalist(
         spacing_told=told and spacing_um is None,
         labels=datalist.labels,
         label_map=datalist.label_map,
+        channels=common_channels(images, datalist.where),
     )
     spacing = spacing if spacing_um is None else Spacing.of(spacing_um)
     return facts if spacing is None else replace(facts, spacing_um=spacing.zyx)

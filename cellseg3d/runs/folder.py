@@ -26,7 +26,6 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import INNER, Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.resampling import onto_spacing
-from cellseg3d.io.registry import open_volume
 from cellseg3d.runs.data_facts import facts_of_datalist
 from cellseg3d.runs.options import TrainOptions
 from cellseg3d.runs.patch import choose_axis, choose_patch
@@ -144,10 +143,11 @@ def reopen_run(
             "start a new training"
         )
         raise ConfigError(message)
-    if options.spacing_um is not None or options.annotated_slices is not None:
+    told = (options.spacing_um, options.annotated_slices)
+    if any(each is not None for each in (*told, options.channel, options.channels)):
         message = (
-            f"{path}: spacing and annotated slices cannot change in the middle of a "
-            "training; leave them out, or start a new one"
+            f"{path}: spacing, channels and annotated slices cannot change in the "
+            "middle of a training; leave them out, or start a new one"
         )
         raise ConfigError(message)
     before = read_config(path)
@@ -235,6 +235,9 @@ def _for_data(
         cut = {"spec::axis": overrides.get("spec::axis", best)}
         spec = replace(spec, axis=cut["spec::axis"])
     patch = choose_patch(spec, shapes, facts.spacing_um)
+    channels = max(1, len(facts.channels))
+    if channels != spec.image_channels:
+        cut = {"spec": {**train["spec"], "image_channels": channels}, **cut}
     window = train.get("window", {})
     return {
         **cut,
@@ -254,8 +257,7 @@ def _shapes(datalist: Datalist, facts: ModelFacts) -> list[Sequence[int]]:
     shapes: list[Sequence[int]] = []
     for case in datalist.cases:
         if case.label is not None and case.split in (None, "training"):
-            file, inner = split_inner(case.image)
-            volume = open_volume(file, inner=inner, spacing=case.spacing)
+            volume = case.open_image()
             seen = volume if target is None else onto_spacing(volume, target)
             shapes.append(seen.shape)
     if not shapes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cellseg3d.io.registry import Channels
 from cellseg3d.prediction.lattice import check_axes
 
 # With a time budget, the training ends by time and not after a number of epochs.
@@ -34,6 +35,9 @@ class TrainOptions:
         or long-affinity.
     pretrained : Path, optional
         File of weights to start from.
+    pretrained_if_fits : bool
+        Whether to begin with random weights, and say so, if those do not fit the
+        network, whose depth depends on the size and the spacing of the volumes.
     progress : bool
         Whether to show progress on the screen.
     plan : mapping of str to object
@@ -50,6 +54,10 @@ class TrainOptions:
         Voxel edges of all images in um, instead of those in the files and the datalist.
     annotated_slices : str, optional
         Slices that the labels annotate, as for `datasets.told.told_datalist`.
+    channel : int or str, optional
+        The one channel to learn from, of images with several, by number or name.
+    channels : int, "all" or sequence of int or str, optional
+        The channels to learn from, as for `cellseg3d.open_volume`.
 
     Examples
     --------
@@ -68,6 +76,7 @@ class TrainOptions:
     acceleration: str | None = None
     target: str | None = None
     pretrained: Path | None = None
+    pretrained_if_fits: bool = False
     progress: bool = True
     plan: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -75,6 +84,8 @@ class TrainOptions:
     fit_axes: str | None = None
     spacing_um: Sequence[float] | None = None
     annotated_slices: str | None = None
+    channel: int | str | None = None
+    channels: Channels | None = None
 
     def __post_init__(self) -> None:
         if self.fit_axes is not None:

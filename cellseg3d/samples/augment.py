@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.samples.transforms import Item, SampleTransform
+from cellseg3d.samples.transforms import Item, SampleTransform, channels_of
 
 # Size of the table of noise: 16 MiB.
 NOISE_VALUES = 1 << 22
@@ -18,8 +18,9 @@ NOISE_VALUES = 1 << 22
 class RandIntensityd(SampleTransform):
     """Change brightness, contrast and gamma, and add noise.
 
-    Each of the four is applied with probability `prob`, independently of the others.
-    Amounts are in the unit of scaled intensities (about -1 to 1).
+    Each of the four is applied with probability `prob`, independently of the others
+    and of other channels. Amounts are in the unit of scaled intensities (about -1 to
+    1).
 
     Parameters
     ----------
@@ -64,10 +65,7 @@ class RandIntensityd(SampleTransform):
 
     def __call__(self, data: Item) -> Item:
         """Return the item with changed intensities."""
-        item = dict(data)
-        for key in self.parts(item):
-            item[key] = self._change(item[key])
-        return item
+        return self.change_channels(data, self._change)
 
     def _change(self, image: Tensor) -> Tensor:
         gamma = self.uniform(self.gamma) if self.fires() else None
@@ -99,7 +97,7 @@ class RandInvertd(SampleTransform):
     keys : sequence of str
         Keys of the images in a sample.
     prob : float
-        Probability that a sample is inverted, in [0, 1].
+        Probability that a channel of a sample is inverted, in [0, 1].
     """
 
     def __init__(self, keys: Sequence[str] = ("image",), prob: float = 0.2) -> None:
@@ -107,12 +105,9 @@ class RandInvertd(SampleTransform):
 
     def __call__(self, data: Item) -> Item:
         """Return the item with scaled intensities (about -1 to 1) negated."""
-        if not self.fires():
-            return data
-        item = dict(data)
-        for key in self.parts(item):
-            item[key] = item[key].neg()
-        return item
+        return self.change_channels(
+            data, lambda image: image.neg() if self.fires() else image
+        )
 
 
 class RandShadingd(SampleTransform):
@@ -125,7 +120,7 @@ class RandShadingd(SampleTransform):
     keys : sequence of str
         Keys of the images in a sample.
     prob : float
-        Probability that a sample is changed, in [0, 1].
+        Probability that a channel of a sample is changed, in [0, 1].
     brightness : float
         Largest value that is added or subtracted, in scaled intensity.
     contrast : float
@@ -151,14 +146,14 @@ class RandShadingd(SampleTransform):
 
     def __call__(self, data: Item) -> Item:
         """Return the item with uneven brightness, the same in all slices of a stack."""
+        return self.change_channels(data, self._change)
+
+    def _change(self, image: Tensor) -> Tensor:
         if not self.fires():
-            return data
-        item = dict(data)
-        for key in self.parts(item):
-            shape = tuple(item[key].shape[1:])
-            factor = 1 + self.contrast * self._field(shape)
-            item[key] = item[key] * factor + self.brightness * self._field(shape)
-        return item
+            return image
+        shape = tuple(image.shape[1:])
+        factor = 1 + self.contrast * self._field(shape)
+        return image * factor + self.brightness * self._field(shape)
 
     def _field(self, shape: Sequence[int]) -> Tensor:
         """Return a smooth field of values within -1 to 1, shape (1, ...)."""
@@ -182,7 +177,7 @@ class RandBlurd(SampleTransform):
     keys : sequence of str
         Keys of the images in a sample.
     prob : float
-        Probability that a sample is blurred, in [0, 1].
+        Probability that a channel of a sample is blurred, in [0, 1].
     sigma : (float, float)
         Bounds of the standard deviation, in voxels.
     plane : {"yx", "all"}
@@ -206,21 +201,23 @@ class RandBlurd(SampleTransform):
 
     def __call__(self, data: Item) -> Item:
         """Return the item with blurred images."""
+        return self.change_channels(data, self._blurred)
+
+    def _blurred(self, image: Tensor) -> Tensor:
         if not self.fires():
-            return data
-        item = dict(data)
+            return image
         sigma = self.uniform(self.sigma)
-        for key in self.parts(item):
-            first = 1 if self.plane == "all" else item[key].ndim - 2
-            for dim in range(first, item[key].ndim):
-                item[key] = blur_axis(item[key], dim, sigma)
-        return item
+        first = 1 if self.plane == "all" else image.ndim - 2
+        for dim in range(first, image.ndim):
+            image = blur_axis(image, dim, sigma)
+        return image
 
 
 class RandMissingSliced(SampleTransform):
     """Replace one slice by the sample's mean, as if it had been lost; keep its label.
 
-    The centre slice of a 2.5D stack and a single slice are never replaced.
+    It is lost in all channels, each of which gets its own mean. The centre slice of a
+    2.5D stack and a single slice are never replaced.
 
     Parameters
     ----------
@@ -236,20 +233,21 @@ class RandMissingSliced(SampleTransform):
     def __call__(self, data: Item) -> Item:
         """Return the item with one blank slice."""
         image = data["image"]
-        stack = image.ndim == 3
-        count = image.shape[0] if stack else image.shape[1]
+        stack, channels = image.ndim == 3, channels_of(data)
+        count = image.shape[0] // channels if stack else image.shape[1]
         if count < 2 or not self.fires():
             return data
         place = int(self.R.randint(count - 1 if stack else count))
         if stack:
             place += place >= count // 2
-        item = dict(data)
-        for key in self.parts(item):
-            changed = item[key].clone()
+
+        def lose(channel: Tensor) -> Tensor:
+            changed = channel.clone()
             target = changed[place] if stack else changed[:, place]
-            target.fill_(float(item[key].mean()))
-            item[key] = changed
-        return item
+            target.fill_(float(channel.mean()))
+            return changed
+
+        return self.change_channels(data, lose)
 
 
 class RandMissingWedged(SampleTransform):

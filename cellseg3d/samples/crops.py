@@ -10,7 +10,7 @@ from cellseg3d.core.axes import axis_index
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Zyx, zyx
-from cellseg3d.datasets.intensity import IntensityScale
+from cellseg3d.datasets.intensity import Amount, IntensityScale, Scaling
 
 
 def crop_start(shape: Sequence[int], centre: Sequence[int], size: Sequence[int]) -> Zyx:
@@ -34,17 +34,17 @@ def crop_start(shape: Sequence[int], centre: Sequence[int], size: Sequence[int])
 
 
 def crop_image(
-    image_zyx: NDArray[Any],
+    image: NDArray[Any],
     centre: Sequence[int],
     spec: InputSpec,
     axis: str,
-    scaling: tuple[IntensityScale, float, float],
+    scaling: tuple[IntensityScale, Amount, Amount],
 ) -> NDArray[np.float32]:
     """Return a network input, scaled and then padded by reflection.
 
     Parameters
     ----------
-    image_zyx : ndarray of a numeric dtype, shape (Z, Y, X)
+    image : ndarray of a numeric dtype, shape (Z, Y, X) or (C, Z, Y, X)
         Raw intensities.
     centre : sequence of int
         A voxel (z, y, x) that the crop contains; for 2D and 2.5D it gives the slice.
@@ -58,11 +58,19 @@ def crop_image(
     Returns
     -------
     ndarray of float32, contiguous
-        Shape (2k + 1, h, w), or (1, z, y, x) for 3D. Where a stack passes the first or
-        last slice of the volume, that slice is repeated.
+        Shape (C * (2k + 1), h, w), or (C, z, y, x) for 3D. A stack has the slices of
+        the first channel, then those of the second, and so on. Where a stack passes
+        the first or last slice of the volume, that slice is repeated.
     """
     scale, offset, factor = scaling
-    view, pads = _view(image_zyx, centre, spec, axis, spec.context)
+    if image.ndim == 4:
+        amounts = Scaling(offset, factor).by_channel
+        parts = [
+            crop_image(part, centre, spec, axis, (scale, *amount))
+            for part, amount in zip(image, amounts, strict=True)
+        ]
+        return np.concatenate(parts)
+    view, pads = _view(image, centre, spec, axis, spec.context)
     scaled = np.ascontiguousarray(scale.apply(view, offset, factor))
     return np.pad(scaled, pads, mode="reflect") if np.any(pads) else scaled
 

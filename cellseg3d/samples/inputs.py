@@ -139,7 +139,7 @@ class ScaleVolumed(MapTransform):
     Parameters
     ----------
     keys : sequence of str
-        Keys of tensors of raw intensities, shape (1, Z, Y, X).
+        Keys of tensors of raw intensities, shape (C, Z, Y, X).
     intensity : IntensityScale or dict
         How to scale.
     """
@@ -155,11 +155,11 @@ class ScaleVolumed(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             image = item[key]
-            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))[0]
+            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))
             offset, factor = self.intensity.measure(Volume(plain))
             scaled = torch.from_numpy(self.intensity.apply(plain, offset, factor))
             # A MONAI tensor keeps its metadata through arithmetic, not through numpy.
-            item[key] = image.float() * 0 + scaled[None]
+            item[key] = image.float() * 0 + scaled
         return item
 
 
@@ -169,7 +169,7 @@ class ToSpacingd(MapTransform):
     Parameters
     ----------
     keys : sequence of str
-        Keys of tensors of raw intensities, shape (1, Z, Y, X), with the metadata of
+        Keys of tensors of raw intensities, shape (C, Z, Y, X), with the metadata of
         `cellseg3d.samples.monai_io.VolumeReader`.
     spacing_um : sequence of float, optional
         Voxel edges (z, y, x), in um; with None nothing is resampled.
@@ -193,10 +193,10 @@ class ToSpacingd(MapTransform):
             return item
         for key in self.key_iterator(item):
             image = item[key]
-            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))[0]
+            plain = np.asarray(torch.as_tensor(image).as_subclass(Tensor))
             seen = onto_spacing(volume_of(plain, image.meta), self.target)
-            if seen.shape != plain.shape:
-                item[key] = MetaTensor(torch.from_numpy(seen.read()[None]))
+            if seen.shape != plain.shape[1:]:
+                item[key] = MetaTensor(torch.from_numpy(seen.read()))
                 item[key].meta = image.meta
         return item
 

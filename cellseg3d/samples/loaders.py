@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.words import counted
 from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.datasets.volumes import LoadedCase
 from cellseg3d.samples.crops import crop_image, crop_label, crop_start
@@ -62,7 +63,9 @@ class SampleDataset(Dataset[Item]):
     -----
     An item is a dict with these values:
 
-    - ``"image"``: float32, shape (2k + 1, h, w) or (1, z, y, x), scaled intensities;
+    - ``"image"``: float32, shape (C * (2k + 1), h, w) or (C, z, y, x), scaled
+      intensities; the slices of the first channel come first;
+    - ``"channels"``: the number C of the image's channels, if there are several;
     - ``"label"``: float32, shape (1, h, w) or (1, z, y, x), class indices, 255 where
       not annotated;
     - ``"case"``: the name of the case;
@@ -120,6 +123,7 @@ class SampleDataset(Dataset[Item]):
         self._randomizable = _randomizable(transform)
         self._annotated = _annotated(self.cases)
         _refuse_links_across_slices(self.cases, self.spec, self.axes)
+        _refuse_other_channels(self.cases, self.spec)
 
     def __len__(self) -> int:
         return self.samples // self.world_size
@@ -185,7 +189,9 @@ class SampleDataset(Dataset[Item]):
         start = list(crop_start(label.shape, centre, self.spec.patch_zyx(axis)))
         if self.spec.spatial_dims == 2:
             start[axis_index(axis)] = int(centre[axis_index(axis)])
+        several = {"channels": torch.tensor(case.channels)} if case.channels > 1 else {}
         return {
+            **several,
             "image": torch.from_numpy(
                 crop_image(case.image, centre, self.spec, axis, scaling)
             ),
@@ -214,8 +220,8 @@ class WholeVolumeDataset(Dataset[Item]):
 
     Notes
     -----
-    An item is a dict of ``"image"`` and ``"label"`` (float32, shape (1, Z, Y, X); no
-    label if the case has none) and ``"case"``, its name.
+    An item is a dict of ``"image"`` (float32, shape (C, Z, Y, X)), ``"label"``
+    (float32, shape (1, Z, Y, X); absent if the case has none) and ``"case"``, its name.
     """
 
     def __init__(
@@ -239,7 +245,8 @@ class WholeVolumeDataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         case = self.cases[index]
         scaled = case.scale.apply(case.image, case.offset, case.factor)
-        item: Item = {"image": torch.from_numpy(scaled[None]), "case": case.name}
+        scaled = scaled if scaled.ndim == 4 else scaled[None]
+        item: Item = {"image": torch.from_numpy(scaled), "case": case.name}
         if case.label is not None:
             item["label"] = torch.from_numpy(case.label[None].astype(np.float32))
         return item if self.transform is None else self.transform(item)
@@ -273,6 +280,17 @@ def _refuse_links_across_slices(
                     f"learn links along {axis}; use a 3D bundle for target 'affinity'"
                 )
                 raise ConfigError(message)
+
+
+def _refuse_other_channels(cases: Sequence[LoadedCase], spec: InputSpec) -> None:
+    for case in cases:
+        if case.channels != spec.image_channels:
+            message = (
+                f"{case.name}: its image has {counted(case.channels, 'channel')}, but "
+                f"the network takes {spec.image_channels} (spec::image_channels); "
+                "train with `cellseg3d train`, which fits the network to the images"
+            )
+            raise ConfigError(message)
 
 
 def _annotated(cases: Sequence[LoadedCase]) -> list[torch.Tensor]:

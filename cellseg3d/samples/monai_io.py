@@ -27,9 +27,12 @@ from cellseg3d.core.errors import (
 )
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.channels import fit_channels
 from cellseg3d.io.layout import notes_of
 from cellseg3d.io.region_writer import exact_cast
 from cellseg3d.io.registry import (
+    ALL,
+    Channels,
     read_labels,
     read_volume,
     volume_suffix,
@@ -48,8 +51,8 @@ _TORCH_DTYPES = {"u2": "i4", "u4": "i8"}
 class VolumeReader(ImageReader):
     """Read and check any volume that `cellseg3d.io` reads, for MONAI's LoadImaged.
 
-    The array has axes (z, y, x) and no channel axis; add one with
-    ``EnsureChannelFirstd(keys, channel_dim="no_channel")``. The metadata hold
+    The array has axes (z, y, x), or (c, z, y, x) if several channels are read; with
+    ``EnsureChannelFirstd(keys)`` all have the latter. The metadata hold
     ``spacing_um`` (z, y, x; NaN when unknown), ``affine`` from voxel (z, y, x) to RAS
     in um, ``intensity_unit`` and ``simulated``. For labels give LoadImaged
     ``dtype=None``, because its default turns ids into float32.
@@ -60,10 +63,15 @@ class VolumeReader(ImageReader):
         Whether to read labels: integers >= 0 with unchanged values.
     spacing_um : sequence of float, optional
         Voxel edges (z, y, x) in um, instead of the file's.
-    channel : int, optional
-        The channel to read, for a file with several channels.
+    channel : int or str, optional
+        The channel to read, for a file with several channels, by number or name.
     level : int
         The level to read of an OME-Zarr pyramid.
+    channels : int, "all" or sequence of int or str, optional
+        Several channels to read, as for `cellseg3d.open_volume`.
+    fitting : sequence of str, optional
+        The names of the channels on which a network was trained: those are read, as
+        `cellseg3d.datasets.channels.fit_channels` finds them.
     """
 
     def __init__(
@@ -71,15 +79,21 @@ class VolumeReader(ImageReader):
         *,
         labels: bool = False,
         spacing_um: Sequence[float] | None = None,
-        channel: int | None = None,
+        channel: int | str | None = None,
         level: int = 0,
+        channels: Channels | None = None,
+        fitting: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.labels = labels
+        self.fitting = fitting
+        if fitting and channel is None and channels is None:
+            channels = ALL
         self.options: dict[str, Any] = {
             "spacing": spacing_um,
             "channel": channel,
             "level": level,
+            "channels": channels,
         }
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -98,7 +112,11 @@ class VolumeReader(ImageReader):
         found: list[Volume | CellSegError] = []
         for name in _names(data):
             try:
-                found.append(reader(name, **{**self.options, **kwargs}))
+                volume = reader(name, **{**self.options, **kwargs})
+                if self.fitting:
+                    names = list(self.fitting)
+                    volume = fit_channels(volume, names, len(names), "the network")
+                found.append(volume)
             except CellSegError as error:
                 found.append(error)
             except Exception as error:
@@ -117,7 +135,7 @@ class VolumeReader(ImageReader):
 
         Returns
         -------
-        array : ndarray, shape (Z, Y, X), or (C, Z, Y, X) for several files
+        array : ndarray, shape (Z, Y, X), or (C, Z, Y, X) for several channels or files
             The voxels, in the file's dtype.
         metadata : dict
             The metadata that the class docstring describes.
@@ -143,10 +161,10 @@ class VolumeReader(ImageReader):
                 )
         arrays = [_for_torch(volume.read()) for volume in volumes]
         metadata = metadata_of(first)
-        if len(arrays) == 1:
-            return arrays[0], metadata
-        metadata[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0
-        return np.stack(arrays), metadata
+        several = len(arrays) > 1 or first.channels > 1
+        if several:
+            metadata[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0
+        return (arrays[0] if len(arrays) == 1 else np.stack(arrays)), metadata
 
 
 class VolumeWriter(ImageWriter):
@@ -285,7 +303,7 @@ def metadata_of(volume: Volume) -> dict[str, Any]:
 
 
 def volume_of(array: NDArray[Any], metadata: Mapping[str, Any]) -> Volume:
-    """Return a volume from an array (z, y, x) and the metadata of `metadata_of`.
+    """Return a volume from an array and the metadata of `metadata_of`.
 
     The spacing is taken from the affine, which MONAI updates after a crop or a
     resampling. It is unknown if the file's spacing was.

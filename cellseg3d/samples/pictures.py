@@ -13,6 +13,7 @@ from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.colours import colour_of
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.samples.loaders import Item, SampleDataset
+from cellseg3d.samples.transforms import channels_of
 
 _SMALLEST_SIDE = 192
 _GAP = 8
@@ -85,14 +86,15 @@ def preview_picture(
 
 
 def draw_outlines(
-    image_yx: NDArray[np.float32], label_yx: NDArray[Any]
+    image: NDArray[np.float32], label_yx: NDArray[Any]
 ) -> NDArray[np.uint8]:
-    """Return a grey slice with the inner outline of each class in its colour.
+    """Return a slice with the inner outline of each class in its colour.
 
     Parameters
     ----------
-    image_yx : ndarray of float32, shape (Y, X)
-        Scaled intensities; -1 becomes black and 1 white.
+    image : ndarray of float32, shape (Y, X) or (C, Y, X)
+        Scaled intensities; -1 becomes black and 1 white. Of several channels, the
+        first is shown in red, the second in green and the third in blue.
     label_yx : ndarray, shape (Y, X)
         Class indices; pixels of 255 (not annotated) are dimmed.
 
@@ -100,9 +102,11 @@ def draw_outlines(
     -------
     ndarray of uint8, shape (Y, X, 3)
     """
-    grey = np.clip((image_yx + 1) * 127.5, 0, 255)
-    grey = np.where(label_yx == IGNORE, grey * 0.5, grey)
-    picture = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    bright = np.clip((image + 1) * 127.5, 0, 255)
+    bright = np.where(label_yx == IGNORE, bright * 0.5, bright)
+    picture = np.zeros((*label_yx.shape, 3), np.uint8)
+    shown = bright[:3] if bright.ndim == 3 else np.stack([bright] * 3)
+    picture[..., : len(shown)] = np.moveaxis(shown, 0, -1).astype(np.uint8)
     padded = np.pad(label_yx, 1, mode="edge")
     edge = np.zeros(label_yx.shape, bool)
     for neighbour in (
@@ -123,12 +127,14 @@ def _panel(item: Item) -> NDArray[np.uint8]:
     image, label = item["image"].numpy(), item["label"].numpy()[0]
     if image.ndim == 4:
         middle = image.shape[1] // 2
-        image, label = image[0, middle], label[middle]
+        image, label = image[:, middle], label[middle]
     else:
-        image = image[image.shape[0] // 2]
-    times = max(1, -(-_SMALLEST_SIDE // max(image.shape)))
-    image, label = (a.repeat(times, 0).repeat(times, 1) for a in (image, label))
-    return draw_outlines(image, label)
+        count = channels_of(item)
+        depth = image.shape[0] // count
+        image = image[depth // 2 :: depth]
+    times = max(1, -(-_SMALLEST_SIDE // max(image.shape[1:])))
+    image, label = (a.repeat(times, -2).repeat(times, -1) for a in (image, label))
+    return draw_outlines(image[0] if len(image) == 1 else image, label)
 
 
 def _legend(draw: ImageDraw.ImageDraw, classes: Sequence[str]) -> None:

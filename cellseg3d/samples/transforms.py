@@ -1,7 +1,7 @@
 """Augmentations that move image and label together."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -59,10 +59,41 @@ class SampleTransform(RandomizableTransform, MapTransform):
         """Return the keys of this transform that the item holds."""
         return [key for key in self.keys if key in item]
 
+    def change_channels(
+        self, item: Item, change: Callable[[Tensor], Tensor]
+    ) -> dict[Hashable, Any]:
+        """Return the item with a change of intensities, drawn anew for each channel.
+
+        Parameters
+        ----------
+        item : mapping
+            A sample. Its ``"channels"`` says how many channels its image has; it is
+            absent for one. A channel of a stack is all its slices.
+        change : callable
+            Takes and returns one channel, of shape (n, ...).
+        """
+        changed = dict(item)
+        count = channels_of(item)
+        for key in self.parts(item):
+            parts = by_channel(item[key], count)
+            moved = [change(part) for part in parts]
+            changed[key] = moved[0] if count == 1 else torch.cat(moved)
+        return changed
+
     def uniform(self, bounds: Sequence[float]) -> float:
         """Draw a number between two bounds."""
         low, high = bounds
         return float(self.R.uniform(low, high))
+
+
+def channels_of(item: Mapping[Any, Any]) -> int:
+    """Return the number of channels of a sample's image."""
+    return int(item.get("channels", 1))
+
+
+def by_channel(stack: Tensor, channels: int) -> Tensor:
+    """Return (C * n, ...) as (C, n, ...): the n slices of each channel."""
+    return stack.reshape(channels, -1, *stack.shape[1:])
 
 
 class RandSymmetryd(SampleTransform):
@@ -106,10 +137,13 @@ class RandSymmetryd(SampleTransform):
         order = self._order(shape)
         flips = [axis + 1 for axis in range(len(shape)) if self.fires(0.5)]
         reverse = self.flip_stack and self.fires(0.5)
+        count = channels_of(item)
         for key in parts:
-            moved = item[key].permute(0, *(axis + 1 for axis in order))
-            stack = [0] if reverse and len(shape) == 2 and moved.shape[0] > 1 else []
-            item[key] = moved.flip(flips + stack).contiguous()
+            moved = item[key].permute(0, *(axis + 1 for axis in order)).flip(flips)
+            several = count if key == "image" else 1
+            if reverse and len(shape) == 2 and moved.shape[0] > several:
+                moved = by_channel(moved, several).flip(1).flatten(0, 1)
+            item[key] = moved.contiguous()
         return item
 
     def _order(self, shape: Sequence[int]) -> list[int]:
@@ -201,7 +235,9 @@ class RandSpatiald(SampleTransform):
         for key in parts:
             moved = _sample(_slices(item[key], kept, dims)[None], grid, key)[0]
             if dims == 3:
-                moved = moved.movedim(0, kept)[None].contiguous()
+                count = item[key].shape[0]
+                moved = by_channel(moved, count).movedim(1, kept + 1)
+                moved = moved.contiguous()
             item[key] = moved
         return item
 
@@ -325,8 +361,8 @@ class RandSliceShiftd(SampleTransform):
     def __call__(self, data: Item) -> Item:
         """Return the item with shifted slices."""
         image = data["image"]
-        stack = image.ndim == 3
-        count = image.shape[0] if stack else image.shape[1]
+        stack, channels = image.ndim == 3, channels_of(data)
+        count = image.shape[0] // channels if stack else image.shape[1]
         if count < 2 or not self.fires():
             return data
         item = dict(data)
@@ -336,7 +372,8 @@ class RandSliceShiftd(SampleTransform):
             place = int(self.R.randint(count - 1))
             place += place >= centre
             moved = image.clone()
-            moved[place] = _shifted(image[place], shift)
+            # The slice of every channel is shifted.
+            moved[place::count] = _shifted(image[place::count], shift)
             item["image"] = moved
             return item
         place = int(self.R.randint(1, count))
@@ -348,8 +385,8 @@ class RandSliceShiftd(SampleTransform):
 
 
 def _slices(part: Tensor, kept: int, dims: int) -> Tensor:
-    """Return a view (C, h, w) whose channels all move in the same way."""
-    return part if dims == 2 else part[0].movedim(kept, 0)
+    """Return a view (n, h, w) whose slices all move in the same way."""
+    return part if dims == 2 else part.movedim(kept + 1, 1).flatten(0, 1)
 
 
 def _sample(part: Tensor, grid: Tensor, key: Hashable) -> Tensor:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import LabelError, SpacingError
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.core.volume import Volume
 from cellseg3d.metrics.components import label_components
 from cellseg3d.metrics.contingency import (
     Contingency,

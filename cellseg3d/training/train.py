@@ -1,5 +1,6 @@
 """Train a bundle on a data set, resume a training, and score a trained run."""
 
+import json
 import logging
 import re
 import warnings
@@ -16,12 +17,16 @@ from cellseg3d.bundle.shipped import find_bundle
 from cellseg3d.calibration.object_sizes import settle_decoder
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
+from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.steps import say
 from cellseg3d.datasets.told import told_datalist
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
+from cellseg3d.doctor.findings import parted
+from cellseg3d.models.checkpoint import ArchitectureError
 from cellseg3d.runs.folder import check_free, create_run, reopen_run
 from cellseg3d.runs.lock import RunLock
 from cellseg3d.runs.options import TrainOptions
@@ -100,15 +105,40 @@ def train(
             # Lock before the first write, so that another run's configs are kept.
             held.enter_context(RunLock(folder))
             check_free(folder)
-            told = told_datalist(data, wanted.spacing_um, wanted.annotated_slices)
+            told = told_datalist(
+                data,
+                wanted.spacing_um,
+                wanted.annotated_slices,
+                channel=wanted.channel,
+                channels=wanted.channels,
+            )
             notes = examine_before_training(told)
             for note in notes:
                 logger.warning("%s", note)
             config = create_run(chosen, told, folder, wanted)
             keep_notes(folder, notes)
         idist.barrier()  # The other processes read what the first one has written.
-        _run_and_calibrate(folder, config, wanted, watch)
+        try:
+            _run_and_calibrate(folder, config, wanted, watch)
+        except ArchitectureError as error:
+            if not wanted.pretrained_if_fits:
+                raise
+            _begin_at_random(config, error)
+            _run_and_calibrate(folder, config, wanted, watch)
     return folder
+
+
+def _begin_at_random(config: Path, error: ArchitectureError) -> None:
+    """Take the weights to begin with out of a run's config, and say so."""
+    cause = parted(str(error))[0]
+    say(
+        f"the training begins with random weights: {cause}; the network's depth "
+        "follows the size and the spacing of the volumes"
+    )
+    if idist.get_rank() == 0:
+        values = {**read_mapping(config), "pretrained": None}
+        write_text(config, json.dumps(values, indent=2) + "\n")
+    idist.barrier()
 
 
 def resume(

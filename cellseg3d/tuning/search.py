@@ -69,7 +69,7 @@ class TuneOptions:
 
 def tune(
     space: Space,
-    data: str | Path,
+    data: str | Path | Datalist,
     out: Path,
     options: TuneOptions | None = None,
     on_trial: OnTrial | None = None,
@@ -85,7 +85,7 @@ def tune(
     Parameters
     ----------
     space : Space
-    data : str or Path
+    data : str, Path or Datalist
         A datalist or a folder. Its test cases are not used.
     out : Path
         Folder for ``tune.db``, ``tune.json``, ``best.yaml`` and the trials' records.
@@ -101,7 +101,7 @@ def tune(
         If Optuna is not installed, or another search uses the folder.
     """
     chosen = options or TuneOptions()
-    datalist = load_datalist(data)
+    datalist = data if isinstance(data, Datalist) else load_datalist(data)
     parts = _parts(datalist, chosen)
     for note in examine_before_training(data):
         logger.warning("%s", note)

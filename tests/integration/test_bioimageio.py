@@ -76,6 +76,8 @@ def volume_for(model, seed=5):
     side = max([64, *(max(s.patch_shape) for s in specs if s.spatial_dims == 2)])
     deep = model.spec.spatial_dims == 3
     shape = (32 if deep else 2 * model.spec.context + 1, side, side + 32)
+    several = model.spec.image_channels > 1
+    shape = (model.spec.image_channels, *shape[-3:]) if several else shape[-3:]
     array = random.normal(100, 20, shape).astype(np.float32)
     return Volume(array, model.spacing_um or Spacing(0.1, 0.1, 0.1))
 
@@ -113,9 +115,10 @@ def check_with_the_client(bundle, tmp_path):
     package = export_bioimageio(bundle, tmp_path / "package")
     model = load_model(bundle)
     volume = volume_for(model)
-    given = (
-        volume.array[None, None] if model.spec.spatial_dims == 3 else volume.array[None]
-    )
+    deep = model.spec.spatial_dims == 3
+    parts = volume.array if volume.array.ndim == 4 else volume.array[None]
+    # In 2D, the axis of channels holds the slices of a stack.
+    given = parts[None] if deep else parts.reshape(1, -1, *volume.shape[1:])
     np.save(tmp_path / "given.npy", given)
 
     said = asked(CLIENT, package, tmp_path / "given.npy", tmp_path / "found.npy")
@@ -137,6 +140,30 @@ def test_the_official_client_passes_each_shipped_bundle_and_predicts_the_same(
     name, tmp_path
 ):
     check_with_the_client(shipped_bundles()[name], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_official_client_scales_each_of_several_channels_by_itself(dims, tmp_path):
+    bundle = small_bundle(tmp_path / "bundle", dims, stains=("DAPI", "actin"))
+    path = bundle / "configs" / "inference.json"
+    config = read_config(path)
+    target = config["intensity"]["_target_"]
+    scaling = {"_target_": target, **SCALES["percentile"]}
+    write_config(path, config | {"intensity": scaling})
+
+    check_with_the_client(bundle, tmp_path)
+
+    described = yaml.safe_load((tmp_path / "package" / RDF).read_text())
+    axis = described["inputs"][0]["axes"][1]
+    assert axis == {"type": "channel", "channel_names": ["DAPI", "actin"]}
+
+
+def test_stacks_of_several_channels_have_no_package(tmp_path):
+    bundle = small_bundle(tmp_path / "bundle", 2, 1, stains=("DAPI", "actin"))
+
+    with pytest.raises(ConfigError, match="takes stacks of 2 image channels"):
+        export_bioimageio(bundle, tmp_path / "package")
 
 
 @pytest.mark.slow
@@ -316,6 +343,16 @@ def test_a_description_that_is_no_text_is_refused(package, tmp_path):
         import_package(package, tmp_path / "taken")
 
     assert not (tmp_path / "taken").exists()
+
+
+def test_an_array_whose_header_ends_in_the_middle_is_refused(package, tmp_path):
+    path = package / OUTPUT
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"}", b" ", 1))  # numpy splits it as Python's text
+    rewrite(package, lambda _: None)
+
+    with pytest.raises(FormatError, match="the test output is not an array"):
+        import_package(package, tmp_path / "taken")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from cellseg3d.bundle.metadata import input_channels
 from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.datasets.intensity import CLIP, IntensityScale
@@ -45,7 +46,7 @@ def describe(
         The hash of each file, by its path in the package.
     """
     space = "zyx"[-geometry.dims :]
-    inputs = [{"type": "batch"}, _channels(slice_names(model.spec.context))]
+    inputs = [{"type": "batch"}, _channels(_input_names(model))]
     outputs = [{"type": "batch"}, _channels(model.classes)]
     for axis, step in zip(space, geometry.stride, strict=True):
         physical = _physical(model, axis)
@@ -77,7 +78,9 @@ def describe(
                 "axes": inputs,
                 "test_tensor": stored(INPUT),
                 "data": {"type": "float32"},
-                "preprocessing": preprocessing(model.intensity, space),
+                "preprocessing": preprocessing(
+                    model.intensity, space, apart=model.spec.image_channels > 1
+                ),
             }
         ],
         "outputs": [
@@ -102,7 +105,9 @@ def describe(
     }
 
 
-def preprocessing(scale: IntensityScale, space: str) -> list[Described]:
+def preprocessing(
+    scale: IntensityScale, space: str, *, apart: bool = False
+) -> list[Described]:
     """Return the steps of the format that scale intensities as a bundle does.
 
     Parameters
@@ -111,8 +116,10 @@ def preprocessing(scale: IntensityScale, space: str) -> list[Described]:
     space : str
         The axes of space, such as ``"yx"``. Statistics are computed for each sample,
         over these axes and the slices of a stack together.
+    apart : bool
+        Whether each channel has statistics of its own.
     """
-    over = {"axes": ["channel", *space], "eps": EPSILON}
+    over = {"axes": [*([] if apart else ["channel"]), *space], "eps": EPSILON}
     if scale.mode == "range":
         low, high = float(scale.lower), float(scale.upper)
         offset = -(low + high) / (high - low)
@@ -126,6 +133,12 @@ def preprocessing(scale: IntensityScale, space: str) -> list[Described]:
             _step("scale_linear", gain=2.0, offset=-1.0),
         ]
     return [*steps, _step("clip", min=-CLIP, max=CLIP)] if scale.clip else steps
+
+
+def _input_names(model: TrainedModel) -> list[str]:
+    if model.spec.image_channels == 1:
+        return slice_names(model.spec.context)
+    return input_channels(model.spec, model.channels)
 
 
 def slice_names(context: int) -> list[str]:
@@ -169,12 +182,14 @@ def check_describable(model: TrainedModel) -> None:
     Raises
     ------
     ConfigError
-        If its images have several channels.
+        If it takes stacks of slices of several channels: the format can only scale
+        each slice of such a stack by itself.
     """
-    if model.spec.image_channels != 1:
+    if model.spec.image_channels != 1 and model.spec.context:
         message = (
-            f"{model.name}: takes {model.spec.image_channels} image channels, but a "
-            "package of bioimage.io can only be written for one; give another bundle"
+            f"{model.name}: takes stacks of {model.spec.image_channels} image "
+            "channels, whose scaling a package of bioimage.io cannot describe; give a "
+            "2D or 3D bundle"
         )
         raise ConfigError(message)
 

@@ -27,10 +27,12 @@ from cellseg3d.bundle.bioimageio.description import (
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import TrainedModel, load_model
 from cellseg3d.core.atomic import environment_fault, make_folder, write_text
+from cellseg3d.core.channels import ChannelStack
 from cellseg3d.core.colours import colour_labels
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.channels import fit_channels
 from cellseg3d.io.contact_sheet import CLIPPED, grey
 from cellseg3d.models.geometry import Geometry, geometry_of
 from cellseg3d.models.prepared import stack_slices
@@ -141,7 +143,13 @@ def _test_volume(
         edge = model.spacing_um.zyx[-1] if model.spacing_um is not None else SPACING_UM
         edge = edge if 0.005 <= edge <= 0.5 else SPACING_UM
         cube = [max(SIDE_3D, side) for side in shape]
-        image = simulate_case(cube, seed=0, spacing_um=edge).tomogram
+        parts = [
+            simulate_case(cube, seed=seed, spacing_um=edge).tomogram
+            for seed in range(model.spec.image_channels)
+        ]
+        stack = ChannelStack(tuple(part.array for part in parts))
+        image = replace(parts[0], array=stack) if len(parts) > 1 else parts[0]
+    image = fit_channels(image, model.channels, model.spec.image_channels, model.name)
     if any(has < needs for has, needs in zip(image.shape, shape, strict=True)):
         message = (
             f"{image.name}: has {list(image.shape)} voxels, but the test input of "
@@ -155,11 +163,12 @@ def _test_volume(
     return replace(image, array=image.read(Roi(first, last)))
 
 
-def _as_input(array_zyx: torch.Tensor, model: TrainedModel) -> torch.Tensor:
-    """Return a block as the input (1, C, ...) of the model's network."""
+def _as_input(array: torch.Tensor, model: TrainedModel) -> torch.Tensor:
+    """Return a block (z, y, x) or (c, z, y, x) as the network's input (1, C, ...)."""
+    block_czyx = array if array.ndim == 4 else array[None]
     if model.spec.spatial_dims == 3:
-        return array_zyx[None, None].contiguous()
-    return stack_slices(array_zyx[None], model.spec.context).contiguous()
+        return block_czyx[None].contiguous()
+    return stack_slices(block_czyx, model.spec.context).contiguous()
 
 
 def _scripted(model: TrainedModel) -> Any:  # noqa: ANN401 - torch names no type
@@ -180,7 +189,7 @@ def _scripted(model: TrainedModel) -> Any:  # noqa: ANN401 - torch names no type
 def _cover(raw: Volume, probs_kzyx: NDArray[np.float32]) -> Image.Image:
     """Return the cover picture of the model: the test input and its labels."""
     labels = probs_kzyx.argmax(0)
-    plane = raw.read()[raw.shape[0] // 2].astype(np.float64)
+    plane = raw.channel(0).read()[raw.shape[0] // 2].astype(np.float64)
     lower, upper = np.percentile(plane, CLIPPED)
     found = labels[len(labels) // 2] if labels.ndim == 3 else labels
     panels = (grey(plane, float(lower), float(upper)), colour_labels(found, ids=True))

@@ -38,8 +38,23 @@ Level = Annotated[
     int, typer.Option(help="Read this level of an OME-Zarr pyramid; 0 is full size.")
 ]
 Channel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|NUMBER",
+        help="Read this one channel or colour of several: its name, or its number "
+        "counted from 0.",
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES|NUMBERS|all",
+        help="Read these channels in this order, such as DAPI,actin or 0,2; or all.",
+    ),
+]
+Time = Annotated[
     int | None,
-    typer.Option(help="Read this channel, colour or time point, counted from 0."),
+    typer.Option(min=0, help="Read this time point, counted from 0."),
 ]
 ReadAs = Annotated[
     str | None,
@@ -60,6 +75,25 @@ TruthMap = Annotated[
         "once for each value.",
     ),
 ]
+
+
+def several(text: str | None) -> str | tuple[str, ...] | None:
+    """Return the channels that ``--channels`` names: ``all``, names or numbers.
+
+    Raises
+    ------
+    ConfigError
+        If the text names none.
+    """
+    if text is None or text.strip().casefold() == "all":
+        return None if text is None else "all"
+    names = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not names:
+        raise ConfigError(
+            f"`channels` is {text!r}; expected names or numbers, such as DAPI,actin or "
+            "0,2, or all"
+        )
+    return names
 
 
 def value_map(pairs: Sequence[str] | None, option: str) -> Mapping[int, int] | None:

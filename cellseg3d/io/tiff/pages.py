@@ -40,21 +40,25 @@ class PageVoxels:
         The colour to read. None reads colours that are all equal as grey.
     inverted : bool
         Whether voxels are single bits of which 0 is white.
+    colours : int
+        The number of colours, if all are read, else 0. A box then has four slices.
     """
 
     path: Path
     pages: tuple[int, ...]
     sample: int | None = None
     inverted: bool = False
+    colours: int = 0
     _open: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
     _lock: Any = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (PageVoxels, (self.path, self.pages, self.sample, self.inverted))
+        facts = (self.path, self.pages, self.sample, self.inverted, self.colours)
+        return (PageVoxels, facts)
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
-        depth, rows, columns = box
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
+        *channels, depth, rows, columns = box
         with self._lock, quiet():
             series = self._series()
             thick = series.keyframe.imagedepth
@@ -62,8 +66,8 @@ class PageVoxels:
             out = np.empty(sides, series.dtype)
             for place, z in enumerate(range(*_ends(depth))):
                 number, inside = divmod(z, thick)
-                out[place] = self._page(
-                    series, self.pages[number], inside, rows, columns
+                out[..., place, :, :] = self._page(
+                    series, self.pages[number], inside, (*channels, rows, columns)
                 )
         return ~out if self.inverted else out
 
@@ -81,14 +85,14 @@ class PageVoxels:
         series: Any,  # noqa: ANN401
         number: int,
         inside: int,
-        rows: slice,
-        columns: slice,
+        region: Box,
     ) -> NDArray[Any]:
+        """Return a region (y, x) or (c, y, x) of a page."""
         try:
             page = series.pages[number]
             key = page.keyframe
             if key.samplesperpixel == 1:
-                return _segments(page, key, inside, rows, columns)
+                return _segments(page, key, inside, *region[-2:])
             plane = page.asarray()
         except CellSegError:
             raise
@@ -97,13 +101,17 @@ class PageVoxels:
                 raise
             raise damaged(self.path, error, f"page {number}") from error
         axis = key.axes.index("S")
+        if self.colours:
+            every: NDArray[Any] = np.moveaxis(plane, axis, 0)
+            every = every[:, inside] if every.ndim == 4 else every
+            return every[region]
         if self.sample is None and not all_grey(plane, key.samplesperpixel, axis):
             raise AxisError(
                 f"{self.path}: its page {number} is in colour; choose one with "
                 f"`channel` (0..{key.samplesperpixel - 1})"
             )
         picked: NDArray[Any] = plane.take(self.sample or 0, axis=axis)
-        return (picked[inside] if picked.ndim == 3 else picked)[rows, columns]
+        return (picked[inside] if picked.ndim == 3 else picked)[region]
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class SeriesVoxels:
     shape : tuple of int
         The lengths of these axes.
     picked : tuple of (str, int)
-        The index to read along each axis that is not Z, Y or X.
+        The index to read along each axis that the volume does not have.
     """
 
     path: Path
@@ -128,7 +136,7 @@ class SeriesVoxels:
     picked: tuple[tuple[str, int], ...]
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
         with quiet(), reading(self.path), open_pages(self.path) as tif:
             series = tif.series[0]
             check_memory(int(series.nbytes), str(self.path))

@@ -8,6 +8,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from cellseg3d.core.colours import colour_labels
+from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.io.layout import Layout, Sink, pack_notes
 from cellseg3d.io.raw_sink import RawSink
@@ -16,6 +17,7 @@ from cellseg3d.io.tiff.spacing import resolution_of
 # ImageJ reads these three dtypes, in files below 4 GiB.
 IMAGEJ_DTYPES = ("u1", "u2", "f4")
 IMAGEJ_BYTES = 2**32 - 2**26
+COLOUR_MAP = 320
 OME_DTYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 # Labels above this size are not compressed: that needs a second pass over the file.
 PACKED_BYTES = 2**32
@@ -29,7 +31,9 @@ def create(path: Path, layout: Layout) -> Sink:
     has no such dtype. Labels are compressed when the file is closed.
     """
     mapped = tifffile.memmap(path, **_options(path, layout))
-    sink = RawSink(path, int(mapped.offset), mapped.dtype, layout.shape)
+    options = _options(path, layout)
+    channels = layout.count if options["imagej"] and "C" in layout.axes else 1
+    sink = RawSink(path, int(mapped.offset), mapped.dtype, layout.stacked, channels)
     small = layout.dtype.itemsize <= 4 and layout.nbytes < PACKED_BYTES
     packed = layout.labels and small
     return PackingSink(sink, path, layout) if packed else sink
@@ -61,7 +65,9 @@ class PackingSink:
         # The file is read, not mapped: a mapped file would stay in memory.
         plain = self.sink.array()
         pages = (plain[z] for z in range(plain.shape[0]))
-        options = _options(self.path, self.layout)
+        slices = range(plain.shape[0])
+        largest = max((int(plain[z].max(initial=0)) for z in slices), default=0)
+        options = _options(self.path, self.layout, largest)
         try:
             tifffile.imwrite(packed, pages, compression="zlib", **options)
             packed.replace(self.path)
@@ -69,20 +75,31 @@ class PackingSink:
             packed.unlink(missing_ok=True)
 
 
-def _options(path: Path, layout: Layout) -> dict[str, Any]:
-    """Return the arguments of tifffile for a layout: shape, format and metadata."""
+def _options(path: Path, layout: Layout, largest: int = 0) -> dict[str, Any]:
+    """Return the arguments of tifffile for a layout: shape, format and metadata.
+
+    The largest label, once it is known, gives the range that ImageJ shows in colours.
+    """
     dtype = np.dtype("u1") if layout.dtype.kind == "b" else layout.dtype
     kind = f"{dtype.kind}{dtype.itemsize}"
     ome = ".ome.tif" in path.name.lower()
     imagej = not ome and kind in IMAGEJ_DTYPES and layout.nbytes < IMAGEJ_BYTES
     ome = not imagej and kind in OME_DTYPES
-    # Without a named axis of samples, tifffile would take an X of 1 voxel for samples.
-    shape = (*layout.shape, 1) if imagej else layout.shape
-    metadata: dict[str, Any] = {"axes": "ZYXS" if imagej else "ZYX"}
+    shape, axes = layout.lengths, layout.axes
+    if imagej:
+        if axes == "CZYX":  # ImageJ has the channels of a slice one after another.
+            shape, axes = (shape[1], shape[0], *shape[2:]), "ZCYX"
+        # Without a named axis of samples, tifffile would take an X of 1 for samples.
+        shape, axes = (*shape, 1), f"{axes}S"
+    metadata: dict[str, Any] = {"axes": axes}
+    names = layout.notes.get("channel_names")
+    if names and "C" in axes and ome:
+        metadata["Channel"] = {"Name": list(names)}
     options: dict[str, Any] = {"bigtiff": not imagej, "imagej": imagej, "ome": ome}
     metadata["Description" if ome else "Info"] = pack_notes(layout.all_notes)
-    if imagej and layout.labels and kind == "u1":
-        metadata |= {"LUTs": [_label_colours()], "mode": "color"}
+    if imagej and layout.labels and kind in ("u1", "u2"):
+        metadata |= {"min": 0.0, "max": float(max(largest, IGNORE))}
+        options["extratags"] = [_label_colours(ids=kind == "u2")]
     spacing = layout.spacing
     if spacing is not None and ome:
         for letter in "xyz":
@@ -100,9 +117,12 @@ def _options(path: Path, layout: Layout) -> dict[str, Any]:
     }
 
 
-def _label_colours() -> NDArray[np.uint8]:
-    """Return a colour for each of 256 labels, shape (3, 256), as ImageJ takes them.
+def _label_colours(*, ids: bool) -> tuple[int, str, int, list[int], bool]:
+    """Return the tag with a colour for each of 256 labels, as ImageJ reads it.
 
-    In grey, the labels 1 and 2 of 255 would look like the background.
+    In grey, the labels 1 and 2 of 255 would look like the background. The file stays
+    one of grey values for programs that would turn a palette into colours. Each page
+    has the tag, since ImageJ makes a stack only of pages that are alike.
     """
-    return colour_labels(np.arange(256)).T.copy()
+    table = colour_labels(np.arange(256), ids=ids).T.astype(np.uint16) * 257
+    return (COLOUR_MAP, "H", table.size, table.ravel().tolist(), False)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -9,14 +10,25 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import tifffile
 
+from cellseg3d.core.axes import to_zyx
+from cellseg3d.core.channels import ArrayLike, ChannelStack
 from cellseg3d.core.errors import AxisError, FormatError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.roi import zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import reading
 from cellseg3d.io.layout import Request, split_unit, unpack_notes
-from cellseg3d.io.lazy import LazyArray, RawVoxels
-from cellseg3d.io.picking import GREY, PALETTE, all_grey, assumed_axes, pick_axes
+from cellseg3d.io.lazy import LazyArray, RawVoxels, lazy_shape
+from cellseg3d.io.picking import (
+    CHANNEL_NAMES,
+    GREY,
+    PALETTE,
+    all_grey,
+    assumed_axes,
+    channel_names_in,
+    colour_names,
+    pick_axes,
+    times_note,
+)
 from cellseg3d.io.tiff.chain import check_chain, check_every_page, check_promises
 from cellseg3d.io.tiff.pages import (
     PageVoxels,
@@ -52,15 +64,15 @@ def open_file(path: Path, request: Request) -> Volume:
         if not tif.series:
             raise FormatError(f"{path}: is a TIFF without an image; export it again")
         pages -= _smaller_copies(tif)
-        array, axes, odd = _voxels(path, tif, pages, request)
-        spacing, warnings = spacing_of(tif, array.shape[0])
+        array, about, odd = _voxels(path, tif, pages, request)
+        spacing, warnings = spacing_of(tif, array.shape[-3])
         warnings = [*odd, *_odd_tags(tif), *warnings]
         unit, notes = split_unit(_notes(tif))
         provenance: dict[str, Any] = {
             **notes,
             "path": str(path),
             "format": _flavour(tif),
-            "axes": axes,
+            **about,
         }
     if warnings:
         provenance["warnings"] = warnings
@@ -79,17 +91,20 @@ def _smaller_copies(tif: tifffile.TiffFile) -> int:
 
 def _voxels(
     path: Path, tif: tifffile.TiffFile, pages: int, request: Request
-) -> tuple[LazyArray, str, list[str]]:
-    """Return a lazy array of the voxels, the axes of the file, and odd facts."""
+) -> tuple[ArrayLike, dict[str, Any], list[str]]:
+    """Return a lazy array of the voxels, notes about the file's axes, and odd facts."""
     paged = written_page_by_page(tif)
     with open_pages(path) if paged else contextlib.nullcontext(tif) as whole:
         series = whole.series[0]
         _check_series(path, whole)
         check_every_page(path, series, pages)
-        array, odd = _lazy(path, series, request)
+        names = _channel_names(tif, series, request)
+        names = names or channel_names_in(_notes(tif))
+        array, odd, about = _lazy(path, series, request, names)
         if paged:
             odd.append("its pages were written one by one and are read as slices")
-        return array, series.axes, odd
+        about |= {CHANNEL_NAMES: names} if names else {}
+        return array, {"axes": series.axes, **about}, odd
 
 
 def _flavour(tif: tifffile.TiffFile) -> str:
@@ -138,8 +153,9 @@ def _lazy(
     path: Path,
     series: Any,  # noqa: ANN401
     request: Request,
-) -> tuple[LazyArray, list[str]]:
-    """Return a lazy array of the voxels, and sentences about what is unusual."""
+    names: Sequence[str],
+) -> tuple[ArrayLike, list[str], dict[str, Any]]:
+    """Return a lazy array, sentences about what is unusual, and `times_note`."""
     axes, shape = _named_axes(path, series)
     if series.dtype is None or np.dtype(series.dtype).kind not in "biuf":
         raise FormatError(
@@ -151,7 +167,8 @@ def _lazy(
         odd.append(GREY)
     # Equal colours are read as one. `PageVoxels` checks this again in every page.
     asked = request.with_channel(0) if grey else request
-    axes, picked = pick_axes(path, axes, shape, asked)
+    axes, picked = pick_axes(path, axes, shape, asked, names)
+    about = times_note(axes, shape)
     dtype = np.dtype(series.dtype)
     if series.dataoffset is not None and dtype.kind != "b" and not grey:
         order = series.parent.byteorder
@@ -163,26 +180,58 @@ def _lazy(
             raise FormatError(
                 f"{path}: is incomplete, with {size} of {raw.end} bytes; copy it again"
             )
-        return raw.lazy(), odd
+        return raw.lazy(), odd, about
     inside = _page_axes(series, axes)
-    lengths = dict(zip(axes, shape, strict=True))
-    volume_shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    volume_shape = lazy_shape(axes, shape, picked)
     plain = "".join(letter for letter in inside if letter not in picked)
+    plain = plain.replace("C", "") if series.keyframe.samplesperpixel > 1 else plain
     if plain != ("ZYX" if series.keyframe.imagedepth > 1 else "YX"):
         whole = SeriesVoxels(path, axes, shape, tuple(picked.items()))
-        return LazyArray(volume_shape, dtype.newbyteorder("="), whole), odd
+        return LazyArray(volume_shape, dtype.newbyteorder("="), whole), odd, about
     outside = axes[: len(axes) - len(inside)]
     counts = shape[: len(outside)]
     indices = np.arange(math.prod(counts)).reshape(counts)
     indices = indices[tuple(picked.get(letter, slice(None)) for letter in outside)]
+    kept = "".join(letter for letter in outside if letter not in picked)
+    indices = to_zyx(indices, kept) if "C" in kept else indices[np.newaxis]
     sample = next((picked[each] for each in inside if each in picked), None)
-    pages = PageVoxels(
-        path,
-        tuple(map(int, indices.ravel())),
-        None if grey else sample,
-        inverted=dtype.kind == "b" and _white_is_zero(series),
+    several = "C" in inside and "C" not in picked
+    parts = tuple(
+        LazyArray(
+            volume_shape[-3:] if "C" in kept else volume_shape,
+            dtype.newbyteorder("="),
+            PageVoxels(
+                path,
+                tuple(map(int, pages.ravel())),
+                None if grey else sample,
+                inverted=dtype.kind == "b" and _white_is_zero(series),
+                colours=volume_shape[0] if several else 0,
+            ),
+        )
+        for pages in indices
     )
-    return LazyArray(volume_shape, dtype.newbyteorder("="), pages), odd
+    return (parts[0] if len(parts) == 1 else ChannelStack(parts)), odd, about
+
+
+def _channel_names(
+    tif: tifffile.TiffFile,
+    series: Any,  # noqa: ANN401
+    request: Request,
+) -> list[str]:
+    """Return the names of the channels that the metadata state, if all have one."""
+    if tif.is_ome:
+        found = [
+            element.get("Name", "")
+            for element in ET.fromstring(tif.ome_metadata or "").iter()
+            if element.tag.rpartition("}")[2] == "Channel"
+        ]
+        if found and all(found):
+            return found
+    page = series.keyframe
+    rgb = int(page.photometric) == int(tifffile.PHOTOMETRIC.RGB)
+    if request.read_as is None and rgb and "C" not in series.axes:
+        return colour_names(page.samplesperpixel)
+    return []
 
 
 def _named_axes(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN401
@@ -258,7 +307,8 @@ def _odd_colours(series: Any) -> list[str]:  # noqa: ANN401
 def _grey_page(series: Any, axes: str, request: Request) -> bool:  # noqa: ANN401
     """Return whether no colour is asked for and those of the first page are equal."""
     page = series.keyframe
-    if "S" not in axes or request.channel is not None or request.read_as is not None:
+    asked = request.channel is not None or request.read_as is not None
+    if "S" not in axes or asked or request.every_channel:
         return False
     colours = int(page.photometric) == int(tifffile.PHOTOMETRIC.RGB)
     if not colours and not (page.samplesperpixel == 2 and any(page.extrasamples)):

@@ -1,5 +1,6 @@
 """Write OME-Zarr; several processes may write at once, and a pyramid is added last."""
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ CHUNK = 64
 SHARD = 256
 # The pyramid ends with the first level whose longest side is at most this.
 SMALLEST = 128
+_KINDS = {"t": "time", "c": "channel"}
 
 
 def create(path: Path, layout: Layout) -> Sink:
@@ -47,7 +49,7 @@ def resume(path: Path, layout: Layout) -> Sink:
         raise FormatError(f"{path}: is not an unfinished volume; remove it") from error
     shard = array.shards or array.chunks
     found = {"shape": array.shape, "dtype": array.dtype, "shard": shard}
-    wanted = {"shape": layout.shape, "dtype": _stored(layout)}
+    wanted = {"shape": layout.lengths, "dtype": _stored(layout)}
     check_unfinished(path, found, {**wanted, "shard": unit_of(layout)[1]})
     return ZarrSink(path, layout)
 
@@ -78,7 +80,7 @@ class ZarrSink:
 
     def write(self, roi: Roi, array: NDArray[Any]) -> None:
         """Write the voxels (z, y, x) of the region `roi`."""
-        self._level(0)[roi.slices] = array
+        self._level(0)[self.layout.place(roi)] = array
 
     def array(self) -> Any:  # noqa: ANN401
         """Return the voxels written so far as a lazy array; the others are 0."""
@@ -92,14 +94,15 @@ class ZarrSink:
             shape = zyx([-(-length // 2) for length in shape])
             level += 1
             _add_level(group, level, shape, self.layout)
-            for roi in blocks(shape, self.unit):
+            finer = self._level(level - 1)
+            leads = [()] if finer.ndim == 3 else [(n,) for n in range(finer.shape[0])]
+            for roi, lead in itertools.product(blocks(shape, self.unit), leads):
                 source = Roi(
                     zyx([2 * each for each in roi.start]),
                     zyx([2 * each for each in roi.stop]),
                 )
-                finer = self._level(level - 1)
-                part = finer[source.clip(finer.shape).slices]
-                self._level(level)[roi.slices] = _halve(
+                part = finer[(*lead, *source.clip(finer.shape[-3:]).slices)]
+                self._level(level)[(*lead, *roi.slices)] = _halve(
                     np.asarray(part), labels=self.layout.labels
                 )
         for each in range(level + 1):
@@ -112,7 +115,7 @@ class ZarrSink:
         A shard that is missing and not in the list is then known to be lost.
         """
         array = self._level(level)
-        there = set(chunk_places(self.path / str(level), 3))
+        there = set(chunk_places(self.path / str(level), array.ndim))
         units = array.shards or array.chunks
         empty = [
             list(place)
@@ -160,13 +163,14 @@ def _part(side: int) -> int:
 
 
 def _add_level(group: Any, level: int, shape: Zyx, layout: Layout) -> None:  # noqa: ANN401
-    chunk, shard = unit_of(layout)
+    lead = (1,) * (len(layout.axes) - 3)
+    chunk, shard = ((*lead, *each) for each in unit_of(layout))
     options: dict[str, Any] = {
         "chunks": chunk,
         "shards": shard,
         # The checksum turns a flipped bit into an error, not into a wrong voxel.
         "compressors": ZstdCodec(level=3, checksum=True),
-        "dimension_names": list("zyx"),
+        "dimension_names": list(layout.axes.lower()),
     }
     if _format(layout) == 2:
         options = {
@@ -176,7 +180,7 @@ def _add_level(group: Any, level: int, shape: Zyx, layout: Layout) -> None:  # n
         }
     group.create_array(
         str(level),
-        shape=shape,
+        shape=(*layout.lengths[:-3], *shape),
         dtype=_stored(layout),
         fill_value=0,
         overwrite=True,
@@ -211,21 +215,32 @@ def _attributes(layout: Layout, levels: int) -> dict[str, Any]:
     unit = {} if layout.spacing is None else {"unit": "micrometer"}
     edges = (1.0, 1.0, 1.0) if layout.spacing is None else layout.spacing.zyx
     datasets = []
+    ones = [1.0] * (len(layout.axes) - 3)
+    zeros = [0.0] * len(ones)
     for level in range(levels):
         factor = 2**level
         # A label keeps the place of its voxel; a mean lies between its voxels.
         shift = 0.0 if layout.labels else (factor - 1) / 2
         moves: list[dict[str, Any]] = [
-            {"type": "scale", "scale": [edge * factor for edge in edges]}
+            {"type": "scale", "scale": [*ones, *(edge * factor for edge in edges)]}
         ]
         if shift:
             moves.append(
-                {"type": "translation", "translation": [edge * shift for edge in edges]}
+                {
+                    "type": "translation",
+                    "translation": [*zeros, *(edge * shift for edge in edges)],
+                }
             )
         datasets.append({"path": str(level), "coordinateTransformations": moves})
     image = {
         "name": "label" if layout.labels else "image",
-        "axes": [{"name": letter, "type": "space", **unit} for letter in "zyx"],
+        "axes": [
+            *(
+                {"name": each, "type": _KINDS[each]}
+                for each in layout.axes[:-3].lower()
+            ),
+            *({"name": letter, "type": "space", **unit} for letter in "zyx"),
+        ],
         "datasets": datasets,
         "type": "nearest" if layout.labels else "mean",
     }

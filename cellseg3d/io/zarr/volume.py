@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import FormatError, SpacingError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.roi import zyx
 from cellseg3d.core.spacing import Spacing, um_per
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import damaged, is_read_error
 from cellseg3d.io.layout import Request, split_unit, unknown_spacing, unknown_unit
-from cellseg3d.io.lazy import Box, LazyArray
+from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
 from cellseg3d.io.members import choose, pair_in, stated_spacing
 from cellseg3d.io.picking import (
+    CHANNEL_NAMES,
     assumed_axes,
+    channel_names_in,
     chunk_note,
     doubted_axes,
     index_of_box,
     pick_axes,
+    times_note,
 )
 from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
 from cellseg3d.io.zarr.metadata import checked_image
@@ -84,8 +86,10 @@ def open_file(path: Path, request: Request) -> Volume:
         array, scale = _level(path, node, image, request.level)
         axes, units = _named_axes(path, image, array)
     check_memory(math.prod(array.chunks) * array.dtype.itemsize, f"{path}: a chunk")
-    axes, picked = pick_axes(path, axes, array.shape, request)
-    lengths = dict(zip(axes, array.shape, strict=True))
+    noted = attributes.get(NOTES_ATTRIBUTE)
+    unit, notes = split_unit(noted if isinstance(noted, Mapping) else {})
+    names = _labels_of_channels(attributes) or channel_names_in(notes)
+    axes, picked = pick_axes(path, axes, array.shape, request, names)
     if array.dtype.kind not in "biuf":
         raise FormatError(
             f"{path}: holds voxels of {array.dtype}; expected integers or floats"
@@ -94,21 +98,22 @@ def open_file(path: Path, request: Request) -> Volume:
         _spacing(axes, scale, units) if scale else stated_spacing(attributes)
     )
     odd += doubts
-    noted = attributes.get(NOTES_ATTRIBUTE)
-    unit, notes = split_unit(noted if isinstance(noted, Mapping) else {})
     provenance: dict[str, Any] = {
         "path": str(path),
         "format": f"Zarr v{array.metadata.zarr_format}",
         "inner": array.path or inner,
         "axes": axes,
         **chunk_note(axes, array.shards or array.chunks),
+        **times_note(axes, array.shape),
         "level": request.level,
         "levels": levels,
     }
     provenance = {**notes, **provenance}
+    if names:
+        provenance[CHANNEL_NAMES] = names
     if odd:
         provenance["warnings"] = odd
-    shape = zyx([lengths.get(letter, 1) for letter in "ZYX"])
+    shape = lazy_shape(axes, array.shape, picked)
     reader = ZarrVoxels(path, array.path, axes, picked)
     lazy = LazyArray(shape, array.dtype.newbyteorder("="), reader)
     return Volume(lazy, spacing, unit, provenance)
@@ -140,7 +145,7 @@ class ZarrVoxels:
         return (ZarrVoxels, (self.path, self.inner, self.axes, self.picked))
 
     def __call__(self, box: Box) -> NDArray[Any]:
-        """Return the voxels in a box of three slices (z, y, x)."""
+        """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
         if not self._array:
             with quiet():
                 array = _opened(self.path, self.inner)
@@ -343,6 +348,17 @@ def _multiscales(attributes: Mapping[str, Any]) -> list[Any]:
     ome = attributes.get("ome", attributes)
     found = ome.get("multiscales") if isinstance(ome, Mapping) else None
     return found if isinstance(found, list) else []
+
+
+def _labels_of_channels(attributes: Mapping[str, Any]) -> list[str]:
+    """Return the labels of the channels, where the image has them for all."""
+    ome = attributes.get("ome", attributes)
+    omero = ome.get("omero", attributes.get("omero"))
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    entries = channels if isinstance(channels, list) else []
+    labels = [each.get("label") for each in entries if isinstance(each, Mapping)]
+    known = all(isinstance(label, str) and label for label in labels)
+    return [str(label) for label in labels] if known else []
 
 
 def _level(

@@ -49,7 +49,7 @@ class ConvLSTMUNet(nn.Module):
     image_channels : int
         Number of channels of one slice.
     slices : int
-        Odd number of slices; the input has slices x image_channels channels.
+        Odd number of slices; the input has image_channels x slices channels.
     num_classes : int
     ladder : Ladder
         Kernels and strides of the levels.
@@ -90,11 +90,12 @@ class ConvLSTMUNet(nn.Module):
         self.head = nn.Conv2d(channels[0], num_classes, 1)
 
     def forward(self, stack: Tensor) -> Tensor:
-        """Return logits (N, K, H, W) of a stack (N, slices * image_channels, H, W)."""
+        """Return logits (N, K, H, W) of a stack (N, image_channels * slices, H, W)."""
         centre = self.slices // 2
         # All slices form one batch in the encoder and are separated again afterwards.
-        size = [self.slices, self.image_channels]
-        each_slice: Tensor = stack.unflatten(1, size)  # type: ignore[no-untyped-call]
+        size = [self.image_channels, self.slices]
+        by_channel: Tensor = stack.unflatten(1, size)  # type: ignore[no-untyped-call]
+        each_slice = by_channel.transpose(1, 2)
         features = self.stem(each_slice.flatten(0, 1))
         levels = [features.unflatten(0, [-1, self.slices])[:, centre]]
         for block in self.down:

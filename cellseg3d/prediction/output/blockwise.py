@@ -97,12 +97,19 @@ def work_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+def times_folder(path: Path) -> Path:
+    """Return the folder of the time points of an unfinished output of several."""
+    return path.with_name(f"{path.name}.times")
+
+
 def is_unfinished(labels: Path) -> bool:
     """Return whether an output was begun and is not complete, or is being written.
 
     A work folder that holds nothing but the lock of a killed process is removed.
     """
     work = work_folder(labels)
+    if times_folder(labels).is_dir():
+        return True
     if not work.is_dir():
         return False
     if (work / JOURNAL).is_file() or {each.name for each in work.iterdir()} != {LOCK}:

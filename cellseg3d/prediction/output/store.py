@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.atomic import environment_fault
+from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.roi import Roi, Zyx
-from cellseg3d.core.volume import ArrayLike, Volume
+from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import nearest_on
 from cellseg3d.io.lazy import RawVoxels
 from cellseg3d.io.ownership import check_replaceable

@@ -13,6 +13,7 @@ from cellseg3d.bundle.model_facts import ModelFacts, network_for, stored_facts
 from cellseg3d.bundle.shipped import RENAMED, find_bundle, shipped_bundles
 from cellseg3d.bundle.trust import plain_expression, refuse_foreign_code
 from cellseg3d.core.errors import CellSegError, ConfigError, FormatError, InputError
+from cellseg3d.core.volume import Volume
 from cellseg3d.models.checkpoint import save_weights
 
 FACTS = {"classes": ["background", "cell"], "spacing_um": [0.1, 0.05, 0.05]}
@@ -69,7 +70,8 @@ def test_a_model_has_what_its_training_fixed(folder):
     assert (model.name, model.classes) == ("toy", ("background", "cell"))
     assert model.spec.context == 1
     assert model.spacing_um.zyx == (0.1, 0.05, 0.05)
-    assert model.intensity.apply(np.ones(1), *model.intensity.measure(None))[0] == 0
+    blank = Volume(np.zeros((1, 2, 2)))
+    assert model.intensity.apply(np.ones(1), *model.intensity.measure(blank))[0] == 0
     assert model.window == {"axes": "zyx"}
     assert torch.equal(model.network(image), expected(image))
     assert stored_facts(folder, {"classes": ["a", "b"]}) == ModelFacts.parse(FACTS)

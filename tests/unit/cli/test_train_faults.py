@@ -119,3 +119,26 @@ def test_a_place_without_data_is_named(tmp_path, capsys, data, code, words):
 
     assert answer == code
     assert words in capsys.readouterr().err
+
+
+def small_training(place, *words):
+    out = place / "run"
+    options = ["--epochs", "1", "--set", "train::dataset::samples=2", "--quiet"]
+    data = ["--data", str(place), "--out", str(out)]
+    return main(["train", "--bundle", "cell_tomo_unet2d", *data, *options, *words])
+
+
+@pytest.mark.slow
+def test_volumes_too_small_for_the_bundles_weights_are_trained_without_them(
+    place, caplog
+):
+    assert small_training(place) == 0
+
+    config = json.loads((place / "run" / "configs" / "train.json").read_text())
+    assert config["pretrained"] is None
+    assert "the training begins with random weights" in caplog.text
+
+
+def test_weights_that_the_user_asks_for_must_fit(place, capfd):
+    assert small_training(place, "--pretrained", "cell_tomo_unet2d") == 2
+    assert "in one of the two networks alone" in capfd.readouterr().err

@@ -245,7 +245,8 @@ def test_several_channels_or_times_are_refused_unless_one_is_picked(
     line = refusal(path, AxisError)
 
     assert name in line
-    assert "`channel` (0.." in line
+    option = "time" if name == "time points" else "channel"
+    assert f"`{option}` (0.." in line
     picked = image.take(1, axis=axes.index(name[0].upper()))
     np.testing.assert_array_equal(read_volume(path, channel=1).array, picked)
     assert "does not exist" in refusal(path, AxisError, channel=9)

@@ -49,6 +49,20 @@ def test_more_image_channels_answer_a_repeated_image_alike():
     assert torch.allclose(new(image.expand(1, 5, 6, 6, 6)), old(image), atol=1e-5)
 
 
+@pytest.mark.parametrize("before", [1, 2])
+def test_stacks_of_another_number_of_channels_keep_the_order_of_their_slices(before):
+    """A stack holds the three slices of the first channel, then those of the second."""
+    old, new = nn.Conv2d(3 * before, 4, 3), nn.Conv2d(3 * (3 - before), 4, 3)
+    slices = torch.rand(1, 3, 6, 6)
+
+    found = adapt_weights(old.state_dict(), new, BEFORE, BEFORE)
+    new.load_state_dict(found.tensors)
+
+    one, two = slices, slices.repeat(1, 2, 1, 1)
+    stacks = (one, two) if before == 1 else (two, one)
+    assert torch.allclose(new(stacks[1]), old(stacks[0]), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
 def test_another_width_is_refused(kind):
     with pytest.raises(ValueError, match="'weight' has shape"):

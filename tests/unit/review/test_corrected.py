@@ -123,7 +123,10 @@ def test_labels_that_we_write_are_coloured_in_imagej(tmp_path):
     write_labels(path, Volume(LABELS[None], Spacing(0.1, 0.1, 0.1)))
 
     with tifffile.TiffFile(path) as tif:
-        table = np.asarray(tif.imagej_metadata["LUTs"]).reshape(3, 256)
+        # ImageJ takes the colours of every page from this tag, and no other place.
+        tags = [page.tags["ColorMap"].value for page in tif.pages]
+        table = np.asarray(tags[0]).reshape(3, 256) // 257
+        assert tif.imagej_metadata["max"] == 255
     shown = [tuple(table[:, value].tolist()) for value in (0, 1, 2, 255)]
 
     assert shown == [*LABEL_COLOURS[:3], UNKNOWN_COLOUR]
