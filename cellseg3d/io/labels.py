@@ -10,6 +10,8 @@ from cellseg3d.core.volume import Volume
 
 # How many voxels to each side of the middle are looked at, and how many must be there.
 PROBED, LEAST_PROBED = 256, 200
+# Images have more values than this.
+FEW_VALUES = 16
 LABEL_DTYPES = ("u1", "u2", "u4", "u8")
 
 
@@ -53,8 +55,8 @@ def as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
 def doubt_labels(volume: Volume) -> str:
     """Return a sentence if integers are probably an image, not labels; else ``""``.
 
-    In labels most neighbours are equal, and in an image most differ. Only a part of the
-    middle slice is read.
+    In labels most neighbours are equal, and in an image of many values most differ.
+    Only a part of the middle slice is read.
 
     Parameters
     ----------
@@ -72,6 +74,8 @@ def doubt_labels(volume: Volume) -> str:
     differing = int(np.count_nonzero(left != right))
     if count < LEAST_PROBED or differing <= count / 2:
         return ""
+    if len(np.unique(part)) <= FEW_VALUES:
+        return ""  # thin lines of a class
     return (
         f"seems to be an image, not labels: {differing / count:.0%} of its "
         "neighbouring voxels differ; check whether it is the right file"

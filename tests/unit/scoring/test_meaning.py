@@ -183,9 +183,15 @@ def test_an_image_in_place_of_labels_is_told(tmp_path, caplog, verb):
     assert "seems to be an image, not labels" in caplog.text
 
 
-def test_labels_are_not_taken_for_an_image(tmp_path, caplog):
-    blocks = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((3, 3), int))
-    path = write_labels(tmp_path / "a.tif", Volume(np.stack([blocks] * 3)))
+@pytest.mark.parametrize(
+    "plane",
+    [
+        np.kron(np.arange(1, 101).reshape(10, 10), np.ones((3, 3), int)),
+        np.tile([1, 0, 0, 2, 0], (40, 8)),  # thin walls
+    ],
+)
+def test_labels_are_not_taken_for_an_image(tmp_path, caplog, plane):
+    path = write_labels(tmp_path / "a.tif", Volume(np.stack([plane] * 3)))
 
     assert main(["measure", str(path), "--out", str(tmp_path / "a.csv")]) == 0
     assert "seems to be an image" not in caplog.text
