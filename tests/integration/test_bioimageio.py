@@ -93,7 +93,9 @@ def seam_error(model):
 
 def our_probs(model, volume):
     """The probabilities (K, Z, Y, X) of the plain network, windows and all."""
-    options = SegmentOptions(probs=True, acceleration="off", precision="float32")
+    options = SegmentOptions(
+        probs=True, acceleration="off", precision="float32", adapt="off"
+    )
     return segment(volume, model, options).probs
 
 
