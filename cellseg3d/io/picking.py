@@ -333,7 +333,8 @@ class _Picking:
             if self.lengths.get("Z", 1) > 1:
                 axes = len(self.axes)
                 other = "zyxc" if axes == 4 else "tzyxc"[-axes:]
-                slices = f", or say what the axes are with `read_as`, such as {other}"
+                named = f", or say what the axes are with `read_as`, such as {other}"
+            slices = named if {"Y", "X"} <= set(axes) else ""
             called = f", called {', '.join(self.names)}" if self.names else ""
             option = "`time`" if letter == "T" else "`channel`"
             raise AxisError(
