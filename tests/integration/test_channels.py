@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from PIL import Image
 from safetensors.torch import load_file
 from two_stains import NAMES, SPACING, two_stains, write_set, write_stains
 
 import cellseg3d
 from cellseg3d.cli.main import main
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.registry import open_volume, read_labels
+from cellseg3d.io.registry import open_volume, read_labels, write_labels
 
 SETTINGS = {
     "train::dataset::samples": 96,
@@ -144,3 +145,35 @@ def test_weights_of_one_channel_begin_a_training_on_two(tmp_path):
     same = [n for n in now if n != first and not any(word in n for word in counted)]
     for name in same:
         torch.testing.assert_close(now[name], before[name])
+
+
+def test_colours_of_pictures_train_and_predict(tmp_path):
+    """A folder of RGB pictures: a purple spot counts, a red and a blue one do not."""
+    cases = []
+    for seed in range(3):
+        (red, blue), label = two_stains(seed, shape=(1, 48, 48))
+        picture = np.stack([red[0] // 8, red[0] * 0, blue[0] // 16], axis=-1)
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"p{seed}.png")
+        write_labels(tmp_path / f"p{seed}_label.tif", Volume(label))
+        split = "validation" if seed == 2 else "training"
+        files = {"image": f"p{seed}.png", "label": f"p{seed}_label.tif"}
+        cases.append({**files, "name": f"p{seed}", "split": split})
+    values = {"classes": ["background", "purple"], "channels": 3, "cases": cases}
+    place = tmp_path / "datalist.json"
+    place.write_text(json.dumps(values), encoding="utf-8")
+    options = cellseg3d.TrainOptions(
+        epochs=1, seed=1, settings=SETTINGS, progress=False, calibrate=False
+    )
+
+    run = cellseg3d.train("cell_tomo_unet2d", place, tmp_path / "run", options)
+
+    model = cellseg3d.load_model(run)
+    assert model.channels == ("red", "green", "blue")
+    assert model.spec.image_channels == 3
+    words = ["predict", str(tmp_path / "p2.png"), "--bundle", str(run), "--format"]
+    assert main([*words, ".tif", "--out", str(tmp_path / "out")]) == 0
+    picture = cellseg3d.open_volume(tmp_path / "p2.png", channels=3)
+    np.testing.assert_array_equal(
+        open_volume(tmp_path / "out" / "p2_labels.tif").read(),
+        cellseg3d.segment(picture, model).labels.read(),
+    )

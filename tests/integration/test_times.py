@@ -96,9 +96,9 @@ def test_a_time_series_of_several_channels_takes_the_one_named(
 
     assert main(words(source, bundle, tmp_path / "out", *more)) == 0
 
-    found = tifffile.TiffFile(tmp_path / "out" / "cell_labels.ome.tif")
-    assert found.series[0].axes == "TZYX"
-    np.testing.assert_array_equal(found.asarray(), expected_of(points, bundle))
+    with tifffile.TiffFile(tmp_path / "out" / "cell_labels.ome.tif") as found:
+        assert found.series[0].axes == "TZYX"
+        np.testing.assert_array_equal(found.asarray(), expected_of(points, bundle))
 
 
 def test_one_time_point_has_its_number_in_the_name(tmp_path, bundle, points):
