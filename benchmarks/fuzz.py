@@ -32,6 +32,9 @@ from fuzz_volumes import volume_targets
 from cellseg3d.core.errors import CellSegError
 
 SECONDS, GIB = 20.0, 4
+# So much longer a mutant may wait, such as for the processor.
+PATIENCE = 6
+CPU_TIME_OVER = (signal.SIGXCPU, signal.SIGKILL)
 # So many mutants more of each kind of file that is read in milliseconds.
 QUICK = 11
 
@@ -129,13 +132,15 @@ def _in_child(target: Target, copied: Path) -> tuple[str, str]:
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as stream:
-        ready, _, _ = select.select([stream], [], [], SECONDS)
+        ready, _, _ = select.select([stream], [], [], PATIENCE * SECONDS)
         if not ready:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return "hang", f"no answer in {SECONDS:.0f} s"
+            return "hang", f"no answer in {PATIENCE * SECONDS:.0f} s"
         said = stream.read()
     _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in CPU_TIME_OVER:
+        return "hang", f"no answer in {SECONDS:.0f} s of the processor"
     if os.WIFSIGNALED(status):
         return "signal", f"ended by signal {os.WTERMSIG(status)}"
     outcome, words = json.loads(said)
@@ -143,10 +148,13 @@ def _in_child(target: Target, copied: Path) -> tuple[str, str]:
 
 
 def _limit_memory() -> None:
-    """Let this process take so many GiB more than it has."""
+    """Let this process take so many GiB more than it has, and so many seconds."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + GIB * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    # Seconds of the processor, because others may use this machine too.
+    spent = int(time.process_time() + SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (spent, spent))
 
 
 def _read_mutant(target: Target, copied: Path) -> tuple[str, str]:

@@ -73,8 +73,7 @@ def command(
         raise ConfigError(f"--ome-zarr {ome_zarr}: expected 0.5 or 0.4")
     check_outputs([target], [source])
     check_replaceable(target)
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target}: already exists; give --overwrite to replace it")
+    _refuse_existing(target, overwrite=overwrite)
     with progress(f"reading {source}") as on_part:
         findings = check_volume(
             source,
@@ -88,6 +87,8 @@ def command(
             labels=labels,
             on_part=on_part,
         )
+    # Reading can take long, and another process may have written meanwhile.
+    _refuse_existing(target, overwrite=overwrite)
     write = write_labels if labels else write_volume
     with unchanged([source]):
         written = write(
@@ -100,3 +101,8 @@ def command(
         print(f"{source}: {sentence}")
     for warning in findings.warnings:
         print(worded(f"warning: {source}: {warning}"))
+
+
+def _refuse_existing(target: Path, *, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target}: already exists; give --overwrite to replace it")

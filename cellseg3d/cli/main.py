@@ -184,6 +184,24 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
+class _Once(logging.Filter):
+    """Let a warning through once in a command, however many parts of it say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is to be shown."""
+        if record.levelno < logging.WARNING:
+            return True
+        text = record.getMessage()
+        if text in self._said:
+            return False
+        self._said.add(text)
+        return True
+
+
 class _Worded(logging.Formatter):
     """A formatter whose lines name the options of the verb that is running."""
 
@@ -221,4 +239,7 @@ def _options(
     steps.setLevel(logging.INFO if leads() else logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Worded("%(levelname)s: %(message)s"))
+        for old in [each for each in handler.filters if isinstance(each, _Once)]:
+            handler.removeFilter(old)  # of an earlier command in this process
+        handler.addFilter(_Once())
     del version

@@ -1,5 +1,6 @@
 """What a network takes as input: 2D or 2.5D slices along an axis, or 3D patches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, SupportsIndex
 
@@ -98,6 +99,27 @@ class InputSpec:
         sides: list[int] = list(self.patch_shape)
         sides.insert(axis_index(axis or self.axis), 2 * self.context + 1)
         z, y, x = sides
+        return (z, y, x)
+
+    def seen_shape(
+        self, shape: Sequence[int], axis: str | None
+    ) -> tuple[int, int, int]:
+        """Return the shape (z, y, x) to which a volume is mirrored to be seen.
+
+        Slices are at least as large as those of the training. In 3D the volume stays
+        as it is.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            The volume's shape (z, y, x).
+        axis : str or None
+            The axis across which slices are cut; None in 3D.
+        """
+        least = [1, 1, 1] if axis is None else list(self.patch_zyx(axis))
+        if axis is not None:
+            least[axis_index(axis)] = 1
+        z, y, x = (max(pair) for pair in zip(shape, least, strict=True))
         return (z, y, x)
 
     @classmethod

@@ -19,7 +19,7 @@ from cellseg3d.core.atomic import (
     temporary_name,
 )
 from cellseg3d.core.channels import ArrayLike
-from cellseg3d.core.errors import CoverageError, FormatError
+from cellseg3d.core.errors import CoverageError, EnvironmentFault, FormatError
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.io.layout import Layout, Sink
 
@@ -66,6 +66,8 @@ class RegionWriter:
     ) -> None:
         self.path, self.partial, self.sink, self.layout = path, partial, sink, layout
         self.resumed = resumed
+        # What was there was to be replaced; what comes meanwhile was not.
+        self._may_replace = resumed or path.exists()
 
     @property
     def shape(self) -> Zyx:
@@ -126,11 +128,19 @@ class RegionWriter:
         Raises
         ------
         EnvironmentFault
-            If the disk is full or not writable; a volume that existed is kept.
+            If the disk is full or not writable; a volume that existed is kept. Also
+            if another process wrote a volume of this name in the meantime.
         """
         try:
             self.sink.close()
             _sync(self.partial)
+            if self.path.exists() and not self._may_replace:
+                self.abort()
+                message = (
+                    f"{self.path}: another process wrote it in the meantime, and that "
+                    "file was kept; choose another name"
+                )
+                raise EnvironmentFault(message)
             give_name(self.partial, self.path)
         except OSError as error:
             raise environment_fault(error, self.path) from error

@@ -9,14 +9,21 @@ normalisation, doi:10.1016/j.patcog.2018.03.005).
 
 import copy
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.prediction.field import Field, MirroredField
+from cellseg3d.prediction.trial import trial_windows
+
 # Where windows lie, as shares of the sides: in the middle and in eight corners.
 PLACES = ((0.5, 0.5, 0.5), *itertools.product((0.2, 0.8), repeat=3))
+# Voxels that run together.
+BATCH = 2**20
 # How much the volume's statistics count; those of the training count for the rest.
 STRENGTH = 0.75
 # What a layer measures of its features.
@@ -70,17 +77,50 @@ def adapted(
     ]
     for layer in layers:
         layer.reset_running_stats()
-        # The mean over all windows, each counting the same.
+        # The mean over all batches, each counting the same.
         layer.momentum = None
         layer.train()
     with torch.inference_mode():
-        for window in windows:
-            changed(window.to(device or place))
+        for batch in batches(windows):
+            changed(batch.to(device or place))
     with torch.no_grad():
         for layer, old in zip(layers, before, strict=True):
             for name, tensor in old.items():
                 getattr(layer, name).mul_(strength).add_(tensor, alpha=1 - strength)
     return changed.to(place).eval()
+
+
+def windows_for(
+    field: Field, network: nn.Module, spec: InputSpec, axes: str
+) -> list[Tensor]:
+    """Return windows as large as training samples, spread over a volume.
+
+    The parameters are those of `prediction.trial.prepare_for`.
+    """
+    side = max(spec.patch_shape)
+    if spec.spatial_dims == 3:
+        return trial_windows(field, network, spec, axes, PLACES, side)
+    found = []
+    for axis in axes:
+        seen = MirroredField(field, spec.seen_shape(field.shape, axis))
+        found += trial_windows(seen, network, spec, axis, PLACES, side)
+    return found
+
+
+def batches(windows: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield windows of one shape together, about `BATCH` voxels at a time.
+
+    As in training, the deviation is that of several places. A single window may show
+    one structure only.
+    """
+    shapes = dict.fromkeys(window.shape for window in windows)
+    for shape in shapes:
+        same = [window for window in windows if window.shape == shape]
+        count = max(1, BATCH // math.prod(shape))
+        # Batches of nearly one length, so that none holds a single window.
+        parts = math.ceil(len(same) / count)
+        for part in range(parts):
+            yield torch.cat(same[part::parts])
 
 
 def layers_of(network: nn.Module) -> list[_BatchNorm]:

@@ -17,7 +17,7 @@ from cellseg3d.datasets.likeness import unlike, volume_features
 from cellseg3d.models.geometry import geometry_of
 from cellseg3d.models.hardware import choose_hardware
 from cellseg3d.models.prepared import PreparedNetwork
-from cellseg3d.prediction.adapt import PLACES, adapted, layers_of
+from cellseg3d.prediction.adapt import adapted, layers_of, windows_for
 from cellseg3d.prediction.budget import within
 from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.lattice import WindowSettings
@@ -25,7 +25,7 @@ from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline, fitted
 from cellseg3d.prediction.source_weights import bundle_weights, fusion_of
 from cellseg3d.prediction.sources import GPU_BYTES, NetworkUse, Source
-from cellseg3d.prediction.trial import prepare_for, trial_windows
+from cellseg3d.prediction.trial import prepare_for
 
 _log = logging.getLogger(__name__)
 # The user is warned of voxel edges that differ from the training's by more than this
@@ -179,7 +179,7 @@ def sources_of(
     axes = options.axes or WindowSettings.parse(model.window, model.spec).axes
     network = model.network
     if adapt:
-        windows = trial_windows(field, network, model.spec, axes, PLACES)
+        windows = windows_for(field, network, model.spec, axes)
         device = choose_hardware(options.device, "float32").device
         network = adapted(network, windows, device=device)
     prepared = prepare_for(

@@ -10,7 +10,7 @@ from torch import Tensor
 from cellseg3d.core.axes import AXES, axis_index
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.core.roi import Roi, Zyx, zyx
+from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.models.prepared import PreparedNetwork
 from cellseg3d.prediction.field import Field, MirroredField
@@ -91,22 +91,10 @@ class NetworkUse:
                 self.name if axis is None else f"{self.name} along {axis}",
                 field,
                 self,
-                self.lattice(self.seen_shape(field.shape, axis), axis),
+                self.lattice(self.spec.seen_shape(field.shape, axis), axis),
             )
             for axis in axes
         ]
-
-    def seen_shape(self, shape: Zyx, axis: str | None) -> Zyx:
-        """Return the shape to which a volume is mirrored for the network to see it.
-
-        Slices are at least as large as those of the training. In 3D the volume stays
-        as it is.
-        """
-        if axis is None:
-            return shape
-        least = list(self.spec.patch_zyx(axis))
-        least[axis_index(axis)] = 1
-        return zyx([max(pair) for pair in zip(shape, least, strict=True)])
 
     def lattice(self, shape: Sequence[int], axis: str | None) -> Lattice:
         """Return the lattice on a volume.
@@ -160,7 +148,7 @@ class Source:
         axis = self.lattice.axis
         if axis is not None and self.view is not None:
             axis = AXES[self.view.order[axis_index(axis)]]
-        return MirroredField(self.field, self.use.seen_shape(self.shape, axis))
+        return MirroredField(self.field, self.use.spec.seen_shape(self.shape, axis))
 
     @property
     def network(self) -> PreparedNetwork:

@@ -160,6 +160,7 @@ def trial_windows(
     spec: InputSpec,
     axes: str,
     places: Sequence[Sequence[float]] = PLACES,
+    most: int | None = None,
 ) -> list[Tensor]:
     """Return a few windows spread over a volume, float32, each (1, C, ...).
 
@@ -170,10 +171,12 @@ def trial_windows(
     places : sequence of (float, float, float)
         Where windows lie, as shares of the volume's sides. A small volume has windows
         at the first places only, so that they do not hold every voxel twice.
+    most : int, optional
+        The side of a window in voxels; 64 in 3D and 256 in 2D by default.
     """
     deep = spec.spatial_dims == 3
     stride = geometry_of(network).stride
-    most = SIDE_3D if deep else SIDE_2D
+    most = most or (SIDE_3D if deep else SIDE_2D)
     letters: Sequence[str | None] = [None] if deep else list(axes)
     found = []
     for axis in letters:

@@ -15,7 +15,7 @@ from cellseg3d.report.inputs import ReportVolume
 # multiple of the number of colours: ids then have the colours of their label file.
 OBJECT_CODES = 6 * (len(LABEL_COLOURS) - 1)
 UNKNOWN = "not annotated"
-_GREYS = 255
+_GREYS = int(np.iinfo(np.uint8).max)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _first_weights(recipe: WeightsRecipe, bundle: Path, out: Path) -> Path:
         message = (
             f"{recipe.name}: its weights cannot be refined, because they were trained "
             f"on all volumes and would be scored on each {recipe.leave_out} that they "
-            "have seen; train them anew, without --refine"
+            "have seen; train them anew, without `refine`"
         )
         raise ConfigError(message)
     copy = out / "first.safetensors"
@@ -123,7 +123,7 @@ def _first_weights(recipe: WeightsRecipe, bundle: Path, out: Path) -> Path:
         if not shipped.is_file():
             message = (
                 f"{recipe.name}: ships no weights to begin with; train it without "
-                "--refine"
+                "`refine`"
             )
             raise ConfigError(message)
         out.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,8 @@ from cellseg3d.weights.training import Part
 logger = logging.getLogger(__name__)
 # Half precision may change at most this share of the labels.
 MOST_CHANGED = 1e-4
+# What the names of trainings begin with whose weights a later one began with.
+BEFORE = "before, "
 # The number of volumes on which half precision is compared.
 COMPARED = 2
 # The side, in voxels, of the cubes on which decoders are tuned.
@@ -94,6 +96,7 @@ def ship(
     weights = _put_weights(model, final, recipe, cases, bundle, profile)
     data_sets = read_config(checkout / "configs" / "data_sets.yaml")
     pictures = _pictures(recipe, scores, shown, data_sets, bundle / "docs")
+    trainings = [_training(part) for part in parts]
     values = {
         "name": recipe.name,
         "made": time.strftime("%Y-%m-%d"),
@@ -102,8 +105,7 @@ def ship(
         "machine": machine(),
         "data": _data(recipe, cases, final),
         "protocol": _protocol(recipe),
-        "trainings": (_before(path) if refined else [])
-        + [_training(part) for part in parts],
+        "trainings": [*(_before(path, trainings) if refined else []), *trainings],
         "members": dict(recipe.members),
         "facts": load_weights(weights_file(bundle)).metadata["facts"],
         "settings": _settings(final),
@@ -300,10 +302,18 @@ def _protocol(recipe: WeightsRecipe) -> str:
     return "; ".join(parts)
 
 
-def _before(path: Path) -> list[dict[str, Any]]:
-    """Return the trainings of an earlier record, named so that they can be told."""
+def _before(path: Path, now: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the trainings of an earlier record that are not those of `now`.
+
+    Their names are given a mark, so that they can be told.
+    """
     rows = json.loads(path.read_text(encoding="utf-8"))["trainings"]
-    return [{**row, "part": f"before, {row['part']}"} for row in rows]
+    known = json.loads(json.dumps(now))
+    return [
+        {**row, "part": f"{BEFORE}{str(row['part']).removeprefix(BEFORE)}"}
+        for row in rows
+        if row not in known
+    ]
 
 
 def _training(part: Part) -> dict[str, Any]:

@@ -345,6 +345,16 @@ def test_a_description_that_is_no_text_is_refused(package, tmp_path):
     assert not (tmp_path / "taken").exists()
 
 
+def test_an_array_whose_header_ends_in_the_middle_is_refused(package, tmp_path):
+    path = package / OUTPUT
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"}", b" ", 1))  # numpy splits it as Python's text
+    rewrite(package, lambda _: None)
+
+    with pytest.raises(FormatError, match="the test output is not an array"):
+        import_package(package, tmp_path / "taken")
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("cite", [[]]), ("authors", ["me"]), ("name", 3)]
 )

@@ -5,6 +5,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ class Package:
         data = self.stored(block, what)
         try:
             found = np.load(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, OSError, EOFError, SyntaxError, TokenError) as error:
             message = f"{self.place}: {what} is not an array ({error}); copy it again"
             raise FormatError(message) from error
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "uifb":

@@ -2,12 +2,15 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import typer
 from typer.main import get_command
 
 from cellseg3d.cli import main as cli
 from cellseg3d.core.errors import ConfigError, EnvironmentFault, SpacingError
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.registry import write_volume
 
 TITLES = [f"{title}:" for title in cli.GROUPS]
 
@@ -115,6 +118,18 @@ def test_operators_that_an_apple_gpu_lacks_run_on_the_cpu():
     done = subprocess.run(words, env=found, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "1 False"
+
+
+def test_a_warning_that_two_parts_of_a_command_give_is_told_once(tmp_path):
+    path = tmp_path / "a.zarr"
+    write_volume(path, Volume(np.full((4, 8, 8), 3, np.uint8)))
+    chunk = next(each for each in path.rglob("*") if not each.suffix and each.is_file())
+    chunk.unlink()
+    words = [sys.executable, "-m", "cellseg3d", "evaluate", str(path), str(path)]
+
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    assert done.stderr.count("chunks are missing and read as zeros") == 1
 
 
 def test_wildcards_are_replaced_where_the_shell_does_not(tmp_path, monkeypatch):

@@ -302,3 +302,19 @@ def test_hdf5_that_gives_back_other_voxels_is_refused(tmp_path, image, monkeypat
         write_volume(path, Volume(image))
 
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr", ".h5", ".mrc"])
+def test_a_file_that_another_process_wrote_meanwhile_is_kept(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    ones, twos = (Volume(np.full((3, 4, 5), n, np.uint8)) for n in (1, 2))
+    writer = create_volume(path, (3, 4, 5), np.uint8)
+    writer.write(Roi.whole((3, 4, 5)), twos.array)
+    write_volume(tmp_path / f"other{suffix}", ones)
+    (tmp_path / f"other{suffix}").rename(path)
+
+    with pytest.raises(EnvironmentFault, match="another process wrote it"):
+        writer.close()
+
+    assert np.unique(open_volume(path).read()).tolist() == [1]
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]

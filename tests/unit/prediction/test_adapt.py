@@ -10,9 +10,12 @@ from small_models import noise_volume, small_model
 from torch import nn
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.roi import Roi
 from cellseg3d.datasets.likeness import profile_of, volume_features
 from cellseg3d.io.registry import read_labels
+from cellseg3d.prediction import adapt
 from cellseg3d.prediction.adapt import adapted, layers_of
+from cellseg3d.prediction.field import VolumeField
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.segment import segment, segment_to_file
 
@@ -35,14 +38,35 @@ def test_statistics_become_those_of_the_windows(dims):
     network = _network(dims)
     windows = [torch.randn(1, 1, *(12,) * dims) * k + k for k in (1, 2, 4)]
     fitted = adapted(network, windows, strength=1.0)
-    features = [network[0](window) for window in windows]
+    # All windows have one shape, so they count as one batch.
+    features = network[0](torch.cat(windows))
     axes = (0, *range(2, dims + 2))
-    mean = torch.stack([f.mean(axes) for f in features]).mean(0)
-    variance = torch.stack([f.var(axes) for f in features]).mean(0)
+    mean, variance = features.mean(axes), features.var(axes)
     torch.testing.assert_close(fitted[1].running_mean, mean)
     torch.testing.assert_close(fitted[1].running_var, variance)
     assert not fitted.training
     assert not any(layer.training for layer in fitted.modules())
+
+
+def test_batches_hold_every_window_once_and_none_alone(monkeypatch):
+    monkeypatch.setattr(adapt, "BATCH", 4 * 64)
+    windows = [torch.full((1, 1, 8, 8), float(n)) for n in range(5)]
+    windows.append(torch.full((1, 1, 4, 4), 9.0))
+    found = [batch[:, 0, 0, 0].tolist() for batch in adapt.batches(windows)]
+    assert found == [[0.0, 2.0, 4.0], [1.0, 3.0], [9.0]]
+
+
+def test_windows_of_small_slices_are_mirrored_as_in_prediction():
+    # Slices of 8 x 20 are seen as 16 x 20 by a network trained on 16 x 16.
+    volume = noise_volume((8, 20, 24))
+    model = small_model(2)
+    field = VolumeField.measured(volume, model.intensity)
+    found = adapt.windows_for(field, model.network, model.spec, "y")
+    assert {tuple(window.shape) for window in found} == {(1, 1, 16, 16)}
+    slices = np.moveaxis(field.read(Roi.whole(volume.shape))[0], 1, 0)
+    grown = np.pad(slices, [(0, 0), (4, 4), (0, 0)], mode="reflect")
+    middle = found[0][0, 0].numpy()
+    assert np.array_equal(middle, grown[9, :, 4:20])
 
 
 def test_the_strength_mixes_and_the_given_network_stays():
@@ -105,12 +129,12 @@ def test_auto_adapts_to_volumes_that_look_different_only(dims, context, caplog):
     model = _like(small_model(dims, context), usual)
     taken = {}
     for name, volume in (("usual", usual), ("smooth", smooth)):
-        for adapt in ("auto", "on", "off"):
-            options = SegmentOptions(probs=True, adapt=adapt, precision="float32")
+        for choice in ("auto", "on", "off"):
+            options = SegmentOptions(probs=True, adapt=choice, precision="float32")
             found = segment(volume, model, options)
-            taken[name, adapt] = found.probs
+            taken[name, choice] = found.probs
             told = found.provenance["sources"][0].get("adapted", False)
-            assert told is (adapt == "on" or (adapt == "auto" and name == "smooth"))
+            assert told is (choice == "on" or (choice == "auto" and name == "smooth"))
     assert np.array_equal(taken["usual", "auto"], taken["usual", "off"])
     assert np.array_equal(taken["smooth", "auto"], taken["smooth", "on"])
     assert np.abs(taken["smooth", "on"] - taken["smooth", "off"]).max() > 0.01

@@ -75,7 +75,13 @@ def test_what_cannot_be_refined_is_refused(tmp_path, recipe, words):
         make._first_weights(recipe, tmp_path / "bundle", tmp_path / "out")
 
 
-def test_the_record_keeps_the_trainings_before(tmp_path):
+def test_the_record_keeps_the_trainings_before_once(tmp_path):
     path = tmp_path / "record.json"
-    path.write_text(json.dumps({"trainings": [{"part": "final", "steps": 9}]}))
-    assert _before(path) == [{"part": "before, final", "steps": 9}]
+    first = {"part": "final", "steps": 9}
+    now = [{"part": "final", "steps": 3}]
+    path.write_text(json.dumps({"trainings": [first]}))
+    rows = _before(path, now)
+    assert rows == [{"part": "before, final", "steps": 9}]
+    # Scored again, the same training is still named once.
+    path.write_text(json.dumps({"trainings": rows + now}))
+    assert _before(path, now) == rows
