@@ -331,9 +331,11 @@ class _Picking:
             # If Z has several slices, the other axis cannot be slices as well.
             slices = ", or say `read_as` slices if they are"
             if self.lengths.get("Z", 1) > 1:
-                axes = len(self.axes)
-                other = "zyxc" if axes == 4 else "tzyxc"[-axes:]
-                slices = f", or say what the axes are with `read_as`, such as {other}"
+                length = len(self.axes)
+                other = "zyxc" if length == 4 else "tzyxc"[-length:]
+                named = f", or say what the axes are with `read_as`, such as {other}"
+                # A folder of slices has no axes within an image to name.
+                slices = named if {"Y", "X"} <= set(self.axes) else ""
             called = f", called {', '.join(self.names)}" if self.names else ""
             option = "`time`" if letter == "T" else "`channel`"
             raise AxisError(

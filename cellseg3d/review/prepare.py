@@ -111,6 +111,12 @@ def prepare_review(
     names = [str(Path(source).absolute()) for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"{out}: a volume is given twice; give each of them once")
+    for model in models:
+        if model.spec.image_channels > 1:
+            raise ConfigError(
+                f"{model.name}: sees {model.spec.image_channels} channels, but the "
+                "slices to correct hold one; correct whole labels, and train on them"
+            )
     opened = [open_for(name, models, spacing=wanted.spacing_um) for name in names]
     means = [
         _survey(

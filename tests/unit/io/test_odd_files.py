@@ -515,3 +515,14 @@ def test_a_volume_without_a_label_beside_pairs_is_told(tmp_path, caplog):
         "1 volume is left out, since no label has such a name (stray.tif)"
         in caplog.text
     )
+
+
+def test_channels_of_a_folder_of_slices_have_no_axes_to_name(tmp_path):
+    for z, c in np.ndindex(3, 2):
+        name = tmp_path / f"z{z}_ch{c}.png"
+        png(name, 0, 8, bytes([10 * z + c, 0]))
+
+    with pytest.raises(AxisError, match=r"`channel` \(0\.\.1\)$"):
+        open_volume(tmp_path)
+    found = read_volume(tmp_path, channel=1).read()[:, 0, 0]
+    assert found.tolist() == [1, 11, 21]
