@@ -58,7 +58,7 @@ IMPLAUSIBLE_UM = (2e-5, 200.0)
 # must be, which are then all read; or "all", however many there are.
 Channels = int | str | Sequence[int | str]
 ALL = "all"
-# The key of a volume's provenance for the numbers of its channels in the file.
+# The key of a volume's provenance for the numbers of channels that the user chose.
 CHANNEL_NUMBERS = "channel_numbers"
 
 
@@ -333,8 +333,7 @@ def _with_channels(
             raise AxisError(
                 f"{found}{called}; expected {channels}; choose them with `channels`"
             )
-        named = replace(volume, channel_names=tuple(names))
-        return _noting_numbers(named, range(count))
+        return replace(volume, channel_names=tuple(names))
     numbers = tuple(channel_number(each, count, names, found) for each in channels)
     if len(set(numbers)) != len(numbers) or not numbers:
         raise AxisError(
@@ -355,7 +354,7 @@ def _with_channels(
 
 
 def _noting_numbers(volume: Volume, numbers: Sequence[int]) -> Volume:
-    """Return a volume with the numbers of its channels in the file, for records."""
+    """Return a volume with the numbers in the file of the channels that were chosen."""
     notes = {**volume.provenance, CHANNEL_NUMBERS: list(numbers)}
     return replace(volume, provenance=notes)
 

@@ -165,7 +165,8 @@ def is_complete(
     ------
     InputError
         If some of the files are missing, or were made from another input, from other
-        channels of it or by other models. They may be the user's own, so they are never replaced silently.
+        channels of it or by other models. They may be the user's own, so they are
+        never replaced silently.
     """
     if is_unfinished(task.labels) or not task.labels.exists():
         return False
