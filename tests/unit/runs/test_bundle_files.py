@@ -15,9 +15,7 @@ from cellseg3d.runs.folder import create_run
 from cellseg3d.runs.options import TrainOptions
 from cellseg3d.training.combine_bundles import CombineOptions, combine_bundles
 
-TRAINED = [
-    name for name, at in shipped_bundles().items() if weights_file(at).is_file()
-]
+TRAINED = [name for name, at in shipped_bundles().items() if weights_file(at).is_file()]
 
 
 @pytest.fixture(scope="module")
