@@ -28,6 +28,7 @@ _READERS_OWN = (
     "level",
     "axes",
     "channel_names",
+    "channel_numbers",
     "times",
     "warnings",
     "told",
