@@ -16,7 +16,7 @@ from cellseg3d.bundle.compose import (
     unread_keys,
     with_hint,
 )
-from cellseg3d.bundle.metadata import build_metadata
+from cellseg3d.bundle.metadata import NOT_STATED, build_metadata
 from cellseg3d.bundle.shipped import MODELS, WEIGHTS, weights_file
 from cellseg3d.bundle.shipped_record import eval_metrics, headline, read_record
 from cellseg3d.core.atomic import write_text
@@ -128,7 +128,7 @@ def bundle_configs(experiment: Path) -> dict[str, Config]:
         facts,
         names["name"],
         names["title"],
-        modality=about.get("modality", "tomogram"),
+        modality=about.get("modality", NOT_STATED),
     )
     return composed
 

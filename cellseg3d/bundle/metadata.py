@@ -1,15 +1,18 @@
 """Write ``metadata.json``: a bundle's input, output, versions and use."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from cellseg3d.bundle.compose import Config
+from cellseg3d.bundle.compose import Config, read_config
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.datasets.channels import unnamed
 
 # MONAI checks a network with sizes that are multiples of this number. Others work too.
 SIDE = 16
+# What metadata say of a fact that nobody told.
+NOT_STATED = "not stated"
 
 
 def build_metadata(
@@ -18,7 +21,7 @@ def build_metadata(
     facts: ModelFacts | Mapping[str, Any],
     name: str,
     title: str,
-    modality: str = "tomogram",
+    modality: str = NOT_STATED,
 ) -> Config:
     """Return the metadata of a bundle.
 
@@ -34,6 +37,11 @@ def build_metadata(
         The bundle's name and one line about it.
     modality : str
         How the images are made, such as "electron microscopy".
+
+    Returns
+    -------
+    dict
+        What ``metadata.json`` holds.
     """
     shape = InputSpec.parse(spec if isinstance(spec, InputSpec) else dict(spec))
     known = ModelFacts.parse(facts)
@@ -53,6 +61,14 @@ def build_metadata(
             "outputs": {"pred": _prediction(shape, known, channels)},
         },
     }
+
+
+def read_modality(bundle: Path) -> str:
+    """Return how the images are made that a bundle is for, by its ``metadata.json``."""
+    shapes = read_config(bundle / "configs" / "metadata.json").get(
+        "network_data_format", {}
+    )
+    return str(shapes.get("inputs", {}).get("image", {}).get("modality", NOT_STATED))
 
 
 def input_channels(spec: InputSpec, channels: Sequence[str]) -> list[str]:

@@ -282,6 +282,7 @@ def command(
     }
     if one_time is not None:
         opening["time"] = one_time
+    first: Opening = {**opening, "time": 0} if time == ALL_TIMES else opening
     done = partial(
         _one,
         models=models,
@@ -292,7 +293,7 @@ def command(
     for task in tasks:
         try:
             more = find if finds_objects else None
-            if not (resume and _left_alone(task, models, options, more, opening)):
+            if not (resume and _left_alone(task, models, options, more, first)):
                 reports.append(done(task, overwrite=overwrite, find=more))
         except InputError as error:
             # One bad volume does not stop the others.
@@ -355,7 +356,7 @@ def _left_alone(
 
     needed = replace(options, overlay=False)  # An overlay can be drawn from the rest.
     files = files_of(task, models[0].classes, needed, objects=False)
-    if not is_complete(task, files, models):
+    if not is_complete(task, files, models, opening):
         return False
     print(f"{task.labels}: is complete and was skipped")
     if find is not None and not task.objects.exists():

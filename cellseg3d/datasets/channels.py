@@ -7,6 +7,7 @@ from cellseg3d.core.channels import ChosenChannels
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.volume import Volume
 from cellseg3d.core.words import counted
+from cellseg3d.io.registry import CHANNEL_NUMBERS
 
 logger = logging.getLogger(__name__)
 
@@ -141,13 +142,15 @@ def _unfit(volume: Volume, names: Sequence[str], count: int, network: str) -> st
     called = f" ({', '.join(volume.channel_names)})" if volume.channel_names else ""
     trained = f" ({', '.join(names)})" if names else ""
     option = "`channel`" if count == 1 else "`channels`"
-    few = volume.channels < count
-    way_out = (
-        "give an image with all of them, or a network that was trained on fewer"
-        if few
-        else f"choose those of the training with {option}"
-    )
+    chosen = CHANNEL_NUMBERS in volume.provenance
+    if volume.channels > count:
+        way_out = f"choose those of the training with {option}"
+    elif chosen:
+        way_out = "choose all of these with `channels`"
+    else:
+        way_out = "give an image with all of them, or a network of fewer channels"
+    verb = "is read as" if chosen else "has"
     return (
-        f"{volume.name}: has {counted(volume.channels, 'channel')}{called}, but "
+        f"{volume.name}: {verb} {counted(volume.channels, 'channel')}{called}, but "
         f"{network} was trained on {counted(count, 'channel')}{trained}; {way_out}"
     )

@@ -58,6 +58,8 @@ IMPLAUSIBLE_UM = (2e-5, 200.0)
 # must be, which are then all read; or "all", however many there are.
 Channels = int | str | Sequence[int | str]
 ALL = "all"
+# The key of a volume's provenance for the numbers of channels that the user chose.
+CHANNEL_NUMBERS = "channel_numbers"
 
 
 class Opening(TypedDict, total=False):
@@ -316,10 +318,12 @@ def _with_channels(
     """Return a volume with the channels that the user wants, and their names."""
     names = channel_names_in(volume.provenance)
     if channels is None:
-        if channel is None or not names:
+        if channel is None:
             return replace(volume, channel_names=tuple(names))
+        if not names:
+            return _noting_numbers(volume, [int(channel)])
         at = channel_number(channel, len(names), names, volume.name)
-        return replace(volume, channel_names=(names[at],))
+        return _noting_numbers(replace(volume, channel_names=(names[at],)), [at])
     count = volume.channels
     names = names if len(names) == count else []
     found = f"{volume.name}: has {counted(count, 'channel')}"
@@ -345,7 +349,14 @@ def _with_channels(
         array=array,
         channel_names=tuple(names[number] for number in numbers) if names else (),
     )
+    chosen = _noting_numbers(chosen, numbers)
     return chosen.channel(0) if len(numbers) == 1 else chosen
+
+
+def _noting_numbers(volume: Volume, numbers: Sequence[int]) -> Volume:
+    """Return a volume with the numbers in the file of the channels that were chosen."""
+    notes = {**volume.provenance, CHANNEL_NUMBERS: list(numbers)}
+    return replace(volume, provenance=notes)
 
 
 def _with_spacing(volume: Volume, spacing: Spacing | Sequence[float] | None) -> Volume:

@@ -36,6 +36,7 @@ from cellseg3d.prediction.output.blockwise import (
     prob_paths,
     sidecar,
 )
+from cellseg3d.prediction.record import channels_read
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import decoder_of
 
@@ -143,9 +144,12 @@ def files_of(
 
 
 def is_complete(
-    task: Task, files: Sequence[Path], models: Sequence[TrainedModel]
+    task: Task,
+    files: Sequence[Path],
+    models: Sequence[TrainedModel],
+    opening: Opening | None = None,
 ) -> bool:
-    """Return whether a task was finished before, for the same input and models.
+    """Return whether a task was finished before: same input, channels and models.
 
     Parameters
     ----------
@@ -154,12 +158,15 @@ def is_complete(
         All files that the task writes, except the objects, which can be made from the
         others.
     models : sequence of TrainedModel
+    opening : mapping, optional
+        How to read the volume: keyword arguments of `cellseg3d.open_volume`.
 
     Raises
     ------
     InputError
-        If some of the files are missing, or were made from another input or by other
-        models. They may be the user's own, so they are never replaced silently.
+        If some of the files are missing, or were made from another input, from other
+        channels of it or by other models. They may be the user's own, so they are
+        never replaced silently.
     """
     if is_unfinished(task.labels) or not task.labels.exists():
         return False
@@ -185,6 +192,13 @@ def is_complete(
             f"{', '.join(model.name for model in models)}; {way_out}"
         )
         raise InputError(message)
+    if before := known.get("channels"):
+        now = channels_read(open_for(task.source, models, **(opening or {})))
+        if now and now != before:
+            raise InputError(
+                f"{task.labels}: was made from {', '.join(before)} of {task.source}, "
+                f"not from {', '.join(now)}; {way_out}"
+            )
     return True
 
 

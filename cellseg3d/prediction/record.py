@@ -8,6 +8,7 @@ from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import Scaling
 from cellseg3d.io.fingerprint import file_of, fingerprint
+from cellseg3d.io.registry import CHANNEL_NUMBERS
 from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.pipeline import Pipeline
 
@@ -19,7 +20,7 @@ def provenance(
     return {
         "cellseg3d": __version__,
         "volume": volume.name,
-        **_channels(volume),
+        **({"channels": found} if (found := channels_read(volume)) else {}),
         "input": fingerprint(volume.name) if file_of(volume.name).exists() else None,
         "models": [
             {
@@ -47,14 +48,15 @@ def provenance(
     }
 
 
-def _channels(volume: Volume) -> dict[str, Any]:
-    """Return the channels that were read, and the time point, if there are several."""
-    found: dict[str, Any] = {}
-    if volume.channels > 1 or volume.channel_names:
-        found["channels"] = [
-            volume.channel_called(number) for number in range(volume.channels)
-        ]
-    return found
+def channels_read(volume: Volume) -> list[str]:
+    """Return the channels that were read of a file: names, or numbers in the file.
+
+    The list is empty if the file has one channel without a name.
+    """
+    if volume.channel_names:
+        return list(volume.channel_names)
+    several = range(volume.channels if volume.channels > 1 else 0)
+    return [f"channel {n}" for n in volume.provenance.get(CHANNEL_NUMBERS, several)]
 
 
 def _limits(field: Field) -> dict[str, Any]:

@@ -109,9 +109,9 @@ def segment_times(
     reports = []
     for number, part in enumerate(series.parts):
         wanted = files_of(part, models[0].classes, options, objects=found)
-        if is_complete(part, wanted, models):
-            continue
         told = {**told, "time": number}
+        if is_complete(part, wanted, models, told):
+            continue
         reports.append(
             segment_task(
                 part,

@@ -1,7 +1,6 @@
 """Make a run folder: a copy of a bundle, with the configs adapted to a data set."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from cellseg3d.bundle.compose import (
     prune,
     read_config,
 )
-from cellseg3d.bundle.metadata import build_metadata
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import resolve_config
 from cellseg3d.core.atomic import MARK
@@ -26,6 +24,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.datasets.cases import INNER, Datalist, split_inner
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.resampling import onto_spacing
+from cellseg3d.runs.bundle_files import write_bundle
 from cellseg3d.runs.data_facts import facts_of_datalist
 from cellseg3d.runs.options import TrainOptions
 from cellseg3d.runs.patch import choose_axis, choose_patch
@@ -43,8 +42,6 @@ _FIRST = (
 # Keys of `window` that were measured with the bundle's weights; new weights need new
 # values.
 _MEASURED = ("halo", "halo_error", "empty_below")
-# Keys whose values are the same in training, inference and evaluation.
-SHARED = ("facts", "spec", "window", "intensity", "network_def")
 
 
 def create_run(
@@ -277,49 +274,3 @@ def _title(description: str, facts: ModelFacts) -> str:
     *most, last = facts.classes[1:]
     named = f"{', '.join(most)} and {last}" if most else last
     return f"{named[:1].upper()}{named[1:]}, {network}"
-
-
-def write_bundle(
-    out: Path, bundle: Path, files: dict[str, Config], train: Config, facts: ModelFacts
-) -> None:
-    """Write a bundle's files from a resolved training config.
-
-    Parameters
-    ----------
-    out : Path
-        The folder of the new bundle or run.
-    bundle : Path
-        The bundle whose licence, README and logging config are copied.
-    files : dict of str to dict
-        The configs of `bundle`, by name.
-    train : dict
-        The new training config; its shared keys go to inference and evaluation too.
-    facts : ModelFacts
-        Classes, spacing and unit of the data.
-    """
-    metadata = files["metadata"]
-    title = str(metadata["description"]).split(";")[0]
-    name = str(metadata["name"])
-    shared = {key: train[key] for key in SHARED}
-    written = {
-        "inference": prune({**files["inference"], **shared}),
-        "evaluate": prune(
-            {
-                **files["evaluate"],
-                **shared,
-                "dataset_dir": train["dataset_dir"],
-                "fold": train["fold"],
-                **{key: train[key] for key in ("target",) if key in train},
-            }
-        ),
-        "metadata": build_metadata(metadata, train["spec"], facts, name, title),
-        "train": train,
-    }
-    (out / "configs").mkdir(parents=True, exist_ok=True)
-    for file, config in written.items():
-        write_config(out / "configs" / f"{file}.json", config)
-    for extra in ("configs/logging.conf", "LICENSE", "docs/README.md"):
-        if (bundle / extra).is_file():
-            (out / extra).parent.mkdir(exist_ok=True)
-            shutil.copyfile(bundle / extra, out / extra)
-    (out / "models").mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg3d.bundle.compose import Config, prune, read_config
+from cellseg3d.bundle.metadata import read_modality
 from cellseg3d.bundle.model import TrainedModel, load_model, networks_of
 from cellseg3d.bundle.model_facts import ModelFacts, stored_facts
 from cellseg3d.bundle.shipped import find_bundle
@@ -15,7 +16,8 @@ from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models.fused_networks import FusedNetworks, Member
 from cellseg3d.prediction.lattice import check_axes
-from cellseg3d.runs.folder import configs_of, write_bundle
+from cellseg3d.runs.bundle_files import write_bundle
+from cellseg3d.runs.folder import configs_of
 from cellseg3d.runs.unseen import trained_on, training_of, unseen_cases
 from cellseg3d.training.model_files import ModelFiles
 
@@ -187,8 +189,15 @@ def _write(
             for model in models
         ],
     }
-    write_bundle(out, pattern, {**files, "metadata": metadata}, prune(train), facts)
+    files["metadata"] = metadata
+    write_bundle(out, pattern, files, prune(train), facts, _modality(models))
     return facts
+
+
+def _modality(models: Sequence[TrainedModel]) -> str:
+    """Return how the images are made that the members are for, each kind once."""
+    stated = [read_modality(model.path) for model in models]
+    return ", ".join(dict.fromkeys(stated))
 
 
 def _write_readme(

@@ -59,7 +59,7 @@ def test_a_file_of_channels_is_refused_with_an_option_that_exists(
 
     assert predict(path, bundle, tmp_path / "out") == 2
 
-    assert "`cellseg3d convert --channel`" in error_of(capsys)
+    assert "choose it with --channel (0..1)" in error_of(capsys)
 
 
 def test_a_corrupt_chunk_is_named_and_its_repair_is_another_input(
