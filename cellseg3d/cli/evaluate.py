@@ -12,6 +12,7 @@ from cellseg3d.cli.terminal.reading_options import (
     class_names,
     value_map,
 )
+from cellseg3d.cli.wording import worded
 
 if TYPE_CHECKING:
     from cellseg3d.scoring.evaluate import Evaluation
@@ -50,7 +51,8 @@ def command(
         bool,
         typer.Option(
             "--objects",
-            help="Say that the values are ids of objects, and score the objects.",
+            help="Say that the values are ids of objects, and score the objects. "
+            "Files of `cellseg3d objects` and `predict --objects` say it themselves.",
         ),
     ] = False,
     components: Annotated[
@@ -146,7 +148,7 @@ def _show(evaluation: "Evaluation") -> None:
     console.print(caption(evaluation), markup=False, highlight=False)
     notes = dict.fromkeys(note for each in evaluation.scored for note in each.notes)
     for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(worded(note), markup=False, highlight=False, soft_wrap=True)
     for role in ("predictions", "truths"):
         for path in getattr(evaluation, f"unmatched_{role}"):
             other = {"predictions": "truth", "truths": "prediction"}[role]

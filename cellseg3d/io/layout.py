@@ -18,6 +18,8 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import IntensityUnit, Volume
 
 NOTES_KEY = "cellseg3d"
+# The note of a file whose values are ids of objects, not classes.
+OBJECT_IDS = "object_ids"
 # The keys that a reader sets in the provenance; files do not need to keep them.
 _READERS_OWN = (
     "path",

@@ -134,17 +134,19 @@ class RegionWriter:
         try:
             self.sink.close()
             _sync(self.partial)
-            if self.path.exists() and not self._may_replace:
-                self.abort()
-                message = (
-                    f"{self.path}: another process wrote it in the meantime, and that "
-                    "file was kept; choose another name"
-                )
-                raise EnvironmentFault(message)
+            if not self._may_replace:
+                self._keep_newcomer()
             give_name(self.partial, self.path)
         except OSError as error:
             raise environment_fault(error, self.path) from error
         return self.path
+
+    def _keep_newcomer(self) -> None:
+        try:
+            refuse_newcomer(self.path)
+        except EnvironmentFault:
+            self.abort()
+            raise
 
     def abort(self) -> None:
         """Remove the unfinished volume, as far as the system allows it."""
@@ -168,6 +170,22 @@ class RegionWriter:
         except BaseException:
             self.abort()
             raise
+
+
+def refuse_newcomer(path: Path) -> None:
+    """Raise an error if a volume that was not there when the work began is there now.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the path exists; the file is kept.
+    """
+    if path.exists():
+        message = (
+            f"{path}: another process wrote it in the meantime, and that file was "
+            "kept; choose another name"
+        )
+        raise EnvironmentFault(message)
 
 
 def exact_cast(array: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:

@@ -23,6 +23,8 @@ from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.layout import OBJECT_IDS
+from cellseg3d.io.region_writer import refuse_newcomer
 from cellseg3d.objects.merge import objects_of
 from cellseg3d.objects.options import LengthScale, ObjectOptions
 from cellseg3d.objects.pairs import IntArray
@@ -133,7 +135,8 @@ def label_objects(
     AxisError, LabelError, NonFiniteError
         If the voxels are not class indices or probabilities of the expected shape.
     EnvironmentFault
-        If the extra ``objects`` is not installed.
+        If the extra ``objects`` is not installed, or if another process wrote the file
+        `out` since the call began; that file is kept.
 
     Examples
     --------
@@ -149,6 +152,7 @@ def label_objects(
     (2, 'um', (16, 16, 28))
     """
     _require_objects()
+    replacing = out is not None and out.exists()
     if isinstance(options, str):
         options = ObjectOptions(method=options)
     opened = open_source(source, spacing, options, probs=probs)
@@ -161,6 +165,8 @@ def label_objects(
     graph = stitch(map_blocks(partial(find_regions, opened, keep=keep), cores), size)
     ids = _number(graph, objects_of(graph, options, scale), options, scale)
     labelled = _labelled(opened, cores, graph, map_blocks)
+    if out is not None and not replacing:
+        refuse_newcomer(out)
     volume = _write(_template(source, opened), labelled, graph, ids, out)
     volumes = np.asarray(ids.sizes * scale.voxel_volume, np.float64)
     return LabelledObjects(volume, volumes, ids.kinds, scale.unit, options, ids.specks)
@@ -213,7 +219,8 @@ def _write(
         array = np.zeros(template.shape, ids.dtype)
         for roi, labels, offset in labelled:
             array[roi.slices] = _final(labels, offset, graph, ids)
-        return template.with_array(array)
+        marked = {**template.provenance, OBJECT_IDS: True}
+        return replace(template, array=array, provenance=marked)
     from cellseg3d.io.registry import create_volume, open_volume  # noqa: PLC0415
 
     with create_volume(
@@ -222,7 +229,7 @@ def _write(
         ids.dtype,
         spacing=template.spacing,
         affine_mm=template.affine_mm,
-        metadata={"labels": True},
+        metadata={"labels": True, OBJECT_IDS: True},
     ) as writer:
         for roi, labels, offset in labelled:
             writer.write(roi, _final(labels, offset, graph, ids))

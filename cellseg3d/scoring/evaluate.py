@@ -15,7 +15,7 @@ from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import unchanged
 from cellseg3d.io.labels import doubt_labels
 from cellseg3d.io.registry import read_labels
-from cellseg3d.scoring.meaning import meaning_of
+from cellseg3d.scoring.meaning import marked_ids, meaning_of
 from cellseg3d.scoring.one_volume import (
     FOREGROUND,
     ScoredVolume,
@@ -168,8 +168,12 @@ def _score_pair(
         options = replace(options, spacing=options.spacing or case.spacing)
     prediction = open_labels(pair.prediction, options.spacing)
     only: tuple[str, ...] | None = None
+    note = ""
     if cases is None or case is None:
         truth = open_labels(pair.truth, options.spacing)
+        if not (options.ids or options.told):
+            note = marked_ids(prediction, truth)
+            options = replace(options, ids=bool(note))
         known = None if options.ids else meaning_of(pair.prediction)
         if known is not None:
             names = options.classes or known.classes
@@ -178,6 +182,8 @@ def _score_pair(
         truth = _case_truth(case, cases, options)
         only = case.annotated
     scored = score_volume(prediction, truth, options, only)
+    if note:
+        scored = replace(scored, notes=(*scored.notes, note))
     return (
         scored if options.probs is None else _with_probs(pair, scored, truth, options)
     )

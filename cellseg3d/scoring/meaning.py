@@ -8,11 +8,15 @@ from typing import Any
 from cellseg3d.core.errors import ConfigError, LabelError
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.mappings import read_mapping
+from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import case_stem, split_inner
 from cellseg3d.datasets.targets import BORDER_CORE, LINKS
+from cellseg3d.io.layout import OBJECT_IDS
 
 # Number of values that a message lists.
 _LISTED = 8
+# Labels with more values above 0 than this are taken for ids of objects.
+MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,44 @@ def check_shared(
         "their values mean different things: say which is which with `truth_map`"
     )
     raise LabelError(message)
+
+
+def marked_ids(*volumes: Volume) -> str:
+    """Return a sentence if a file says that its values are ids of objects; else ``""``.
+
+    `cellseg3d.objects.label.label_objects` and ``cellseg3d predict --objects`` write
+    this mark.
+
+    Parameters
+    ----------
+    *volumes : Volume
+        Labels of a prediction or a truth.
+    """
+    marked = [each.name for each in volumes if each.provenance.get(OBJECT_IDS) is True]
+    if not marked:
+        return ""
+    return (
+        f"the values are taken for ids of objects, since {marked[0]} says that it "
+        "holds ids; the objects are scored, as with `objects`"
+    )
+
+
+def refuse_many(values: Collection[int], name: str) -> None:
+    """Refuse values that are too many for classes without names.
+
+    Raises
+    ------
+    LabelError
+        If there are more than 16 besides 0 and 255.
+    """
+    found = {int(value) for value in values} - {0, IGNORE}
+    if len(found) > MOST_CLASSES:
+        message = (
+            f"{name}: holds {len(found)} values, as many as ids of objects and not of "
+            "classes; add `objects` if they are ids, or give the names of all classes "
+            "with `classes`"
+        )
+        raise LabelError(message)
 
 
 def _parsed(record: Mapping[str, Any], path: Path) -> Meaning | None:

@@ -27,7 +27,7 @@ from cellseg3d.metrics.object_scores import (
 from cellseg3d.metrics.overlap import class_scores, voxel_accuracy
 from cellseg3d.metrics.partition import partition_scores
 from cellseg3d.metrics.surface import surface_distances
-from cellseg3d.scoring.meaning import Meaning, check_shared
+from cellseg3d.scoring.meaning import Meaning, check_shared, refuse_many
 from cellseg3d.scoring.same_grid import common_spacing
 
 FOREGROUND = "foreground"
@@ -85,6 +85,12 @@ class ScoreOptions:
     spacing: Spacing | None = None
     meaning: Meaning | None = None
     folders: str = "auto"
+
+    @property
+    def told(self) -> bool:
+        """Whether the caller says what the values are."""
+        maps = (self.truth_map, self.prediction_map)
+        return bool(self.classes) or any(each is not None for each in maps)
 
     @property
     def ignored(self) -> int | None:
@@ -209,6 +215,8 @@ def _understood(
     if options.meaning is None:
         if not options.classes:
             predicted = raw.predicted_sizes()[0].tolist()
+            refuse_many(predicted, prediction.name)
+            refuse_many(true, truth.name)
             check_shared(predicted, true, prediction.name, truth.name)
         return options, ()
     renaming, note = options.meaning.truth_map(true, truth.name)

@@ -1,6 +1,10 @@
 """Load the batches of each epoch, the same ones for any number of worker processes."""
 
+import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,8 +15,12 @@ from monai.engines.workflow import Workflow
 from torch.utils.data import DataLoader, Sampler
 
 from cellseg3d.core.errors import ConfigError
+from cellseg3d.core.processes import is_alive
 from cellseg3d.samples.loaders import SampleDataset
 from cellseg3d.training.interrupt import SIGNALS
+
+# How often a worker looks whether its parent lives.
+_LOOK_S = 0.5
 
 
 class ResumableOrder(Sampler[list[int]]):
@@ -99,7 +107,7 @@ def epoch_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=leave_signals if workers else None,
+        worker_init_fn=_begin_worker if workers else None,
     )
 
 
@@ -112,6 +120,31 @@ def leave_signals(_worker: int) -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _begin_worker(worker: int) -> None:
+    leave_signals(worker)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this worker within a second of the death of the process that began it.
+
+    A worker of PyTorch looks for its parent only when it waits for work, so that it
+    would go on for the length of a batch, and longer while its results wait.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        return
+    threading.Thread(
+        target=_end_after, args=(parent.pid, time.time()), daemon=True
+    ).start()
+
+
+def _end_after(parent: int, began: float) -> None:
+    while is_alive(parent, began):
+        time.sleep(_LOOK_S)
+    os._exit(1)  # nobody reads its results, and its threads may wait for ever
 
 
 class Epochs:

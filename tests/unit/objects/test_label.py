@@ -14,7 +14,13 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from cellseg3d.cli.main import main
-from cellseg3d.core.errors import AxisError, ConfigError, LabelError, NonFiniteError
+from cellseg3d.core.errors import (
+    AxisError,
+    ConfigError,
+    EnvironmentFault,
+    LabelError,
+    NonFiniteError,
+)
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.targets import affinity_target, border_core_target
@@ -473,3 +479,32 @@ def test_dense_neurites_are_separated_along_links():
 
     assert joined < 0.05
     assert cut > 0.9
+
+
+def test_a_file_that_appeared_while_objects_were_found_is_kept(tmp_path):
+    labels = np.zeros((4, 6, 6), np.uint8)
+    labels[1:3, 1:3, 1:3] = 1
+    out = tmp_path / "found.tif"
+
+    def with_a_rival(work, pieces):
+        out.write_bytes(b"of another process")
+        return map(work, pieces)
+
+    with pytest.raises(EnvironmentFault, match=r"found\.tif: another process wrote it"):
+        label_objects(labels, FLAT, "components", out=out, map_blocks=with_a_rival)
+
+    assert out.read_bytes() == b"of another process"
+    assert [path.name for path in tmp_path.iterdir()] == ["found.tif"]
+
+
+def test_a_file_that_was_there_at_the_beginning_is_replaced(tmp_path):
+    labels = np.zeros((4, 6, 6), np.uint8)
+    labels[1:3, 1:3, 1:3] = 1
+    out = tmp_path / "found.tif"
+    out.write_bytes(b"old")
+
+    found = label_objects(labels, FLAT, "components", out=out)
+
+    assert found.count == 1
+    np.testing.assert_array_equal(found.volume.read(), labels)
+    assert found.volume.provenance["object_ids"] is True
