@@ -4,6 +4,7 @@ This module lists the volumes that the user named, picks the names of the result
 tells which results are complete, and segments one volume at a time.
 """
 
+import gc
 import json
 import logging
 import re
@@ -267,6 +268,8 @@ def segment_task(
         progress=progress,
         extras=extras,
     )
+    # Prepared networks refer to themselves, so those of many volumes would pile up.
+    gc.collect()
     elapsed = time.perf_counter() - begun
     voxels = Roi.whole(volume.shape).size
     sources = read_record(task.labels)["segmentation"]["sources"]

@@ -1,8 +1,11 @@
 """Every time point of a file is predicted into one file that keeps the axis of time."""
 
+import gc
+
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 from small_bundle import small_bundle
 
@@ -228,3 +231,27 @@ def test_other_verbs_name_the_way_out(tmp_path, verb, points, capsys):
     said = capsys.readouterr().err
     assert "3 time points" in said
     assert "cellseg3d convert --time" in said
+
+
+def test_no_network_of_a_finished_time_point_stays_in_memory(
+    tmp_path, bundle, points, monkeypatch
+):
+    volumes = [Volume(point, SPACING) for point in points]
+    source = write_times(tmp_path / "cell.h5", volumes, labels=False)
+    task, model = Task(str(source), tmp_path / "cell_labels.h5"), load_model(bundle)
+    real, kept = times.segment_task, []
+
+    def counting(*given, **more):
+        report = real(*given, **more)
+        kept.append(sum(issubclass(type(e), torch.nn.Module) for e in gc.get_objects()))
+        return report
+
+    monkeypatch.setattr(times, "segment_task", counting)
+    gc.disable()
+    try:
+        segment_times(task, [model], SegmentOptions(device="cpu"))
+    finally:
+        gc.enable()
+
+    assert len(kept) == 3
+    assert kept[2] == kept[0]
