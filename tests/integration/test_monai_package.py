@@ -163,7 +163,7 @@ def test_an_assumed_scaling_is_said_and_can_be_replaced(package, written, caplog
     assert "ScaleIntensityRanged (a_min 50, a_max 150)" in caplog.text
     assert "assumed to be that of the files, z before y before x" in caplog.text
     card = Path("taken/docs/README.md").read_text(encoding="utf-8")
-    assert "import the package again with --intensity" in card
+    assert "import the package again and give `intensity`" in card
     assert "doi:10.1000/1" in card
     array = noise(2)
     low, high = np.percentile(array, [0.5, 99.5])

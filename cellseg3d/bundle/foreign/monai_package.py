@@ -82,7 +82,7 @@ def read_monai(package: Package, wishes: Wishes) -> Reading:
         notes.append(
             "The order of the axes is not stated. It is assumed to be that of the "
             "files, z before y before x; networks that MONAI trained on NIfTI files "
-            "usually take x before y before z, which --axes xyz says."
+            "usually take x before y before z, for which `axes` is xyz."
         )
     for note in notes:
         logger.warning("%s: %s", where, note)
@@ -200,7 +200,7 @@ def _scaling(
             "How raw intensities are scaled is not stated. It is assumed that the "
             f"percentiles .5 and 99.5 of a volume become {low:g} and {high:g}. "
             + (f"The package's config names {named}. " if named else "")
-            + "If this is wrong, import the package again with --intensity."
+            + "If this is wrong, import the package again and give `intensity`."
         )
     # A bundle scales to -1 and 1, and the package to the range that it declares.
     return scale, [["linear", (high - low) / 2, (high + low) / 2]], notes
