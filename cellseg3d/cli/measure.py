@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellseg3d.cli.terminal.reading_options import (
+    Channel,
     Classes,
     SpacingUm,
     class_names,
@@ -53,6 +54,7 @@ def command(
             "this image."
         ),
     ] = None,
+    channel: Channel = None,
     out: Annotated[
         list[Path] | None,
         typer.Option(
@@ -113,6 +115,7 @@ def command(
         tables.check_suffix(path)
     options = MeasureOptions(
         image=_text(image),
+        channel=channel,
         classes=class_names(classes),
         class_labels=_text(class_labels),
         components=components,

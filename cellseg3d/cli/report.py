@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cellseg3d.cli.terminal.reading_options import (
+    Channel,
     Classes,
     SpacingUm,
     TruthMap,
@@ -54,6 +55,7 @@ def command(
             "--prediction, or a folder.",
         ),
     ] = None,
+    channel: Channel = None,
     probs: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,6 +125,7 @@ def command(
                 located,
                 datalist=None if objects else cases,
                 classes=shown,
+                channel=channel,
                 truth_map=value_map(truth_map, "--map"),
                 spacing=None if spacing_um is None else Spacing.of(spacing_um),
             ),

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cellseg3d.cli.terminal.reading_options import SpacingUm
+from cellseg3d.cli.terminal.reading_options import (
+    Channel,
+    Channels,
+    SpacingUm,
+    several,
+)
 from cellseg3d.cli.trust_option import Trust
 
 if TYPE_CHECKING:
@@ -98,6 +103,8 @@ def pick(
         str | None, typer.Option(help="Take at most this much memory, such as 4G.")
     ] = None,
     spacing_um: SpacingUm = None,
+    channel: Channel = None,
+    channels: Channels = None,
     trust: Trust = None,
 ) -> None:
     """Write the slices from which the network would learn most, to correct them.
@@ -122,7 +129,7 @@ def pick(
     sources = [task.source for task in tasks_of(volumes, out)]
     check_outputs([out], sources)
     models = [load_model(path) for path in bundle]
-    wanted = ReviewOptions(n, size, axis, spacing_um)
+    wanted = ReviewOptions(n, size, axis, spacing_um, channel, several(channels))
     with voxel_bar("review") as progress:
         review = prepare_review(
             sources, models, out, wanted, options, progress, before or ()

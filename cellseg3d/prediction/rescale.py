@@ -49,13 +49,13 @@ def onto_training_grid(
         )
         raise SpacingError(message)
     if volume.spacing is not None:
-        target = _without_unseen(volume.spacing, target, models)
+        target = without_unseen(volume.spacing, target, models)
     if rescale is None and (volume.spacing is None or _is_near(volume.spacing, target)):
         return volume
     return onto_spacing(volume, target)
 
 
-def _without_unseen(
+def without_unseen(
     here: Spacing, target: Spacing, models: Sequence[TrainedModel]
 ) -> Spacing:
     """Return the target with the volume's own edge along an axis no network sees.

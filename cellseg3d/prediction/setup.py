@@ -23,6 +23,7 @@ from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.lattice import WindowSettings
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline, fitted
+from cellseg3d.prediction.rescale import without_unseen
 from cellseg3d.prediction.source_weights import bundle_weights, fusion_of
 from cellseg3d.prediction.sources import GPU_BYTES, NetworkUse, Source
 from cellseg3d.prediction.trial import prepare_for
@@ -328,7 +329,8 @@ def check_spacing(volume: Volume, model: TrainedModel) -> None:
             model.spacing_um,
         )
         return
-    pairs = zip(volume.spacing.zyx, model.spacing_um.zyx, strict=True)
+    trained = without_unseen(volume.spacing, model.spacing_um, [model])
+    pairs = zip(volume.spacing.zyx, trained.zyx, strict=True)
     if any(not 1 / FAR <= here / there <= FAR for here, there in pairs):
         _log.warning(
             "%s: has voxels of %s, but %s was trained on voxels of %s; pass `rescale` "

@@ -95,6 +95,7 @@ def open_volumes(
     *,
     datalist: Datalist | None = None,
     classes: Sequence[str] = (),
+    channel: int | str | None = None,
     spacing: Spacing | None = None,
     truth_map: Mapping[int, int] | None = None,
 ) -> list[ReportVolume]:
@@ -107,6 +108,8 @@ def open_volumes(
         Datalist whose label map gives the classes of the truth's values.
     classes : sequence of str
         Class names by value, for the names of probability files.
+    channel : int or str, optional
+        The channel of the images to draw, if they have several.
     spacing : Spacing, optional
         Voxel edges that win over those of the files.
     truth_map : mapping of int to int, optional
@@ -117,7 +120,7 @@ def open_volumes(
     InputError
         If a file cannot be read, or shapes differ.
     """
-    opened = [_open(each, classes, spacing) for each in located]
+    opened = [_open(each, classes, channel, spacing) for each in located]
     if truth_map is not None:
         return [_renamed(volume, truth_map) for volume in opened]
     if datalist is None:
@@ -154,11 +157,14 @@ def _mapped(volume: ReportVolume, datalist: Datalist) -> ReportVolume:
 
 
 def _open(
-    located: Located, classes: Sequence[str], given: Spacing | None
+    located: Located,
+    classes: Sequence[str],
+    channel: int | str | None,
+    given: Spacing | None,
 ) -> ReportVolume:
     volume = open_labels(located.prediction, given)
     truth = open_labels(located.truth, given) if located.truth else None
-    image = open_values(located.image, given) if located.image else None
+    image = open_values(located.image, given, channel) if located.image else None
     probs = {}
     paths = {
         "prediction": located.prediction,

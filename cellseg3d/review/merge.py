@@ -248,7 +248,16 @@ def _merged_case(
     volume = open_reviewed(review, name)
     edges = None if review.spacing_um is None else Spacing.of(list(review.spacing_um))
     labels = None
-    case = Case(case_stem(name), name, None, case_stem(name), spacing=edges)
+    seen = review.channels.get(name)
+    case = Case(
+        case_stem(name),
+        name,
+        None,
+        case_stem(name),
+        spacing=edges,
+        channel=seen[0] if seen and len(seen) == 1 else None,
+        channels=tuple(seen) if seen and len(seen) > 1 else None,
+    )
     if known is not None:
         case, datalist = known
         raw = read_case_label(case, datalist)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellseg3d.core.atomic import write_text
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
-from cellseg3d.core.form import check_form
+from cellseg3d.core.form import ANY, check_form
 from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.roi import Roi, zyx
 
@@ -30,6 +30,7 @@ _FORM = {
     "classes": [str],
     "spacing_um": ([float], None),
     "volumes": dict,
+    "channels?": {ANY: [(str, int)]},
     "pieces": [
         {
             **dict.fromkeys(("name", "volume"), str),
@@ -76,8 +77,11 @@ class Piece:
         return self.roi.start[axis_index(self.axis)]
 
     def flat(self, array_zyx: NDArray[Any]) -> NDArray[Any]:
-        """Return an array of the piece's box as a slice, shape (rows, columns)."""
-        return array_zyx.squeeze(axis_index(self.axis))
+        """Return an array of the piece's box as a slice, shape (rows, columns).
+
+        An array (C, z, y, x) of several channels becomes one (C, rows, columns).
+        """
+        return array_zyx.squeeze(axis_index(self.axis) - 3)
 
     def upright(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a slice (rows, columns) as an array of the piece's box."""
@@ -112,6 +116,9 @@ class Review:
     pieces : tuple of Piece
     models : tuple of mapping
         Name and SHA-256 of each network that predicted the labels.
+    channels : mapping of str to list of str or int
+        The channels that the networks see of each volume, by its path: their names or
+        numbers; nothing for a volume of one channel without a name.
     """
 
     folder: Path
@@ -120,6 +127,7 @@ class Review:
     volumes: Mapping[str, Any]
     pieces: tuple[Piece, ...]
     models: tuple[Mapping[str, str], ...]
+    channels: Mapping[str, Sequence[str | int]] = field(default_factory=dict)
 
     def save(self) -> None:
         """Write ``review.json``, and ``seen.csv`` with nothing marked."""
@@ -127,6 +135,7 @@ class Review:
             "classes": list(self.classes),
             "spacing_um": None if self.spacing_um is None else list(self.spacing_um),
             "volumes": dict(self.volumes),
+            "channels": {name: list(each) for name, each in self.channels.items()},
             "models": [dict(model) for model in self.models],
             "pieces": [
                 {
@@ -235,6 +244,7 @@ def load_review(folder: Path) -> Review:
             values["volumes"],
             pieces,
             tuple(values["models"]),
+            values.get("channels", {}),
         )
     except (ConfigError, ValueError, IndexError) as error:
         message = (

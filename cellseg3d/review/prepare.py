@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
-from cellseg3d.bundle.model import TrainedModel
+from cellseg3d.bundle.model import TrainedModel, networks_of
 from cellseg3d.core.atomic import make_folder, write_text
 from cellseg3d.core.axes import axis_index
 from cellseg3d.core.errors import ConfigError, InputError
@@ -22,12 +22,17 @@ from cellseg3d.datasets.resampling import nearest_on
 from cellseg3d.datasets.targets import decoder_for
 from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import file_of, fingerprint
-from cellseg3d.io.registry import write_labels, write_volume
+from cellseg3d.io.registry import (
+    CHANNEL_NUMBERS,
+    Channels,
+    write_labels,
+    write_volume,
+)
 from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.rescale import onto_training_grid
-from cellseg3d.prediction.setup import set_up
+from cellseg3d.prediction.setup import seen_by, set_up
 from cellseg3d.review.choose import TileMeans, choose
 from cellseg3d.review.page import Shown, write_page
 from cellseg3d.review.pieces import MACRO, PAGE, PREDICTED, Piece, Review, load_review
@@ -54,12 +59,17 @@ class ReviewOptions:
         the first network sees slices, or z for a 3D network.
     spacing_um : tuple of float, optional
         Voxel edges (z, y, x) of all volumes, in place of those of their files.
+    channel, channels
+        The channels to read, as for `cellseg3d.open_volume`. By default, those that
+        the networks were trained on.
     """
 
     n: int = 20
     size: int = 512
     axis: str | None = None
     spacing_um: tuple[float, float, float] | None = None
+    channel: int | str | None = None
+    channels: Channels | None = None
 
 
 def prepare_review(
@@ -111,13 +121,7 @@ def prepare_review(
     names = [str(Path(source).absolute()) for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"{out}: a volume is given twice; give each of them once")
-    for model in models:
-        if model.spec.image_channels > 1:
-            raise ConfigError(
-                f"{model.name}: sees {model.spec.image_channels} channels, but the "
-                "slices to correct hold one; correct whole labels, and train on them"
-            )
-    opened = [open_for(name, models, spacing=wanted.spacing_um) for name in names]
+    opened = [_opened(name, models, wanted) for name in names]
     means = [
         _survey(
             volume, models, asked, axis, wanted.size, _share(progress, opened, index)
@@ -150,12 +154,42 @@ def prepare_review(
         {name: _fingerprint(name) for name in names},
         pieces,
         tuple({"name": one.name, "sha256": one.sha256} for one in models),
+        {
+            name: seen
+            for name, volume in zip(names, opened, strict=True)
+            if (seen := _channels_of(volume))
+        },
     )
     write_page(out / PAGE, found, shown)
     macro = Path(__file__).with_name(MACRO).read_text(encoding="utf-8")
     write_text(out / MACRO, macro)
     found.save()
     return found
+
+
+def _opened(name: str, models: Sequence[TrainedModel], wanted: ReviewOptions) -> Volume:
+    """Open a volume with the channels of the network that sees most of them."""
+    volume = open_for(
+        name,
+        models,
+        spacing=wanted.spacing_um,
+        channel=wanted.channel,
+        channels=wanted.channels,
+    )
+    return seen_by(
+        volume, max(models, key=lambda each: networks_of(each)[0].spec.image_channels)
+    )
+
+
+def _channels_of(volume: Volume) -> list[str | int]:
+    """Return the channels of a volume, as `cellseg3d.open_volume` takes them.
+
+    The list is empty if its file has one channel without a name.
+    """
+    if volume.channel_names:
+        return list(volume.channel_names)
+    several = range(volume.channels if volume.channels > 1 else 0)
+    return list(volume.provenance.get(CHANNEL_NUMBERS, several))
 
 
 class PieceReader:
@@ -337,13 +371,16 @@ def _write_pieces(
         labels, unsure = reader.read(piece.roi)
         image = volume.read(piece.roi)
         edges = _edges(volume.spacing, piece)
-        flat = [piece.flat(each)[None] for each in (image, labels)]
-        picture = Volume(flat[0], edges, volume.intensity_unit)
+        flat = [np.expand_dims(piece.flat(each), -3) for each in (image, labels)]
+        picture = Volume(
+            flat[0], edges, volume.intensity_unit, channel_names=volume.channel_names
+        )
         found = Volume(flat[1], edges, provenance={"labels": True})
         write_volume(piece.image_file(out), picture)
         write_labels(piece.labels_file(out), found)
         write_labels(piece.predicted_file(out), found)
-        shown[piece.name] = Shown(flat[0][0], flat[1][0], piece.flat(unsure))
+        first = picture.channel(0).read()[0]
+        shown[piece.name] = Shown(first, flat[1][0], piece.flat(unsure))
     return shown
 
 
@@ -368,7 +405,8 @@ def open_reviewed(review: Review, name: str) -> Volume:
     InputError
         If its file has changed since the review was made.
     """
-    volume = open_input(name, spacing=review.spacing_um)
+    channels = review.channels.get(name)
+    volume = open_input(name, spacing=review.spacing_um, channels=channels)
     if review.volumes.get(name) not in (None, _fingerprint(name)):
         message = (
             f"{name}: has changed since the review {review.folder} was made; review it "

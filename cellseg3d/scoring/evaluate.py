@@ -215,10 +215,20 @@ def _with_probs(
     return replace(scored, classes=classes, curves=curves)
 
 
-def open_values(location: str, spacing: Spacing | None = None) -> Volume:
-    """Open a file of intensities or probabilities, whose voxels are read on demand."""
+def open_values(
+    location: str, spacing: Spacing | None = None, channel: int | str | None = None
+) -> Volume:
+    """Open a file of intensities or probabilities, whose voxels are read on demand.
+
+    Parameters
+    ----------
+    location, spacing
+        As for `open_labels`.
+    channel : int or str, optional
+        The number or name of the channel to read, if there are several.
+    """
     file, inner = split_inner(location)
-    return open_input(file, inner=inner, spacing=spacing)
+    return open_input(file, inner=inner, spacing=spacing, channel=channel)
 
 
 def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:

@@ -32,6 +32,8 @@ class MeasureOptions:
     ----------
     image : str or None
         File of intensities, which are averaged in each object.
+    channel : int, str or None
+        The number or name of the channel of `image`, if it has several.
     classes : tuple of str
         Class names by value.
     class_labels : str or None
@@ -47,6 +49,7 @@ class MeasureOptions:
     """
 
     image: str | None = None
+    channel: int | str | None = None
     classes: tuple[str, ...] = ()
     class_labels: str | None = None
     components: bool = False
@@ -158,8 +161,10 @@ def _companion(
     """Open a file that belongs to the labels; refuse another shape or spacing."""
     if path is None:
         return None
-    opened = open_values if intensities else open_labels
-    other = opened(path, options.spacing)
+    if intensities:
+        other = open_values(path, options.spacing, options.channel)
+    else:
+        other = open_labels(path, options.spacing)
     common_spacing(other, source, options.spacing)
     return other
 

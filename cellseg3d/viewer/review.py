@@ -61,15 +61,15 @@ def pick_pieces(
 
 
 def piece_layers(review: Review, piece: Piece) -> list[LayerData]:
-    """Return a piece as an image and the labels to correct."""
-    image = open_volume(piece.image_file(review.folder))
+    """Return a piece as an image for each channel, and the labels to correct, last."""
+    image = open_volume(piece.image_file(review.folder), channels="all")
     labels = read_labels(piece.labels_file(review.folder))
-    names = ("piece", "labels to correct")
-    made = [
-        layer_of(image, names[0], "image"),
-        layer_of(labels, names[1], "labels"),
-    ]
-    made[1][1]["colormap"] = colours_of(256)
+    made = [layer_of(each, "piece", "image") for each in image.each_channel()]
+    for number in range(image.channels if image.channels > 1 else 0):
+        name = f"piece, {image.channel_called(number)}"
+        made[number][1].update(name=name, blending="additive")
+    made.append(layer_of(labels, "labels to correct", "labels"))
+    made[-1][1]["colormap"] = colours_of(256)
     return made
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from balls import write_balls
 from small_models import small_model
+from two_stains import NAMES, two_stains, write_stains
 
 from cellseg3d.core.colours import colour_of
 from cellseg3d.core.spacing import Spacing
@@ -125,3 +126,26 @@ say("title=" + getTitle() + " windows=" + nImages);
     assert [each.piece.name for each in reviewed_pieces(load_review(place))] == [
         first.name
     ]
+
+
+def test_a_piece_of_two_channels_opens_in_colours_under_the_labels(tmp_path):
+    image, _ = two_stains(1, shape=(6, 24, 20))
+    place = write_stains(tmp_path / "cell.ome.tif", image)
+    model, review = small_model(dims=3, channels=NAMES), tmp_path / "review"
+    prepare_review([str(place)], [model], review, ReviewOptions(n=1, size=16))
+    (piece,) = load_review(review).pieces
+    body = f"""
+call("ij.Prefs.set", "cellseg3d.review", "{review}/");
+run("Install...", "install={review / MACRO}");
+run("Open the next piece [n]");
+say("overlays=" + Overlay.size);
+selectWindow("{piece.name}.tif");
+Stack.getDimensions(w, h, c, s, f);
+Stack.getDisplayMode(mode);
+say("channels=" + c + " slices=" + s + " mode=" + mode);
+"""
+
+    said = imagej(tmp_path, body)
+
+    assert "overlays=1" in said
+    assert "channels=2 slices=1 mode=composite" in said

@@ -1,6 +1,9 @@
 """What the model zoo of MONAI asks of a bundle, by stock MONAI, for all of ours."""
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +20,8 @@ from cellseg3d.bundle.shipped import shipped_bundles, weights_file
 
 SHIPPED = shipped_bundles()
 TRAINED = sorted(name for name, at in SHIPPED.items() if weights_file(at).is_file())
+# The bundle whose export is tested in every run; the others take seconds each.
+QUICK = "nuclei_unet2d"
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))
@@ -45,6 +50,41 @@ def test_each_bundle_has_a_licence_a_card_and_the_source_of_its_data(name):
     assert metadata["data_source"]
     if name in TRAINED:
         assert "licen" in card.lower()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == QUICK else pytest.mark.slow)
+        for name in TRAINED
+    ],
+)
+def test_monai_exports_each_network_with_its_weights_as_torchscript(name, tmp_path):
+    root = SHIPPED[name]
+    folder = root / "configs"
+
+    monai.bundle.ckpt_export(
+        "network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(weights_file(root)),
+        meta_file=str(folder / "metadata.json"),
+        config_file=str(folder / "inference.json"),
+    )
+
+    script = torch.jit.load(tmp_path / "model.ts").eval()
+    ours = load_model(root).network
+    image = noise_for(ours)
+    with torch.no_grad():
+        expected = ours(image)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(script(image), expected, rtol=0, atol=1e-6)
+
+
+def noise_for(network):
+    """An input (1, C, ...) of noise for a network, 32 voxels along each axis."""
+    shape = (1, network.in_channels, *([32] * network.spatial_dims))
+    noise = np.random.default_rng(0).normal(size=shape)
+    return torch.from_numpy(noise.astype(np.float32))
 
 
 @pytest.fixture
@@ -81,11 +121,45 @@ def test_monai_downloads_a_bundle_and_runs_its_network(name, server, tmp_path):
     workflow.initialize()
     network = workflow.network_def.eval()
     ours = load_model(root).network
-    shape = [ours.in_channels, *([32] * ours.spatial_dims)]
-    image = torch.from_numpy(
-        np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
-    )
+    image = noise_for(ours)
     fetched = tmp_path / name / weights_file(root).relative_to(root)
     network.load_state_dict(load_file(fetched))
     with torch.no_grad():
         torch.testing.assert_close(network(image), ours(image), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_monais_command_line_downloads_a_zip_file_of_a_bundle(server, tmp_path):
+    """The zip file is made as docs/bundles.md says, and cellseg3d loads the copy."""
+    pytest.importorskip("fire", reason="pip install 'cellseg3d[all]'")
+    name = QUICK
+    place, address = server
+    archive = f"{name}_v0.2.0.zip"
+    asked("zipfile", "-c", place / archive, SHIPPED[name])
+
+    options = ["--name", name, "--bundle_dir", tmp_path, "--progress", "False"]
+    asked("monai.bundle", "download", *options, "--url", f"{address}/{archive}")
+
+    fetched, ours = load_model(tmp_path / name), load_model(SHIPPED[name])
+    assert fetched.sha256 == ours.sha256
+    assert fetched.path == tmp_path / name
+    image = noise_for(ours.network)
+    with torch.no_grad():
+        assert torch.equal(fetched.network(image), ours.network(image))
+    for part in ("LICENSE", "docs/README.md", "configs/metadata.json"):
+        assert (tmp_path / name / part).read_bytes() == (
+            SHIPPED[name] / part
+        ).read_bytes()
+
+
+def asked(module, *words):
+    """Run a module of Python as its command line does."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", module, *map(str, words)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -17,6 +17,8 @@ from cellseg3d.io.tiff.spacing import resolution_of
 # ImageJ reads these three dtypes, in files below 4 GiB.
 IMAGEJ_DTYPES = ("u1", "u2", "f4")
 IMAGEJ_BYTES = 2**32 - 2**26
+# ImageJ shows up to this many channels over each other, each in a colour.
+MOST_IN_COLOUR = 7
 COLOUR_MAP = 320
 OME_DTYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 # Labels above this size are not compressed: that needs a second pass over the file.
@@ -93,6 +95,8 @@ def _options(path: Path, layout: Layout, largest: int = 0) -> dict[str, Any]:
         shape, axes = (*shape, 1), f"{axes}S"
     metadata: dict[str, Any] = {"axes": axes}
     names = layout.notes.get("channel_names")
+    if imagej and "C" in axes and 1 < layout.count <= MOST_IN_COLOUR:
+        metadata["mode"] = "composite"
     if names and "C" in axes and ome:
         metadata["Channel"] = {"Name": list(names)}
     options: dict[str, Any] = {"bigtiff": not imagej, "imagej": imagej, "ome": ome}
