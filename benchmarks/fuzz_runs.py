@@ -258,8 +258,8 @@ def _prediction_targets(folder: Path, run: Path, data: Path) -> list[Target]:
 def _package_targets(folder: Path, run: Path) -> list[Target]:
     """Return a package of bioimage.io, and one whose hashes were left out."""
     from cellseg3d.bundle.bioimageio.export import export_bioimageio
-    from cellseg3d.bundle.bioimageio.take_in import import_package
     from cellseg3d.bundle.model import load_model
+    from cellseg3d.bundle.take_in import import_package
 
     package = export_bioimageio(run, folder / "package")
     for part in ("configs", "models/model.safetensors"):

@@ -197,7 +197,8 @@ def export(
 @app.command(name="import")
 def import_bundle(
     package: Annotated[
-        Path, typer.Argument(help="Package of bioimage.io: a folder or a zip file.")
+        Path,
+        typer.Argument(help="Package of bioimage.io or MONAI: a folder or a zip file."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
     activation: Annotated[
@@ -207,15 +208,32 @@ def import_bundle(
             "say: softmax (classes) or sigmoid (each channel by itself)."
         ),
     ] = None,
+    intensity: Annotated[
+        str | None,
+        typer.Option(
+            help="How raw intensities become the input of a package of MONAI: "
+            "percentile:LOW:HIGH or range:LOW:HIGH (these become the ends of its "
+            "range), zscore or none; by default, percentile:0.5:99.5."
+        ),
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Order of the axes in the input of a package of MONAI, such as xyz; "
+            "by default, zyx or yx."
+        ),
+    ] = None,
 ) -> None:
-    """Make a bundle of a model of bioimage.io, without running its author's code.
+    """Make a bundle of a model of bioimage.io or MONAI, without running its code.
 
-    TorchScript or ONNX weights are searched for anything that does not compute, and
-    the new bundle must answer the package's test input with its test output.
+    TorchScript or ONNX weights are searched for anything that does not compute. The
+    new bundle must answer the test input of a package of bioimage.io with its test
+    output. A package of MONAI has none: its answer must have the declared shape. What
+    is assumed about its input is said, and written on the bundle's card.
     """
-    from cellseg3d.bundle.bioimageio.take_in import import_package
+    from cellseg3d.bundle.take_in import import_package
 
-    import_package(package, out, activation=activation)
+    import_package(package, out, activation=activation, intensity=intensity, axes=axes)
     print(f"next: cellseg3d predict VOLUME --bundle {out} --out LABELS")
 
 

@@ -135,7 +135,10 @@ def run(words: list[str]) -> int:
     """
     app = build_app()
     running(words, app)
-    code = app(args=words, prog_name="cellseg3d", standalone_mode=False)
+    try:
+        code = app(args=words, prog_name="cellseg3d", standalone_mode=False)
+    finally:
+        _forget_warnings()
     return code if isinstance(code, int) else 0
 
 
@@ -202,6 +205,13 @@ class _Once(logging.Filter):
         return True
 
 
+def _forget_warnings() -> None:
+    """Let warnings of this command be told again by whatever this process does next."""
+    for handler in logging.getLogger().handlers:
+        for each in [each for each in handler.filters if isinstance(each, _Once)]:
+            handler.removeFilter(each)
+
+
 class _Worded(logging.Formatter):
     """A formatter whose lines name the options of the verb that is running."""
 
@@ -239,7 +249,5 @@ def _options(
     steps.setLevel(logging.INFO if leads() else logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Worded("%(levelname)s: %(message)s"))
-        for old in [each for each in handler.filters if isinstance(each, _Once)]:
-            handler.removeFilter(old)  # of an earlier command in this process
         handler.addFilter(_Once())
     del version

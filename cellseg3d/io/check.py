@@ -13,6 +13,7 @@ from cellseg3d.core.errors import FormatError, NonFiniteError
 from cellseg3d.core.memory import available_bytes, check_memory
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import Volume
+from cellseg3d.core.words import counted
 from cellseg3d.io.damage import reading
 from cellseg3d.io.finite import message_of, non_finite
 from cellseg3d.io.formats import module_of
@@ -201,8 +202,14 @@ def _missing_chunks(path: Path, volume: Volume) -> list[str]:
         return []
     module = module_of("zarr" if kind.startswith("Zarr") else "hdf5")
     inner = str(volume.provenance["inner"])
-    absent, whole, fill = module.missing_chunks(path, inner)
+    absent, whole, fill, outside = module.missing_chunks(path, inner)
     value = "zeros" if fill == 0 else f"{fill:g}"
-    return [f"{absent} of {whole} chunks are missing and read as {value}"] * bool(
+    said = [f"{absent} of {whole} chunks are missing and read as {value}"] * bool(
         absent
     )
+    if outside:
+        said.append(
+            f"the file also holds {counted(outside, 'chunk')} outside of the shape "
+            "that its header states"
+        )
+    return said

@@ -43,6 +43,9 @@ from cellseg3d.io.picking import (
 NOTES_ATTRIBUTE = "cellseg3d"
 DEFAULT_CHUNK = (32, 64, 64)
 _MAX_FIXED = 60_000
+# The header of a file, and where it states the file's length, by its version.
+_SIGNATURE, _HEAD = b"\x89HDF\r\n\x1a\n", 64
+_END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}
 INNER = {False: "raw", True: "label"}
 
 
@@ -64,6 +67,8 @@ def open_file(path: Path, request: Request) -> Volume:
         with h5py.File(path, "r") as file:
             name, odd = _wanted(path, file, request)
             dataset = _dataset(path, file, name)
+            _check_extent(path, dataset)
+            odd += _bytes_behind(path)
             axes, doubts = _axes(path, dataset)
             odd += doubts if request.read_as is None else []
             unit, notes = split_unit(_notes(dataset))
@@ -356,6 +361,36 @@ def _dataset(path: Path, file: Any, name: str) -> Any:  # noqa: ANN401
     return group
 
 
+def _check_extent(path: Path, dataset: Any) -> None:  # noqa: ANN401
+    """Raise an error if a dataset without chunks has other bytes than its shape needs.
+
+    Raises
+    ------
+    FormatError
+        With both sizes.
+    """
+    stored, needed = int(dataset.id.get_storage_size()), int(dataset.nbytes)
+    if dataset.chunks is None and stored not in (0, needed):
+        raise FormatError(
+            f"{path}: its dataset {dataset.name} holds {stored} bytes, but its shape "
+            f"{dataset.shape} of {dataset.dtype} needs {needed}; copy it again"
+        )
+
+
+def _bytes_behind(path: Path) -> list[str]:
+    """Return a sentence if a file is longer than its header states."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if len(head) < _HEAD or not head.startswith(_SIGNATURE):
+        return []  # a block of the user's own lies before the header
+    place = _END_OF_FILE.get(head[8])
+    # The sizes of numbers lie in other bytes in the first versions.
+    if place is None or head[13 if head[8] < 2 else 9] != 8:
+        return []
+    behind = path.stat().st_size - int.from_bytes(head[place : place + 8], "little")
+    return [f"{behind} unknown bytes follow the data"] if behind > 0 else []
+
+
 def _axes(path: Path, dataset: Any) -> tuple[str, list[str]]:  # noqa: ANN401
     """Return a letter for each axis, from ilastik's tags or by number, and doubts."""
     tags = dataset.attrs.get("axistags")
@@ -403,8 +438,10 @@ def _notes(dataset: Any) -> dict[str, Any]:  # noqa: ANN401
     return notes
 
 
-def missing_chunks(path: Path, inner: str) -> tuple[int, int, float]:
+def missing_chunks(path: Path, inner: str) -> tuple[int, int, float, int]:
     """Return how many chunks of a dataset are missing, of how many, and their fill.
+
+    The last number says how many lie outside of the shape that the header states.
 
     A missing chunk reads as the fill value, which is mostly 0. Some programs leave out
     chunks of that value, but a program that was killed leaves out others as well.
@@ -412,18 +449,19 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int, float]:
     with h5py.File(path, "r") as file:
         dataset = file[inner]
         if dataset.chunks is None:
-            return 0, 0, 0
+            return 0, 0, 0, 0
         counts = [
             -(-length // side)
             for length, side in zip(dataset.shape, dataset.chunks, strict=True)
         ]
+        places = _chunk_places(dataset)
         there = {
             place
-            for place in _chunk_places(dataset)
+            for place in places
             if all(0 <= a < b for a, b in zip(place, counts, strict=True))
         }
-        whole = math.prod(counts)
-        return whole - len(there), whole, dataset.fillvalue.item()
+        whole, outside = math.prod(counts), len(set(places) - there)
+        return whole - len(there), whole, dataset.fillvalue.item(), outside
 
 
 def _chunk_places(dataset: Any) -> list[tuple[int, ...]]:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cellseg3d.core.axes import to_zyx
 from cellseg3d.core.errors import FormatError
 from cellseg3d.core.memory import check_memory
 from cellseg3d.core.volume import Volume
+from cellseg3d.core.words import counted
 from cellseg3d.io.layout import Request, unpack_notes
 from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
 from cellseg3d.io.picking import (
@@ -27,6 +29,7 @@ from cellseg3d.io.picking import (
 )
 
 _HEADER = struct.Struct(">4xI4sIIBB")
+_CHUNK, _MARK = struct.Struct(">I4s"), 8
 _PALETTE = 3
 # The number of samples of a pixel, by the colour type in the header.
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -74,7 +77,11 @@ def open_png(path: Path, request: Request) -> Volume:
         If it is in colour or partly transparent, and no channel is chosen.
     """
     header = read_header(path)
+    data = path.read_bytes()
+    behind = len(data) - checked_end(path, data)
     notes, odd = _notes(path)
+    if behind:
+        odd.append(f"{counted(behind, 'unknown byte')} behind the end of the image")
     if header.colour == _PALETTE and not _identity_palette(path):
         odd.append(PALETTE)
     axes, shape = "YX", [header.height, header.width]
@@ -149,6 +156,41 @@ def read_header(path: Path) -> PngHeader:
             f"and colour type {colour}, which no PNG can have; copy it again"
         )
     return PngHeader(height, width, bits, colour)
+
+
+def checked_end(path: Path, data: bytes) -> int:
+    """Return where the last chunk of a PNG ends, after a check of each chunk's CRC.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    data : bytes
+        Its content.
+
+    Raises
+    ------
+    FormatError
+        If a chunk does not fit its CRC, or the last one (IEND) is missing.
+    """
+    place, kind = _MARK, b""
+    while kind != b"IEND":
+        if place + _CHUNK.size > len(data):
+            raise FormatError(
+                f"{path}: is an incomplete PNG without an end; copy it again"
+            )
+        length, kind = _CHUNK.unpack_from(data, place)
+        end = place + _CHUNK.size + length
+        stated = data[end : end + 4]
+        if zlib.crc32(data[place + 4 : end]) != int.from_bytes(stated) or (
+            len(stated) < 4
+        ):
+            raise FormatError(
+                f"{path}: is an incomplete or damaged PNG, since its part "
+                f"{kind.decode('latin-1')!r} does not fit its checksum; copy it again"
+            )
+        place = end + 4
+    return place
 
 
 def pixels(path: Path, header: PngHeader | None = None) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Read and write folders of PNG or TIFF slices, and single PNG images, as volumes."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from cellseg3d.io.png import open_png, pixels
 from cellseg3d.io.sniff import check_format, check_path, natural_key
 from cellseg3d.io.tiff import volume as tiff
 
+logger = logging.getLogger(__name__)
 IMAGES = (".png", ".tif", ".tiff")
 NOTES_FILE = "cellseg3d.json"
 
@@ -100,8 +102,11 @@ def open_file(path: Path, request: Request) -> Volume:
         provenance["warnings"] = odd
     if CHANNEL_NAMES in first.provenance:
         provenance[CHANNEL_NAMES] = first.provenance[CHANNEL_NAMES]
+    told = tuple(first.provenance.get("warnings", ()))
     parts = tuple(
-        LazyArray(shape, first.dtype, SliceVoxels(row, shape, first.dtype, request))
+        LazyArray(
+            shape, first.dtype, SliceVoxels(row, shape, first.dtype, request, told)
+        )
         for row in rows
     )
     array = parts[0] if len(parts) == 1 else ChannelStack(parts)
@@ -176,12 +181,15 @@ class SliceVoxels:
         Type of a voxel.
     request : Request
         Says which colour to read, if there are several.
+    told : tuple of str
+        What is unusual about the first slice, and need not be said of another.
     """
 
     files: tuple[Path, ...]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     request: Request
+    told: tuple[str, ...] = ()
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Return the voxels in a box of slices (z, y, x) or (c, z, y, x)."""
@@ -190,6 +198,9 @@ class SliceVoxels:
         out = np.empty(sizes, self.dtype)
         for index, file in enumerate(self.files[depth]):
             found = _open_slice(file, self.request)
+            for sentence in found.provenance.get("warnings", ()):
+                if sentence not in self.told:
+                    logger.warning("%s: %s", file, sentence)
             here = found.array.shape
             usual = (*self.shape[:-3], 1, *self.shape[-2:])
             if here != usual or found.dtype != self.dtype:

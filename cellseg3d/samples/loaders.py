@@ -222,6 +222,11 @@ class WholeVolumeDataset(Dataset[Item]):
     -----
     An item is a dict of ``"image"`` (float32, shape (C, Z, Y, X)), ``"label"``
     (float32, shape (1, Z, Y, X); absent if the case has none) and ``"case"``, its name.
+
+    Raises
+    ------
+    ConfigError
+        If one of `cases` is no loaded volume.
     """
 
     def __init__(
@@ -236,6 +241,12 @@ class WholeVolumeDataset(Dataset[Item]):
         del data  # `cases` were read from it
         rank, world_size = _shard(rank, world_size)
         every = list(cases)
+        for number, case in enumerate(every):
+            if not isinstance(case, LoadedCase):
+                raise ConfigError(
+                    f"validate::dataset::cases: item {number} is {case!r:.80}; "
+                    "expected loaded volumes, as `$@data.validation` gives them"
+                )
         self.cases = every[rank::world_size] or every[rank % max(1, len(every)) :][:1]
         self.transform = transform
 

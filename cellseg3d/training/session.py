@@ -19,6 +19,7 @@ from cellseg3d.training.doctor_notes import kept_notes
 from cellseg3d.training.epochs import InWorkers
 from cellseg3d.training.history import History
 from cellseg3d.training.step import skipped_batches
+from cellseg3d.training.validation import sample_form
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +158,8 @@ def _run(trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:
         logger.info("nothing is left to train: all %d steps are done", steps)
         return
     try:
-        trainer.run()
+        with sample_form("train::dataset"):
+            trainer.run()
     finally:
         if isinstance(trainer.data_loader, InWorkers):
             trainer.data_loader.close()

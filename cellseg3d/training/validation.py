@@ -1,6 +1,8 @@
 """Validate during training, keep the best weights, and stop early if asked to."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ignite.distributed as idist
@@ -8,15 +10,43 @@ import torch
 from ignite.engine import Events
 from monai.engines.evaluator import Evaluator
 from monai.engines.trainer import SupervisedTrainer
+from torch.utils.data import DataLoader
 
+from cellseg3d.core.errors import ConfigError
 from cellseg3d.training.history import History
 from cellseg3d.training.model_files import ModelFiles
 from cellseg3d.training.schedule import Schedule
 from cellseg3d.training.scores import RECALL
 
+_FORM = "expected samples with the tensors 'image' and 'label'; restore its entry"
 logger = logging.getLogger(__name__)
 # The largest share of a time budget for validations before the last one.
 _SHARE = 0.1
+
+
+@contextmanager
+def sample_form(key: str) -> Iterator[None]:
+    """Name the entry of the config whose items an engine cannot take as samples.
+
+    Raises
+    ------
+    ConfigError
+        If an item is no pair or mapping of tensors.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "prepare_batch" not in str(error):
+            raise
+        raise ConfigError(f"{key}: gives items of another form; {_FORM}") from error
+
+
+def _check_loader(loader: object) -> None:
+    if not isinstance(loader, DataLoader):
+        message = (
+            f"validate::dataloader: is {loader!r:.80}, which is no DataLoader; {_FORM}"
+        )
+        raise ConfigError(message)
 
 
 class Validation:
@@ -52,6 +82,7 @@ class Validation:
         interval: int = 1,
         patience: int | None = None,
     ) -> None:
+        _check_loader(evaluator.data_loader)
         self.evaluator = evaluator
         self.history = history
         self.model_files = model_files
@@ -84,7 +115,8 @@ class Validation:
         if not self.evaluator.state.epoch_length:
             return
         begun = self.schedule.clock()
-        self.evaluator.run(engine.state.epoch)
+        with sample_form("validate::dataset"):
+            self.evaluator.run(engine.state.epoch)
         self.last_iteration = engine.state.iteration
         name = self.evaluator.state.key_metric_name
         score = float(self.evaluator.state.metrics[name])

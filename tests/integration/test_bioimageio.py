@@ -17,11 +17,11 @@ from small_bundle import small_bundle
 from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.bioimageio.description import INPUT, OUTPUT, RDF, TORCHSCRIPT
 from cellseg3d.bundle.bioimageio.export import export_bioimageio
-from cellseg3d.bundle.bioimageio.take_in import import_package
 from cellseg3d.bundle.compose import read_config
 from cellseg3d.bundle.model import load_model
 from cellseg3d.bundle.resolve import build, resolve_config
 from cellseg3d.bundle.shipped import shipped_bundles, weights_file
+from cellseg3d.bundle.take_in import import_package
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import CellSegError, ConfigError, FormatError
 from cellseg3d.core.spacing import Spacing

@@ -1,1 +1,1 @@
-"""Write packages of bioimage.io, the zoo of models for microscopy, and import them."""
+"""Write packages of bioimage.io, the zoo of models for microscopy, and read them."""

@@ -1,9 +1,8 @@
-"""Make a bundle from a package of another program, without running its code."""
+"""Read a package of bioimage.io: its description, its weights and its test."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,109 +10,79 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cellseg3d.bundle.assemble import write_config
 from cellseg3d.bundle.bioimageio import translate
-from cellseg3d.bundle.bioimageio.package import Package
+from cellseg3d.bundle.foreign.package import Package
+from cellseg3d.bundle.foreign.reading import (
+    About,
+    Reading,
+    Wishes,
+    built,
+    windows_for,
+)
 from cellseg3d.bundle.model_facts import ModelFacts
-from cellseg3d.bundle.shipped import MODELS, WEIGHTS
-from cellseg3d.core.atomic import environment_fault, write_text
 from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.form import check_form
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.intensity import IntensityScale
-from cellseg3d.models.checkpoint import save_weights
 from cellseg3d.models.foreign.network import ForeignNetwork
 from cellseg3d.models.foreign.program import Kind, check_program
 
 # The largest difference from the package's test output, which bioimage.io allows too.
 TOLERANCE = 1e-3
-# The largest halo of windows if the package states none.
-HALO = 32
+# Packages use one of these names.
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 # What the bundle's card is written from.
 _FORM = {"name": str, "authors?": [{"name": str}], "cite?": [dict]}
 _KINDS: tuple[Kind, ...] = ("torchscript", "onnx")
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The content of a package, in the form that bundles have.
-
-    Parameters
-    ----------
-    block : dict
-        The arguments of `ForeignNetwork`.
-    program : bytes
-        The stored network.
-    scale : IntensityScale
-        How raw intensities are scaled.
-    facts : ModelFacts
-        The classes, and the spacing if it is stated.
-    window : dict
-        The settings of the windows.
-    """
-
-    block: dict[str, Any]
-    program: bytes
-    scale: IntensityScale
-    facts: ModelFacts
-    window: dict[str, Any]
-
-
-def import_package(place: Path, out: Path, *, activation: str | None = None) -> Path:
-    """Make a bundle from a package of bioimage.io that another program wrote.
-
-    Only weights in TorchScript or ONNX are taken, and only if their programs do nothing
-    but compute. No Python code of the package is read. The new bundle must answer the
-    package's test input with its test output.
-
-    Parameters
-    ----------
-    place : Path
-        The package: a folder or a zip file.
-    out : Path
-        The folder of the new bundle.
-    activation : {"softmax", "sigmoid"}, optional
-        The function that turns the output into probabilities, if the package does not
-        state it.
-
-    Returns
-    -------
-    Path
-        `out`.
+def read_bioimageio(package: Package, wishes: Wishes) -> Reading:
+    """Return the content of a package of bioimage.io, after its test.
 
     Raises
     ------
     ConfigError
-        If `out` exists, or the package holds something that cannot be predicted safely.
+        If the package holds something that cannot be predicted safely, or states what
+        the user wishes otherwise.
     InputError
         If the package is damaged, or the answer differs from its test output.
     """
-    if out.exists():
-        raise ConfigError(f"{out}: exists already; give another folder")
-    if activation not in (None, *translate.ACTIVATIONS):
-        message = f"`activation` is {activation!r}; expected softmax or sigmoid"
-        raise ConfigError(message)
-    package = Package(place)
-    description = package.description()
-    try:
-        reading = read_package(package, description, activation)
-        network = built(reading)
-        check_answer(package, description, reading, network)
-        metadata = _metadata(description, reading)
-        card = _card(description, metadata, reading)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    if wishes.intensity is not None or wishes.axes is not None:
         message = (
-            f"{place}: its description is incomplete ({type(error).__name__}: "
-            f"{error}); check it with `bioimageio validate-format`"
+            f"{package.place}: its description states scaling and axes; leave out "
+            "intensity and axes, which are for packages of MONAI"
         )
-        raise ConfigError(message) from error
-    try:
-        _write(out, reading, network)
-        write_config(out / "configs" / "metadata.json", metadata)
-        write_text(out / "docs" / "README.md", card)
-    except OSError as error:
-        raise environment_fault(error, out) from error
-    return out
+        raise ConfigError(message)
+    description = describe(package)
+    reading = read_package(package, description, wishes.activation)
+    check_answer(package, description, reading, built(reading))
+    return reading
+
+
+def describe(package: Package) -> dict[str, Any]:
+    """Return the description of a package.
+
+    Raises
+    ------
+    ConfigError
+        If the description is of another kind or version.
+    """
+    name = next(filter(package.has, DESCRIPTIONS))
+    values = package.mapping(name)
+    _check_version(values, package.place / name)
+    return values
+
+
+def _check_version(values: Mapping[str, Any], where: Path) -> None:
+    kind, version = values.get("type", "model"), str(values.get("format_version"))
+    if kind != "model":
+        message = f"{where}: describes a {kind}; expected a model"
+        raise ConfigError(message)
+    if not version.startswith("0.5."):
+        message = (
+            f"{where}: has the format {version}; expected 0.5, to which `bioimageio "
+            "update-format SOURCE OUT` brings it"
+        )
+        raise ConfigError(message)
 
 
 def read_package(
@@ -168,16 +137,9 @@ def read_package(
         "after": after,
     }
     classes = tuple(names) if answers == "softmax" else ("background", *names)
-    window = _window(smallest, step, translate.halo_of(answer))
+    window = windows_for(smallest, step, translate.halo_of(answer))
     facts = ModelFacts(classes, translate.spacing_of(given))
-    return Reading(block, program, scale, facts, window)
-
-
-def built(reading: Reading) -> ForeignNetwork:
-    """Return the network of a package, with its program."""
-    network = ForeignNetwork(**reading.block)
-    network.program = torch.frombuffer(bytearray(reading.program), dtype=torch.uint8)
-    return network.eval()
+    return Reading(block, program, scale, facts, window, _about(description))
 
 
 def check_answer(
@@ -274,73 +236,19 @@ def _program(package: Package, weights: Mapping[str, Any]) -> tuple[Kind, bytes]
     raise ConfigError(message)
 
 
-def _window(smallest: list[int], step: list[int], halo: list[int]) -> dict[str, Any]:
-    """Return windows of sizes that the network takes."""
-    halos = [
-        stated or (min(HALO, low // 4) if not grows else HALO)
-        for low, grows, stated in zip(smallest, step, halo, strict=True)
-    ]
-    if all(step):
-        return {"halo": halos}
-    cores = [
-        low - 2 * edge if not grows else 512
-        for low, grows, edge in zip(smallest, step, halos, strict=True)
-    ]
-    return {"core": cores, "halo": halos}
-
-
-def _write(out: Path, reading: Reading, network: ForeignNetwork) -> None:
-    """Write the config and the weights of the bundle."""
-    for part in ("configs", "docs", MODELS):
-        (out / part).mkdir(parents=True)
-    dims = network.spatial_dims
-    facts = reading.facts.as_dict()
-    target = f"{ForeignNetwork.__module__}.{ForeignNetwork.__name__}"
-    scale = f"{IntensityScale.__module__}.{IntensityScale.__name__}"
-    config = {
-        "spec": {
-            "spatial_dims": dims,
-            "patch_shape": [max(low, 64) for low in network.shapes.smallest],
-        },
-        "window": reading.window,
-        "intensity": {"_target_": scale, **asdict(reading.scale)},
-        "facts": facts,
-        "network_def": {"_target_": target, **reading.block},
-    }
-    write_config(out / "configs" / "inference.json", config)
-    save_weights(out / MODELS / WEIGHTS, network.state_dict(), {"facts": facts})
-
-
-def _metadata(description: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Return the metadata of the bundle, with the package that it was made from."""
+def _about(description: Mapping[str, Any]) -> About:
+    """Return who made a package, and the works to cite."""
     check_form(description, _FORM, "its description")
     rdf = json.dumps(description, default=str)
     people = description.get("authors", [])
-    return {
-        "name": description["name"],
-        "version": str(description.get("version") or "0.1.0"),
-        "description": str(description.get("description") or ""),
-        "authors": "; ".join(each["name"] for each in people),
-        "license": str(description.get("license") or "not stated"),
-        "imported_from": {
-            "format": f"bioimage.io {description['format_version']}",
-            "id": str(description.get("id", "not stated")),
-            "description_sha256": hashlib.sha256(rdf.encode()).hexdigest(),
-            "program_sha256": hashlib.sha256(reading.program).hexdigest(),
-        },
-    }
-
-
-def _card(
-    description: Mapping[str, Any], metadata: Mapping[str, Any], reading: Reading
-) -> str:
-    """Return the text about the bundle, with the works to cite."""
-    lines = [
-        f"# {metadata['name']}",
-        metadata["description"],
-        f"Imported from a package of {metadata['imported_from']['format']}. Authors: "
-        f"{metadata['authors'] or 'not stated'}. Licence: {metadata['license']}.",
-        f"Classes: {', '.join(reading.facts.classes)}.",
-    ]
-    cited = [str(cite.get("text", "")) for cite in description.get("cite", [])]
-    return "\n\n".join(filter(None, [*lines, *cited])) + "\n"
+    return About(
+        name=description["name"],
+        version=str(description.get("version") or "0.1.0"),
+        description=str(description.get("description") or ""),
+        authors="; ".join(each["name"] for each in people),
+        license=str(description.get("license") or "not stated"),
+        made_as=f"bioimage.io {description['format_version']}",
+        identifier=str(description.get("id", "not stated")),
+        sha256=hashlib.sha256(rdf.encode()).hexdigest(),
+        notes=tuple(str(cite.get("text", "")) for cite in description.get("cite", [])),
+    )

@@ -66,7 +66,7 @@ def open_file(path: Path, request: Request) -> Volume:
         pages -= _smaller_copies(tif)
         array, about, odd = _voxels(path, tif, pages, request)
         spacing, warnings = spacing_of(tif, array.shape[-3])
-        warnings = [*odd, *_odd_tags(tif), *warnings]
+        warnings = [*odd, *_odd_tags(tif), *_odd_size(tif), *warnings]
         unit, notes = split_unit(_notes(tif))
         provenance: dict[str, Any] = {
             **notes,
@@ -292,6 +292,24 @@ def _odd_tags(tif: tifffile.TiffFile) -> list[str]:
             "and the stored ones are read"
         )
     return odd
+
+
+def _odd_size(tif: tifffile.TiffFile) -> list[str]:
+    """Return a sentence if the first page has more bytes than its size needs."""
+    page: Any = tif.pages.first
+    plain = page.compression == 1 and not page.is_tiled and not page.is_subsampled
+    tag = page.tags.get("StripByteCounts")
+    if not plain or tag is None or page.bitspersample % 8:
+        return []
+    stated, needed = int(np.sum(tag.value)), int(page.nbytes)
+    # A page that stands for all slices may count the bytes of all.
+    if stated <= needed or (stated % needed == 0 and len(tif.pages) == 1):
+        return []
+    height, width = page.imagelength, page.imagewidth
+    return [
+        f"its first page has {stated} bytes, but {height} x {width} pixels of "
+        f"{page.bitspersample} bits need {needed}, so its header may state a wrong size"
+    ]
 
 
 def _odd_colours(series: Any) -> list[str]:  # noqa: ANN401

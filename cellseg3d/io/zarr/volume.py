@@ -1,6 +1,5 @@
 """Read OME-Zarr images of version 0.4 and 0.5, and Zarr arrays without metadata."""
 
-import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +31,14 @@ from cellseg3d.io.picking import (
     pick_axes,
     times_note,
 )
-from cellseg3d.io.zarr.chunks import EMPTY, chunk_counts, chunk_places
+from cellseg3d.io.zarr.chunks import (
+    EMPTY,
+    check_blosc,
+    chunk_counts,
+    chunk_places,
+    ends_in_blosc,
+    touched_chunks,
+)
 from cellseg3d.io.zarr.metadata import checked_image
 from cellseg3d.io.zarr.sink import create, resume
 
@@ -151,6 +157,7 @@ class ZarrVoxels:
                 array = _opened(self.path, self.inner)
             self._array.append(array)
         key, kept = index_of_box(self.axes, self.picked, box)
+        self._check_sizes(key)
         try:
             return to_zyx(np.asarray(self._array[0][key]), kept)
         except Exception as error:
@@ -159,17 +166,19 @@ class ZarrVoxels:
             part = f"array {self.inner or '/'}, {self._culprit(key)}"
             raise damaged(self.path, error, part) from error
 
+    def _check_sizes(self, key: tuple[int | slice, ...]) -> None:
+        """Raise an error if a chunk in a region has not the size that it states."""
+        array = self._array[0]
+        if ends_in_blosc(array):
+            for place in touched_chunks(key, array.chunks):
+                name = array.metadata.encode_chunk_key(place)
+                check_blosc(self.path / self.inner / name)
+
     def _culprit(self, key: tuple[int | slice, ...]) -> str:
         """Return the name of the first chunk in a region that cannot be read."""
         array = self._array[0]
         units = array.shards or array.chunks
-        ranges = [
-            range(each // unit, each // unit + 1)
-            if isinstance(each, int)
-            else range(each.start // unit, -(-each.stop // unit))
-            for each, unit in zip(key, units, strict=True)
-        ]
-        for place in itertools.product(*ranges):
+        for place in touched_chunks(key, units):
             corner = tuple(
                 slice(index * unit, (index + 1) * unit)
                 for index, unit in zip(place, units, strict=True)
@@ -182,8 +191,10 @@ class ZarrVoxels:
 
 
 @quiet()
-def missing_chunks(path: Path, inner: str) -> tuple[int, int, float]:
+def missing_chunks(path: Path, inner: str) -> tuple[int, int, float, int]:
     """Return how many chunk files of an array are missing, of how many, and their fill.
+
+    The last number says how many lie outside of the shape that the header states.
 
     A missing chunk reads as the fill value, which is mostly 0. Some programs leave out
     chunks of that value, but an incomplete copy lacks others as well. Those that this
@@ -192,14 +203,16 @@ def missing_chunks(path: Path, inner: str) -> tuple[int, int, float]:
     array: Any = _opened(path, inner)
     counts = chunk_counts(array.shape, array.shards or array.chunks)
     # The files are counted, not the places, since a header may state 2^60 chunks.
+    found = set(chunk_places(path / inner, len(counts)))
     there = {
         place
-        for place in chunk_places(path / inner, len(counts))
+        for place in found
         if all(index < count for index, count in zip(place, counts, strict=True))
     }
     whole = math.prod(counts)
     fill = array.fill_value if array.fill_value is not None else 0
-    return whole - len(there | _listed_empty(array, counts)), whole, fill
+    absent = whole - len(there | _listed_empty(array, counts))
+    return absent, whole, fill, len(found - there)
 
 
 def _opened(path: Path, inner: str) -> Any:  # noqa: ANN401

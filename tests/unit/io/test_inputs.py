@@ -56,7 +56,7 @@ def test_chunks_beyond_the_grid_do_not_fill_holes(holed):
     (holed / "c" / "7" / "0").mkdir(parents=True)
     (holed / "c" / "7" / "0" / "0").write_bytes(b"")
 
-    assert missing_chunks(holed, "") == (6, 8, 0)
+    assert missing_chunks(holed, "") == (6, 8, 0, 1)
 
 
 @pytest.mark.parametrize("verb", ["objects", "measure", "evaluate", "report"])
@@ -103,8 +103,8 @@ def test_shards_of_zeros_that_were_left_out_are_none_that_are_lost(tmp_path, suf
     whole = missing_chunks(path, "0")
     shutil.rmtree(path / "0" / "c" / "1")
 
-    assert whole == (0, 8, 0)
-    assert missing_chunks(path, "0") == (1, 8, 0)
+    assert whole == (0, 8, 0, 0)
+    assert missing_chunks(path, "0") == (1, 8, 0, 0)
 
 
 def test_hdf5_chunks_at_wrong_places_do_not_fill_holes(tmp_path):
@@ -117,5 +117,5 @@ def test_hdf5_chunks_at_wrong_places_do_not_fill_holes(tmp_path):
     assert data.count(key) == 1
     path.write_bytes(data.replace(key, struct.pack("<II3Q", 16, 0, 4, 400, 0)))
 
-    assert whole == (0, 4, 0)
-    assert hdf5_missing(path, "raw") == (1, 4, 0)
+    assert whole == (0, 4, 0, 0)
+    assert hdf5_missing(path, "raw") == (1, 4, 0, 1)

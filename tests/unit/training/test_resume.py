@@ -1,9 +1,14 @@
 """A stopped training that goes on ends in the same bits as one that was not."""
 
 import json
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -128,3 +133,65 @@ def test_the_model_scores_what_the_record_says(uninterrupted):
     assert 0 < record["best_score"] <= 1
     assert set(record["data"]["content"]) == {"ball0", "ball1", "ball2"}
     assert record["cost"]["peak_gib"] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "key"),
+    [
+        ("dataloader", [[]], "validate::dataloader"),
+        ("dataloader", [{"image": 1}], "validate::dataloader"),
+        ("cases", [[]], "validate::dataset::cases: item 0"),
+    ],
+)
+def test_a_validation_without_samples_is_refused(
+    balls, tmp_path, uninterrupted, entry, value, key
+):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    file = run / "configs" / "train.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if entry == "cases":
+        config["validate"]["dataset"]["cases"] = value
+    else:
+        config["validate"][entry] = value
+    file.write_text(json.dumps(config), encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=key):
+        resume(run, TrainOptions(progress=False, epochs=4))
+
+
+@pytest.mark.slow
+def test_workers_end_soon_after_their_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT, encoding="utf-8")
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        killed = time.monotonic()
+
+        worker.wait(timeout=30)
+
+    assert time.monotonic() - killed < 5
+
+
+# Its worker is busy with a sample for a minute.
+PARENT = """
+import os, time
+import torch
+from cellseg3d.training.epochs import epoch_loader
+
+
+class Slow(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    next(iter(epoch_loader(Slow(), 1, workers=1)))
+"""

@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 from cellseg3d.core.errors import ConfigError, FormatError, InputError
 from cellseg3d.core.mappings import parse_mapping
 
-# Packages use one of these names.
-DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 MOST_BYTES = 4 * 2**30
 
 
 class Package:
-    """A package of bioimage.io, whose files are read one by one and never unpacked.
+    """A package of a model, whose files are read one by one and never unpacked.
 
     Parameters
     ----------
     place : Path
-        A folder, or a zip file.
+        A folder, or a zip file of its files or of the folder itself.
 
     Raises
     ------
@@ -37,6 +35,8 @@ class Package:
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        # The folder of a zip file that holds all of its files.
+        self._top = ""
         self._archive: zipfile.ZipFile | None = None
         if place.is_dir():
             return
@@ -48,33 +48,34 @@ class Package:
         except zipfile.BadZipFile as error:
             message = f"{place}: is not a complete zip file ({error}); copy it again"
             raise FormatError(message) from error
+        names = self._archive.namelist()
+        top = names[0].partition("/")[0] + "/" if names else ""
+        if all(name.startswith(top) for name in names):
+            self._top = top
 
-    def description(self) -> dict[str, Any]:
-        """Return the description of the package.
+    def has(self, name: str) -> bool:
+        """Return whether the package holds a file of this path."""
+        if self._archive is not None:
+            return self._top + name in self._archive.NameToInfo
+        return self._inside(name).is_file()
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Return the mapping in a JSON or YAML file of the package.
 
         Raises
         ------
-        InputError
-            If the package holds no description.
+        FormatError
+            If the file is no text.
         ConfigError
-            If the description is of another kind or version.
+            If it holds no mapping.
         """
-        for name in DESCRIPTIONS:
-            if self._has(name):
-                where = self.place / name
-                try:
-                    text = self.read(name).decode("utf-8-sig")
-                except UnicodeDecodeError as error:
-                    message = f"{where}: is no UTF-8 text ({error}); copy it again"
-                    raise FormatError(message) from error
-                values = parse_mapping(text, where)
-                _check_version(values, where)
-                return values
-        message = (
-            f"{self.place}: holds no {DESCRIPTIONS[0]}; expected a package of "
-            "bioimage.io, as `bioimageio package ID OUT` writes it"
-        )
-        raise InputError(message)
+        where = self.place / name
+        try:
+            text = self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            message = f"{where}: is no UTF-8 text ({error}); copy it again"
+            raise FormatError(message) from error
+        return parse_mapping(text, where)
 
     def read(self, name: str) -> bytes:
         """Return a file of the package.
@@ -95,13 +96,13 @@ class Package:
         if "://" in name or inside.is_absolute() or ".." in inside.parts:
             message = (
                 f"{self.place}: {name!r} lies outside the package and is not fetched; "
-                "write a complete package with bioimageio package ID OUT"
+                "write a complete package (of bioimage.io: bioimageio package ID OUT)"
             )
             raise ConfigError(message)
-        if not self._has(name):
+        if not self.has(name):
             raise InputError(f"{self.place}: {name} is missing; copy the package again")
         if self._archive is not None:
-            size = self._archive.getinfo(name).file_size
+            size = self._archive.getinfo(self._top + name).file_size
         else:
             size = self._inside(name).stat().st_size
         if size > MOST_BYTES:
@@ -110,7 +111,7 @@ class Package:
         if self._archive is None:
             return self._inside(name).read_bytes()
         try:
-            return self._archive.read(name)
+            return self._archive.read(self._top + name)
         except (zipfile.BadZipFile, RuntimeError) as error:
             message = f"{self.place}: {name} cannot be read ({error}); copy it again"
             raise FormatError(message) from error
@@ -167,11 +168,6 @@ class Package:
             raise FormatError(message)
         return found
 
-    def _has(self, name: str) -> bool:
-        if self._archive is not None:
-            return name in self._archive.NameToInfo
-        return self._inside(name).is_file()
-
     def _inside(self, name: str) -> Path:
         """Return the path of a file; refuse a link that leads out of the folder."""
         path = (self.place / name).resolve()
@@ -179,16 +175,3 @@ class Package:
             message = f"{self.place}: {name} is a link that leads out of the package"
             raise ConfigError(f"{message}; copy the file itself")
         return path
-
-
-def _check_version(values: Mapping[str, Any], where: Path) -> None:
-    kind, version = values.get("type", "model"), str(values.get("format_version"))
-    if kind != "model":
-        message = f"{where}: describes a {kind}; expected a model"
-        raise ConfigError(message)
-    if not version.startswith("0.5."):
-        message = (
-            f"{where}: has the format {version}; expected 0.5, to which `bioimageio "
-            "update-format SOURCE OUT` brings it"
-        )
-        raise ConfigError(message)
