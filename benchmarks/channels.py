@@ -26,8 +26,8 @@ from acceleration import processor
 import cellseg3d
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.output.writing import write_times
 from cellseg3d.io.registry import write_labels, write_volume
-from cellseg3d.io.writing import write_times
 
 BUNDLE = "cell_tomo_unet3d"
 NAMES = ("first", "second")

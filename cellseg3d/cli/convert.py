@@ -15,7 +15,7 @@ from cellseg3d.cli.terminal.reading_options import (
     Time,
     several,
 )
-from cellseg3d.cli.wording import worded
+from cellseg3d.cli.terminal.wording import worded
 from cellseg3d.core.errors import ConfigError
 
 
@@ -66,7 +66,7 @@ def command(
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
-    from cellseg3d.io.ownership import check_outputs, check_replaceable  # noqa: PLC0415
+    from cellseg3d.io.output.ownership import check_outputs, check_replaceable  # noqa: PLC0415
     from cellseg3d.io.registry import write_labels, write_volume  # noqa: PLC0415
 
     if ome_zarr not in ("0.4", "0.5"):

@@ -14,7 +14,7 @@ from cellseg3d.cli.terminal.reading_options import (
     SpacingUm,
     several,
 )
-from cellseg3d.cli.wording import worded
+from cellseg3d.cli.terminal.wording import worded
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def command(
     from cellseg3d.datasets.told import told_datalist
     from cellseg3d.doctor.examine import default_cache, examine, pair_datalist
     from cellseg3d.doctor.findings import REPAIRABLE
-    from cellseg3d.io.ownership import check_outputs
+    from cellseg3d.io.output.ownership import check_outputs
 
     given = [str(each) for each in (data, image, label) if each]
     files = [each for each in given if not Path(each).is_dir()]

@@ -12,7 +12,7 @@ from cellseg3d.cli.terminal.reading_options import (
     class_names,
     value_map,
 )
-from cellseg3d.cli.wording import worded
+from cellseg3d.cli.terminal.wording import worded
 
 if TYPE_CHECKING:
     from cellseg3d.scoring.evaluate import Evaluation
@@ -105,7 +105,7 @@ def command(
     left out of every score. Means over volumes come with their 95 % bootstrap interval.
     """
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
-    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
+    from cellseg3d.io.output.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.io.registry import volume_suffix  # noqa: PLC0415
     from cellseg3d.scoring.evaluate import ScoreOptions, evaluate_files  # noqa: PLC0415
     from cellseg3d.scoring.report import write_csv, write_json  # noqa: PLC0415

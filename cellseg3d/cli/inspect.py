@@ -16,7 +16,7 @@ from cellseg3d.cli.terminal.reading_options import (
     Time,
     several,
 )
-from cellseg3d.cli.wording import line_of, worded
+from cellseg3d.cli.terminal.wording import line_of, worded
 from cellseg3d.core.errors import CellSegError, ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def command(
     from cellseg3d.cli.terminal.reading_bar import progress  # noqa: PLC0415
     from cellseg3d.io.check import check_volume  # noqa: PLC0415
     from cellseg3d.io.listing import volumes_at  # noqa: PLC0415
-    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
+    from cellseg3d.io.output.ownership import check_outputs  # noqa: PLC0415
 
     found: list[Findings] = []
     code = 0
@@ -224,7 +224,7 @@ def _facts(findings: "Findings") -> dict[str, Any]:
 
 def _write_png(found: "list[Findings]", path: Path) -> None:
     from cellseg3d.core.atomic import atomic_write  # noqa: PLC0415
-    from cellseg3d.io.contact_sheet import contact_sheet  # noqa: PLC0415
+    from cellseg3d.io.output.contact_sheet import contact_sheet  # noqa: PLC0415
 
     rows = [(_name(each), each.volume, each.label_counts is not None) for each in found]
     sheet = contact_sheet(rows)

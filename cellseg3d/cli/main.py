@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from cellseg3d import __version__
 from cellseg3d.cli.process import restart_in_utf8, tune_process
-from cellseg3d.cli.wording import line_of, running, worded
+from cellseg3d.cli.terminal.wording import line_of, running, worded
 from cellseg3d.core.errors import CellSegError
 from cellseg3d.core.steps import logger as steps
 

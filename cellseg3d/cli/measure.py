@@ -104,7 +104,7 @@ def command(
     from cellseg3d.core.spacing import Spacing  # noqa: PLC0415
     from cellseg3d.datasets.cases import case_stem  # noqa: PLC0415
     from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
-    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
+    from cellseg3d.io.output.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.scoring import measure_tables as tables  # noqa: PLC0415
     from cellseg3d.scoring.measure import MeasureOptions, measure_file  # noqa: PLC0415
 

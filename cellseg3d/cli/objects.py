@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cellseg3d.cli.terminal.reading_options import SpacingUm
-from cellseg3d.cli.wording import worded
+from cellseg3d.cli.terminal.wording import worded
 from cellseg3d.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ def command(
     from cellseg3d.io.check import open_input  # noqa: PLC0415
     from cellseg3d.io.fingerprint import unchanged  # noqa: PLC0415
     from cellseg3d.io.labels import doubt_labels  # noqa: PLC0415
-    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
+    from cellseg3d.io.output.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.objects.files import (  # noqa: PLC0415
         block_map,
         in_class_order,

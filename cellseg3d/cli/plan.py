@@ -14,7 +14,7 @@ from cellseg3d.cli.terminal.reading_options import (
     SpacingUm,
     several,
 )
-from cellseg3d.cli.wording import worded
+from cellseg3d.cli.terminal.wording import worded
 
 if TYPE_CHECKING:
     from cellseg3d.planning.plan import Plan
@@ -59,7 +59,7 @@ def command(
     from cellseg3d.datasets.cases import Datalist
     from cellseg3d.datasets.datalist import load_datalist
     from cellseg3d.datasets.told import told_datalist
-    from cellseg3d.io.ownership import check_outputs
+    from cellseg3d.io.output.ownership import check_outputs
     from cellseg3d.planning.files import facts_lines, plan_facts, write_plans
     from cellseg3d.planning.machine import this_machine
     from cellseg3d.planning.plan import make_plans

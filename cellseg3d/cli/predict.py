@@ -17,8 +17,8 @@ from cellseg3d.cli.terminal.reading_options import (
     SpacingUm,
     several,
 )
-from cellseg3d.cli.trust_option import Trust
-from cellseg3d.cli.wording import line_of
+from cellseg3d.cli.terminal.trust_option import Trust
+from cellseg3d.cli.terminal.wording import line_of
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.core.words import counted
 
@@ -218,7 +218,7 @@ def command(
     del trust  # its callback has acted
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.core.atomic import make_folder  # noqa: PLC0415
-    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
+    from cellseg3d.io.output.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.objects.options import ObjectOptions  # noqa: PLC0415
     from cellseg3d.prediction.batch import (  # noqa: PLC0415
         files_of,
@@ -374,7 +374,7 @@ def _find_objects(
     dask: str | None,
     least: float | None,
 ) -> None:
-    from cellseg3d.cli.wording import worded  # noqa: PLC0415
+    from cellseg3d.cli.terminal.wording import worded  # noqa: PLC0415
     from cellseg3d.objects.sizes import least_size_note  # noqa: PLC0415
     from cellseg3d.prediction.batch import objects_task  # noqa: PLC0415
 

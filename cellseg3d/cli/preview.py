@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellseg3d.cli.terminal.reading_options import Channel, Channels, several
-from cellseg3d.cli.trust_option import Trust
+from cellseg3d.cli.terminal.trust_option import Trust
 
 if TYPE_CHECKING:
     from cellseg3d.datasets.cases import Datalist
@@ -49,7 +49,7 @@ def command(
     del trust  # its callback has acted
     from cellseg3d.core.errors import ConfigError
     from cellseg3d.datasets.told import told_datalist
-    from cellseg3d.io.ownership import check_outputs
+    from cellseg3d.io.output.ownership import check_outputs
     from cellseg3d.samples.pictures import write_preview
 
     given = [each for each in (source, data) if each and Path(each).is_file()]

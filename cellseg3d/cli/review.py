@@ -15,7 +15,7 @@ from cellseg3d.cli.terminal.reading_options import (
     SpacingUm,
     several,
 )
-from cellseg3d.cli.trust_option import Trust
+from cellseg3d.cli.terminal.trust_option import Trust
 
 if TYPE_CHECKING:
     from cellseg3d.bundle.model import TrainedModel
@@ -114,7 +114,7 @@ def pick(
     del trust  # acts by itself
     from cellseg3d.bundle.model import load_model
     from cellseg3d.cli.terminal.voxel_bar import voxel_bar
-    from cellseg3d.io.ownership import check_outputs
+    from cellseg3d.io.output.ownership import check_outputs
     from cellseg3d.prediction.batch import parse_bytes, tasks_of
     from cellseg3d.prediction.options import SegmentOptions
     from cellseg3d.review.pieces import MARKS, PAGE

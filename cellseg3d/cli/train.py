@@ -15,7 +15,7 @@ from cellseg3d.cli.terminal.reading_options import (
     SpacingUm,
     several,
 )
-from cellseg3d.cli.trust_option import Trust
+from cellseg3d.cli.terminal.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def command(
     from cellseg3d.bundle.compose import parse_setting, read_config
     from cellseg3d.cli.main import leads
     from cellseg3d.cli.review import tell_gains_of
-    from cellseg3d.io.ownership import check_outputs
+    from cellseg3d.io.output.ownership import check_outputs
     from cellseg3d.runs.options import TrainOptions
     from cellseg3d.training.train import resume as go_on
     from cellseg3d.training.train import train

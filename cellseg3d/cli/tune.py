@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellseg3d.cli.terminal.reading_options import Channel, Channels, several
-from cellseg3d.cli.trust_option import Trust
+from cellseg3d.cli.terminal.trust_option import Trust
 from cellseg3d.core.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ def command(
 
     from cellseg3d.bundle.model import load_model  # noqa: PLC0415
     from cellseg3d.calibration.halo import verify_seams  # noqa: PLC0415
-    from cellseg3d.io.ownership import check_outputs  # noqa: PLC0415
+    from cellseg3d.io.output.ownership import check_outputs  # noqa: PLC0415
     from cellseg3d.prediction.batch import write_report  # noqa: PLC0415
     from cellseg3d.prediction.opening import open_for  # noqa: PLC0415
 

@@ -17,8 +17,8 @@ from cellseg3d.core.words import counted
 from cellseg3d.io.damage import reading
 from cellseg3d.io.finite import message_of, non_finite
 from cellseg3d.io.formats import module_of
+from cellseg3d.io.output.writing import slabs
 from cellseg3d.io.registry import Opening, open_volume, split_inner
-from cellseg3d.io.writing import slabs
 
 logger = logging.getLogger(__name__)
 # Integers with more distinct values than this are taken for an image, not for labels.

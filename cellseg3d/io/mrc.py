@@ -24,8 +24,8 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import RawVoxels
+from cellseg3d.io.output.raw_sink import RawSink
 from cellseg3d.io.picking import pick_axes
-from cellseg3d.io.raw_sink import RawSink
 
 Order = Literal["<", ">"]
 _ORDERS: tuple[Order, Order] = ("<", ">")

@@ -29,13 +29,13 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
+from cellseg3d.io.output.raw_sink import RawSink
 from cellseg3d.io.picking import (
     channel_names_in,
     index_of_box,
     pick_axes,
     times_note,
 )
-from cellseg3d.io.raw_sink import RawSink
 
 logger = logging.getLogger(__name__)
 COMMENT = 6

@@ -18,8 +18,14 @@ from cellseg3d.io.finite import check_finite
 from cellseg3d.io.formats import kind_to_read, module_of
 from cellseg3d.io.labels import as_labels
 from cellseg3d.io.layout import Request
+from cellseg3d.io.output.region_writer import RegionWriter
+from cellseg3d.io.output.writing import (
+    can_resume,
+    create_volume,
+    write_labels,
+    write_volume,
+)
 from cellseg3d.io.picking import channel_names_in, channel_number, check_read_as
-from cellseg3d.io.region_writer import RegionWriter
 from cellseg3d.io.sniff import (
     SUFFIXES,
     check_format,
@@ -28,12 +34,6 @@ from cellseg3d.io.sniff import (
     volume_suffix,
 )
 from cellseg3d.io.strangers import strangers_in
-from cellseg3d.io.writing import (
-    can_resume,
-    create_volume,
-    write_labels,
-    write_volume,
-)
 
 __all__ = [
     "RegionWriter",

@@ -24,7 +24,7 @@ from cellseg3d.core.roi import Roi, Zyx, zyx
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.layout import OBJECT_IDS
-from cellseg3d.io.region_writer import refuse_newcomer
+from cellseg3d.io.output.region_writer import refuse_newcomer
 from cellseg3d.objects.merge import objects_of
 from cellseg3d.objects.options import LengthScale, ObjectOptions
 from cellseg3d.objects.pairs import IntArray

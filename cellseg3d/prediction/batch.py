@@ -22,8 +22,8 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.fingerprint import fingerprint
 from cellseg3d.io.listing import FOLDERS, FolderContent, content_of
-from cellseg3d.io.overlay import overlay_picture
-from cellseg3d.io.ownership import one_name
+from cellseg3d.io.output.overlay import overlay_picture
+from cellseg3d.io.output.ownership import one_name
 from cellseg3d.io.registry import Opening, open_volume, split_inner, volume_suffix
 from cellseg3d.objects.files import block_map
 from cellseg3d.objects.label import LabelledObjects, label_objects

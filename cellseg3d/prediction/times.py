@@ -14,10 +14,10 @@ from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.atomic import make_folder, write_text
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.io.formats import kind_to_write
-from cellseg3d.io.ownership import check_replaceable
-from cellseg3d.io.region_writer import remove
+from cellseg3d.io.output.ownership import check_replaceable
+from cellseg3d.io.output.region_writer import remove
+from cellseg3d.io.output.writing import write_times
 from cellseg3d.io.registry import Opening, open_volume
-from cellseg3d.io.writing import write_times
 from cellseg3d.prediction.batch import (
     Task,
     files_of,

@@ -20,8 +20,8 @@ from cellseg3d.datasets.cases import Case, Datalist, case_stem
 from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.labels import class_labels
 from cellseg3d.datasets.volumes import check_pair, read_case_label
+from cellseg3d.io.output.writing import slabs
 from cellseg3d.io.registry import create_volume, read_labels, write_labels
-from cellseg3d.io.writing import slabs
 from cellseg3d.review.corrected import read_corrected
 from cellseg3d.review.pieces import MARKS, Piece, Review, load_review
 from cellseg3d.review.prepare import open_reviewed

@@ -24,7 +24,7 @@ from cellseg3d.datasets.resampling import nearest_on, onto_spacing
 from cellseg3d.datasets.simulated import LOCK, ensure_dataset
 from cellseg3d.datasets.targets import LabelTarget
 from cellseg3d.io.listing import content_of
-from cellseg3d.io.ownership import one_name
+from cellseg3d.io.output.ownership import one_name
 from cellseg3d.samples.monai_io import volume_of
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.channels import fit_channels
 from cellseg3d.io.layout import notes_of
-from cellseg3d.io.region_writer import exact_cast
+from cellseg3d.io.output.region_writer import exact_cast
 from cellseg3d.io.registry import (
     ALL,
     Channels,

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from cellseg3d.cli.main import build_app
-from cellseg3d.cli.wording import CASE_KEYS
+from cellseg3d.cli.terminal.wording import CASE_KEYS
 
 PACKAGE = Path(__file__).parents[2] / "cellseg3d"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]*")

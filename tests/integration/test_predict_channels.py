@@ -12,8 +12,8 @@ from cellseg3d.bundle.model import load_model
 from cellseg3d.cli.main import main
 from cellseg3d.core.errors import ConfigError
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.output.writing import write_times
 from cellseg3d.io.registry import open_volume, write_volume
-from cellseg3d.io.writing import write_times
 from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.segment import segment_to_file
 

@@ -15,7 +15,7 @@ from small_bundle import small_bundle
 from small_models import noise_volume
 
 from cellseg3d.cli.main import main
-from cellseg3d.cli.wording import worded
+from cellseg3d.cli.terminal.wording import worded
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume

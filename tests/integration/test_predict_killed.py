@@ -9,7 +9,7 @@ from small_models import noise_volume
 
 from cellseg3d.cli.main import main
 from cellseg3d.core import atomic
-from cellseg3d.io import region_writer
+from cellseg3d.io.output import region_writer
 from cellseg3d.io.registry import open_volume, write_volume
 from cellseg3d.prediction.output import blockwise
 

@@ -14,8 +14,8 @@ from cellseg3d.cli.main import main
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.output.writing import write_times
 from cellseg3d.io.registry import open_volume, write_labels
-from cellseg3d.io.writing import write_times
 from cellseg3d.prediction import times
 from cellseg3d.prediction.batch import Task
 from cellseg3d.prediction.options import SegmentOptions

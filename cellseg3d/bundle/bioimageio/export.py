@@ -33,7 +33,7 @@ from cellseg3d.core.errors import ConfigError, InputError
 from cellseg3d.core.roi import Roi, zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.channels import fit_channels
-from cellseg3d.io.contact_sheet import CLIPPED, grey
+from cellseg3d.io.output.contact_sheet import CLIPPED, grey
 from cellseg3d.models.geometry import Geometry, geometry_of
 from cellseg3d.models.prepared import stack_slices
 from cellseg3d.simulate.case import simulate_case

@@ -11,7 +11,7 @@ from cellseg3d.core.colours import colour_labels
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.roi import Roi
 from cellseg3d.io.layout import Layout, Sink, pack_notes
-from cellseg3d.io.raw_sink import RawSink
+from cellseg3d.io.output.raw_sink import RawSink
 from cellseg3d.io.tiff.spacing import resolution_of
 
 # ImageJ reads these three dtypes, in files below 4 GiB.

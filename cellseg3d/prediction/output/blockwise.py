@@ -25,8 +25,8 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.fingerprint import check_unchanged, state_of
 from cellseg3d.io.formats import kind_to_write
-from cellseg3d.io.ownership import check_replaceable
-from cellseg3d.io.region_writer import remove
+from cellseg3d.io.output.ownership import check_replaceable
+from cellseg3d.io.output.region_writer import remove
 from cellseg3d.io.registry import volume_suffix
 from cellseg3d.prediction.output.journal import NAME as JOURNAL
 from cellseg3d.prediction.output.journal import Journal, checksum

@@ -14,9 +14,9 @@ from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import nearest_on
 from cellseg3d.io.lazy import RawVoxels
-from cellseg3d.io.ownership import check_replaceable
-from cellseg3d.io.raw_sink import RawSink
-from cellseg3d.io.region_writer import RegionWriter, give_name, remove, restore
+from cellseg3d.io.output.ownership import check_replaceable
+from cellseg3d.io.output.raw_sink import RawSink
+from cellseg3d.io.output.region_writer import RegionWriter, give_name, remove, restore
 from cellseg3d.io.registry import (
     can_resume,
     create_volume,

@@ -14,8 +14,8 @@ from PIL import Image
 from cellseg3d.core.errors import AxisError, ConfigError, FormatError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.io.output.writing import write_times
 from cellseg3d.io.registry import open_volume, read_volume, write_volume
-from cellseg3d.io.writing import write_times
 
 CZYX = np.random.default_rng(1).integers(0, 4000, (3, 4, 20, 24)).astype(np.uint16)
 TCZYX = np.random.default_rng(2).integers(0, 4000, (2, 3, 4, 20, 24)).astype(np.uint16)

@@ -14,7 +14,7 @@ from cellseg3d.io.registry import read_volume, write_labels, write_volume
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr("cellseg3d.io.writing.COPY_BYTES", 1000)
+    monkeypatch.setattr("cellseg3d.io.output.writing.COPY_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -6,8 +6,13 @@ import pytest
 from cellseg3d.core.colours import LABEL_COLOURS, colour_labels, colour_of
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.contact_sheet import GAP
-from cellseg3d.io.overlay import LARGE_PANEL, PANEL, chosen_slices, overlay_picture
+from cellseg3d.io.output.contact_sheet import GAP
+from cellseg3d.io.output.overlay import (
+    LARGE_PANEL,
+    PANEL,
+    chosen_slices,
+    overlay_picture,
+)
 
 
 def ball(shape=(20, 30, 40), centre=(5, 12, 28)):

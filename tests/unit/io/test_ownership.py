@@ -11,7 +11,7 @@ from cellseg3d.cli.main import main
 from cellseg3d.core.atomic import environment_fault, temporary_name
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.ownership import check_outputs, check_replaceable
+from cellseg3d.io.output.ownership import check_outputs, check_replaceable
 from cellseg3d.io.registry import (
     create_volume,
     open_volume,
@@ -202,9 +202,11 @@ def test_a_refusal_is_told_though_the_clean_up_fails_too(tmp_path, suffix):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "truncate", refuse)
         patch.setattr("pathlib.Path.mkdir", refuse)
-        patch.setattr("cellseg3d.io.region_writer.remove", refuse)
-        patch.setattr("cellseg3d.io.writing.remove", refuse)
-        patch.setattr("cellseg3d.io.region_writer.RegionWriter.write", refuse_nicely)
+        patch.setattr("cellseg3d.io.output.region_writer.remove", refuse)
+        patch.setattr("cellseg3d.io.output.writing.remove", refuse)
+        patch.setattr(
+            "cellseg3d.io.output.region_writer.RegionWriter.write", refuse_nicely
+        )
         with pytest.raises(EnvironmentFault, match="not allowed to write"):
             write_volume(target, Volume(LABELS))
 

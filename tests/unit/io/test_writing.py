@@ -16,8 +16,8 @@ from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.raw_sink import RawSink
-from cellseg3d.io.region_writer import partial_path
+from cellseg3d.io.output.raw_sink import RawSink
+from cellseg3d.io.output.region_writer import partial_path
 from cellseg3d.io.registry import (
     create_volume,
     open_volume,
@@ -233,7 +233,7 @@ def test_without_resume_an_unfinished_volume_is_begun_anew(tmp_path, image):
 
 @pytest.mark.parametrize("suffix", [".tif", ".nii", ".mrc", ".h5", ".zarr"])
 def test_a_lazy_volume_is_copied_part_by_part(tmp_path, image, suffix, monkeypatch):
-    monkeypatch.setattr("cellseg3d.io.writing.COPY_BYTES", 40_000)
+    monkeypatch.setattr("cellseg3d.io.output.writing.COPY_BYTES", 40_000)
     source = open_volume(write_volume(tmp_path / "source.mrc", Volume(image)))
     largest = []
     read = type(source.array.read).__call__

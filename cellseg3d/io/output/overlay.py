@@ -9,7 +9,7 @@ from PIL import Image
 from cellseg3d.core.colours import colour_labels
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.contact_sheet import CLIPPED, GAP, grey
+from cellseg3d.io.output.contact_sheet import CLIPPED, GAP, grey
 
 # Longest side of the specimen in the picture, in pixels.
 PANEL = 420

@@ -23,8 +23,13 @@ from cellseg3d.core.volume import IntensityUnit, Volume
 from cellseg3d.io.formats import kind_to_write, module_of
 from cellseg3d.io.labels import as_labels, label_dtype
 from cellseg3d.io.layout import Layout, notes_of
-from cellseg3d.io.ownership import check_replaceable
-from cellseg3d.io.region_writer import RegionWriter, partial_path, remove, restore
+from cellseg3d.io.output.ownership import check_replaceable
+from cellseg3d.io.output.region_writer import (
+    RegionWriter,
+    partial_path,
+    remove,
+    restore,
+)
 
 OmeZarr = Literal["0.4", "0.5"]
 # Bytes of voxels that are read at a time when a volume is copied or checked.

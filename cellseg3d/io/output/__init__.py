@@ -1,0 +1,1 @@
+"""Write volumes, labels and pictures so that nothing is lost or replaced unasked."""
