@@ -117,7 +117,14 @@ def read_space(path: Path, bundle: str | None = None) -> Space:
         raise ConfigError(message)
     dimensions = [_dimension(path, str(key), value) for key, value in search.items()]
     name = bundle or str(values.get("bundle", "cell_tomo_unet3d"))
-    space = Space(name, tuple(dimensions), dict(values.get("set") or {}))
+    fixed = values.get("set") or {}
+    if not isinstance(fixed, Mapping):
+        message = (
+            f"{path}: 'set' is {fixed!r}; expected config keys and their values, such "
+            "as 'max_epochs: 20'"
+        )
+        raise ConfigError(message)
+    space = Space(name, tuple(dimensions), dict(fixed))
     space.check()
     return space
 

@@ -143,3 +143,11 @@ def test_a_space_whose_patch_is_no_number_is_refused(balls, tmp_path, values):
 
     with pytest.raises(ConfigError, match="expected whole numbers"):
         tune(space, balls, tmp_path / "search", options)
+
+
+def test_fixed_values_that_are_no_mapping_are_refused(tmp_path):
+    path = tmp_path / "space.yaml"
+    text = "search: {'optimizer::lr': [0.1, 0.2]}\nset: '@missing'\n"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="'set' is '@missing'; expected config keys"):
+        read_space(path)
