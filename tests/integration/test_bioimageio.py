@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from other_process import output_of
 from small_bundle import small_bundle
 
 from cellseg3d.bundle.assemble import write_config
@@ -100,16 +98,7 @@ def our_probs(model, volume):
 
 
 def asked(script, *words):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, *map(str, words)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(output_of("-c", script, *words).splitlines()[-1])
 
 
 def check_with_the_client(bundle, tmp_path):

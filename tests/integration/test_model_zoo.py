@@ -1,9 +1,6 @@
 """What the model zoo of MONAI asks of a bundle, by stock MONAI, for all of ours."""
 
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +9,7 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
+from other_process import output_of
 from safetensors.torch import load_file
 
 from cellseg3d.bundle.compose import read_config
@@ -154,12 +152,4 @@ def test_monais_command_line_downloads_a_zip_file_of_a_bundle(server, tmp_path):
 
 def asked(module, *words):
     """Run a module of Python as its command line does."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", module, *map(str, words)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    output_of("-m", module, *words)
