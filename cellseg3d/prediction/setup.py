@@ -105,7 +105,9 @@ def set_up(
     bundles = []
     for model in models:
         seen = seen_by(volume, model)
-        differences = differences_of(seen, model)
+        # Reading the volume for this is left out where nobody asks.
+        asked = warn or options.adapt == "auto"
+        differences = differences_of(seen, model) if asked else []
         adapts = _adapts(model, options.adapt, unlike=bool(differences))
         if warn:
             _warn(seen, model, differences, adapts=adapts)
