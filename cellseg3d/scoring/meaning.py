@@ -140,17 +140,26 @@ def models_of(prediction: str) -> list[Mapping[str, Any]]:
 
     A record that is absent or not of a prediction gives no models.
     """
+    models = segmentation_of(prediction).get("models", [])
+    if not isinstance(models, list):
+        return []
+    return [model for model in models if isinstance(model, Mapping)]
+
+
+def segmentation_of(prediction: str) -> Mapping[str, Any]:
+    """Return what the record beside labels or objects says of the segmentation.
+
+    It is empty for a record that is absent or not of a prediction.
+    """
     path = record_path(prediction)
     if case_stem(prediction).endswith("_objects"):
         path = path.with_name(path.name.replace("_objects_labels", "_labels"))
     try:
         found = read_mapping(path) if path.is_file() else {}
-        models = found.get("segmentation", {}).get("models", [])
+        record = found.get("segmentation", {})
     except (ConfigError, AttributeError):
-        return []
-    if not isinstance(models, list):
-        return []
-    return [model for model in models if isinstance(model, Mapping)]
+        return {}
+    return record if isinstance(record, Mapping) else {}
 
 
 def check_shared(
