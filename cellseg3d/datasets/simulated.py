@@ -33,7 +33,7 @@ class SimulationOptions:
     Parameters
     ----------
     spacing_um : float
-        Voxel edge, in um; along y and x for stains, whose slices lie twice as far apart.
+        Voxel edge, in um; for stains the edge along y and x, and twice that along z.
     mount : {"capillary", "grid", "mixed"}
         Where the cells lie; "mixed" alternates between capillary and grid.
     scan : Scan, optional

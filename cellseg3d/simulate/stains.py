@@ -57,7 +57,7 @@ def simulate_stains(
     """Simulate balls, of which a third has both stains; equal seeds give equal volumes.
 
     A third of the balls is in DAPI alone and a third in actin alone, so that neither
-    stain tells which balls belong to the class. Noise is normal, and nothing is blurred.
+    stain tells which balls belong to the class. Noise is normal, and there is no blur.
 
     Parameters
     ----------
