@@ -11,6 +11,7 @@ from typing import Any
 
 import ignite.distributed as idist
 
+from cellseg3d.bundle.arguments import check_does_something
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import first_line, resolve_in_place
 from cellseg3d.bundle.shipped import find_bundle
@@ -40,8 +41,10 @@ from cellseg3d.training.session import run_training
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Any], None]
-# How MONAI says that it cannot build something, and that a reference has no target.
+# How MONAI says that it cannot build something, that an expression fails, and that a
+# reference has no target.
 _FAILED = re.compile(r"Failed to instantiate component '([\w.]+)'")
+_EXPRESSION = re.compile(r"Failed to evaluate ConfigExpression:\s*(.+)", re.DOTALL)
 _NOTHING = re.compile(r"the referring item `([^`]+)` is not defined")
 # What configs call to do their work.
 _RUNS = (
@@ -258,6 +261,8 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
     from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
 
     resolved = resolve_in_place(config, overrides)
+    for key in ("initialize", run_id):
+        check_does_something(resolved, key, config)
     # MONAI warns that it does not set up logging here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -310,6 +315,9 @@ def _own_error(error: BaseException, config: Path) -> BaseException:
     failed = _FAILED.match(str(error))
     if failed and failed[1] not in _RUNS and error.__cause__ is not None:
         return ConfigError(f"{config}: {failed[1]}: {first_line(error.__cause__)}")
+    if (failed := _EXPRESSION.match(str(error))) and error.__cause__ is not None:
+        text = " ".join(failed[1].replace("__local_refs", "").split())
+        return ConfigError(f"{config}: {text} fails: {first_line(error.__cause__)}")
     if isinstance(error, ValueError) and (unknown := _NOTHING.match(str(error))):
         return ConfigError(f"{config}: {unknown[1]} refers to nothing; write its value")
     return error
