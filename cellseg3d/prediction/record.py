@@ -31,6 +31,7 @@ def provenance(
                 "sha256": model.sha256,
                 "classes": list(model.classes),
                 **model.label_meaning,
+                **_errors(model, pipeline),
             }
             for model in models
         ],
@@ -47,6 +48,7 @@ def provenance(
         ],
         "fuse": pipeline.fusion.mode,
         "weights": [list(row) for row in pipeline.fusion.weights],
+        **({"temperature": heat} if (heat := pipeline.temperature) != 1.0 else {}),
     }
 
 
@@ -57,6 +59,15 @@ def how_read(volume: Volume) -> dict[str, Any]:
     """
     edges = None if volume.spacing is None else list(volume.spacing.zyx)
     return {"read_as": volume.provenance.get(READ_AS), "spacing_um": edges}
+
+
+def _errors(model: TrainedModel, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what a model's temperature changed, if it was applied."""
+    if pipeline.temperature == 1.0 or model.confidence is None:
+        return {}
+    known = model.confidence.measured
+    kept = ("temperature", "ece", "nll", "volumes")
+    return {"confidence": {key: known[key] for key in kept if key in known}}
 
 
 def channels_read(volume: Volume) -> list[str]:

@@ -157,15 +157,24 @@ def channels_of(prediction: str) -> list[int | str]:
 
 def _recorded(prediction: str, key: str) -> list[Any]:
     """Return a list of the record beside labels or objects; empty if it has none."""
+    found = segmentation_of(prediction).get(key, [])
+    return found if isinstance(found, list) else []
+
+
+def segmentation_of(prediction: str) -> Mapping[str, Any]:
+    """Return what the record beside labels or objects says of the segmentation.
+
+    It is empty for a record that is absent or not of a prediction.
+    """
     path = record_path(prediction)
     if case_stem(prediction).endswith("_objects"):
         path = path.with_name(path.name.replace("_objects_labels", "_labels"))
     try:
         record = read_mapping(path) if path.is_file() else {}
-        found = record.get("segmentation", {}).get(key, [])
+        found = record.get("segmentation", {})
     except (ConfigError, AttributeError):
-        return []
-    return found if isinstance(found, list) else []
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def check_shared(

@@ -15,6 +15,7 @@ from cellseg3d.bundle.arguments import check_does_something
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import first_line, resolve_in_place
 from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.calibration.confidence import settle_confidence
 from cellseg3d.calibration.object_sizes import settle_decoder
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
@@ -215,6 +216,10 @@ def _run_and_calibrate(
     if data is not None and options.calibrate:
         say("measuring the halo that prediction needs; this takes up to a minute")
         settle_window(folder, data)
+    if data is not None and options.calibrate and data.validation:
+        # This comes last, because it is measured as prediction will work.
+        say("fitting the temperature of the probabilities on the validation volumes")
+        settle_confidence(folder, data)
 
 
 def run_config(
