@@ -24,14 +24,18 @@ _FORM = {
     **dict.fromkeys(("key", "study", "dataset", "target", "method"), str),
     "fold": int,
     "seed": int,
-    "recipe": {"minutes": float, "clock?": str},
+    "recipe": {"minutes": float, "clock?": str, "method?": {"of?": [str]}},
     "state": ("done", "failed", "skipped"),
     "reason?": str,
     "volumes?": {
         ANY: {"unit": str, "scores": {ANY: _NUMBER}, "classes?": {ANY: _NUMBER}}
     },
     "curve?": [
-        {**dict.fromkeys(("share", "spent_s"), float), "steps": int, ANY: _NUMBER}
+        {
+            **dict.fromkeys(("share", "spent_s"), float),
+            **dict.fromkeys(("dice", "mean_dice"), (float, None)),
+            "steps": int,
+        }
     ],
     "training?": _COST,
     "prediction?": _COST,
