@@ -164,10 +164,10 @@ def write_raw(fold: WrittenFold, folder: Path) -> None:
         _write(labels, case_id(number), values.astype(np.uint8), _spacing(case), "")
         image = read_volume(case.image, **case.opening).read()
         _write(images, case_id(number), image, _spacing(case), "_0000")
-    for place, cases in others.items():
+    for name, cases in others.items():
         for number, case in enumerate(cases):
             image = read_volume(case.image, **case.opening).read()
-            _write(folder / place, case_id(number), image, _spacing(case), "_0000")
+            _write(folder / name, case_id(number), image, _spacing(case), "_0000")
     description = {
         "channel_names": {"0": "microscopy"},
         "labels": names | ({"ignore": len(names)} if ignored else {}),
