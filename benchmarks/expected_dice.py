@@ -6,7 +6,7 @@ out of the fit, and the Dice that is expected of it is compared with the true on
 Networks of mitochondria that a data set was left out of are checked on volumes of that
 data set, where their training folders are given: such volumes are unlike the training.
 
-    python benchmarks/expected_dice.py cell_tomo_unet2d --data runs/weights/NAME/data/test
+    python benchmarks/expected_dice.py cell_tomo_unet2d --data runs/expected_dice
     python benchmarks/expected_dice.py --unlike runs/weights/em_mitochondria_unet2d
 
 The result is added to benchmarks/records/expected_dice.json.

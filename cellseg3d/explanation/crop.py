@@ -20,7 +20,7 @@ from cellseg3d.models.prepared import PlainNetwork, stack_slices
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.sources import Source
 
-# The largest crop: of a 3D network whose gradients take some 2 kB a voxel, and of slices.
+# The largest crop of a 3D network, whose gradients take some kB a voxel, and of slices.
 MOST_3D: Zyx = (64, 80, 80)
 MOST_2D: Zyx = (9, 320, 320)
 # Slices that run together.
@@ -87,9 +87,8 @@ class Crop:
         for weight, source in zip(rows, self.pipeline.sources, strict=True):
             logits = self.logits(image_czyx, source)[:, self.inside]
             others = [k for k in range(len(logits)) if k != value]
-            total = (
-                total + weight * (logits[value] - logits[others].logsumexp(0)).mean()
-            )
+            odds = logits[value] - logits[others].logsumexp(0)
+            total = total + weight * odds.mean()
         return total
 
     def probs(self, image_czyx: Tensor) -> Tensor:

@@ -110,8 +110,10 @@ def _ranked(
     share = inside[:, None].float()
     deep = response.ndim == 5
     size = response.shape[2:]
-    part = functional.adaptive_avg_pool3d if deep else functional.adaptive_avg_pool2d
-    weight = part(share, list(size))
+    if deep:
+        weight = functional.adaptive_avg_pool3d(share, (size[0], size[1], size[2]))
+    else:
+        weight = functional.adaptive_avg_pool2d(share, (size[0], size[1]))
     total = weight.sum()
     rest = (1 - weight).sum()
     if float(total) <= 0 or float(rest) <= 0 or len(weight) != len(response):

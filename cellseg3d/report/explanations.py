@@ -26,7 +26,7 @@ def explanations_of(volumes: Sequence[ReportVolume]) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     for volume in volumes:
-        file = split_inner(volume.paths["prediction"])[0]
+        file = split_inner(volume.paths["prediction"], None)[0]
         stem = case_stem(str(file)).removesuffix("_labels").removesuffix("_objects")
         for record in sorted(file.parent.glob(f"{_plain(stem)}_explain_*.json")):
             if len(found) < MOST and (row := _read(record, volume.name)) is not None:

@@ -72,7 +72,7 @@ def teach(model, volume, truth, steps=60):
     model.network.load_state_dict(network.state_dict())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS[:2], (2, 2, "z")])
 def test_the_crop_answers_as_prediction_does(kind):
     dims, context, axes = kind
     window = {"core": 16, "halo": 16} if dims == 3 else {"axes": axes[0]}
@@ -85,14 +85,13 @@ def test_the_crop_answers_as_prediction_does(kind):
 
     found = crop.logits(crop.image, pipeline.sources[0]).detach().numpy()
     inner = subject.box.within(crop.box).slices
-    spec = model.spec
-    if dims == 2 and axes[0] != spec.axis:
-        pytest.skip("the oracle sweeps the axis of the spec")
     expected = whole_pass(model, volume)[(slice(None), *subject.box.slices)]
     np.testing.assert_allclose(found[(slice(None), *inner)], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [*KINDS[:3], pytest.param(KINDS[3], marks=pytest.mark.slow)]
+)
 def test_without_the_named_voxels_the_score_falls_more(kind):
     volume, labels, model = case(kind)
 
@@ -101,7 +100,10 @@ def test_without_the_named_voxels_the_score_falls_more(kind):
     record = found.record
     assert record["class"] == "class1"
     assert record["share_of_class"] > 0.9
-    assert record["voxels"] == int(labels.read().sum())
+    whole = int(labels.read().sum())
+    # Of slices, nine are explained at most; the ball has eleven.
+    assert record["cut"] == (kind[0] == 2 and len(kind[2]) == 1)
+    assert 0.9 * whole < record["voxels"] <= whole
     tested = record["deletion"]
     assert tested["holds"]
     for row in tested["rows"]:
