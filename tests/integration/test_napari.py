@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -148,7 +149,9 @@ print("all done")
 
 @pytest.fixture
 def screen():
-    pytest.importorskip("napari", reason="pip install 'cellseg3d[napari]' PyQt6")
+    # Importing napari here would count the warnings of its own packages as errors.
+    if find_spec("napari") is None:
+        pytest.skip("pip install 'cellseg3d[napari]' PyQt6")
     if not os.environ.get("DISPLAY"):
         pytest.skip("no screen; run it under xvfb-run")
 
