@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from cellseg3d.io.registry import Opening, open_volume, split_inner, volume_suff
 from cellseg3d.objects.files import block_map
 from cellseg3d.objects.label import LabelledObjects, label_objects
 from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.prediction.expect import KEY as EXPECTED
 from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import (
@@ -37,7 +38,7 @@ from cellseg3d.prediction.output.blockwise import (
     prob_paths,
     sidecar,
 )
-from cellseg3d.prediction.record import channels_read
+from cellseg3d.prediction.record import channels_read, how_read
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import decoder_of
 
@@ -193,14 +194,47 @@ def is_complete(
             f"{', '.join(model.name for model in models)}; {way_out}"
         )
         raise InputError(message)
-    if before := known.get("channels"):
-        now = channels_read(open_for(task.source, models, **(opening or {})))
-        if now and now != before:
-            raise InputError(
-                f"{task.labels}: was made from {', '.join(before)} of {task.source}, "
-                f"not from {', '.join(now)}; {way_out}"
-            )
+    if "channels" in known or "read_as" in known:
+        _refuse_read_otherwise(task, models, known, opening or {}, way_out)
     return True
+
+
+def _refuse_read_otherwise(
+    task: Task,
+    models: Sequence[TrainedModel],
+    known: Mapping[str, Any],
+    opening: Opening,
+    way_out: str,
+) -> None:
+    """Refuse labels of a volume that was read in another way than is asked for now.
+
+    Raises
+    ------
+    InputError
+        If the channels, the word for the axes or the voxel edges differ.
+    """
+    volume = open_for(task.source, models, **opening)
+    before, now = known.get("channels"), channels_read(volume)
+    if before and now and now != before:
+        raise InputError(
+            f"{task.labels}: was made from {', '.join(before)} of {task.source}, "
+            f"not from {', '.join(now)}; {way_out}"
+        )
+    if "read_as" not in known:
+        return
+    asked = how_read(told_spacing(volume, models))
+    for key, what in (("read_as", "axes read as"), ("spacing_um", "voxel edges of")):
+        if known.get(key) != asked[key]:
+            raise InputError(
+                f"{task.labels}: was made from {task.source} with {what} "
+                f"{_in_words(known.get(key))}, not {_in_words(asked[key])}; {way_out}"
+            )
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, list):
+        return " x ".join(f"{edge:g}" for edge in value) + " um"
+    return "the file says" if value is None else str(value)
 
 
 def read_record(labels: Path) -> dict[str, Any]:
@@ -238,8 +272,8 @@ def segment_task(
     Returns
     -------
     dict
-        Volume, labels, shape and spacing (um), voxels, seconds, voxels per second and
-        how each network ran.
+        Volume, labels, shape and spacing (um), voxels, seconds, voxels per second,
+        how each network ran, and what Dice is expected of the labels.
 
     Raises
     ------
@@ -272,7 +306,8 @@ def segment_task(
     gc.collect()
     elapsed = time.perf_counter() - begun
     voxels = Roi.whole(volume.shape).size
-    sources = read_record(task.labels)["segmentation"]["sources"]
+    record = read_record(task.labels)["segmentation"]
+    sources = record["sources"]
     return {
         "volume": task.source,
         "labels": str(task.labels),
@@ -283,6 +318,7 @@ def segment_task(
         "voxels_per_s": voxels / max(elapsed, 1e-9),
         "picked": "{backend} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
+        **({EXPECTED: record[EXPECTED]} if EXPECTED in record else {}),
     }
 
 
@@ -309,17 +345,23 @@ def with_told_spacing(volume: Volume, models: Sequence[TrainedModel]) -> Volume:
     This is done where neither its own file nor those of the training volumes say any;
     the log tells it.
     """
+    known = told_spacing(volume, models)
+    if known is not volume:
+        logger.warning(
+            "%s: does not say how large its voxels are, so they are taken as those of "
+            "the training, %s; give `spacing_um` if they are not",
+            volume.name,
+            known.spacing,
+        )
+    return known
+
+
+def told_spacing(volume: Volume, models: Sequence[TrainedModel]) -> Volume:
+    """Return what `with_told_spacing` does, without a word."""
     told = [model for model in models if model.spacing_told and model.spacing_um]
     if volume.spacing is not None or not told:
         return volume
-    spacing = told[0].spacing_um
-    logger.warning(
-        "%s: does not say how large its voxels are, so they are taken as those of the "
-        "training, %s; give `spacing_um` if they are not",
-        volume.name,
-        spacing,
-    )
-    return replace(volume, spacing=spacing)
+    return replace(volume, spacing=told[0].spacing_um)
 
 
 def objects_task(

@@ -8,6 +8,7 @@ from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import Scaling
 from cellseg3d.io.fingerprint import file_of, fingerprint
+from cellseg3d.io.layout import READ_AS
 from cellseg3d.io.registry import CHANNEL_NUMBERS
 from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.pipeline import Pipeline
@@ -20,6 +21,7 @@ def provenance(
     return {
         "cellseg3d": __version__,
         "volume": volume.name,
+        **how_read(volume),
         **({"channels": found} if (found := channels_read(volume)) else {}),
         "input": fingerprint(volume.name) if file_of(volume.name).exists() else None,
         "models": [
@@ -29,6 +31,7 @@ def provenance(
                 "sha256": model.sha256,
                 "classes": list(model.classes),
                 **model.label_meaning,
+                **_errors(model, pipeline),
             }
             for model in models
         ],
@@ -45,7 +48,26 @@ def provenance(
         ],
         "fuse": pipeline.fusion.mode,
         "weights": [list(row) for row in pipeline.fusion.weights],
+        **({"temperature": heat} if (heat := pipeline.temperature) != 1.0 else {}),
     }
+
+
+def how_read(volume: Volume) -> dict[str, Any]:
+    """Return how a volume was read: the user's word for its axes, and its voxel edges.
+
+    Both are None where nothing was said or known; the edges are in um.
+    """
+    edges = None if volume.spacing is None else list(volume.spacing.zyx)
+    return {"read_as": volume.provenance.get(READ_AS), "spacing_um": edges}
+
+
+def _errors(model: TrainedModel, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what a model's temperature changed, if it was applied."""
+    if pipeline.temperature == 1.0 or model.confidence is None:
+        return {}
+    known = model.confidence.measured
+    kept = ("temperature", "ece", "nll", "volumes")
+    return {"confidence": {key: known[key] for key in kept if key in known}}
 
 
 def channels_read(volume: Volume) -> list[str]:

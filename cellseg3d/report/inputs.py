@@ -1,7 +1,7 @@
 """Open and check the volumes of a report and their truth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,21 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, case_stem
 from cellseg3d.datasets.labels import class_labels
 from cellseg3d.io.check import open_input
+from cellseg3d.io.labels import MOST_CLASSES
 from cellseg3d.io.layout import OBJECT_IDS
 from cellseg3d.report.folders import Located
 from cellseg3d.scoring.evaluate import case_truth, open_labels
-from cellseg3d.scoring.meaning import channels_of, marked_ids, meaning_of, models_of
+from cellseg3d.scoring.meaning import (
+    channels_of,
+    marked_ids,
+    meaning_of,
+    models_of,
+    segmentation_of,
+)
 from cellseg3d.scoring.one_volume import renamed
 from cellseg3d.scoring.pairs import stem_of_file
 from cellseg3d.scoring.probs import find_probs
 from cellseg3d.scoring.same_grid import common_spacing
-
-MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class ReportVolume:
         ``"probs CLASS"``.
     models : sequence of mapping
         What the record beside the prediction says of the models that made it.
+    expected : mapping
+        What the record says of the Dice that is expected; empty if nothing.
     """
 
     name: str
@@ -57,6 +64,7 @@ class ReportVolume:
     spacing: Spacing | None
     paths: dict[str, str]
     models: Sequence[Mapping[str, Any]] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -192,7 +200,16 @@ def _open(
         spacing,
         {key: path for key, path in paths.items() if path},
         tuple(models_of(located.prediction)),
+        _expected(located.prediction),
     )
+
+
+def _expected(prediction: str) -> Mapping[str, Any]:
+    """Return what Dice a record expects; objects are not what it was expected of."""
+    if case_stem(prediction).endswith("_objects"):
+        return {}
+    found = segmentation_of(prediction).get("expected_dice", {})
+    return found if isinstance(found, Mapping) else {}
 
 
 def _open_image(

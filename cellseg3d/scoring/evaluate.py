@@ -15,7 +15,8 @@ from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import unchanged
 from cellseg3d.io.labels import doubt_labels
 from cellseg3d.io.registry import read_labels
-from cellseg3d.scoring.meaning import marked_ids, meaning_of
+from cellseg3d.metrics.temperature import known_errors
+from cellseg3d.scoring.meaning import marked_ids, meaning_of, models_of
 from cellseg3d.scoring.one_volume import (
     FOREGROUND,
     ScoredVolume,
@@ -212,7 +213,10 @@ def _with_probs(
         shown = name or (next(iter(classes)) if len(classes) == 1 else FOREGROUND)
         classes[shown] = {**classes.get(shown, {}), **found.scores}
         curves[shown] = found.curves
-    return replace(scored, classes=classes, curves=curves)
+    known = [model.get("confidence") for model in models_of(pair.prediction)]
+    heats = [f"temperature: {each}" for one in known for each in known_errors(one)]
+    notes = (*scored.notes, *heats)
+    return replace(scored, classes=classes, curves=curves, notes=notes)
 
 
 def case_truth(case: Case, cases: Datalist, *, ids: bool) -> Volume:

@@ -11,12 +11,11 @@ from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import case_stem, split_inner
 from cellseg3d.datasets.targets import BORDER_CORE, LINKS
+from cellseg3d.io.labels import MOST_CLASSES
 from cellseg3d.io.layout import OBJECT_IDS
 
 # Number of values that a message lists.
 _LISTED = 8
-# Labels with more values above 0 than this are taken for ids of objects.
-MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)
@@ -158,15 +157,24 @@ def channels_of(prediction: str) -> list[int | str]:
 
 def _recorded(prediction: str, key: str) -> list[Any]:
     """Return a list of the record beside labels or objects; empty if it has none."""
+    found = segmentation_of(prediction).get(key, [])
+    return found if isinstance(found, list) else []
+
+
+def segmentation_of(prediction: str) -> Mapping[str, Any]:
+    """Return what the record beside labels or objects says of the segmentation.
+
+    It is empty for a record that is absent or not of a prediction.
+    """
     path = record_path(prediction)
     if case_stem(prediction).endswith("_objects"):
         path = path.with_name(path.name.replace("_objects_labels", "_labels"))
     try:
         record = read_mapping(path) if path.is_file() else {}
-        found = record.get("segmentation", {}).get(key, [])
+        found = record.get("segmentation", {})
     except (ConfigError, AttributeError):
-        return []
-    return found if isinstance(found, list) else []
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def check_shared(

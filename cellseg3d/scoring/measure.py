@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.ignore import IGNORE, no_object
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import case_stem
@@ -113,6 +113,8 @@ def measure_file(labels: str, options: MeasureOptions | None = None) -> Measurem
         ids = source.with_array(label_pieces(_annotated(source)))
     table = measure_objects(ids.array, spacing, image.array if image else None)
     found: Table = {"id": table.pop("id")}
+    if said := no_object(max(found["id"].tolist(), default=0)):
+        logger.warning("%s: %s", source.name, said)
     found["class"] = _class_names(ids, source, found["id"], chosen)
     found |= table
     if image is not None:

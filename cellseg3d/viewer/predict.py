@@ -76,7 +76,10 @@ def segment_layer(
     """
     model = load_model(_place(wanted.bundle))
     options = SegmentOptions(
-        device=wanted.device, probs=wanted.objects, uncertainty=wanted.uncertainty
+        device=wanted.device,
+        probs=wanted.objects,
+        uncertainty=wanted.uncertainty,
+        calibrated=not wanted.objects,
     )
     count = max(network.spec.image_channels for network in networks_of(model))
     several = [*channels] or [layer]
