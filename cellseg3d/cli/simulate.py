@@ -81,11 +81,11 @@ def command(
 ) -> None:
     """Simulate tomograms or two stains of cells, with labels.
 
-    Each cell of a soft X-ray tomogram has a membrane, cytoplasm, a nucleus with chromatin, mitochondria, lipid
-    droplets and vesicles. It is imaged as a microscope does it (tilt series, photon
-    noise) and reconstructed. The folder then holds MRC volumes, MRC labels and
-    datalist.json, ready for `cellseg3d train --data`. With --stains it holds OME-TIFF
-    volumes and TIFF labels.
+    Each cell of a soft X-ray tomogram has a membrane, cytoplasm, a nucleus with
+    chromatin, mitochondria, lipid droplets and vesicles. It is imaged as a microscope
+    does it (tilt series, photon noise) and reconstructed. The folder then holds MRC
+    volumes, MRC labels and datalist.json, ready for `cellseg3d train --data`. With
+    --stains it holds OME-TIFF volumes and TIFF labels.
     """
     from cellseg3d.datasets.simulated import SimulationOptions, simulate_dataset  # noqa: PLC0415
 

@@ -12,6 +12,7 @@ from cellseg3d.objects.label import label_objects
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.tune_objects import decoder_of
 from cellseg3d.viewer.layers import (
+    CHANNEL,
     LayerData,
     as_layer,
     label_layer,
@@ -83,19 +84,22 @@ def segment_layer(
     )
     count = max(network.spec.image_channels for network in networks_of(model))
     several = [*channels] or [layer]
+    # The result of all channels is not called like one of them.
+    channel = layer.metadata.get(CHANNEL) if count > 1 else None
+    name = layer.name.removesuffix(f", {channel}")
     volume = volume_of(layer) if count == 1 else volume_of_channels(several, count)
     found = segment(volume, model, options=options, progress=progress)
     labels = found.labels.read()
-    made = [label_layer(labels, layer, f"{layer.name} labels", model.classes)]
+    made = [label_layer(labels, layer, f"{name} labels", model.classes)]
     if wanted.objects and found.probs is not None:
         decoder = decoder_of(model, volume.spacing)
         ids = label_objects(found.probs, volume.spacing, decoder)
-        name = f"{layer.name} objects ({ids.count})"
-        made.append(label_layer(ids.volume.read(), layer, name))
+        called = f"{name} objects ({ids.count})"
+        made.append(label_layer(ids.volume.read(), layer, called))
     if found.uncertainty is not None:
         shown = as_layer(found.uncertainty, layer)
         look = {"colormap": "inferno", "blending": "additive", "visible": False}
-        keywords = placed_like(layer, f"{layer.name} uncertainty")
+        keywords = placed_like(layer, f"{name} uncertainty")
         made.append(
             (shown, {**keywords, **look, "contrast_limits": (0.0, 1.0)}, "image")
         )

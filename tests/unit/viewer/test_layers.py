@@ -268,6 +268,7 @@ def test_a_network_of_two_stains_gets_both_layers(stained, tmp_path):
         np.testing.assert_array_equal(labels, expected)
         assert tuple(keywords["scale"]) == pytest.approx(STAINED.zyx)
         assert len(keywords["translate"]) == 3
+        assert keywords["name"] == ("cells labels" if four in given else "cell labels")
 
 
 def test_missing_channels_are_told_with_the_way_out(stained, tmp_path):
