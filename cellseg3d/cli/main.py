@@ -28,7 +28,7 @@ GROUPS = {
     "Prepare": ("simulate", "inspect", "convert", "doctor", "plan", "preview"),
     "Train": ("train", "review", "tune", "bundle"),
     "Use": ("predict", "objects", "measure"),
-    "Check": ("evaluate", "verify-seams", "benchmark", "report"),
+    "Check": ("evaluate", "explain", "verify-seams", "benchmark", "report"),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 INTERRUPTED = 130
