@@ -275,7 +275,7 @@ def fit_confidence(
                 errors["ece"].append((both[0], both[1]))
                 both = [likelihood_loss(*pair, each) for each in (1.0, heat)]
                 errors["nll"].append((both[0], both[1]))
-    softs = np.array([_soft(answer, temperature) for answer in kept])
+    softs = np.array([soft_of(answer, temperature) for answer in kept])
     lines = {
         name: fit_dice_line(
             softs[:, index].tolist(),
@@ -309,6 +309,7 @@ def _fitted(answers: Sequence[Answered]) -> float:
     return fit_temperature(scores, np.concatenate([each for _, each in parts]))
 
 
-def _soft(answer: Answered, temperature: float) -> NDArray[np.float64]:
+def soft_of(answer: Answered, temperature: float) -> NDArray[np.float64]:
+    """Return the soft Dice (K,) of an answer at a temperature."""
     scores = torch.from_numpy(answer.scores)[:, None, None, :]
     return soft_dice(sums_of(probs_of(scores, temperature)))
