@@ -2,15 +2,21 @@
 
     python benchmarks/datalists.py --data "$CELLSEG3D_DATA" --out runs/datalists
 
-The datalists name the volumes by absolute paths, so nothing is copied. Sub-volumes of
-one acquisition share a group, and their datalist sets ``allow_shared_groups``. Scores
-between them measure generalisation within one specimen only, and every report says so.
+The datalists name the volumes by absolute paths. Sub-volumes of one acquisition share a
+group, and their datalist sets ``allow_shared_groups``. Scores between them measure
+generalisation within one specimen only, and every report says so. Where a data set has
+too few volumes to keep one for validation, `PARTS` cuts one into parts, and these are
+written beside the datalists.
 """
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
+
+import tifffile
+
+from cellseg3d.io.registry import read_labels, read_volume
 
 # The class names of a task, and the class index of each label value.
 Task = tuple[list[str], dict[str, int] | None]
@@ -28,9 +34,35 @@ TASKS: dict[str, tuple[str, Task]] = {
     "gowt1": ("gowt1_mes_2d", (["background", "nucleus"], None)),
     "dsb2018": ("dsb2018", (["background", "nucleus"], None)),
     "fib25_neurons": ("fib25_neurons", (["background", "neuron"], None)),
+    "axon_sem_2d": ("axon_sem_2d", (["background", "myelin", "axon"], None)),
+    "plant_chloroplast": ("plant_chloroplast", (["background", "chloroplast"], None)),
 }
-INSTANCES = {"ovule_nuclei", "gowt1", "dsb2018", "fib25_neurons"}
-ONE_SPECIMEN = {"vnc_mito", "vnc_all", "cdeep3m_mito", "gowt1", "fib25_neurons"}
+INSTANCES = {"ovule_nuclei", "gowt1", "dsb2018", "fib25_neurons", "plant_chloroplast"}
+ONE_SPECIMEN = {
+    "vnc_mito",
+    "vnc_all",
+    "cdeep3m_mito",
+    "gowt1",
+    "fib25_neurons",
+    "plant_chloroplast",
+}
+# The parts of a volume: the axis along which it is cut, and the range of each part. The
+# last quarter of what trains validates; gaps keep a structure on one side.
+QUADRANT = ("x", {"train": (0, 384), "validate": (384, 512)})
+PARTS: dict[str, dict[str, tuple[str, dict[str, tuple[int, int]]]]] = {
+    "vnc_all": {"TL": QUADRANT},
+    "cdeep3m_mito": {"z010-029_TL": QUADRANT},
+    "ovule_nuclei": {
+        "1135_mini": ("x", {"train": (0, 75), "validate": (75, 100)}),
+        "1136_mini": ("x", {"train": (0, 75), "validate": (75, 100)}),
+    },
+    "plant_chloroplast": {
+        "leaf_left": (
+            "y",
+            {"train": (0, 520), "validate": (520, 680), "test": (700, 1170)},
+        )
+    },
+}
 
 
 def main() -> None:
@@ -41,7 +73,7 @@ def main() -> None:
     parser.add_argument("--test", nargs="*", default=[], help="cases to hold out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = json.loads((options.data / "manifest.json").read_text())
+    rows = json.loads((options.data / "manifest.json").read_text(encoding="utf-8"))
     for task, (dataset, meaning) in TASKS.items():
         cases = [
             case
@@ -53,9 +85,39 @@ def main() -> None:
             if any(case["name"].endswith(name) for name in options.test):
                 case["split"] = "test"
         values = datalist(task, meaning, cases)
-        path = options.out / f"{task}.json"
-        path.write_text(json.dumps(values, indent=2) + "\n")
-        print(f"{path}: {len(cases)} cases")
+        write(options.out / f"{task}.json", values)
+        if task in PARTS:
+            folder = options.out.resolve() / f"{task}_parts"
+            parts = [part for case in cases for part in parts_of(case, task, folder)]
+            values = datalist(task, meaning, parts) | {"allow_shared_groups": True}
+            write(options.out / f"{task}_parts.json", values)
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """Write a datalist."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    print(f"{path}: {len(values['cases'])} cases")
+
+
+def parts_of(case: dict[str, Any], task: str, folder: Path) -> list[dict[str, Any]]:
+    """Return the parts of a case, with their files; the case if it is not cut."""
+    if case["name"] not in PARTS[task]:
+        return [case]
+    axis, ranges = PARTS[task][case["name"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    image = read_volume(case["image"]).read()
+    label = read_labels(case["label"]).read()
+    parts = []
+    for name, (begin, end) in ranges.items():
+        where = tuple(
+            slice(begin, end) if each == axis else slice(None) for each in "zyx"
+        )
+        part = {**case, "name": f"{case['name']}_{name}"}
+        for kind, array in (("image", image), ("label", label)):
+            part[kind] = str(folder / f"{part['name']}_{kind}.tif")
+            tifffile.imwrite(part[kind], array[where], compression="zlib")
+        parts.append(part)
+    return parts
 
 
 def datalist(task: str, meaning: Task, cases: list[dict[str, Any]]) -> dict[str, Any]:
@@ -86,7 +148,7 @@ def cases_of(row: dict[str, Any], data: Path, task: str) -> list[dict[str, Any]]
             "name": name,
             "image": image,
             "label": label,
-            "group": row["dataset"] if shared else name,
+            "group": row["dataset"] if shared else row.get("group", name),
             **({"spacing_um": spacing} if spacing else {}),
         }
         for name, image, label in pairs

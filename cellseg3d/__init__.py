@@ -34,6 +34,7 @@ _PUBLIC = {
     "segment": "cellseg3d.api",
     "simulate_case": "cellseg3d.simulate.case",
     "simulate_dataset": "cellseg3d.datasets.simulated",
+    "simulate_stains": "cellseg3d.simulate.stains",
     "train": "cellseg3d.training.train",
     "write_labels": "cellseg3d.io.registry",
     "write_volume": "cellseg3d.io.registry",

@@ -38,6 +38,7 @@ class SmallModel:
     label_meaning: dict[str, Any] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
     description: str = ""
+    confidence: Any = None
 
 
 def small_model(

@@ -3,36 +3,21 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import tifffile
 
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import write_labels
+from cellseg3d.simulate.stains import STAINS, simulate_stains
 
-NAMES = ("DAPI", "actin")
+NAMES = STAINS
 SPACING = Spacing(0.2, 0.1, 0.1)
 
 
-def two_stains(seed, shape=(12, 48, 48), balls=12, radius=5):
-    """Return an image (2, Z, Y, X) of uint16 and the balls that both stains show.
-
-    A third of the balls is in the first stain alone, a third in the second alone, so
-    that no stain tells which balls belong to the class.
-    """
-    random = np.random.default_rng(seed)
-    stains = random.normal([[[[300]]], [[[2000]]]], [[[[40]]], [[[90]]]], (2, *shape))
-    label = np.zeros(shape, np.uint8)
-    grid = np.indices(shape)
-    for number in range(balls):
-        centre = [random.integers(0, side) for side in shape]
-        squares = [(g - c) ** 2 for g, c in zip(grid, centre, strict=True)]
-        inside = (sum(squares) <= radius**2) & (label == 0)
-        kind = number % 3
-        stains[0][inside & (kind != 1)] += 500
-        stains[1][inside & (kind != 0)] += 1500
-        label[inside] = 1 if kind == 2 else 2
-    return stains.clip(0, 65535).astype(np.uint16), (label == 1).astype(np.uint8)
+def two_stains(seed, shape=(12, 48, 48)):
+    """Return an image (2, Z, Y, X) of uint16 and the balls that both stains show."""
+    case = simulate_stains(shape, seed, SPACING.x, balls=12)
+    return case.image.read(), case.labels.read()
 
 
 def write_stains(path: Path, image, names=NAMES) -> Path:

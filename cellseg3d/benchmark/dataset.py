@@ -1,6 +1,6 @@
 """A data set of a study: its cases, the cases held out, and the class to score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ from cellseg3d.datasets.datalist import load_datalist, write_datalist
 from cellseg3d.datasets.simulated import SimulationOptions, ensure_dataset
 from cellseg3d.datasets.splits import training_fold
 
-DATASET_KEYS = ("name", "datalist", "simulate", "target", "objects", "tests")
+DATASET_KEYS = (
+    "name",
+    "datalist",
+    "simulate",
+    "target",
+    "objects",
+    "tests",
+    "validate",
+)
 SIMULATE_KEYS = ("n", "shape", "seed", "voxel_um", "mount")
 
 
@@ -27,6 +35,10 @@ class Dataset:
         The class whose scores the tables show.
     tests : tuple of tuple of str
         One entry per fold: the names of the cases (or groups) that are held out.
+    validate : tuple of tuple of str
+        One entry per fold: the names of the cases (or groups) that the curve of each
+        training is measured on. They train no method, and no method is chosen by them.
+        Empty for no curves.
     datalist : Path or None
         The datalist of all cases, for training and for testing.
     simulate : mapping
@@ -42,6 +54,7 @@ class Dataset:
     datalist: Path | None = None
     simulate: Mapping[str, Any] = field(default_factory=dict)
     objects: bool = True
+    validate: tuple[tuple[str, ...], ...] = ()
 
     @property
     def folds(self) -> int:
@@ -53,6 +66,7 @@ class Dataset:
         return {
             "target": self.target,
             "held_out": list(self.tests[fold]),
+            "validate": list(self.validate[fold]) if self.validate else [],
             "simulate": dict(self.simulate),
             "objects": self.objects,
         }
@@ -90,7 +104,7 @@ class Dataset:
         if self.target not in datalist.classes:
             message = f"{datalist.where}: has no class {self.target!r}"
             raise ConfigError(message + suggestion(self.target, datalist.classes))
-        for names in self.tests:
+        for names in (*self.tests, *self.validate):
             datalist.select(names)
         return datalist
 
@@ -102,21 +116,32 @@ class WrittenFold:
     Parameters
     ----------
     path : Path
-        Its datalist: held-out cases are marked ``"test"``, all others train.
+        Its datalist: cases that are held out or that the curve is measured on are
+        marked ``"test"``, all others train.
     datalist : Datalist
         The same datalist in memory.
     warnings : tuple of str
         Warnings that every table repeats, such as a specimen in training and test.
+    curve : frozenset of str
+        Names of the cases that the curve is measured on.
     """
 
     path: Path
     datalist: Datalist
     warnings: tuple[str, ...]
+    curve: frozenset[str] = frozenset()
 
     @property
     def tests(self) -> tuple[Case, ...]:
         """The labelled cases that are held out."""
-        return _labelled(self.datalist, test=True)
+        kept = _labelled(self.datalist, test=True)
+        return tuple(case for case in kept if case.name not in self.curve)
+
+    @property
+    def validation(self) -> tuple[Case, ...]:
+        """The labelled cases that the curve of a training is measured on."""
+        kept = _labelled(self.datalist, test=True)
+        return tuple(case for case in kept if case.name in self.curve)
 
     @property
     def training(self) -> tuple[Case, ...]:
@@ -126,10 +151,11 @@ class WrittenFold:
     def unit_of(self, case: Case) -> str:
         """Return the unit of statistics that a case counts as: its specimen, or itself.
 
-        If the datalist allows parts of one specimen in training and test, each part
-        counts as a unit of its own, and a warning says so.
+        If a specimen is in training and test, each part of it counts as a unit of its
+        own, and a warning says so.
         """
-        return case.name if self.datalist.allow_shared_groups else case.group
+        shared = any(case.group == each.group for each in self.training)
+        return case.name if shared else case.group
 
 
 def write_fold(
@@ -143,21 +169,23 @@ def write_fold(
         If nothing is left to train on, nothing is held out that has a label, or a
         specimen is on both sides without ``allow_shared_groups``.
     """
-    held = {case.name for case in datalist.select(dataset.tests[fold])}
+    tests = {case.name for case in datalist.select(dataset.tests[fold])}
+    names = dataset.validate[fold] if dataset.validate else ()
+    curve = frozenset(case.name for case in datalist.select(names)) - tests
     cases = tuple(
-        replace(case, split="test" if case.name in held else None)
+        replace(case, split="test" if case.name in tests | curve else None)
         for case in datalist.cases
     )
     sided = replace(datalist, cases=cases)
     checked = training_fold(sided, None, validation="none")
-    if not any(case.label for case in checked.test):
+    if not any(case.label for case in checked.test if case.name in tests):
         message = f"{datalist.where}: fold {fold} holds out no case with a label"
         raise ConfigError(message)
     folder.mkdir(parents=True, exist_ok=True)
     path = (folder / f"{dataset.name}_fold{fold}.json").resolve()
     write_datalist(sided, path)
     notes = tuple(note for note in checked.warnings if "no validation" not in note)
-    return WrittenFold(path, sided, notes)
+    return WrittenFold(path, sided, notes, curve)
 
 
 def parse_dataset(entry: Mapping[str, Any], path: Path) -> Dataset:
@@ -179,10 +207,10 @@ def parse_dataset(entry: Mapping[str, Any], path: Path) -> Dataset:
     refuse_unknown(simulate, SIMULATE_KEYS, where)
     if "simulate" in entry and not {"n", "shape"} <= set(simulate):
         raise ConfigError(f"{where}: simulate needs 'n' and 'shape'")
-    tests = tuple(
-        (names,) if isinstance(names, str) else tuple(map(str, names))
-        for names in entry["tests"]
-    )
+    tests, validate = _folds(entry["tests"]), _folds(entry.get("validate", ()))
+    if validate and len(validate) != len(tests):
+        message = f"{where}: validate has {len(validate)} entries, tests {len(tests)}"
+        raise ConfigError(f"{message}; give one for each fold")
     given = entry.get("datalist")
     return Dataset(
         name=str(entry["name"]),
@@ -191,6 +219,14 @@ def parse_dataset(entry: Mapping[str, Any], path: Path) -> Dataset:
         datalist=None if given is None else path.parent / str(given),
         simulate=simulate,
         objects=bool(entry.get("objects", True)),
+        validate=validate,
+    )
+
+
+def _folds(entry: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (names,) if isinstance(names, str) else tuple(map(str, names))
+        for names in entry
     )
 
 

@@ -4,11 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellseg3d.benchmark.curve import RULE
 from cellseg3d.benchmark.record import number
+from cellseg3d.benchmark.summary import UNDECIDED
 from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 
 ALL_CLASSES = "mean Dice, all classes"
 PICTURE = "pareto.png"
+CURVES = "curves.png"
 BUDGETS = {"wall": "by the clock", "cpu": "in processor time"}
 HEADS = (
     "method",
@@ -36,6 +39,11 @@ def markdown(title: str, question: str, summary: Mapping[str, Any]) -> str:
         Of `cellseg3d.benchmark.summary.summarise_study`.
     """
     picture = f"![Dice against time and memory]({PICTURE})"
+    every = [
+        m for facts in summary["datasets"].values() for m in facts["methods"].values()
+    ]
+    if any(each["curves"] for each in every):
+        picture += f"\n\n![Validation curves]({CURVES})"
     parts = [f"# {title}", question, _terms(summary), _overview(summary), picture]
     for name, facts in summary["datasets"].items():
         parts += _dataset(name, facts)
@@ -62,6 +70,8 @@ def _terms(summary: Mapping[str, Any]) -> str:
         "Methods that fuse networks cost what all of these cost.",
         "n counts volumes (specimens where these are independent), never slices; seeds "
         "are averaged first. Undefined scores are left out and counted.",
+        f"{RULE}. *Methods in italics* were still rising or had not begun, and no "
+        "conclusion is drawn about them.",
         *(f"Machine: {machine}." for machine in summary["machines"]),
         f"Versions: {versions}." if versions else "",
     ]
@@ -80,7 +90,10 @@ def _overview(summary: Mapping[str, Any]) -> str:
         [
             method,
             *(
-                show(facts["methods"][method]["scores"]["dice"]["mean"])
+                _marked(
+                    show(facts["methods"][method]["scores"]["dice"]["mean"]),
+                    facts["methods"][method],
+                )
                 if method in facts["methods"]
                 else "-"
                 for facts in shown.values()
@@ -100,6 +113,9 @@ def _dataset(name: str, facts: Mapping[str, Any]) -> list[str]:
         *(f"> {warning}" for warning in facts["warnings"]),
         table(heads, rows),
         _note(facts["methods"]),
+        _classes(facts["methods"]),
+        "### What each training did",
+        _training(facts["methods"]),
         _points(facts["methods"]),
         "### Differences of Dice, volume by volume",
         _comparison(facts["comparison"]),
@@ -128,7 +144,7 @@ def _row(method: str, facts: Mapping[str, Any]) -> list[str]:
     interval = f" [{show(dice['low'])}, {show(dice['high'])}]" if dice["n"] > 1 else ""
     peak = max(facts["training"]["peak_gib"], facts["prediction"]["peak_gib"])
     return [
-        method,
+        _marked(method, facts),
         f"{show(dice['mean'])}{interval}",
         str(dice["n"]),
         f"{show(facts['sd_over_seeds'])} ({len(facts['seeds'])})",
@@ -139,6 +155,49 @@ def _row(method: str, facts: Mapping[str, Any]) -> list[str]:
         f"{peak:.2f}",
         f"{facts['parameters']:,}",
     ]
+
+
+def _marked(text: str, facts: Mapping[str, Any]) -> str:
+    """Return a text in italics if no conclusion is drawn about the method."""
+    return f"*{text}*" if facts["trend"] in UNDECIDED else text
+
+
+def _classes(methods: Mapping[str, Any]) -> str:
+    """Return the Dice of each class, where there are several."""
+    names = list(dict.fromkeys(n for each in methods.values() for n in each["classes"]))
+    if len(names) < 2:
+        return ""
+    rows = [
+        [
+            _marked(method, facts),
+            *(show(facts["classes"].get(name, math.nan)) for name in names),
+        ]
+        for method, facts in methods.items()
+    ]
+    return table(["Dice of every class", *names], rows)
+
+
+def _training(methods: Mapping[str, Any]) -> str:
+    """Return steps, voxels, processor time and the end of the validation curve."""
+    heads = ["method", "steps", "million voxels seen", "CPU s", "validation: points"]
+    heads += ["last mean Dice", "rise over the last half", "state at the end"]
+    rows = []
+    for method, facts in methods.items():
+        curves, training = list(facts["curves"].values()), facts["training"]
+        last = [number(curve[-1]["mean_dice"]) for curve in curves]
+        rows.append(
+            [
+                _marked(method, facts),
+                f"{training.get('steps', math.nan):.0f}",
+                f"{training.get('voxels', math.nan) / 1e6:.1f}",
+                f"{training['cpu_s']:.0f}",
+                str(len(curves[0])) if curves else "-",
+                show(sum(last) / len(last)) if last else "-",
+                show(facts["rise"], sign=True),
+                facts["trend"],
+            ]
+        )
+    return table(heads, rows)
 
 
 def _mean(summary: Mapping[str, Any]) -> str:
@@ -172,7 +231,7 @@ def _comparison(rows: Sequence[Mapping[str, Any]]) -> str:
     heads = ["methods", "difference", "95 % interval", "effect d_z", "n"]
     body = [
         [
-            f"{row['method']} minus {row['against']}",
+            _undecided(row),
             show(row["difference"], sign=True),
             f"[{show(row['low'], sign=True)}, {show(row['high'], sign=True)}]",
             show(row["effect"]),
@@ -184,6 +243,12 @@ def _comparison(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     notes = dict.fromkeys(f"*{row['note']}.*" for row in rows if row["note"])
     return "\n\n".join([table([*heads, "p (sign flips)", "p (Holm)"], body), *notes])
+
+
+def _undecided(row: Mapping[str, Any]) -> str:
+    text = f"{row['method']} minus {row['against']}"
+    names = row.get("undecided", ())
+    return f"*{text}* (no conclusion: {' and '.join(names)})" if names else text
 
 
 def _incomplete(rows: Sequence[Mapping[str, str]]) -> str:

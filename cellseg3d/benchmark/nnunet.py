@@ -3,14 +3,16 @@
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from cellseg3d.benchmark import nnunet_driver
+from cellseg3d.benchmark.curve import POINTS, curve_folders
 from cellseg3d.benchmark.dataset import WrittenFold
 from cellseg3d.benchmark.outcome import (
     PREDICTED,
@@ -71,6 +73,7 @@ def train_nnunet(
     folder: Path,
     *,
     budget: Budget,
+    settings: Mapping[str, Any],
 ) -> Trained:
     """Plan, preprocess and train; the time of preprocessing does not count.
 
@@ -84,6 +87,8 @@ def train_nnunet(
     folder : Path
         The folder of the job.
     budget : Budget
+    settings : mapping
+        ``memory_gb``: the GPU memory that the planner is told of, in GB.
 
     Raises
     ------
@@ -91,17 +96,29 @@ def train_nnunet(
         If nnU-Net fails.
     """
     write_raw(fold, folder)
-    _drive(python, folder, ["prepare", "--configuration", configuration])
+    memory = settings.get("memory_gb")
+    told = [] if memory is None else ["--memory-gb", str(memory)]
+    _drive(python, folder, ["prepare", "--configuration", configuration, *told])
     words = ["train", "--configuration", configuration]
     words += ["--minutes", str(budget.minutes), "--seed", str(budget.seed)]
-    words += ["--clock", budget.clock]
+    words += ["--clock", budget.clock, "--points", str(POINTS)]
     cost = _drive(python, folder, words)
     facts = read_facts(folder / TRAINED)
     notes = list(facts["warnings"])
     if any(_spacing(case) is None for case in fold.training):
         notes.append("nnU-Net was told isotropic voxels: the voxel size is unknown")
+    patch = " x ".join(map(str, facts["patch"]))
+    notes.append(
+        f"nnU-Net {configuration} was planned by its own planner for "
+        f"{memory or 8:g} GB: {facts['batch']} patches of {patch}"
+    )
     return Trained(
-        cost, facts["steps"], facts["parameters"], tuple(notes), facts["versions"]
+        cost,
+        facts["steps"],
+        facts["voxels"],
+        facts["parameters"],
+        tuple(notes),
+        facts["versions"],
     )
 
 
@@ -116,11 +133,24 @@ def predict_nnunet(
     return Predicted(cost, labels, sum(facts["elapsed_s"] for facts in done.values()))
 
 
+def curve_nnunet(
+    python: Path, configuration: str, fold: WrittenFold, folder: Path
+) -> list[dict[str, str]]:
+    """Predict the validation cases with each of the weights that were kept."""
+    _drive(python, folder, ["curve", "--configuration", configuration])
+    names = {case_id(number): case.name for number, case in enumerate(fold.validation)}
+    return [
+        {name: str(place / f"{found}.tif") for found, name in names.items()}
+        for place in curve_folders(folder)
+    ]
+
+
 def write_raw(fold: WrittenFold, folder: Path) -> None:
-    """Write the training cases and the held-out images in nnU-Net's format."""
+    """Write the training cases and the other images in nnU-Net's format."""
     raw = folder / "raw" / nnunet_driver.DATASET
-    images, labels, held = raw / "imagesTr", raw / "labelsTr", folder / "held_out"
-    for place in (images, labels, held):
+    images, labels = raw / "imagesTr", raw / "labelsTr"
+    others = {"held_out": fold.tests, "validation": fold.validation}
+    for place in (images, labels, *(folder / name for name in others)):
         place.mkdir(parents=True, exist_ok=True)
     names = {name: index for index, name in enumerate(fold.datalist.classes)}
     names["background"] = names.pop(fold.datalist.classes[0])
@@ -134,9 +164,10 @@ def write_raw(fold: WrittenFold, folder: Path) -> None:
         _write(labels, case_id(number), values.astype(np.uint8), _spacing(case), "")
         image = read_volume(case.image, **case.opening).read()
         _write(images, case_id(number), image, _spacing(case), "_0000")
-    for number, case in enumerate(fold.tests):
-        image = read_volume(case.image, **case.opening).read()
-        _write(held, case_id(number), image, _spacing(case), "_0000")
+    for name, cases in others.items():
+        for number, case in enumerate(cases):
+            image = read_volume(case.image, **case.opening).read()
+            _write(folder / name, case_id(number), image, _spacing(case), "_0000")
     description = {
         "channel_names": {"0": "microscopy"},
         "labels": names | ({"ignore": len(names)} if ignored else {}),

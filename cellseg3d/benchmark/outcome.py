@@ -26,6 +26,8 @@ class Trained:
         Cost of the training process.
     steps : int
         Number of optimiser steps.
+    voxels : int
+        Number of voxels whose labels the steps saw, each as often as it was drawn.
     parameters : int
         Number of parameters of the network.
     warnings : tuple of str
@@ -35,6 +37,7 @@ class Trained:
 
     cost: Cost
     steps: int
+    voxels: int
     parameters: int
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)

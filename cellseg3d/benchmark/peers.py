@@ -1,10 +1,18 @@
 """Train and predict with other tools, on the same folds and with the same budget."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cellseg3d.benchmark.curve import Snapshot, curve_folders, read_snapshots
 from cellseg3d.benchmark.dataset import WrittenFold
-from cellseg3d.benchmark.nnunet import find_python, predict_nnunet, train_nnunet
+from cellseg3d.benchmark.nnunet import (
+    curve_nnunet,
+    find_python,
+    predict_nnunet,
+    train_nnunet,
+)
 from cellseg3d.benchmark.outcome import (
     PREDICTED,
     TRAINED,
@@ -17,6 +25,7 @@ from cellseg3d.benchmark.study import Budget
 
 LOG = "log.txt"
 STOCK = "cellseg3d.benchmark.stock_monai"
+KEPT = "snapshots"
 
 
 def train_peer(
@@ -26,6 +35,7 @@ def train_peer(
     *,
     budget: Budget,
     python: Path | None,
+    settings: Mapping[str, Any],
 ) -> Trained:
     """Train another tool on all but the held-out cases of a fold.
 
@@ -39,6 +49,8 @@ def train_peer(
     budget : Budget
     python : Path or None
         An interpreter in which nnU-Net is installed.
+    settings : mapping
+        Settings of the tool, as `cellseg3d.benchmark.study.PEER_SETTINGS` names them.
 
     Raises
     ------
@@ -50,14 +62,19 @@ def train_peer(
     tool, _, configuration = peer.partition("-")
     if tool == "nnunet":
         found = find_python(python)
-        return train_nnunet(found, configuration, fold, folder, budget=budget)
+        return train_nnunet(
+            found, configuration, fold, folder, budget=budget, settings=settings
+        )
     words = [*_stock("train", configuration, fold, folder)]
     words += ["--seed", str(budget.seed), "--minutes", str(budget.minutes)]
+    for name, value in settings.items():
+        words += [f"--{name}", str(value)]
     cost = run_process([*words, "--clock", budget.clock], folder / LOG)
     facts = read_facts(folder / TRAINED)
     return Trained(
         cost,
         facts["steps"],
+        facts["voxels"],
         facts["parameters"],
         tuple(facts["warnings"]),
         facts["versions"],
@@ -71,13 +88,39 @@ def predict_peer(
     tool, _, configuration = peer.partition("-")
     if tool == "nnunet":
         return predict_nnunet(find_python(python), configuration, fold, folder)
-    cost = run_process(_stock("predict", configuration, fold, folder), folder / LOG)
+    words = _stock("predict", configuration, fold, folder)
+    names = [case.name for case in fold.tests]
+    cost = run_process([*words, "--cases", *names], folder / LOG)
     done = read_facts(folder / PREDICTED)["volumes"]
     return Predicted(
         cost,
         {name: facts["labels"] for name, facts in done.items()},
         sum(facts["elapsed_s"] for facts in done.values()),
     )
+
+
+def curve_peer(
+    peer: str, fold: WrittenFold, folder: Path, *, python: Path | None
+) -> Sequence[tuple[Snapshot, dict[str, str]]]:
+    """Predict the validation cases with each of the weights that the training kept.
+
+    Returns
+    -------
+    sequence of (Snapshot, dict)
+        With each snapshot the path of the label file of each case.
+    """
+    tool, _, configuration = peer.partition("-")
+    if tool == "nnunet":
+        labels = curve_nnunet(find_python(python), configuration, fold, folder)
+        return list(zip(read_snapshots(folder), labels, strict=True))
+    words = _stock("curve", configuration, fold, folder)
+    names = [case.name for case in fold.validation]
+    run_process([*words, "--cases", *names], folder / LOG)
+    labels = [
+        {name: str(place / f"{name}.tif") for name in names}
+        for place in curve_folders(folder)
+    ]
+    return list(zip(read_snapshots(folder / KEPT), labels, strict=True))
 
 
 def _stock(verb: str, kind: str, fold: WrittenFold, folder: Path) -> list[str]:

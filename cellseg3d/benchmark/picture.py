@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cellseg3d.benchmark.record import number
+from cellseg3d.benchmark.summary import UNDECIDED
 from cellseg3d.core.atomic import atomic_write
 from cellseg3d.core.figure import empty_figure
 from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
@@ -12,6 +14,7 @@ from cellseg3d.metrics.statistics import MIN_FOR_INTERVAL
 # The palette of Okabe and Ito, distinguishable with any colour vision; shapes differ
 # too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "0.7"
 MARKERS = "osD^vP*Xph<>"
 _MEMORY = ("memory", "peak_gib", "peak memory, GiB")
 # Stage, field and axis label of each cost, for each clock of a study.
@@ -34,8 +37,9 @@ Point = tuple[float, float]
 def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
     """Draw quality against cost, one row per data set; PNG or SVG by suffix.
 
-    Small dots are volumes. Bars are 95 % bootstrap intervals of the mean, drawn with
-    10 volumes or more. The grey line joins the methods on the Pareto front.
+    A method about which no conclusion is drawn is grey. Small dots are volumes. Bars
+    are 95 % bootstrap intervals of the mean, drawn with 10 volumes or more. The grey
+    line joins the methods on the Pareto front.
 
     Raises
     ------
@@ -52,12 +56,59 @@ def draw_pareto(summary: Mapping[str, Any], path: Path) -> None:
             _draw(axis, facts["methods"], panel, names)
         row[0].set_ylabel(f"Dice of {facts['target']}")
         row[0].set_title(dataset, loc="left", fontweight="bold")
-    handles, labels = _legend(axes)
+    handles, labels = _legend(axes.ravel())
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(5, len(labels) or 1)
     )
     file_format = path.suffix.lstrip(".") or "png"
     atomic_write(path, lambda new: figure.savefig(new, dpi=150, format=file_format))
+
+
+def draw_curves(summary: Mapping[str, Any], path: Path) -> None:
+    """Draw the validation curve of every training, one panel per data set.
+
+    Nothing is drawn, and a picture that is there is removed, if no record has a curve.
+    """
+    shown = {
+        name: {m: each for m, each in facts["methods"].items() if each["curves"]}
+        for name, facts in summary["datasets"].items()
+    }
+    shown = {name: methods for name, methods in shown.items() if methods}
+    path.unlink(missing_ok=True)
+    if not shown:
+        return
+    names = list(
+        dict.fromkeys(m for f in summary["datasets"].values() for m in f["methods"])
+    )
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure = empty_figure(4.2 * columns, 3.2 * rows + 0.8, "report")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.ravel()[len(shown) :]:
+        axis.remove()
+    for axis, (dataset, methods) in zip(axes.ravel(), shown.items(), strict=False):
+        for method, facts in methods.items():
+            look = names.index(method)
+            for curve in facts["curves"].values():
+                axis.plot(
+                    [point["spent_s"] / 60 for point in curve],
+                    [number(point["mean_dice"]) for point in curve],
+                    color=COLOURS[look % len(COLOURS)],
+                    marker=MARKERS[look % len(MARKERS)],
+                    ms=4,
+                    lw=1,
+                    label=method,
+                )
+        axis.set_title(dataset, loc="left", fontweight="bold")
+        axis.set_xlabel("training, minutes")
+        axis.set_ylabel("validation, mean Dice")
+        axis.grid(visible=True, alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = _legend(axes.ravel()[: len(shown)])
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(5, len(labels))
+    )
+    atomic_write(path, lambda new: figure.savefig(new, dpi=150, format="png"))
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
@@ -100,7 +151,8 @@ def _draw(
         cost = cost_of(facts, stage, cost_name)
         dice = facts["scores"]["dice"]
         look = names.index(method)
-        colour = COLOURS[look % len(COLOURS)]
+        undecided = facts["trend"] in UNDECIDED
+        colour = GREY if undecided else COLOURS[look % len(COLOURS)]
         values = list(facts["units"]["dice"].values())
         axis.plot([cost] * len(values), values, ".", color=colour, alpha=0.45, ms=6)
         if dice["n"] >= MIN_FOR_INTERVAL:
@@ -115,7 +167,8 @@ def _draw(
             mew=0.8,
             label=f"{method} (n = {dice['n']})",
         )
-        points.append((cost, float(dice["mean"])))
+        if not undecided:
+            points.append((cost, float(dice["mean"])))
     front = pareto_front(points)
     if front:
         axis.step(*zip(*front, strict=True), where="post", color="0.6", lw=1, zorder=0)
@@ -151,7 +204,7 @@ def _ticks(axis: Any) -> None:  # noqa: ANN401 - matplotlib has no types here
 def _legend(axes: Any) -> tuple[list[Any], list[str]]:  # noqa: ANN401
     """Return each method once, without its n, which differs between data sets."""
     found: dict[str, Any] = {}
-    for axis in axes.ravel():
+    for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label.rsplit(" (n", 1)[0], handle)
     return list(found.values()), list(found)

@@ -24,10 +24,19 @@ _FORM = {
     **dict.fromkeys(("key", "study", "dataset", "target", "method"), str),
     "fold": int,
     "seed": int,
-    "recipe": {"minutes": float, "clock?": str},
+    "recipe": {"minutes": float, "clock?": str, "method?": {"of?": [str]}},
     "state": ("done", "failed", "skipped"),
     "reason?": str,
-    "volumes?": {ANY: {"unit": str, "scores": {ANY: _NUMBER}}},
+    "volumes?": {
+        ANY: {"unit": str, "scores": {ANY: _NUMBER}, "classes?": {ANY: _NUMBER}}
+    },
+    "curve?": [
+        {
+            **dict.fromkeys(("share", "spent_s"), float),
+            **dict.fromkeys(("dice", "mean_dice"), (float, None)),
+            "steps": int,
+        }
+    ],
     "training?": _COST,
     "prediction?": _COST,
     "parameters?": int,
@@ -57,11 +66,14 @@ class Record:
         For each test volume its ``unit`` (its specimen, or itself) and ``scores``:
         ``dice``, ``jaccard``, ``precision``, ``recall``, ``mean_dice`` (over all
         classes), ``object_f1``, ``hd95_um``, ``assd_um``. None means undefined,
-        ``"inf"`` that the class was missed.
+        ``"inf"`` that the class was missed. ``classes`` holds the Dice of each class.
+    curve : list of dict
+        Points of the validation curve, from weights kept during the training:
+        ``share`` of the budget, ``steps``, ``spent_s``, ``dice`` and ``mean_dice``.
     training, prediction : dict
         ``elapsed_s``, ``cpu_s`` and ``peak_gib`` of each; for the training also its
-        ``steps``; for the prediction also ``volumes_s``, the time without loading the
-        program.
+        ``steps``, and ``voxels``, the labelled voxels that all steps saw together; for
+        the prediction also ``volumes_s``, the time without loading the program.
     parameters : int
         Number of parameters of all networks that the method uses.
     warnings : list of str
@@ -81,6 +93,7 @@ class Record:
     state: State
     reason: str = ""
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    curve: list[dict[str, Any]] = field(default_factory=list)
     training: dict[str, float] = field(default_factory=dict)
     prediction: dict[str, float] = field(default_factory=dict)
     parameters: int = 0
@@ -89,6 +102,11 @@ class Record:
     machine: dict[str, Any] = field(default_factory=dict)
     commit: str | None = None
     format: int = FORMAT
+
+    @property
+    def minutes(self) -> float:
+        """The time budget of the training, in minutes."""
+        return float(self.recipe["minutes"])
 
     def score(self, volume: str, name: str) -> float:
         """Return a score of a volume; NaN where it is undefined or was not measured."""
@@ -101,7 +119,7 @@ def recipe_of(job: Job, study: Study) -> dict[str, Any]:
         "method": job.method.recipe(),
         "uses": [study.method(name).recipe() for name in job.method.of],
         "data": job.dataset.recipe(job.fold),
-        "minutes": study.minutes,
+        "minutes": job.minutes,
         "clock": study.clock,
     }
     plain: dict[str, Any] = json.loads(json.dumps(plain_numbers(values)))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.benchmark.markdown import PICTURE, markdown
-from cellseg3d.benchmark.picture import draw_pareto
+from cellseg3d.benchmark.markdown import CURVES, PICTURE, markdown
+from cellseg3d.benchmark.picture import draw_curves, draw_pareto
 from cellseg3d.benchmark.record import Record, read_records, write_json
 from cellseg3d.benchmark.study import Study
 from cellseg3d.benchmark.summary import summarise_study
@@ -16,7 +16,9 @@ VALUES = "benchmark.json"
 
 
 def write_results(study: Study, folder: Path) -> dict[str, Any]:
-    """Write ``benchmark.md``, ``benchmark.json`` and ``pareto.png`` into a folder.
+    """Write ``benchmark.md``, ``benchmark.json`` and the pictures into a folder.
+
+    The pictures are ``pareto.png`` and, where records have curves, ``curves.png``.
 
     Neither volumes nor networks are opened, because the records hold all the numbers.
 
@@ -40,6 +42,7 @@ def write_results(study: Study, folder: Path) -> dict[str, Any]:
     text = markdown(study.name, study.question, summary)
     write_text(folder / TABLE, text)
     draw_pareto(summary, folder / PICTURE)
+    draw_curves(summary, folder / CURVES)
     return values
 
 

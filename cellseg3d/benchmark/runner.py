@@ -8,10 +8,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from cellseg3d.benchmark.bundles import MODEL, predict_bundles, train_bundle
+from cellseg3d.benchmark.bundles import (
+    MODEL,
+    curve_bundle,
+    predict_bundles,
+    train_bundle,
+)
 from cellseg3d.benchmark.dataset import Dataset, WrittenFold, write_fold
 from cellseg3d.benchmark.outcome import NotAvailable, Predicted, Trained
-from cellseg3d.benchmark.peers import predict_peer, train_peer
+from cellseg3d.benchmark.peers import curve_peer, predict_peer, train_peer
 from cellseg3d.benchmark.record import (
     RECORDS,
     Record,
@@ -22,6 +27,7 @@ from cellseg3d.benchmark.record import (
 from cellseg3d.benchmark.scores import score_case
 from cellseg3d.benchmark.study import Job, Study
 from cellseg3d.core.errors import CellSegError, ConfigError
+from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.runs.lock import RunLock
 from cellseg3d.runs.record import git_commit, machine, versions
 
@@ -146,7 +152,7 @@ def _measured(bench: Bench, job: Job, folder: Path) -> Record:
     volumes = {
         case.name: {
             "unit": fold.unit_of(case),
-            "scores": score_case(
+            **score_case(
                 predicted.labels[case.name],
                 case,
                 fold,
@@ -163,6 +169,7 @@ def _measured(bench: Bench, job: Job, folder: Path) -> Record:
         job,
         state="done",
         volumes=volumes,
+        curve=_curve(bench, job, fold, folder),
         prediction=prediction,
         warnings=list(dict.fromkeys((*fold.warnings, *trained.pop("warnings")))),
         versions={**versions(), **trained.pop("versions")},
@@ -170,15 +177,53 @@ def _measured(bench: Bench, job: Job, folder: Path) -> Record:
     )
 
 
+def _curve(
+    bench: Bench, job: Job, fold: WrittenFold, folder: Path
+) -> list[dict[str, Any]]:
+    """Return the scores of the weights kept during a training; none without them."""
+    if job.method.of or not fold.validation:
+        return []
+    if job.method.kind == "peer":
+        python = bench.nnunet_python
+        found = curve_peer(job.method.peer, fold, folder, python=python)
+    else:
+        found = curve_bundle(folder / MODEL, fold, folder)
+    points = []
+    for kept, labels in found:
+        each = [
+            score_case(
+                labels[case.name],
+                case,
+                fold,
+                job.dataset.target,
+                objects=False,
+                surface=False,
+            )["scores"]
+            for case in fold.validation
+        ]
+        means = {
+            name: mean_defined([scores[name] for scores in each])[0]
+            for name in ("dice", "mean_dice")
+        }
+        spent = {"share": round(kept.share, 4), "spent_s": round(kept.spent_s, 3)}
+        points.append({**spent, "steps": kept.steps, **means})
+    return points
+
+
 def _trained(bench: Bench, job: Job, fold: WrittenFold, folder: Path) -> dict[str, Any]:
     """Train, or return the summed training cost of the networks that the job uses."""
     if job.method.of:
         return _borrowed(bench, job)
-    budget = bench.study.budget(job.seed)
+    budget = bench.study.budget(job)
     if job.method.kind == "peer":
-        python = bench.nnunet_python
-        peer = job.method.peer
-        result = train_peer(peer, fold, folder, budget=budget, python=python)
+        result = train_peer(
+            job.method.peer,
+            fold,
+            folder,
+            budget=budget,
+            python=bench.nnunet_python,
+            settings=job.method.settings,
+        )
     else:
         result = train_bundle(job.method, fold, budget, folder)
     return _facts(result)
@@ -186,7 +231,11 @@ def _trained(bench: Bench, job: Job, fold: WrittenFold, folder: Path) -> dict[st
 
 def _facts(result: Trained) -> dict[str, Any]:
     return {
-        "training": {**result.cost.as_dict(), "steps": result.steps},
+        "training": {
+            **result.cost.as_dict(),
+            "steps": result.steps,
+            "voxels": result.voxels,
+        },
         "parameters": result.parameters,
         "warnings": list(result.warnings),
         "versions": result.versions,
@@ -209,7 +258,7 @@ def _borrowed(bench: Bench, job: Job) -> dict[str, Any]:
         used.append(record)
     training = {
         name: sum(record.training[name] for record in used)
-        for name in ("elapsed_s", "cpu_s", "steps")
+        for name in ("elapsed_s", "cpu_s", "steps", "voxels")
     }
     return {
         "training": {

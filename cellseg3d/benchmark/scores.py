@@ -1,6 +1,5 @@
 """Score the labels of a case; the same code scores every method."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +8,7 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case
 from cellseg3d.datasets.volumes import case_classes, read_case_label
 from cellseg3d.metrics.components import label_components
+from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.scoring.evaluate import open_labels
 from cellseg3d.scoring.one_volume import FOREGROUND, ScoreOptions, score_volume
 
@@ -18,8 +18,14 @@ OBJECT = ("object_f1", "n_true", "n_predicted")
 
 
 def score_case(
-    labels: str, case: Case, fold: WrittenFold, target: str, *, objects: bool = True
-) -> dict[str, float]:
+    labels: str,
+    case: Case,
+    fold: WrittenFold,
+    target: str,
+    *,
+    objects: bool = True,
+    surface: bool = True,
+) -> dict[str, dict[str, float]]:
     """Score the predicted labels of one case against the truth.
 
     Parameters
@@ -33,12 +39,14 @@ def score_case(
     objects : bool
         Whether to score objects too: connected components of the target, compared with
         the object ids of the truth or, without ids, with the truth's components.
+    surface : bool
+        Whether to measure distances of surfaces too.
 
     Returns
     -------
     dict
-        Scores by name, NaN where undefined. Surface distances in um are missing when
-        the voxel size is not known.
+        ``scores`` by name and the Dice of all ``classes``, NaN where undefined. Surface
+        distances in um are missing when the voxel size is not known.
 
     Raises
     ------
@@ -53,7 +61,7 @@ def score_case(
     options = ScoreOptions(
         classes=datalist.classes,
         components=objects and not ids,
-        surface=spacing is not None,
+        surface=surface and spacing is not None,
         spacing=spacing,
     )
     prediction = open_labels(labels)
@@ -65,7 +73,13 @@ def score_case(
         mine |= _id_scores(prediction, raw, datalist.classes.index(target), options)
     wanted = [*VOXEL, *SURFACE, *OBJECT]
     scores = {name: float(mine[name]) for name in wanted if name in mine}
-    return {**scores, "mean_dice": _mean_dice(found.classes)}
+    classes = {
+        name: float(values["dice"])
+        for name, values in found.classes.items()
+        if name != FOREGROUND
+    }
+    scores["mean_dice"] = mean_defined(list(classes.values()))[0]
+    return {"scores": scores, "classes": classes}
 
 
 def _id_scores(
@@ -75,10 +89,3 @@ def _id_scores(
     pieces = prediction.with_array(label_components(prediction.read() == target))
     asked = ScoreOptions(ids=True, spacing=options.spacing)
     return score_volume(pieces, truth, asked).objects[FOREGROUND]
-
-
-def _mean_dice(classes: dict[str, dict[str, float | int]]) -> float:
-    """Return the mean Dice over the named classes that are defined."""
-    each = [float(v["dice"]) for name, v in classes.items() if name != FOREGROUND]
-    defined = [value for value in each if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan

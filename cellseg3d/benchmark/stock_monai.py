@@ -2,6 +2,7 @@
 
     python -m cellseg3d.benchmark.stock_monai train --fold F.json --kind 3d --out RUN
     python -m cellseg3d.benchmark.stock_monai predict --fold F.json --kind 3d --out RUN
+    python -m cellseg3d.benchmark.stock_monai curve --fold F.json --kind 3d --out RUN
 
 `CacheDataset`, `RandCropByPosNegLabeld`, `RandAffined`, flips, `UNet`, `DiceCELoss`,
 Adam, float32, `SlidingWindowInferer`; in 2D the same on slices with `SliceInferer`.
@@ -36,6 +37,7 @@ from monai.transforms.utility.dictionary import EnsureChannelFirstd
 from monai.utils.misc import set_determinism
 from torch import nn
 
+from cellseg3d.benchmark.curve import CURVE, Keeper, read_snapshots
 from cellseg3d.benchmark.outcome import PREDICTED, TRAINED
 from cellseg3d.benchmark.record import write_json
 from cellseg3d.core.clock import CLOCKS
@@ -48,6 +50,7 @@ from cellseg3d.io.registry import read_volume, write_labels
 
 KEYS = ("image", "label")
 WEIGHTS = "weights.pt"
+KEPT = "snapshots"
 # Patches as in the tutorials: 2D 128^2, 3D 96^3, smaller where the volume is thinner.
 PATCH = {"2d": 128, "3d": 96}
 STRIDE = 16
@@ -56,20 +59,29 @@ STRIDE = 16
 def main(words: Sequence[str] | None = None) -> None:
     """Train a network, or predict the held-out cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=("train", "predict"))
+    parser.add_argument("verb", choices=("train", "predict", "curve"))
     parser.add_argument("--fold", type=Path, required=True)
     parser.add_argument("--kind", choices=tuple(PATCH), required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--volumes", type=int, default=2, help="or slices, in a step")
+    parser.add_argument("--crops", type=int, default=4, help="of each of them")
+    parser.add_argument("--cases", nargs="*", default=[], help="cases to predict")
     options = parser.parse_args(words)
     options.out.mkdir(parents=True, exist_ok=True)
     datalist = load_datalist(options.fold)
     if options.verb == "train":
         train(datalist, options)
+    elif options.verb == "predict":
+        done = predict(datalist, options, options.out / WEIGHTS, options.out)
+        write_json({"volumes": done}, options.out / PREDICTED)
     else:
-        predict(datalist, options)
+        for number, kept in enumerate(read_snapshots(options.out / KEPT)):
+            folder = options.out / CURVE / str(number)
+            folder.mkdir(parents=True, exist_ok=True)
+            predict(datalist, options, kept.weights, folder)
 
 
 def train(datalist: Datalist, options: argparse.Namespace) -> None:
@@ -80,17 +92,23 @@ def train(datalist: Datalist, options: argparse.Namespace) -> None:
     ]
     patch = patch_shape([image.shape for image, _ in arrays], options.kind)
     dataset = CacheDataset(
-        _items(arrays, options.kind), _transform(patch), progress=False
+        _items(arrays, options.kind), _transform(patch, options.crops), progress=False
     )
-    loader = DataLoader(dataset, batch_size=2, shuffle=True, drop_last=len(dataset) > 1)
+    volumes = min(options.volumes, len(dataset))
+    loader = DataLoader(dataset, batch_size=volumes, shuffle=True, drop_last=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build(options.kind, len(datalist.classes)).to(device)
     loss_function = DiceCELoss(to_onehot_y=True, softmax=True)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    clock = CLOCKS[options.clock]
-    begun, steps = clock(), 0
+    keeper = Keeper(
+        options.out / KEPT,
+        60 * options.minutes,
+        CLOCKS[options.clock],
+        lambda path: torch.save(network.state_dict(), path),
+    )
+    steps = voxels = 0
     for batch in _forever(loader):
-        if clock() - begun > 60 * options.minutes:
+        if not keeper.step(steps):
             break
         optimizer.zero_grad()
         logits = network(batch["image"].to(device))
@@ -98,9 +116,11 @@ def train(datalist: Datalist, options: argparse.Namespace) -> None:
         loss.backward()
         optimizer.step()
         steps += 1
+        voxels += batch["label"].numel()
     torch.save(network.state_dict(), options.out / WEIGHTS)
     facts = {
         "steps": steps,
+        "voxels": voxels,
         "parameters": sum(each.numel() for each in network.parameters()),
         "patch": list(patch),
         "versions": {"monai": monai.__version__, "torch": torch.__version__},
@@ -109,16 +129,18 @@ def train(datalist: Datalist, options: argparse.Namespace) -> None:
     write_json(facts, options.out / TRAINED)
 
 
-def predict(datalist: Datalist, options: argparse.Namespace) -> None:
-    """Predict the held-out cases; write their labels and the time of each."""
+def predict(
+    datalist: Datalist, options: argparse.Namespace, weights: Path, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Predict the cases that the options name; return files of labels and times."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build(options.kind, len(datalist.classes))
-    weights = torch.load(options.out / WEIGHTS, map_location="cpu", weights_only=True)
-    network.load_state_dict(weights)
+    tensors = torch.load(weights, map_location="cpu", weights_only=True)
+    network.load_state_dict(tensors)
     network.eval().to(device)
     done = {}
     for case in datalist.cases:
-        if case.split != "test" or case.label is None:
+        if case.name not in options.cases:
             continue
         begun = monotonic()
         volume = _read(case)
@@ -127,10 +149,10 @@ def predict(datalist: Datalist, options: argparse.Namespace) -> None:
             tensor = torch.as_tensor(_scaled(volume.read()))[None, None].to(device)
             logits = inferer(tensor, network)
         labels = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
-        path = options.out / f"{case.name}.tif"
+        path = folder / f"{case.name}.tif"
         write_labels(path, volume.with_array(labels))
         done[case.name] = {"labels": str(path), "elapsed_s": monotonic() - begun}
-    write_json({"volumes": done}, options.out / PREDICTED)
+    return done
 
 
 def build(kind: str, classes: int) -> nn.Module:
@@ -163,14 +185,14 @@ def _inferer(kind: str, patch: tuple[int, ...]) -> Inferer:
     return SlidingWindowInferer(roi_size=patch, sw_batch_size=4, overlap=0.5)
 
 
-def _transform(patch: tuple[int, ...]) -> Compose:
+def _transform(patch: tuple[int, ...], crops: int) -> Compose:
     """Return the crop, flips and affine transform of the tutorials."""
     return Compose(
         [
             EnsureChannelFirstd(KEYS, channel_dim="no_channel"),
             SpatialPadd(KEYS, patch),
             RandCropByPosNegLabeld(
-                KEYS, "label", spatial_size=patch, pos=1, neg=1, num_samples=4
+                KEYS, "label", spatial_size=patch, pos=1, neg=1, num_samples=crops
             ),
             *stock_augmentation(patch),
         ]

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,14 @@ from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.words import refuse_unknown, suggestion
 
 Kind = Literal["train", "axes", "ensemble", "peer"]
-PEERS = ("monai-2d", "monai-3d", "nnunet-2d", "nnunet-3d_fullres")
+# The settings of each tool that a study may change.
+PEER_SETTINGS = {
+    "monai-2d": ("volumes", "crops"),
+    "monai-3d": ("volumes", "crops"),
+    "nnunet-2d": ("memory_gb",),
+    "nnunet-3d_fullres": ("memory_gb",),
+}
+PEERS = tuple(PEER_SETTINGS)
 NEEDED = ("name", "question", "datasets", "methods", "seeds", "minutes")
 _NAMES = (str, [str])
 FORM = {
@@ -33,18 +41,20 @@ FORM = {
             "target?": str,
             "objects?": bool,
             "tests?": [_NAMES],
+            "validate?": [_NAMES],
         }
     ],
     "methods": [
         {
             **dict.fromkeys(("name?", "bundle?", "axes?", "peer?"), str),
             **dict.fromkeys(("plan?", "reference?"), bool),
+            "wave?": int,
             **dict.fromkeys(("of?", "train?", "predict?"), _NAMES),
             "set?": dict,
         }
     ],
     "seeds": [int],
-    "minutes": float,
+    "minutes": (float, [float]),
     "clock?": str,
     "compare?": [[str]],
 }
@@ -58,6 +68,7 @@ METHOD_KEYS = (
     "of",
     "peer",
     "reference",
+    "wave",
     "train",
     "predict",
 )
@@ -81,7 +92,8 @@ class Method:
         Whether `cellseg3d plan` chooses the settings from each fold's training volumes
         (``"train"``).
     settings : mapping
-        Config keys set for the training (``"train"``); they override the plan.
+        Config keys set for the training (``"train"``), which override the plan; or the
+        settings of another tool (``"peer"``), one of `PEER_SETTINGS`.
     of : tuple of str
         Methods whose trained networks are used (``"axes"``, ``"ensemble"``).
     axes : str
@@ -90,6 +102,8 @@ class Method:
         Which tool and which of its configurations, one of `PEERS`.
     reference : bool
         Whether this is the method that the others are compared with.
+    wave : int
+        Methods of a lower wave run on all data sets before those of a higher one.
     train, predict : tuple of str
         Further arguments for ``cellseg3d train`` and ``cellseg3d predict``.
     """
@@ -103,6 +117,7 @@ class Method:
     axes: str = ""
     peer: str = ""
     reference: bool = False
+    wave: int = 0
     train: tuple[str, ...] = ()
     predict: tuple[str, ...] = ()
 
@@ -128,12 +143,13 @@ class Method:
 
 @dataclass(frozen=True)
 class Job:
-    """One method on one fold of a data set with one seed."""
+    """One method on one fold of a data set with one seed and one time budget."""
 
     dataset: Dataset
     method: Method
     fold: int
     seed: int
+    minutes: float
 
     @property
     def key(self) -> str:
@@ -141,8 +157,9 @@ class Job:
         return self.key_of(self.method.name)
 
     def key_of(self, method: str) -> str:
-        """Return the key of the same fold and seed under another method."""
-        return f"{self.dataset.name}_{slug(method)}_fold{self.fold}_seed{self.seed}"
+        """Return the key of the same fold, seed and budget under another method."""
+        name = f"{self.dataset.name}_{slug(method)}_fold{self.fold}_seed{self.seed}"
+        return f"{name}_{self.minutes:g}min"
 
 
 @dataclass(frozen=True)
@@ -174,8 +191,8 @@ class Study:
     methods : tuple of Method
         The methods; each one that trains precedes those that use its network.
     seeds : tuple of int
-    minutes : float
-        Training time of every method on this machine.
+    minutes : tuple of float
+        Training times; every method is trained once for each of them.
     clock : {"wall", "cpu"}
         How the minutes are measured; see `Budget`.
     compare : tuple of (str, str)
@@ -188,7 +205,7 @@ class Study:
     datasets: tuple[Dataset, ...]
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
-    minutes: float
+    minutes: tuple[float, ...]
     clock: Clock = "wall"
     compare: tuple[tuple[str, str], ...] = ()
 
@@ -206,9 +223,9 @@ class Study:
         """The method that the others are compared with; by default the first one."""
         return next((m for m in self.methods if m.reference), self.methods[0])
 
-    def budget(self, seed: int) -> Budget:
-        """Return the budget of every training that uses a seed."""
-        return Budget(seed, self.minutes, self.clock)
+    def budget(self, job: Job) -> Budget:
+        """Return the budget of a job's training."""
+        return Budget(job.seed, job.minutes, self.clock)
 
     def method(self, name: str) -> Method:
         """Return a method by its name."""
@@ -217,14 +234,18 @@ class Study:
     def jobs(self) -> Iterator[Job]:
         """Yield every job; those that train precede those that use their networks.
 
-        Seeds are the outermost loop, so a study that is stopped early has still
-        compared all methods on all volumes.
+        A study that is stopped early has useful tables: seeds are the outermost loop,
+        then folds, budgets and waves of methods, and each wave takes the data sets in
+        turn.
         """
-        for seed in self.seeds:
-            for dataset in self.datasets:
-                for fold in range(dataset.folds):
-                    for method in self.methods:
-                        yield Job(dataset, method, fold, seed)
+        folds = range(max(dataset.folds for dataset in self.datasets))
+        waves = sorted({method.wave for method in self.methods})
+        for seed, fold, minutes, wave in product(
+            self.seeds, folds, self.minutes, waves
+        ):
+            for dataset, method in product(self.datasets, self.methods):
+                if method.wave == wave and fold < dataset.folds:
+                    yield Job(dataset, method, fold, seed, minutes)
 
 
 def slug(name: str) -> str:
@@ -256,9 +277,7 @@ def load_study(path: Path) -> Study:
     _check_order(methods, str(path))
     seeds = tuple(int(seed) for seed in values["seeds"])
     _refuse_twins([str(seed) for seed in seeds], f"{path}: seed")
-    minutes = float(values["minutes"])
-    if not (math.isfinite(minutes) and minutes > 0):
-        raise ConfigError(f"{path}: minutes is {minutes}; expected a positive number")
+    minutes = _minutes(values["minutes"], str(path))
     clock = values.get("clock", "wall")
     if clock not in CLOCKS:
         raise ConfigError(f"{path}: clock is {clock!r}; expected {' or '.join(CLOCKS)}")
@@ -281,6 +300,8 @@ def _method(entry: Mapping[str, Any], where: str) -> Method:
         raise ConfigError(
             f"{where}: peer {peer!r} is unknown" + suggestion(peer, PEERS)
         )
+    if peer:
+        refuse_unknown(dict(entry.get("set", {})), PEER_SETTINGS[peer], f"{where}: set")
     if "name" not in entry:
         raise ConfigError(f"{where}: a method has no 'name'")
     return Method(
@@ -293,6 +314,7 @@ def _method(entry: Mapping[str, Any], where: str) -> Method:
         axes=str(entry.get("axes", "")),
         peer=peer,
         reference=bool(entry.get("reference", False)),
+        wave=int(entry.get("wave", 0)),
         train=_names(entry.get("train", ())),
         predict=_names(entry.get("predict", ())),
     )
@@ -314,7 +336,7 @@ def _kind(entry: Mapping[str, Any], where: str) -> Kind:
 
 def _check_order(methods: Sequence[Method], where: str) -> None:
     trained: set[str] = set()
-    for method in methods:
+    for method in sorted(methods, key=lambda each: each.wave):
         unknown = [name for name in method.of if name not in trained]
         if unknown:
             message = (
@@ -324,6 +346,16 @@ def _check_order(methods: Sequence[Method], where: str) -> None:
             raise ConfigError(message + suggestion(unknown[0], sorted(trained)))
         if method.kind == "train":
             trained.add(method.name)
+
+
+def _minutes(given: float | Sequence[float], where: str) -> tuple[float, ...]:
+    minutes = tuple(map(float, given if isinstance(given, list) else [given]))
+    for each in minutes:
+        if not (math.isfinite(each) and each > 0):
+            message = f"{where}: minutes is {each}; expected a positive number"
+            raise ConfigError(message)
+    _refuse_twins([f"{each:g}" for each in minutes], f"{where}: minutes")
+    return minutes
 
 
 def _pairs(

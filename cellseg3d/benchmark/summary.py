@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from cellseg3d.benchmark.record import Record
+from cellseg3d.benchmark.curve import Trend, rise_of, trend_of
+from cellseg3d.benchmark.record import Record, number
 from cellseg3d.metrics.comparison import compare_paired, holm
 from cellseg3d.metrics.overlap import mean_defined
 from cellseg3d.metrics.statistics import Summary, summarise
 
 SCORES = ("dice", "jaccard", "object_f1", "hd95_um", "assd_um", "mean_dice")
 Units = dict[str, float]
+WORST_FIRST: tuple[Trend, ...] = ("not begun", "rising", "unknown", "converged")
+# No conclusion is drawn about a method with one of these trends.
+UNDECIDED: tuple[Trend, ...] = ("not begun", "rising")
 
 
 def summarise_study(
@@ -33,22 +37,38 @@ def summarise_study(
     Returns
     -------
     dict
-        ``datasets`` {name: {``target``, ``methods`` {method: scores, costs, units},
-        ``comparison`` [rows], ``warnings``}}, ``pooled`` [rows over the units of all
-        data sets], ``incomplete`` [records that failed or were skipped], ``budget``.
+        ``datasets`` {name: {``target``, ``methods`` {method: scores, costs, units,
+        curves, trend}, ``comparison`` [rows], ``warnings``}}, ``pooled`` [rows over the
+        units of all data sets with the longest budget], ``incomplete`` [records that
+        failed or were skipped], ``minutes``. With several budgets, each data set has
+        an entry for each of them, whose name holds the minutes.
     """
-    names = list(dict.fromkeys(record.dataset for record in records))
+    budgets = sorted({record.minutes for record in records}, reverse=True)
+    groups: dict[str, list[Record]] = {}
+    for minutes in budgets:
+        for record in records:
+            if record.minutes == minutes:
+                end = f", {minutes:g} min" if len(budgets) > 1 else ""
+                groups.setdefault(f"{record.dataset}{end}", []).append(record)
     done = [record for record in records if record.state == "done"]
-    datasets = {name: _dataset(name, done, methods, pairs) for name in names}
+    datasets = {
+        name: _dataset([each for each in mine if each in done], methods, pairs)
+        for name, mine in groups.items()
+    }
+    longest = {
+        name: facts
+        for name, facts in datasets.items()
+        if groups[name][0].minutes == budgets[0]
+    }
     return {
         "datasets": datasets,
-        "pooled": _pooled(datasets, methods, pairs) if len(names) > 1 else [],
+        "pooled": _pooled(longest, methods, pairs) if len(longest) > 1 else [],
         "incomplete": [
             {"key": r.key, "state": r.state, "reason": r.reason}
             for r in records
             if r.state != "done"
         ],
-        "minutes": sorted({float(record.recipe["minutes"]) for record in records}),
+        "minutes": budgets,
         "clocks": sorted({str(r.recipe.get("clock", "wall")) for r in records}),
         "seeds": sorted({record.seed for record in records}),
         "machines": _machines(done),
@@ -83,22 +103,31 @@ def unit_scores(records: Sequence[Record], score: str) -> Units:
 
 
 def _dataset(
-    name: str,
-    done: Sequence[Record],
+    mine: Sequence[Record],
     methods: Sequence[str],
     pairs: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
-    mine = [record for record in done if record.dataset == name]
     found = {
         method: _method([record for record in mine if record.method == method])
         for method in methods
         if any(record.method == method for record in mine)
     }
     units = {method: facts["units"]["dice"] for method, facts in found.items()}
+    for facts in found.values():
+        if facts["of"]:
+            used = [found[name]["trend"] for name in facts["of"] if name in found]
+            facts["trend"] = _worst(used)
+    rows = compare(units, pairs)
+    for row in rows:
+        row["undecided"] = [
+            name
+            for name in (row["method"], row["against"])
+            if found[name]["trend"] in UNDECIDED
+        ]
     return {
         "target": mine[0].target if mine else "",
         "methods": found,
-        "comparison": compare(units, pairs),
+        "comparison": rows,
         "warnings": list(dict.fromkeys(w for r in mine for w in r.warnings)),
     }
 
@@ -109,6 +138,11 @@ def _method(records: Sequence[Record]) -> dict[str, Any]:
     return {
         "units": units,
         "scores": {score: _summary(values) for score, values in units.items()},
+        "classes": _classes(records),
+        "of": list(records[0].recipe.get("method", {}).get("of", ())),
+        "curves": {record.key: record.curve for record in records if record.curve},
+        "rise": mean_defined([rise_of(record.curve) for record in records])[0],
+        "trend": _worst([trend_of(record.curve) for record in records]),
         "sd_over_seeds": _seed_spread(records),
         "seeds": sorted({record.seed for record in records}),
         "runs": len(records),
@@ -116,6 +150,21 @@ def _method(records: Sequence[Record]) -> dict[str, Any]:
         "prediction": _costs(records, "prediction"),
         "parameters": max(record.parameters for record in records),
     }
+
+
+def _worst(trends: Sequence[Trend]) -> Trend:
+    """Return the trend that allows the least to be concluded."""
+    return next((each for each in WORST_FIRST if each in trends), "unknown")
+
+
+def _classes(records: Sequence[Record]) -> dict[str, float]:
+    """Return the mean Dice of each class over volumes and seeds."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        for facts in record.volumes.values():
+            for name, dice in facts.get("classes", {}).items():
+                values.setdefault(name, []).append(number(dice))
+    return {name: mean_defined(each)[0] for name, each in values.items()}
 
 
 def _summary(values: Units) -> dict[str, Any]:

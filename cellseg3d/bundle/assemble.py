@@ -148,6 +148,8 @@ def _measured(record: Mapping[str, Any], configs_dir: Path) -> Config:
         "eval_metrics": eval_metrics(record),
         "score": headline(record),
         "weights_sha256": record["weights"]["sha256"],
+        # What was measured about its probabilities; bundle/confidence.py reads it.
+        **{key: record[key] for key in ("confidence",) if key in record},
     }
 
 

@@ -125,7 +125,7 @@ def unread_keys(config: Config) -> list[str]:
                     read.add(name)
                     waiting.append(name)
     unread = sorted(set(blocks) - read)
-    for place, block in _components(config, ""):
+    for place, block in components(config, ""):
         known = target_parameters(str(block["_target_"]))
         if known is not None:
             special = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
@@ -288,7 +288,8 @@ def _references(value: Any) -> Iterator[list[str]]:  # noqa: ANN401
             yield name.split(SEPARATOR)
 
 
-def _components(value: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401
+def components(value: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401
+    """Yield the place of each block with a ``_target_`` in a config, and the block."""
     if isinstance(value, Mapping):
         if "_target_" in value:
             yield place, value
@@ -298,7 +299,7 @@ def _components(value: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]
     else:
         return
     for key, item in items:
-        yield from _components(item, f"{place}{SEPARATOR}{key}" if place else key)
+        yield from components(item, f"{place}{SEPARATOR}{key}" if place else key)
 
 
 def _all_names(config: Any) -> set[str]:  # noqa: ANN401

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.confidence import KEY as CONFIDENCE
+from cellseg3d.bundle.confidence import Confidence
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import build, resolve_config
 from cellseg3d.bundle.shipped import MODELS, WEIGHTS, find_bundle, no_weights
@@ -78,6 +80,9 @@ class TrainedModel:
         What the values of the training labels meant: their kind and label map.
     description : str
         One line about what it segments in which images; empty if it is not stated.
+    confidence : Confidence or None
+        The temperature of its probabilities and what Dice to expect; None if that was
+        not measured.
     """
 
     name: str
@@ -100,6 +105,7 @@ class TrainedModel:
     channels: tuple[str, ...] = ()
     label_meaning: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
+    confidence: Confidence | None = None
 
 
 def load_model(place: str | Path) -> TrainedModel:
@@ -170,8 +176,14 @@ def load_model(place: str | Path) -> TrainedModel:
         channels=facts.channels,
         label_meaning=facts.meaning,
         description=str(metadata.get("description", "")),
+        confidence=_confidence(metadata, path / "configs" / "metadata.json"),
     )
     return replace(model, members=_members(model))
+
+
+def _confidence(metadata: Mapping[str, Any], where: Path) -> Confidence | None:
+    found = metadata.get(CONFIDENCE)
+    return None if found is None else Confidence.parse(found, where)
 
 
 def _members(model: TrainedModel) -> tuple[TrainedModel, ...]:

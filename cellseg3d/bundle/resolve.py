@@ -5,6 +5,7 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
+from cellseg3d.bundle.arguments import check_arguments
 from cellseg3d.bundle.compose import Config, compose, override
 from cellseg3d.bundle.names import MODEL_NAMES
 from cellseg3d.bundle.trust import refuse_foreign_code
@@ -60,8 +61,15 @@ def resolve_in_place(file: Path, settings: Mapping[str, Any] | None = None) -> C
     ----------
     file, settings
         As for `resolve_config`. A ``bundle_root`` that they give as text is kept.
+
+    Raises
+    ------
+    ConfigError
+        As for `resolve_config`, and if a class or function gets a value of another
+        type than it takes, such as null for a number.
     """
     config = resolve_config(file, settings)
+    check_arguments(config, file)
     if not isinstance(config.get("bundle_root"), str):
         config["bundle_root"] = str(file.resolve().parent.parent)
     return config

@@ -101,7 +101,7 @@ def _run(bench: "Bench", only: Sequence[str]) -> None:
 
 
 def _forecast(bench: "Bench", jobs: "Sequence[Job]") -> str:
-    minutes = bench.study.minutes * sum(job.method.trains for job in jobs)
+    minutes = sum(job.minutes for job in jobs if job.method.trains)
     return f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.1f} min"
 
 
@@ -146,7 +146,7 @@ class _Clock:
     """A forecast of the time left, from the mean time of the jobs that have ended."""
 
     def __init__(self, bench: "Bench", jobs: "Sequence[Job]") -> None:
-        self._budget_s = 60 * bench.study.minutes
+        self._budget_s = 60 * max(bench.study.minutes)
         self._rest = [job.method.trains for job in jobs]
         self._begun = time.monotonic()
         self._spent: dict[bool, list[float]] = {True: [], False: []}

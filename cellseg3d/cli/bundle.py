@@ -316,6 +316,66 @@ def train_weights(  # noqa: PLR0917 - options of a command line
 
 
 @app.command()
+def calibrate(
+    name: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NAME",
+            help="The bundle or run to measure: its folder, or the name of a bundle of "
+            "a checkout.",
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Measure on the validation volumes of this datalist or folder; by "
+            "default, on those of its training.",
+        ),
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(
+            "--fold",
+            help="Take this specimen for validation: its number or name; by default, "
+            "as in the training.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the volumes on which a bundle of the checkout is measured in "
+            "this folder; by default, runs/weights/NAME."
+        ),
+    ] = None,
+) -> None:
+    """Fit the temperature of a network's probabilities, without training it again.
+
+    Volumes that did not train the network are predicted. The temperature that makes
+    its probabilities come true, and how its Dice follows from them, are stored with it.
+    Labels do not change. Training does the same at its end.
+    """
+    import os
+
+    from cellseg3d.bundle.shipped import configs_dir, find_bundle, shipped_bundles
+    from cellseg3d.metrics.temperature import errors_in_words
+
+    if str(name) in shipped_bundles() and data is None:
+        from cellseg3d.bundle.assemble import assemble as write
+        from cellseg3d.weights.confidence import calibrate_shipped
+
+        place = os.environ.get("CELLSEG3D_DATA")
+        folder = out or Path("runs") / "weights" / str(name)
+        found = calibrate_shipped(str(name), folder, Path(place) if place else None)
+        write(configs_dir(), find_bundle(name).parent)
+    else:
+        from cellseg3d.calibration.confidence import calibrate_bundle
+
+        found = calibrate_bundle(find_bundle(name), data, fold)
+    print(errors_in_words(found))
+
+
+@app.command()
 def assemble(configs: Configs = None, bundles: Bundles = None) -> None:
     """Write all bundles of a checkout from its configs."""
     from cellseg3d.bundle.assemble import assemble as write

@@ -121,8 +121,9 @@ def command(
         bool,
         typer.Option(
             "--objects",
-            help="Also number the single objects. Their probabilities are written, "
-            "too.",
+            help="Also number the single objects. The probabilities in which they are "
+            "found are written, too, as the network gives them: without the "
+            "temperature that it may hold.",
         ),
     ] = False,
     objects_options: Annotated[
@@ -243,6 +244,7 @@ def command(
         rescale=rescale,
         probs=probs is not None or finds_objects,
         uncertainty=uncertainty,
+        calibrated=not finds_objects,
         overlay=overlay,
         probs_dtype=probs or "uint8",
         dask=dask,
@@ -398,6 +400,7 @@ def _one(
     """Segment one volume with a progress bar; return the report of it."""
     from cellseg3d.cli.terminal.voxel_bar import voxel_bar  # noqa: PLC0415
     from cellseg3d.datasets.intensity import limits_in_words  # noqa: PLC0415
+    from cellseg3d.metrics.expected_dice import in_words  # noqa: PLC0415
     from cellseg3d.prediction.batch import segment_task  # noqa: PLC0415
     from cellseg3d.prediction.times import segment_times  # noqa: PLC0415
 
@@ -420,4 +423,6 @@ def _one(
         f"{report['elapsed_s']:.1f} s, {report['voxels_per_s'] / 1e6:.2f} Mvoxel/s, "
         f"{report['picked']}{scaled}"
     )
+    if said := in_words(report.get("expected_dice", {})):
+        print(f"{task.labels.name}: {said}")
     return report

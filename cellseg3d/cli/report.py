@@ -69,7 +69,7 @@ def command(
         typer.Option(
             "--objects/--labels",
             help="Say that the values are ids of objects, or classes. By default, "
-            "their number decides.",
+            "the file or the number of its values decides.",
         ),
     ] = None,
     classes: Classes = "",
@@ -77,8 +77,8 @@ def command(
     datalist: Annotated[
         str | None,
         typer.Option(
-            help="Take class names and label map from this datalist; by default, from "
-            "that of RUN.",
+            help="Take class names, label map, channels and the files that belong to "
+            "a folder of predictions from this datalist; by default, from that of RUN.",
         ),
     ] = None,
     spacing_um: SpacingUm = None,
@@ -123,7 +123,8 @@ def command(
             benchmark=benchmark,
             volumes=open_volumes(
                 located,
-                datalist=None if objects else cases,
+                datalist=cases,
+                ids=bool(objects),
                 classes=shown,
                 channel=channel,
                 truth_map=value_map(truth_map, "--map"),

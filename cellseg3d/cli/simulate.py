@@ -1,4 +1,4 @@
-"""``cellseg3d simulate``: simulate tomograms of cells, with labels."""
+"""``cellseg3d simulate``: simulate tomograms or two stains of cells, with labels."""
 
 import json as json_text
 from collections.abc import Callable, Iterator
@@ -32,7 +32,8 @@ def command(
     voxel_um: Annotated[
         float,
         typer.Option(
-            help="Give voxels this edge in um; real microscopes have 0.03 to 0.06."
+            help="Give voxels this edge in um; X-ray microscopes have 0.03 to 0.06. "
+            "Slices of --stains lie twice as far apart."
         ),
     ] = 0.05,
     mount: Annotated[
@@ -66,23 +67,38 @@ def command(
             min=0, help="Keep this many of the cells for testing, not for training."
         ),
     ] = 0,
+    stains: Annotated[
+        bool,
+        typer.Option(
+            "--stains",
+            help="Simulate volumes of two stains, DAPI and actin, in place of "
+            "tomograms; the objects that have both are labelled.",
+        ),
+    ] = False,
     json: Annotated[
         Path | None, typer.Option(help="Write the table to this JSON file.")
     ] = None,
 ) -> None:
-    """Simulate soft X-ray tomograms of cells, with labels.
+    """Simulate soft X-ray tomograms of cells, or volumes of two stains, with labels.
 
     Each cell has a membrane, cytoplasm, a nucleus with chromatin, mitochondria, lipid
     droplets and vesicles. It is imaged as a microscope does it (tilt series, photon
     noise) and reconstructed. The folder then holds MRC volumes, MRC labels and
-    datalist.json, ready for `cellseg3d train --data`.
+    datalist.json, ready for `cellseg3d train --data`. With --stains it holds OME-TIFF
+    volumes and TIFF labels.
     """
     from cellseg3d.datasets.simulated import SimulationOptions, simulate_dataset  # noqa: PLC0415
 
+    told = (tilt_range, tilt_step, photons)
+    if stains and (mount != "capillary" or told != (None, None, None)):
+        raise ConfigError(
+            "--stains simulates a light microscope; leave out --mount, --tilt-range, "
+            "--tilt-step and --photons, or leave out --stains"
+        )
     scan = None
-    if (tilt_range, tilt_step, photons) != (None, None, None):
+    if told != (None, None, None):
         scan = _scan(mount, tilt_range, tilt_step, photons)
-    options = SimulationOptions(voxel_um, mount, scan, test_cells)
+    options = SimulationOptions(voxel_um, mount, scan, test_cells, stains)
     with _bar() as progress:
         path = simulate_dataset(out, n, _shape(shape), seed, options, progress=progress)
     _show(path, json)
@@ -159,15 +175,17 @@ def _show(path: Path, out: Path | None) -> None:
     truth = json_text.loads((path.parent / "truth.json").read_text(encoding="utf-8"))
     cases = truth["cases"]
     names = list(next(iter(cases.values()))["volumes_um3"])
-    table = Table(title="true volumes in um^3", box=None, padding=(0, 1, 0, 0))
-    for heading in ("cell", "seed", "mount"):
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    about = [key for key in ("seed", "mount") if key in next(iter(cases.values()))]
+    for heading in ("cell", *about):
         table.add_column(heading, no_wrap=True)
     for heading in names:
         table.add_column(heading, justify="right")
     for name, facts in cases.items():
         volumes = [f"{facts['volumes_um3'][part]:.3g}" for part in names]
-        table.add_row(name, str(facts["seed"]), facts["mount"], *volumes)
+        table.add_row(name, *(str(facts[key]) for key in about), *volumes)
     console = Console()
+    console.print("true volumes in um^3", style="italic")
     console.print(table)
     console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if out is not None:

@@ -156,7 +156,8 @@ def command(
         typer.Option(
             "--calibrate/--no-calibrate",
             help="After the training, measure how far windows must overlap in a "
-            "prediction (the halo), or skip this.",
+            "prediction (the halo), and fit the temperature of the probabilities, or "
+            "skip both.",
         ),
     ] = True,
     fit_axes: Annotated[

@@ -1,4 +1,4 @@
-"""Write simulated tomograms as a data set with labels, datalist and true sizes."""
+"""Write simulated volumes as a data set with labels, datalist and true sizes."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,6 +17,8 @@ from cellseg3d.simulate.acquisition import Scan
 from cellseg3d.simulate.body import Mount
 from cellseg3d.simulate.case import SimulatedCase, simulate_case
 from cellseg3d.simulate.components import CLASSES, LABEL_MAP, LABEL_NAMES
+from cellseg3d.simulate.stains import CLASSES as STAINED_CLASSES
+from cellseg3d.simulate.stains import STAINS, StainedCase, simulate_stains
 
 Progress = Callable[[int, int], None]
 DATALIST = "datalist.json"
@@ -31,7 +33,7 @@ class SimulationOptions:
     Parameters
     ----------
     spacing_um : float
-        Voxel edge, in um.
+        Voxel edge, in um; for stains the edge along y and x, and twice that along z.
     mount : {"capillary", "grid", "mixed"}
         Where the cells lie; "mixed" alternates between capillary and grid.
     scan : Scan, optional
@@ -39,6 +41,9 @@ class SimulationOptions:
     test_cases : int
         Number of cases, counted from the last, that get ``"split": "test"``; the others
         then get ``"training"``. With 0 no case gets a split.
+    stains : bool
+        Whether to simulate volumes of two stains (`simulate.stains`) instead of
+        tomograms; `mount` and `scan` then mean nothing.
 
     Examples
     --------
@@ -52,6 +57,7 @@ class SimulationOptions:
     mount: Literal["capillary", "grid", "mixed"] = "capillary"
     scan: Scan | None = None
     test_cases: int = 0
+    stains: bool = False
 
     def mount_of(self, number: int) -> Mount:
         """Return where the cell of a case lies, given the number of the case."""
@@ -72,9 +78,10 @@ def simulate_dataset(
 ) -> Path:
     """Simulate cells and write them as a data set; equal seeds give equal data sets.
 
-    Each cell is a group of its own. The label files keep every component's value
-    (`components.LABEL_NAMES`); the datalist maps lipid droplets and vesicles to
-    cytoplasm, so that the classes are background, cytoplasm, nucleus, mitochondrion.
+    Each cell is a group of its own. The label files of tomograms keep every
+    component's value (`components.LABEL_NAMES`); the datalist maps lipid droplets and
+    vesicles to cytoplasm, so that the classes are background, cytoplasm, nucleus,
+    mitochondrion. Volumes of two stains have the classes background and both.
 
     Parameters
     ----------
@@ -98,7 +105,8 @@ def simulate_dataset(
     Path
         ``datalist.json``. Beside it lie ``cell_NNN.mrc`` (float32, 1/um),
         ``cell_NNN_labels.mrc`` and ``truth.json`` (volumes in um^3 and coefficients
-        in 1/um of every component).
+        in 1/um of every component); of stains ``cell_NNN.ome.tif`` (uint16) and
+        ``cell_NNN_labels.tif``.
 
     Raises
     ------
@@ -127,14 +135,18 @@ def simulate_dataset(
         progress(0, n)
     cases, truths = [], {}
     for number in range(n):
-        simulated = simulate_case(
-            shape,
-            seed + number,
-            chosen.spacing_um,
-            mount=chosen.mount_of(number),
-            scan=chosen.scan,
-            workers=workers,
-        )
+        simulated: SimulatedCase | StainedCase
+        if chosen.stains:
+            simulated = simulate_stains(shape, seed + number, chosen.spacing_um)
+        else:
+            simulated = simulate_case(
+                shape,
+                seed + number,
+                chosen.spacing_um,
+                mount=chosen.mount_of(number),
+                scan=chosen.scan,
+                workers=workers,
+            )
         name = f"cell_{number:03d}"
         cases.append(_write_case(place, name, simulated, _split(number, n, chosen)))
         truths[name] = _truth(simulated)
@@ -143,13 +155,14 @@ def simulate_dataset(
     text = json.dumps({"simulated": True, "cases": truths}, indent=2) + "\n"
     write_text(place / TRUTH, text)
     path = place / DATALIST
+    tomograms = not chosen.stains
     write_datalist(
         Datalist(
-            name="simulated cells",
-            classes=CLASSES,
-            label_map=dict(LABEL_MAP),
+            name="simulated cells" if tomograms else "simulated stains",
+            classes=CLASSES if tomograms else STAINED_CLASSES,
+            label_map=dict(LABEL_MAP) if tomograms else None,
             cases=tuple(cases),
-            intensity_unit="1/um",
+            intensity_unit="1/um" if tomograms else "arbitrary",
             path=path,
         ),
         path,
@@ -201,12 +214,19 @@ def _existing(place: Path) -> Path | None:
 
 
 def _write_case(
-    place: Path, name: str, simulated: SimulatedCase, split: Split | None
+    place: Path,
+    name: str,
+    simulated: SimulatedCase | StainedCase,
+    split: Split | None,
 ) -> Case:
-    image, label = place / f"{name}.mrc", place / f"{name}_labels.mrc"
-    write_volume(image, simulated.tomogram)
+    if isinstance(simulated, StainedCase):
+        volume, suffixes, channels = simulated.image, (".ome.tif", ".tif"), STAINS
+    else:
+        volume, suffixes, channels = simulated.tomogram, (".mrc", ".mrc"), None
+    image, label = place / f"{name}{suffixes[0]}", place / f"{name}_labels{suffixes[1]}"
+    write_volume(image, volume)
     write_labels(label, simulated.labels)
-    return Case(name=name, image=str(image), label=str(label), group=name, split=split)
+    return Case(name, str(image), str(label), name, split, channels=channels)
 
 
 def _split(number: int, n: int, options: SimulationOptions) -> Split | None:
@@ -215,7 +235,13 @@ def _split(number: int, n: int, options: SimulationOptions) -> Split | None:
     return "test" if number >= n - options.test_cases else "training"
 
 
-def _truth(simulated: SimulatedCase) -> dict[str, object]:
+def _truth(simulated: SimulatedCase | StainedCase) -> dict[str, object]:
+    if isinstance(simulated, StainedCase):
+        return {
+            "seed": simulated.image.provenance["seed"],
+            "label_values": {STAINED_CLASSES[1]: 1},
+            "volumes_um3": simulated.volumes_um3,
+        }
     return {
         "seed": simulated.tomogram.provenance["seed"],
         "mount": simulated.tomogram.provenance["mount"],

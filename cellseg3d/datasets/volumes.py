@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.axes import AXES
 from cellseg3d.core.errors import LabelError, SpacingError
-from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.ignore import IGNORE, no_object
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.steps import say
@@ -379,8 +379,11 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
     image, spacing = _plain(volume.read()), volume.spacing
     content = content_hash(image)
     values: NDArray[Any] | None = None
+    odd: list[str] = []
     if case.label is not None:
         raw = read_case_label(case, datalist)
+        if datalist.labels == "objects" and (said := no_object(int(raw.read().max()))):
+            odd.append(f"{raw.name}: {said}")
         check_pair(volume, raw, case)
         values = _values(raw, datalist, case)
     if target is not None:
@@ -394,7 +397,7 @@ def _read(case: Case, datalist: Datalist, target: Spacing | None) -> Arrays:
         objects = values if datalist.target.has_direction else None
     facts: dict[str, Any] = {
         "content": content,
-        "warnings": _oddities(case, image, label),
+        "warnings": [*_oddities(case, image, label), *odd],
         "spacing_um": list(spacing.zyx) if spacing else None,
     }
     return image, label, facts, objects

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg3d.core.errors import FormatError, NonFiniteError
+from cellseg3d.core.ignore import no_object
 from cellseg3d.core.memory import available_bytes, check_memory
 from cellseg3d.core.roi import Roi, Zyx
 from cellseg3d.core.volume import Volume
@@ -99,6 +100,8 @@ def check_volume(
         raise NonFiniteError(message_of(str(file), scan.wrong, scan.first))
     if scan.smallest == scan.largest:
         warnings.append(f"every voxel is {scan.smallest}")
+    if said := no_object(scan.largest):
+        warnings.append(said)
     kept = replace(volume, provenance={**volume.provenance, "warnings": warnings})
     return Findings(kept, scan.smallest, scan.largest, scan.counts, tuple(warnings))
 

@@ -12,7 +12,7 @@ FORMATS = {
     "tiff": "cellseg3d.io.tiff.volume",
     "nifti": "cellseg3d.io.nifti",
     "mrc": "cellseg3d.io.mrc",
-    "hdf5": "cellseg3d.io.hdf5",
+    "hdf5": "cellseg3d.io.hdf5.volume",
     "zarr": "cellseg3d.io.zarr.volume",
     "png": "cellseg3d.io.slices",
     "folder": "cellseg3d.io.slices",

@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +44,11 @@ _ENDING = re.compile(rf"[-_. ]({'|'.join(_ROLES)})$", re.IGNORECASE)
 _PROBABILITY = re.compile(r"_prob_.+$")
 # The number of the only channel, at the end of an image's name in nnU-Net's format.
 _ONLY_CHANNEL = re.compile(r"_0000$")
+# A number in a name: a decimal one, which no further point and number follow, or whole.
+_NUMBER = re.compile(r"((?<!\d)(?<!\d\.)\d+\.\d+(?!\.?\d)|\d+)")
+Number = int | Decimal
+# The texts of a name, and the numbers between them.
+Name = tuple[tuple[str, ...], tuple[Number, ...]]
 # Words before a number that say what the number counts.
 _CHANNEL_WORDS = ("c", "ch", "chan", "channel", "w", "wavelength")
 _TIME_WORDS = ("t", "time", "timepoint", "tp", "frame")
@@ -96,8 +102,8 @@ class Series:
     ----------
     files : tuple of Path
         One file for each slice, of the first channel or time point.
-    numbers : tuple of int
-        The numbers in their names, rising.
+    numbers : tuple of int or Decimal
+        The numbers in their names, rising; decimal ones such as ``z1.5`` too.
     rows : tuple of tuple of Path
         The files of each channel or time point, in the same order; a single row if
         there are no channels or time points.
@@ -106,7 +112,7 @@ class Series:
     """
 
     files: tuple[Path, ...]
-    numbers: tuple[int, ...]
+    numbers: tuple[Number, ...]
     rows: tuple[tuple[Path, ...], ...]
     counted: str | None = None
 
@@ -120,6 +126,23 @@ class Series:
         place = next(index for index, step in enumerate(steps) if step != least)
         missing = self.numbers[place] + least
         return f"the numbers of the slices have a gap: {missing} is missing"
+
+
+def place_in(series: Series, file: Path) -> bool | None:
+    """Return whether another file is named like the slices of a series.
+
+    Returns
+    -------
+    bool or None
+        True if it has a number that no slice has, False if it has one of theirs, and
+        None if it is named otherwise.
+    """
+    texts, numbers = _parse(file if volume_suffix(file.name) else Path(file.stem))
+    for slices in series.rows:
+        known = {_parse(each) for each in slices}
+        if texts in {each for each, _ in known}:
+            return (texts, numbers) not in known
+    return None
 
 
 def series_of(files: Sequence[Path], folder: Path) -> Series:
@@ -166,7 +189,7 @@ def series_of(files: Sequence[Path], folder: Path) -> Series:
 
 
 def _ordered(
-    parsed: dict[Path, tuple[tuple[str, ...], tuple[int, ...]]],
+    parsed: dict[Path, Name],
     texts: tuple[str, ...],
     folder: Path,
 ) -> Series:
@@ -193,17 +216,36 @@ def _ordered(
             "one channel and one time point in a folder, or rename the files so that "
             "one number counts the slices"
         )
+    _refuse_counted_twice({found[depth[0]] for found in numbers.values()}, folder)
     return _rows(numbers, depth[0], counted, folder)
 
 
+def _refuse_counted_twice(numbers: set[Number], folder: Path) -> None:
+    """Refuse ``1.9, 1.10``, which may be decimal numbers or two numbers each.
+
+    Raises
+    ------
+    FormatError
+        If the two readings give different orders.
+    """
+    parts = {number: tuple(map(int, str(number).split("."))) for number in numbers}
+    if sorted(parts) != sorted(parts, key=lambda number: parts[number]):
+        listed = ", ".join(map(str, sorted(parts)[:4]))
+        raise FormatError(
+            f"{folder}: the numbers of its slices, such as {listed}, may be decimal or "
+            "two numbers each, so their order is unknown; rename the files so that "
+            "one number counts the slices"
+        )
+
+
 def _rows(
-    numbers: dict[Path, tuple[int, ...]],
+    numbers: dict[Path, tuple[Number, ...]],
     depth: int,
     counted: dict[int, str],
     folder: Path,
 ) -> Series:
     other = next(iter(counted), None)
-    rows: dict[int, dict[int, Path]] = {}
+    rows: dict[Number, dict[Number, Path]] = {}
     for file, found in numbers.items():
         row = rows.setdefault(0 if other is None else found[other], {})
         if found[depth] in row:
@@ -226,15 +268,16 @@ def _rows(
     return Series(lists[0], tuple(first), lists, word)
 
 
-def _parse(file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _parse(file: Path) -> Name:
     """Return the texts of a name and the numbers between them."""
-    parts = re.split(r"(\d+)", bare_name(file).lower())
-    return tuple(parts[::2]), tuple(int(part) for part in parts[1::2])
+    parts = _NUMBER.split(bare_name(file).lower())
+    numbers = (Decimal(part) if "." in part else int(part) for part in parts[1::2])
+    return tuple(parts[::2]), tuple(numbers)
 
 
 def _with_signs(
-    parsed: dict[Path, tuple[tuple[str, ...], tuple[int, ...]]],
-) -> tuple[dict[Path, tuple[tuple[str, ...], tuple[int, ...]]], tuple[str, ...]]:
+    parsed: dict[Path, Name],
+) -> tuple[dict[Path, Name], tuple[str, ...]]:
     """Return the parsed names with hyphens as signs of numbers, and the usual texts."""
     signed = {}
     for file, (texts, numbers) in parsed.items():
@@ -260,7 +303,7 @@ def _counted(text: str) -> str | None:
     return "time points" if word in _TIME_WORDS else None
 
 
-def _in_step(numbers: dict[Path, tuple[int, ...]], places: Sequence[int]) -> bool:
+def _in_step(numbers: dict[Path, tuple[Number, ...]], places: Sequence[int]) -> bool:
     """Return whether several numbers all order the files in the same way."""
     rows = sorted(tuple(found[place] for place in places) for found in numbers.values())
     return all(

@@ -24,10 +24,11 @@ from cellseg3d.io.layout import (
     unpack_notes,
 )
 from cellseg3d.io.lazy import Box, LazyArray
-from cellseg3d.io.names import Series, series_of
+from cellseg3d.io.names import Series, place_in, series_of
 from cellseg3d.io.picking import CHANNEL_NAMES, pick_axes, times_note
 from cellseg3d.io.png import open_png, pixels
-from cellseg3d.io.sniff import check_format, check_path, natural_key
+from cellseg3d.io.sniff import check_format, check_path, natural_key, volume_suffix
+from cellseg3d.io.strangers import is_image
 from cellseg3d.io.tiff import volume as tiff
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def open_file(path: Path, request: Request) -> Volume:
     if not path.is_dir():
         return _open_slice(path, request)
     series = series_of(slice_files(path), path)
+    beside = _beside(path, series)
     rows, about, request = _rows(path, series, request)
     first = _open_slice(rows[0][0], request)
     if first.shape[0] != 1:
@@ -98,6 +100,7 @@ def open_file(path: Path, request: Request) -> Volume:
         **about,
     }
     odd = [*first.provenance.get("warnings", ()), *([series.gap] if series.gap else [])]
+    odd += beside
     if odd:
         provenance["warnings"] = odd
     if CHANNEL_NAMES in first.provenance:
@@ -111,6 +114,37 @@ def open_file(path: Path, request: Request) -> Volume:
     )
     array = parts[0] if len(parts) == 1 else ChannelStack(parts)
     return Volume(array, spacing, unit, provenance)
+
+
+def _beside(folder: Path, series: Series) -> list[str]:
+    """Return a sentence about images of other formats that lie beside the slices.
+
+    Raises
+    ------
+    FormatError
+        If one is named like a slice that is not there.
+    """
+    others = sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".")
+        and path.suffix.lower() not in IMAGES
+        and (is_image(path) or volume_suffix(path.name))
+    )
+    for path in others:
+        if place_in(series, path):
+            raise FormatError(
+                f"{folder}: {path.name} is named like one of its slices, which are "
+                f"{series.files[0].suffix}; keep the slices in one format, or move it "
+                "to another folder"
+            )
+    if not others:
+        return []
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    names = ", ".join(path.name for path in others[:3])
+    return [
+        f"{names}{more} in the folder is not read, since only PNG and TIFF are slices"
+    ]
 
 
 def _rows(

@@ -9,12 +9,13 @@ _MICROSCOPES = (
 _PACKED = ".gz .bz2 .xz .zst .zip .tar .tgz .7z .rar"
 _PICTURES = ".jpg .jpeg .gif .bmp .webp"
 _MEDICAL = ".nrrd .nhdr .mha .mhd .dcm .gipl .img .hdr .mnc .mgz .mgh"
+_OTHER_PICTURES = ".jp2 .j2k .exr .eps .pdf .svg"
 _WAYS: dict[str, str] = {
     _MICROSCOPES: "export it as OME-TIFF, for instance with Bio-Formats in Fiji",
     _PACKED: "unpack it first",
     _PICTURES: "save it as PNG or TIFF",
     _MEDICAL: "save it as .nii.gz",
-    ".jp2 .j2k .exr .eps .pdf .svg": "save it as PNG or TIFF",
+    _OTHER_PICTURES: "save it as PNG or TIFF",
     ".raw .vol .dat .bin": "it states no shape; save it as .tif, .mrc or .h5",
     ".npy .npz": "write it with cellseg3d.write_volume",
     ".mat": "MATLAB turns the axes around; save it as .tif",
@@ -34,6 +35,12 @@ def way_out(path: Path) -> str:
         if name.endswith(tuple(suffixes.split())):
             return way
     return ""
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file is named as an image of a format that is not read."""
+    kinds = (_MICROSCOPES, _PICTURES, _MEDICAL, _OTHER_PICTURES)
+    return path.name.lower().endswith(tuple(" ".join(kinds).split()))
 
 
 def strangers_in(folder: Path) -> str:

@@ -168,7 +168,7 @@ def reliability(
     ----------
     .. [1] Guo et al. 2017, arXiv:1706.04599
     """
-    return _binned(*_flat(probs, truth, value), bins)
+    return binned(*_flat(probs, truth, value), bins)
 
 
 def brier_score(
@@ -190,7 +190,18 @@ def negative_log_likelihood(
     return float(-np.log(np.maximum(given, _LEAST)).mean())
 
 
-def _binned(p: Floats, right: NDArray[np.bool_], bins: int) -> Reliability:
+def binned(p: Floats, right: NDArray[np.bool_], bins: int) -> Reliability:
+    """Return how often something is right, for each range of its probability.
+
+    Parameters
+    ----------
+    p : ndarray of float64, shape (n,), in [0, 1]
+        The stated probabilities.
+    right : ndarray of bool, shape (n,)
+        Whether each came true.
+    bins : int
+        Number of bins of equal width between 0 and 1.
+    """
     # p = 1 belongs to the last bin.
     index = np.minimum((p * bins).astype(np.int64), bins - 1)
     count = np.bincount(index, minlength=bins)

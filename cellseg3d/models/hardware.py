@@ -214,8 +214,8 @@ def bfloat16_gain() -> float:
     """Return how many times as fast this processor convolves in bfloat16.
 
     One convolution of two volumes runs a few times in float32 and in bfloat16, in
-    turns; the shortest time of each counts. A single volume would not do, because torch runs
-    some of these in float32 by slow loops of its own, which prediction avoids.
+    turns; the shortest time of each counts. Two, because torch
+    runs single small volumes in float32 by slow loops, which prediction avoids.
     """
     layout, pairs = torch.channels_last_3d, []
     for dtype in (torch.float32, torch.bfloat16):

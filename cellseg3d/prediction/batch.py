@@ -28,6 +28,7 @@ from cellseg3d.io.registry import Opening, open_volume, split_inner, volume_suff
 from cellseg3d.objects.files import block_map
 from cellseg3d.objects.label import LabelledObjects, label_objects
 from cellseg3d.objects.options import ObjectOptions
+from cellseg3d.prediction.expect import KEY as EXPECTED
 from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import (
@@ -238,8 +239,8 @@ def segment_task(
     Returns
     -------
     dict
-        Volume, labels, shape and spacing (um), voxels, seconds, voxels per second and
-        how each network ran.
+        Volume, labels, shape and spacing (um), voxels, seconds, voxels per second,
+        how each network ran, and what Dice is expected of the labels.
 
     Raises
     ------
@@ -272,7 +273,8 @@ def segment_task(
     gc.collect()
     elapsed = time.perf_counter() - begun
     voxels = Roi.whole(volume.shape).size
-    sources = read_record(task.labels)["segmentation"]["sources"]
+    record = read_record(task.labels)["segmentation"]
+    sources = record["sources"]
     return {
         "volume": task.source,
         "labels": str(task.labels),
@@ -283,6 +285,7 @@ def segment_task(
         "voxels_per_s": voxels / max(elapsed, 1e-9),
         "picked": "{backend} on {device} in {precision}".format(**sources[0]),
         "sources": sources,
+        **({EXPECTED: record[EXPECTED]} if EXPECTED in record else {}),
     }
 
 

@@ -18,6 +18,8 @@ FUSE_MODES: tuple[str, ...] = get_args(FuseMode)
 # Probabilities in a product are raised to at least this number, so that one source
 # that is certain cannot overrule all others.
 FLOOR = 1e-4
+# The least fused probability that a logarithm is taken of.
+LEAST = 2.0**-16
 # Voxels whose class is decided at a time.
 SLAB = 2**20
 
@@ -172,18 +174,19 @@ class Fuser:
             values, rows = values[1:], rows[1:]
         part.add_(values * rows)
 
-    def probs(self, slab: slice = slice(None)) -> Tensor:
+    def probs(self, place: tuple[slice, ...] = ()) -> Tensor:
         """Return the fused probabilities (K, z, y, x), float32, which sum to 1.
 
         Parameters
         ----------
-        slab : slice, optional
-            The range of z to return; all of it by default.
+        place : tuple of slice, optional
+            The ranges of z, y and x to return; all voxels by default.
         """
-        total = self._sum[:, slab]
+        index = (slice(None), *place)
+        total = self._sum[index]
         if self._votes is not None:
             # The mean is scaled below one vote, so that it only decides ties.
-            scores = self._votes[:, slab].float() + total * 0.5
+            scores = self._votes[index].float() + total * 0.5
             return scores / scores.sum(0, keepdim=True)
         if self.fusion.mode == "product":
             return total.softmax(0)
@@ -205,7 +208,7 @@ class Fuser:
             if self._kept < self.classes:
                 found[slab] = self._sum[0, slab] > 0.5
             else:
-                found[slab] = labels_of(self.probs(slab))
+                found[slab] = labels_of(self.probs((slab,)))
         return found
 
     def uncertainty(self, fused_kzyx: Tensor) -> Tensor:
@@ -231,7 +234,7 @@ class Fuser:
         return (apart / min(most, math.log(self.sources))).clamp(0, 1)
 
 
-def probs_of(logits_kzyx: Tensor) -> Tensor:
+def probs_of(logits_kzyx: Tensor, temperature: float = 1.0) -> Tensor:
     """Return class probabilities (K, z, y, x), float32; a CUDA GPU keeps its own.
 
     The bits of a voxel do not depend on the region or the number of threads, which
@@ -242,7 +245,11 @@ def probs_of(logits_kzyx: Tensor) -> Tensor:
     logits_kzyx : tensor, shape (K, z, y, x)
         Logits on any device, in any number format. With shape (1, z, y, x), the second
         of two classes' logits less the first.
+    temperature : float
+        What logits are divided by first; the likeliest class stays the same.
     """
+    if temperature != 1.0:
+        logits_kzyx = logits_kzyx.float() / temperature
     if logits_kzyx.is_cuda:
         wide = logits_kzyx.float()
         if len(wide) == 1:
@@ -260,6 +267,23 @@ def probs_of(logits_kzyx: Tensor) -> Tensor:
     for part in grown[1:]:
         total += part
     return torch.from_numpy(grown / total)
+
+
+def tempered(probs_kzyx: Tensor, temperature: float) -> Tensor:
+    """Return probabilities (K, z, y, x) at a temperature.
+
+    Each is raised to the power of 1 / temperature, and their sum is made 1. This is the
+    softmax of logits that are divided by the temperature, for probabilities that were
+    averaged over several sources and have no logits.
+    """
+    if temperature == 1.0:
+        return probs_kzyx
+    return probs_of(scores_of(probs_kzyx), temperature)
+
+
+def scores_of(probs_kzyx: Tensor) -> Tensor:
+    """Return the logarithms of fused probabilities, which stand in for their logits."""
+    return probs_kzyx.clamp_min(LEAST).log()
 
 
 def entropy(probs_kzyx: Tensor) -> Tensor:

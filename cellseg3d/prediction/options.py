@@ -48,6 +48,10 @@ class SegmentOptions:
         Whether to leave out windows whose intensities lie below the bundle's threshold.
     probs, uncertainty : bool
         Whether to return class probabilities and each voxel's uncertainty as well.
+    calibrated : bool
+        Whether probabilities and uncertainty are those at the model's temperature
+        (`cellseg3d.metrics.temperature`), if it has one. Objects are found in those
+        without it, because that is what their settings were tuned on.
     probs_dtype : {"uint8", "float16", "float32"}
         The dtype of probabilities in files; uint8 holds them in 255ths.
     overlay : bool
@@ -85,6 +89,7 @@ class SegmentOptions:
     skip_empty: bool = False
     probs: bool = False
     uncertainty: bool = False
+    calibrated: bool = True
     probs_dtype: str = "uint8"
     overlay: bool = False
     rescale: bool | None = None

@@ -9,12 +9,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cellseg3d.bundle.confidence import Confidence
 from cellseg3d.core.errors import NonFiniteError
 from cellseg3d.core.grid import blocks
 from cellseg3d.core.roi import Roi, Zyx, zyx
-from cellseg3d.prediction.fusion import Fuser, Fusion, labels_of, probs_of
+from cellseg3d.prediction.fusion import (
+    Fuser,
+    Fusion,
+    labels_of,
+    probs_of,
+    scores_of,
+    tempered,
+)
 from cellseg3d.prediction.lattice import fit
 from cellseg3d.prediction.sources import Source
+from cellseg3d.prediction.tally import Tally, sums_of
 
 Progress = Callable[[int, int], None]
 # About how many bytes the sums of several sources take in a chunk: as many as those of
@@ -39,11 +48,14 @@ class Chunk:
         Class probabilities in [0, 1].
     uncertainty : ndarray of float32, shape (z, y, x), or None
         Numbers in [0, 1]; see `fusion.Fuser.uncertainty`.
+    sums : ndarray of float64, shape (3, K), or None
+        What `tally.sums_of` adds up, if a Dice is expected.
     """
 
     labels: NDArray[np.uint8]
     probs: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    sums: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,15 @@ class Pipeline:
         Shape of a chunk (z, y, x), in voxels, which whole windows of each source fill.
     probs, uncertainty : bool
         Whether probabilities and uncertainty are wanted as well.
+    confidence : Confidence or None
+        The temperature of the fused probabilities, and what is expected of the labels;
+        None if it was not measured for this way to predict.
+    calibrated : bool
+        Whether the temperature holds for the probabilities and the uncertainty that
+        are returned. A Dice is expected from calibrated probabilities in any case.
+    unlike : tuple of str
+        How the volume differs from those of the training, in words; empty if it does
+        not.
     """
 
     sources: tuple[Source, ...]
@@ -67,6 +88,23 @@ class Pipeline:
     chunk: Zyx
     probs: bool = False
     uncertainty: bool = False
+    confidence: Confidence | None = None
+    calibrated: bool = True
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def temperature(self) -> float:
+        """What the logits of returned probabilities are divided by."""
+        known = self.confidence if self.calibrated else None
+        return 1.0 if known is None else known.temperature
+
+    @property
+    def tally(self) -> Tally | None:
+        """Which voxels are counted for the expected Dice; None if none is expected."""
+        known = self.confidence
+        if known is None or not known.lines or self.unlike:
+            return None
+        return Tally.of(self.shape)
 
     @property
     def shape(self) -> Zyx:
@@ -100,7 +138,7 @@ class Pipeline:
     def whole(self, progress: Progress | None = None) -> Chunk:
         """Return the answer for the whole volume, in memory."""
         labels = np.empty(self.shape, np.uint8)
-        probs = uncertainty = None
+        probs = uncertainty = sums = None
         if self.probs:
             probs = np.empty((self.classes, *self.shape), np.float32)
         if self.uncertainty:
@@ -111,7 +149,9 @@ class Pipeline:
                 probs[(slice(None), *chunk.slices)] = answer.probs
             if uncertainty is not None and answer.uncertainty is not None:
                 uncertainty[chunk.slices] = answer.uncertainty
-        return Chunk(labels, probs, uncertainty)
+            if answer.sums is not None:
+                sums = answer.sums if sums is None else sums + answer.sums
+        return Chunk(labels, probs, uncertainty, sums)
 
     def run(self, chunk: Roi) -> Chunk:
         """Return the labels of one chunk, with probabilities and uncertainty if wanted.
@@ -121,33 +161,77 @@ class Pipeline:
         NonFiniteError
             If a network gives NaN or infinity.
         """
-        one = len(self.sources) == 1
-        labels = np.empty(chunk.shape if one else (0, 0, 0), np.uint8)
-        fuser = None
-        if not one or self.probs or self.uncertainty:
-            fuser = Fuser(
-                self.fusion,
-                len(self.sources),
-                self.classes,
-                chunk.shape,
-                compare=self.uncertainty,
-                device=self.sources[0].network.hardware.home,
-            )
-        for index, roi, logits in self.logits(chunk):
-            place = roi.within(chunk)
-            if fuser is not None:
-                fuser.add(index, place, probs_of(logits))
-            if one:
-                labels[place.slices] = labels_of(logits).cpu().numpy()
-        if fuser is None:
-            return Chunk(labels)
+        if len(self.sources) == 1:
+            return self._of_one(chunk)
+        fuser = self._fused(chunk, compare=self.uncertainty)
+        sums, tally = None, self.tally
+        if tally is not None and self.confidence is not None:
+            counted = fuser.probs(tally.places(chunk))
+            sums = sums_of(tempered(counted, self.confidence.temperature))
         if not (self.probs or self.uncertainty):
-            return Chunk(fuser.labels().cpu().numpy())
-        fused = fuser.probs()
+            return Chunk(fuser.labels().cpu().numpy(), sums=sums)
+        fused = tempered(fuser.probs(), self.temperature)
         unsure = fuser.uncertainty(fused).cpu().numpy() if self.uncertainty else None
-        if not one:
-            labels = fuser.labels().cpu().numpy()
-        return Chunk(labels, fused.cpu().numpy() if self.probs else None, unsure)
+        labels = fuser.labels().cpu().numpy()
+        probs = fused.cpu().numpy() if self.probs else None
+        return Chunk(labels, probs, unsure, sums)
+
+    def _of_one(self, chunk: Roi) -> Chunk:
+        """Return the answer of the only source for one chunk."""
+        labels = np.empty(chunk.shape, np.uint8)
+        tally = self.tally
+        sums = np.zeros((3, self.classes))
+        fuser = None
+        if self.probs or self.uncertainty:
+            home = self.sources[0].network.hardware.home
+            fuser = Fuser(self.fusion, 1, self.classes, chunk.shape, device=home)
+        for _, roi, logits in self.logits(chunk):
+            place = roi.within(chunk)
+            labels[place.slices] = labels_of(logits).cpu().numpy()
+            if fuser is not None:
+                fuser.add(0, place, probs_of(logits, self.temperature))
+            if tally is not None and self.confidence is not None:
+                counted = logits[(slice(None), *tally.places(roi))]
+                sums += sums_of(probs_of(counted, self.confidence.temperature))
+        if fuser is None:
+            return Chunk(labels, sums=None if tally is None else sums)
+        probs = fuser.probs()
+        unsure = fuser.uncertainty(probs).cpu().numpy() if self.uncertainty else None
+        return Chunk(
+            labels,
+            probs.cpu().numpy() if self.probs else None,
+            unsure,
+            None if tally is None else sums,
+        )
+
+    def _fused(self, chunk: Roi, *, compare: bool = False) -> Fuser:
+        """Return the fused probabilities of several sources for one chunk."""
+        fuser = Fuser(
+            self.fusion,
+            len(self.sources),
+            self.classes,
+            chunk.shape,
+            compare=compare,
+            device=self.sources[0].network.hardware.home,
+        )
+        for index, roi, logits in self.logits(chunk):
+            fuser.add(index, roi.within(chunk), probs_of(logits))
+        return fuser
+
+    def scores(self, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:
+        """Yield (region, scores of shape (K, z, y, x)) for the parts of a chunk.
+
+        The scores are the logits of a single source, and the logarithms of the fused
+        probabilities of several. A temperature divides either.
+        """
+        if len(self.sources) > 1:
+            yield chunk, scores_of(self._fused(chunk).probs())
+            return
+        for _, roi, logits in self.logits(chunk):
+            if len(logits) < self.classes:
+                yield roi, torch.cat([torch.zeros_like(logits), logits])
+            else:
+                yield roi, logits
 
     def logits(self, chunk: Roi) -> Iterator[tuple[int, Roi, Tensor]]:
         """Yield (number of the source, region, logits of the region) for a chunk.

@@ -29,6 +29,7 @@ def provenance(
                 "sha256": model.sha256,
                 "classes": list(model.classes),
                 **model.label_meaning,
+                **_errors(model, pipeline),
             }
             for model in models
         ],
@@ -45,7 +46,17 @@ def provenance(
         ],
         "fuse": pipeline.fusion.mode,
         "weights": [list(row) for row in pipeline.fusion.weights],
+        **({"temperature": heat} if (heat := pipeline.temperature) != 1.0 else {}),
     }
+
+
+def _errors(model: TrainedModel, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what a model's temperature changed, if it was applied."""
+    if pipeline.temperature == 1.0 or model.confidence is None:
+        return {}
+    known = model.confidence.measured
+    kept = ("temperature", "ece", "nll", "volumes")
+    return {"confidence": {key: known[key] for key in kept if key in known}}
 
 
 def channels_read(volume: Volume) -> list[str]:

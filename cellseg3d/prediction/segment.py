@@ -12,6 +12,7 @@ from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import Resampled, nearest_on
+from cellseg3d.prediction.expect import expected_dice
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import Extra, output_of, write_chunks
 from cellseg3d.prediction.output.scale_out import dask_runner
@@ -36,12 +37,16 @@ class Segmentation:
         Uncertainty in [0, 1], if it was asked for.
     provenance : dict
         Models and their hashes, windows, device and precision.
+    expected_dice : dict or None
+        What Dice is expected of the labels (`cellseg3d.prediction.expect`); None if
+        the model holds nothing to expect it by.
     """
 
     labels: Volume
     probs: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    expected_dice: dict[str, Any] | None = None
 
 
 def segment(
@@ -89,7 +94,8 @@ def segment(
         intensity_unit="arbitrary",
         provenance={**notes_of(volume, record), "labels": True},
     )
-    return Segmentation(found, answer.probs, answer.uncertainty, record)
+    expected = expected_dice(pipeline, chosen[0].classes, answer.sums)
+    return Segmentation(found, answer.probs, answer.uncertainty, record, expected)
 
 
 def segment_to_file(
@@ -175,4 +181,4 @@ def _on_grid_of(volume: Volume, found: Segmentation) -> Segmentation:
     on_grid = replace(
         found.labels, array=labels, spacing=volume.spacing, affine_mm=volume.affine_mm
     )
-    return Segmentation(on_grid, probs, uncertainty, found.provenance)
+    return replace(found, labels=on_grid, probs=probs, uncertainty=uncertainty)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from cellseg3d.bundle.confidence import Confidence
 from cellseg3d.bundle.model import TrainedModel, networks_of
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
@@ -103,12 +104,13 @@ def set_up(
                 f"{models[0].name}, {list(names[0])}; fuse bundles of the same classes"
             )
             raise ConfigError(message)
-    bundles = []
+    bundles, unlike = [], []
     for model in models:
         seen = seen_by(volume, model)
         # Reading the volume for this is left out where nobody asks.
         asked = warn or options.adapt == "auto"
         differences = differences_of(seen, model) if asked else []
+        unlike += differences
         adapts = _adapts(model, options.adapt, unlike=bool(differences))
         if warn:
             _warn(seen, model, differences, adapts=adapts)
@@ -116,7 +118,26 @@ def set_up(
     if options.axes is not None and options.fuse == "auto":
         # Learned weights belong to the bundle's own axes.
         options = replace(options, fuse="weighted")
-    return pipeline_of(bundles, options, volume.spacing)
+    return replace(
+        pipeline_of(bundles, options, volume.spacing),
+        confidence=_confidence(models, options),
+        calibrated=options.calibrated,
+        unlike=tuple(dict.fromkeys(unlike)),
+    )
+
+
+def _confidence(
+    models: Sequence[TrainedModel], options: SegmentOptions
+) -> Confidence | None:
+    """Return what was measured about a model's probabilities, if it holds here.
+
+    It was measured on one model, predicted as its bundle says. Other axes, views or
+    ways to fuse give other probabilities.
+    """
+    usual = options.axes is None and options.fuse == "auto" and options.adapt == "auto"
+    if len(models) > 1 or options.tta or not usual:
+        return None
+    return models[0].confidence
 
 
 def pipeline_of(

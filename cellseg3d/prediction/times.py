@@ -25,6 +25,7 @@ from cellseg3d.prediction.batch import (
     read_record,
     segment_task,
 )
+from cellseg3d.prediction.expect import KEY as EXPECTED
 from cellseg3d.prediction.opening import open_for
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.output.blockwise import sidecar, times_folder
@@ -171,7 +172,11 @@ def _join(series: _Series, count: int) -> None:
         parts = series.files[path]
         if path == record:
             known = read_record(series.parts[0].labels)
-            known.setdefault("segmentation", {})["times"] = count
+            record = known.setdefault("segmentation", {})
+            record["times"] = count
+            every = [_expected(part) for part in series.parts]
+            if any(every):
+                record[EXPECTED] = {"times": every}
             write_text(path, json.dumps(known, indent=2, sort_keys=True) + "\n")
             continue
         volumes = [open_volume(part) for part in parts]
@@ -180,6 +185,10 @@ def _join(series: _Series, count: int) -> None:
         volumes[0] = replace(first, provenance=notes)
         ids = path in (labels, series.task.objects)
         write_times(path, volumes, labels=ids)
+
+
+def _expected(part: Task) -> Any:  # noqa: ANN401
+    return read_record(part.labels).get("segmentation", {}).get(EXPECTED)
 
 
 def _of_all(

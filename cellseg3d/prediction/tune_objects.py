@@ -158,7 +158,7 @@ def _predicted(
     case: Case, datalist: Datalist, model: TrainedModel, side: int
 ) -> TuningCase:
     volume = case.open_image()
-    found = segment(volume, model, SegmentOptions(probs=True))
+    found = segment(volume, model, SegmentOptions(probs=True, calibrated=False))
     # Probabilities are rounded as in files, because the decoder will read those.
     probs = np.rint(np.asarray(found.probs) * 255).astype(np.float32) / 255
     truth = read_case_label(case, datalist).read()

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg3d.core.errors import ConfigError
-from cellseg3d.datasets.cases import Datalist
+from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.io.listing import content_of, is_folder_of_volumes
 from cellseg3d.scoring.pairs import (
+    cases_by_stem,
     is_datalist,
     labels_by_stem,
     pair_datalist,
@@ -18,12 +19,17 @@ from cellseg3d.scoring.pairs import (
 
 @dataclass(frozen=True)
 class Located:
-    """Where the files of one volume lie; what is not known is None."""
+    """Where the files of one volume lie; what is not known is None.
+
+    `case` is the case of a datalist that the volume belongs to. It says how its image
+    is read: which channels, and what its axes mean.
+    """
 
     prediction: str
     truth: str | None = None
     image: str | None = None
     probs: str | None = None
+    case: Case | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -63,6 +69,7 @@ def locate_folder(
         If nothing pairs.
     """
     images = {} if image is None else _images_by_stem(image)
+    cases = {} if datalist is None else cases_by_stem(datalist.cases)
     if truth is not None:
         pairs = pair_paths(prediction, truth, ids=ids).pairs
     elif datalist is not None:
@@ -74,7 +81,13 @@ def locate_folder(
             Located(path, None, images.get(stem), probs) for stem, path in found.items()
         ]
     return [
-        Located(pair.prediction, pair.truth, images.get(pair.name), probs)
+        Located(
+            pair.prediction,
+            pair.truth,
+            images.get(pair.name),
+            probs,
+            cases.get(pair.name),
+        )
         for pair in pairs
     ]
 
@@ -97,6 +110,7 @@ def locate(
     InputError
         If the files of a folder do not pair.
     """
+    cases = {} if datalist is None else cases_by_stem(datalist.cases)
     given = {"truth": truths, "image": images, "probs": probs}
     for option, paths in given.items():
         if paths and len(paths) != len(predictions):
@@ -117,7 +131,8 @@ def locate(
                 prediction, of_folder, image, prob, datalist=datalist, ids=ids
             )
         else:
-            found.append(Located(prediction, truth, image, prob))
+            case = cases.get(stem_of_file(prediction))
+            found.append(Located(prediction, truth, image, prob, case))
     return found
 
 

@@ -1,21 +1,29 @@
 """Open and check the volumes of a report and their truth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.errors import LabelError
+from cellseg3d.core.errors import AxisError, LabelError
 from cellseg3d.core.ignore import IGNORE
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
-from cellseg3d.datasets.cases import Datalist, case_stem
+from cellseg3d.datasets.cases import Case, Datalist, case_stem
 from cellseg3d.datasets.labels import class_labels
+from cellseg3d.io.check import open_input
+from cellseg3d.io.layout import OBJECT_IDS
 from cellseg3d.report.folders import Located
-from cellseg3d.scoring.evaluate import open_labels, open_values
-from cellseg3d.scoring.meaning import meaning_of, models_of
+from cellseg3d.scoring.evaluate import case_truth, open_labels
+from cellseg3d.scoring.meaning import (
+    channels_of,
+    marked_ids,
+    meaning_of,
+    models_of,
+    segmentation_of,
+)
 from cellseg3d.scoring.one_volume import renamed
 from cellseg3d.scoring.pairs import stem_of_file
 from cellseg3d.scoring.probs import find_probs
@@ -34,7 +42,8 @@ class ReportVolume:
     prediction : Volume
         Labels or object ids.
     truth, image : Volume or None
-        The truth and the image, of the same shape.
+        The truth and the image, of the same shape. Of an image of several channels it
+        is the one to draw.
     probs : mapping of str to Volume
         Probability of each class by its name; ``""`` stands for all values above 0.
     spacing : Spacing or None
@@ -44,6 +53,8 @@ class ReportVolume:
         ``"probs CLASS"``.
     models : sequence of mapping
         What the record beside the prediction says of the models that made it.
+    expected : mapping
+        What the record says of the Dice that is expected; empty if nothing.
     """
 
     name: str
@@ -54,6 +65,7 @@ class ReportVolume:
     spacing: Spacing | None
     paths: dict[str, str]
     models: Sequence[Mapping[str, Any]] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,6 +110,7 @@ def open_volumes(
     channel: int | str | None = None,
     spacing: Spacing | None = None,
     truth_map: Mapping[int, int] | None = None,
+    ids: bool = False,
 ) -> list[ReportVolume]:
     """Open predictions and the files that belong to them.
 
@@ -109,25 +122,32 @@ def open_volumes(
     classes : sequence of str
         Class names by value, for the names of probability files.
     channel : int or str, optional
-        The channel of the images to draw, if they have several.
+        The channel of the images to draw, if they have several. By default it is the
+        first that the network sees: of those of the datalist, or else of those that
+        the record of the prediction names.
     spacing : Spacing, optional
         Voxel edges that win over those of the files.
     truth_map : mapping of int to int, optional
         The class of each value of the truth; wins over datalist and record.
+    ids : bool
+        Whether the values of predictions and truths are known to be object ids.
 
     Raises
     ------
     InputError
         If a file cannot be read, or shapes differ.
     """
-    opened = [_open(each, classes, channel, spacing) for each in located]
-    if truth_map is not None:
-        return [_renamed(volume, truth_map) for volume in opened]
-    if datalist is None:
-        return [_understood(volume) for volume in opened]
-    if datalist.labels != "classes":
-        return opened
-    return [_mapped(volume, datalist) for volume in opened]
+    opened = []
+    for each in located:
+        meant = None if truth_map is not None else datalist
+        truth = _open_truth(each, meant, spacing, ids=ids)
+        volume = _open(each, truth, classes, channel, spacing)
+        if truth_map is not None:
+            volume = _renamed(volume, truth_map)
+        elif datalist is None and not ids:
+            volume = _understood(volume)
+        opened.append(volume)
+    return opened
 
 
 def _understood(volume: ReportVolume) -> ReportVolume:
@@ -148,23 +168,15 @@ def _renamed(volume: ReportVolume, names: Mapping[int, int] | None) -> ReportVol
     return replace(volume, truth=truth)
 
 
-def _mapped(volume: ReportVolume, datalist: Datalist) -> ReportVolume:
-    truth = volume.truth
-    if truth is None:
-        return volume
-    classes = class_labels(truth.read(), datalist, truth.name)
-    return replace(volume, truth=truth.with_array(classes))
-
-
 def _open(
     located: Located,
+    truth: Volume | None,
     classes: Sequence[str],
     channel: int | str | None,
     given: Spacing | None,
 ) -> ReportVolume:
     volume = open_labels(located.prediction, given)
-    truth = open_labels(located.truth, given) if located.truth else None
-    image = open_values(located.image, given, channel) if located.image else None
+    image = _open_image(located, channel, given) if located.image else None
     probs = {}
     paths = {
         "prediction": located.prediction,
@@ -174,7 +186,7 @@ def _open(
     if located.probs:
         stem = stem_of_file(located.prediction)
         files = find_probs(located.probs, stem, classes)
-        probs = {name: open_values(file, given) for name, file in files.items()}
+        probs = {name: open_input(file, spacing=given) for name, file in files.items()}
         paths |= {f"probs {name}".strip(): file for name, file in files.items()}
     spacing = given or volume.spacing
     for other in (truth, image, *probs.values()):
@@ -189,7 +201,57 @@ def _open(
         spacing,
         {key: path for key, path in paths.items() if path},
         tuple(models_of(located.prediction)),
+        _expected(located.prediction),
     )
+
+
+def _expected(prediction: str) -> Mapping[str, Any]:
+    """Return what Dice a record expects; objects are not what it was expected of."""
+    if case_stem(prediction).endswith("_objects"):
+        return {}
+    found = segmentation_of(prediction).get("expected_dice", {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def _open_image(
+    located: Located, channel: int | str | None, given: Spacing | None
+) -> Volume:
+    """Return the image, or of several channels the one to draw."""
+    place = str(located.image)
+    if channel is not None:
+        return open_input(place, spacing=given, channel=channel)
+    case = located.case or Case("", place, None, "")
+    try:
+        opening = case.opening
+        opening["spacing"] = given or case.spacing
+        image = open_input(place, **opening)
+    except AxisError:
+        known = channels_of(located.prediction)
+        if not known or (case.channel, case.channels) != (None, None):
+            raise
+        image = open_input(place, spacing=given, channel=known[0])
+    return image.channel(0)
+
+
+def _open_truth(
+    located: Located, datalist: Datalist | None, given: Spacing | None, *, ids: bool
+) -> Volume | None:
+    """Return the truth with its classes in a datalist, or as ids of objects."""
+    if located.truth is None:
+        return None
+    case = located.case
+    of_objects = datalist is not None and datalist.labels != "classes"
+    if datalist is None or case is None or located.truth != case.label:
+        truth = open_labels(located.truth, given)
+        if datalist is not None and not (ids or of_objects):
+            classes = class_labels(truth.read(), datalist, truth.name)
+            truth = truth.with_array(classes)
+    else:
+        truth = case_truth(case, datalist, ids=ids or of_objects)
+        truth = replace(truth, spacing=given or truth.spacing)
+    if not of_objects:
+        return truth
+    return replace(truth, provenance={**truth.provenance, OBJECT_IDS: True})
 
 
 def settle_kind(
@@ -197,12 +259,12 @@ def settle_kind(
 ) -> tuple[list[ReportVolume], bool]:
     """Return the volumes and whether their values are object ids rather than classes.
 
-    Unless the caller decides, values are taken for ids when a prediction holds more
-    than 16 of them, or one above 254. This is a guess, and the page says so. A
-    prediction of foreground only is compared with the foreground of a truth of ids.
+    Unless the caller decides, values are taken for ids when the file of a prediction
+    says so, or holds more than 16 values, or one above 254. A prediction of foreground
+    only is compared with the foreground of a truth of ids.
     """
     if ids is None:
-        ids = any(_many_values(volume.prediction) for volume in volumes)
+        ids = any(_holds_ids(volume.prediction) for volume in volumes)
     if ids:
         return list(volumes), True
     return [_flattened(volume) for volume in volumes], False
@@ -210,7 +272,7 @@ def settle_kind(
 
 def _flattened(volume: ReportVolume) -> ReportVolume:
     truth = volume.truth
-    if truth is None or not _many_values(truth):
+    if truth is None or not _holds_ids(truth):
         return volume
     if volume.prediction.read().max(initial=0) > 1:
         message = (
@@ -222,7 +284,10 @@ def _flattened(volume: ReportVolume) -> ReportVolume:
     return replace(volume, truth=truth.with_array(foreground))
 
 
-def _many_values(labels: Volume) -> bool:
+def _holds_ids(labels: Volume) -> bool:
+    """Return whether labels are ids of objects, by the file's word or their number."""
+    if marked_ids(labels):
+        return True
     values = np.unique(labels.read())
     return len(values) - (IGNORE in values) > MOST_CLASSES or bool(
         values.max(initial=0) > IGNORE
@@ -275,8 +340,14 @@ def check_volume(volume: ReportVolume) -> dict[str, Any]:
 
 
 def _types(volume: ReportVolume) -> str:
+    """Return the data type of image and prediction, and the channel that is drawn."""
     pairs = (("image", volume.image), ("prediction", volume.prediction))
-    return ", ".join(f"{name} {each.dtype}" for name, each in pairs if each is not None)
+    found = []
+    for name, each in pairs:
+        if each is not None:
+            called = f" ({each.channel_names[0]})" if each.channel_names else ""
+            found.append(f"{name} {each.dtype}{called}")
+    return ", ".join(found)
 
 
 def _sample(volume: Volume, most: int = 1 << 24) -> NDArray[Any]:

@@ -12,12 +12,14 @@ from cellseg3d import __version__
 from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.core.extras import missing_extra
+from cellseg3d.metrics.temperature import known_errors
 from cellseg3d.report.benchmark_folder import (
     BenchmarkFolder,
     benchmark_sections,
     left_out,
 )
 from cellseg3d.report.evaluation import ReportScores, score_volumes
+from cellseg3d.report.expected import expected_rows
 from cellseg3d.report.figures import (
     calibration_charts,
     curve_charts,
@@ -135,7 +137,9 @@ def page_values(
         "score_rows": score_rows(scores),
         "volumes": volume_rows(scores, run),
         "overlaps": overlap_charts(scores),
+        "expected": expected_rows(volumes, scores),
         "calibration": calibration_charts(scores),
+        "temperatures": _temperatures(given),
         "viewers": viewers,
         "sizes": size_rows(sizes, ids=ids),
         "size_charts": size_charts(sizes, ids=ids),
@@ -247,6 +251,15 @@ def _classes(given: ReportInput) -> Sequence[str]:
         classes = given.run.record.get("data", {}).get("classes", ())
     stated = {volume.classes for volume in given.volumes}
     return classes or (stated.pop() if len(stated) == 1 else ())
+
+
+def _temperatures(given: ReportInput) -> list[str]:
+    """Return what the temperatures of the run and of the models have changed."""
+    stated = [] if given.run is None else [given.run.record.get("confidence")]
+    for volume in given.volumes:
+        stated += [model.get("confidence") for model in volume.models]
+    found = [sentence for each in stated for sentence in known_errors(each)]
+    return list(dict.fromkeys(found))
 
 
 def _versions(given: ReportInput) -> dict[str, str]:

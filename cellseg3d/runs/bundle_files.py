@@ -12,7 +12,7 @@ from cellseg3d.core.atomic import write_text
 # Keys whose values are the same in training, inference and evaluation.
 SHARED = ("facts", "spec", "window", "intensity", "network_def")
 # Keys of a bundle's metadata that tell of its weights.
-_OF_WEIGHTS = ("score", "weights_sha256")
+_OF_WEIGHTS = ("score", "weights_sha256", "confidence")
 
 
 def write_bundle(

@@ -15,7 +15,8 @@ from cellseg3d.io.check import open_input
 from cellseg3d.io.fingerprint import unchanged
 from cellseg3d.io.labels import doubt_labels
 from cellseg3d.io.registry import read_labels
-from cellseg3d.scoring.meaning import marked_ids, meaning_of
+from cellseg3d.metrics.temperature import known_errors
+from cellseg3d.scoring.meaning import marked_ids, meaning_of, models_of
 from cellseg3d.scoring.one_volume import (
     FOREGROUND,
     ScoredVolume,
@@ -179,7 +180,7 @@ def _score_pair(
             names = options.classes or known.classes
             options = replace(options, meaning=known, classes=names)
     else:
-        truth = _case_truth(case, cases, options)
+        truth = case_truth(case, cases, ids=options.ids)
         only = case.annotated
     scored = score_volume(prediction, truth, options, only)
     if note:
@@ -207,33 +208,20 @@ def _with_probs(
     stem = stem_of_file(pair.prediction)
     for name, file in find_probs(options.probs or "", stem, options.classes).items():
         found = score_probs(
-            open_values(file), labels, class_value(name, options.classes)
+            open_input(file), labels, class_value(name, options.classes)
         )
         shown = name or (next(iter(classes)) if len(classes) == 1 else FOREGROUND)
         classes[shown] = {**classes.get(shown, {}), **found.scores}
         curves[shown] = found.curves
-    return replace(scored, classes=classes, curves=curves)
+    known = [model.get("confidence") for model in models_of(pair.prediction)]
+    heats = [f"temperature: {each}" for one in known for each in known_errors(one)]
+    notes = (*scored.notes, *heats)
+    return replace(scored, classes=classes, curves=curves, notes=notes)
 
 
-def open_values(
-    location: str, spacing: Spacing | None = None, channel: int | str | None = None
-) -> Volume:
-    """Open a file of intensities or probabilities, whose voxels are read on demand.
-
-    Parameters
-    ----------
-    location, spacing
-        As for `open_labels`.
-    channel : int or str, optional
-        The number or name of the channel to read, if there are several.
-    """
-    file, inner = split_inner(location)
-    return open_input(file, inner=inner, spacing=spacing, channel=channel)
-
-
-def _case_truth(case: Case, cases: Datalist, options: ScoreOptions) -> Volume:
+def case_truth(case: Case, cases: Datalist, *, ids: bool) -> Volume:
     """Return a case's truth as class indices, or as ids if ids are scored."""
     raw = read_case_label(case, cases)
-    if options.ids:
+    if ids:
         return raw
     return raw.with_array(case_classes(raw.read(), cases, case, raw.name))

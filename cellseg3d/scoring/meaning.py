@@ -140,17 +140,42 @@ def models_of(prediction: str) -> list[Mapping[str, Any]]:
 
     A record that is absent or not of a prediction gives no models.
     """
+    return [each for each in _recorded(prediction, "models") if isinstance(each, dict)]
+
+
+def channels_of(prediction: str) -> list[int | str]:
+    """Return the names or numbers of the channels that a network read of the image.
+
+    The list is empty if no record lies beside the prediction, or if it names none.
+    """
+    names = [str(each) for each in _recorded(prediction, "channels")]
+    numbers = [name.removeprefix("channel ") for name in names]
+    return [
+        int(number) if number != name and number.isdecimal() else name
+        for name, number in zip(names, numbers, strict=True)
+    ]
+
+
+def _recorded(prediction: str, key: str) -> list[Any]:
+    """Return a list of the record beside labels or objects; empty if it has none."""
+    found = segmentation_of(prediction).get(key, [])
+    return found if isinstance(found, list) else []
+
+
+def segmentation_of(prediction: str) -> Mapping[str, Any]:
+    """Return what the record beside labels or objects says of the segmentation.
+
+    It is empty for a record that is absent or not of a prediction.
+    """
     path = record_path(prediction)
     if case_stem(prediction).endswith("_objects"):
         path = path.with_name(path.name.replace("_objects_labels", "_labels"))
     try:
-        found = read_mapping(path) if path.is_file() else {}
-        models = found.get("segmentation", {}).get("models", [])
+        record = read_mapping(path) if path.is_file() else {}
+        found = record.get("segmentation", {})
     except (ConfigError, AttributeError):
-        return []
-    if not isinstance(models, list):
-        return []
-    return [model for model in models if isinstance(model, Mapping)]
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def check_shared(

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.ignore import IGNORE, no_object
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import case_stem
+from cellseg3d.io.check import open_input
 from cellseg3d.metrics.components import label_components, label_pieces
 from cellseg3d.metrics.morphometry import Table, measure_objects, summarise_objects
 from cellseg3d.metrics.parents import boundary_distance, most_common
-from cellseg3d.scoring.evaluate import open_labels, open_values
+from cellseg3d.scoring.evaluate import open_labels
 from cellseg3d.scoring.meaning import meaning_of
 from cellseg3d.scoring.one_volume import class_name
 from cellseg3d.scoring.same_grid import common_spacing
@@ -112,6 +113,8 @@ def measure_file(labels: str, options: MeasureOptions | None = None) -> Measurem
         ids = source.with_array(label_pieces(_annotated(source)))
     table = measure_objects(ids.array, spacing, image.array if image else None)
     found: Table = {"id": table.pop("id")}
+    if said := no_object(max(found["id"].tolist(), default=0)):
+        logger.warning("%s: %s", source.name, said)
     found["class"] = _class_names(ids, source, found["id"], chosen)
     found |= table
     if image is not None:
@@ -162,7 +165,7 @@ def _companion(
     if path is None:
         return None
     if intensities:
-        other = open_values(path, options.spacing, options.channel)
+        other = open_input(path, spacing=options.spacing, channel=options.channel)
     else:
         other = open_labels(path, options.spacing)
     common_spacing(other, source, options.spacing)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellseg3d.core.channels import ArrayLike
 from cellseg3d.core.errors import LabelError, SpacingError
-from cellseg3d.core.ignore import IGNORE
+from cellseg3d.core.ignore import IGNORE, NO_OBJECT, no_object
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.metrics.components import label_components
@@ -169,6 +169,8 @@ def score_volume(
         options, notes = _understood(total(raw), prediction, truth, options)
         if options.meaning is not None:
             check_values(total(raw), prediction, truth, options)
+    else:
+        notes = _of_no_object(total(raw), prediction, truth, options)
     tables = [each.renamed(options.prediction_map, options.truth_map) for each in raw]
     whole = total(tables)
     members = scored_classes(whole, options, only)
@@ -196,6 +198,21 @@ def score_volume(
         objects,
         notes=notes,
         truth_map=options.truth_map,
+    )
+
+
+def _of_no_object(
+    raw: Contingency, prediction: Volume, truth: Volume, options: ScoreOptions
+) -> tuple[str, ...]:
+    """Return a sentence for each side with the id that CREMI writes for no object."""
+    sides = (
+        (prediction, raw.predicted_sizes()[0], "prediction_map"),
+        (truth, raw.true_sizes()[0], "truth_map"),
+    )
+    return tuple(
+        f"{volume.name}: {no_object(NO_OBJECT)}, or say what it is with `{word}`"
+        for volume, found, word in sides
+        if NO_OBJECT in set(found.tolist()) - set(getattr(options, word) or {})
     )
 
 

@@ -1,12 +1,12 @@
 """Find the truth of each prediction by its stem; report files without a partner."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg3d.core.errors import InputError
 from cellseg3d.core.spacing import Spacing
-from cellseg3d.datasets.cases import Datalist, split_inner
+from cellseg3d.datasets.cases import Case, Datalist, split_inner
 from cellseg3d.io.listing import is_folder_of_volumes
 from cellseg3d.io.names import role_of, stem_of
 from cellseg3d.io.registry import list_volumes
@@ -96,9 +96,9 @@ def pair_datalist(
     else:
         predictions = {stem_of_file(prediction): prediction}
     cases = {case.name: case for case in datalist.cases if case.label is not None}
-    stems = {stem_of_file(case.image): name for name, case in cases.items()}
+    stems = cases_by_stem(cases.values())
     named = {
-        stem if stem in cases else stems.get(stem, stem): file
+        stems[stem].name if stem in stems else stem: file
         for stem, file in predictions.items()
     }
     truths = {name: str(case.label) for name, case in cases.items()}
@@ -116,6 +116,16 @@ def pair_datalist(
     )
     rest = pairing.unmatched_truths if is_folder_of_volumes(path, folders) else ()
     return Pairing(pairs, pairing.unmatched_predictions, rest)
+
+
+def cases_by_stem(cases: Iterable[Case]) -> dict[str, Case]:
+    """Return the case that each stem belongs to: its name, or the stem of its image.
+
+    The name of a case wins over the image of another one.
+    """
+    known = list(cases)
+    images = {stem_of_file(case.image): case for case in known}
+    return images | {case.name: case for case in known}
 
 
 def is_datalist(path: str) -> bool:

@@ -76,6 +76,16 @@ class Schedule:
         if max_minutes is not None and not max_minutes > 0:
             message = f"max_minutes is {max_minutes}; expected more than 0"
             raise ConfigError(message)
+        if epochs is not None and epochs < 1:
+            message = f"lr_scheduler epochs is {epochs}; expected 1 or more"
+            raise ConfigError(message)
+        if not 0 <= final_share <= 1:
+            message = f"lr_scheduler final_share is {final_share}; expected 0 to 1"
+            raise ConfigError(message)
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        if not all(0 < rate < math.inf for rate in rates):
+            message = f"optimizer lr is {min(rates)}; expected a finite number above 0"
+            raise ConfigError(message)
         self.optimizer = optimizer
         self.shape = shape
         self.warmup = warmup
@@ -83,7 +93,7 @@ class Schedule:
         self.epochs = epochs
         self.final_share = final_share
         self.clock = CLOCKS[clock] if isinstance(clock, str) else clock
-        self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self.peaks = rates
         self.elapsed_before_s = 0.0
         self.reserve_s = 0.0
         self.done = 0.0

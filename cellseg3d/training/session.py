@@ -10,7 +10,7 @@ from monai.engines.trainer import SupervisedTrainer
 from monai.engines.workflow import Workflow
 
 from cellseg3d.bundle.trust import trusted_names
-from cellseg3d.core.errors import CellSegError, InputError
+from cellseg3d.core.errors import CellSegError, ConfigError, InputError
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.runs.lock import RunLock
 from cellseg3d.runs.record import RunRecord, changed_data
@@ -150,7 +150,21 @@ def _data_facts(data: LoadedFold | None, run_dir: str) -> dict[str, Any]:
     }
 
 
+def _refuse_endless(epochs: object) -> None:
+    """Refuse a number of epochs that an expression in a config makes, if it is none.
+
+    Raises
+    ------
+    ConfigError
+        If it is no whole number above 0; without one a training would never end.
+    """
+    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+        message = f"train::trainer::max_epochs is {epochs}; expected 1 or more"
+        raise ConfigError(message)
+
+
 def _run(trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:
+    _refuse_endless(trainer.state.max_epochs)
     resumed = checkpoints.resume and checkpoints.load(trainer)
     steps = trainer.state.max_epochs * trainer.state.epoch_length
     # Ignite would start a finished training again.

@@ -11,9 +11,11 @@ from typing import Any
 
 import ignite.distributed as idist
 
+from cellseg3d.bundle.arguments import check_does_something
 from cellseg3d.bundle.model_facts import ModelFacts
 from cellseg3d.bundle.resolve import first_line, resolve_in_place
 from cellseg3d.bundle.shipped import find_bundle
+from cellseg3d.calibration.confidence import settle_confidence
 from cellseg3d.calibration.object_sizes import settle_decoder
 from cellseg3d.calibration.source_fit import settle_fusion
 from cellseg3d.calibration.window import settle_window
@@ -39,8 +41,10 @@ from cellseg3d.training.session import run_training
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Any], None]
-# How MONAI says that it cannot build something, and that a reference has no target.
+# How MONAI says that it cannot build something, that an expression fails, and that a
+# reference has no target.
 _FAILED = re.compile(r"Failed to instantiate component '([\w.]+)'")
+_EXPRESSION = re.compile(r"Failed to evaluate ConfigExpression:\s*(.+)", re.DOTALL)
 _NOTHING = re.compile(r"the referring item `([^`]+)` is not defined")
 # What configs call to do their work.
 _RUNS = (
@@ -211,6 +215,10 @@ def _run_and_calibrate(
     if data is not None and options.calibrate:
         say("measuring the halo that prediction needs; this takes up to a minute")
         settle_window(folder, data)
+    if data is not None and options.calibrate and data.validation:
+        # This comes last, because it is measured as prediction will work.
+        say("fitting the temperature of the probabilities on the validation volumes")
+        settle_confidence(folder, data)
 
 
 def run_config(
@@ -253,6 +261,8 @@ def _workflow(config: Path, run_id: str, **overrides: Any) -> Iterator[Any]:  # 
     from monai.bundle.workflows import ConfigWorkflow  # noqa: PLC0415 - seconds
 
     resolved = resolve_in_place(config, overrides)
+    for key in ("initialize", run_id):
+        check_does_something(resolved, key, config)
     # MONAI warns that it does not set up logging here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -305,6 +315,9 @@ def _own_error(error: BaseException, config: Path) -> BaseException:
     failed = _FAILED.match(str(error))
     if failed and failed[1] not in _RUNS and error.__cause__ is not None:
         return ConfigError(f"{config}: {failed[1]}: {first_line(error.__cause__)}")
+    if (failed := _EXPRESSION.match(str(error))) and error.__cause__ is not None:
+        text = " ".join(failed[1].replace("__local_refs", "").split())
+        return ConfigError(f"{config}: {text} fails: {first_line(error.__cause__)}")
     if isinstance(error, ValueError) and (unknown := _NOTHING.match(str(error))):
         return ConfigError(f"{config}: {unknown[1]} refers to nothing; write its value")
     return error

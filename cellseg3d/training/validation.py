@@ -83,6 +83,10 @@ class Validation:
         patience: int | None = None,
     ) -> None:
         _check_loader(evaluator.data_loader)
+        for name, value in (("interval", interval), ("patience", patience)):
+            if value is not None and value < 1:
+                message = f"train::validation::{name} is {value}; expected 1 or more"
+                raise ConfigError(message)
         self.evaluator = evaluator
         self.history = history
         self.model_files = model_files

@@ -70,7 +70,10 @@ def segment_layer(
     """
     model = load_model(_place(wanted.bundle))
     options = SegmentOptions(
-        device=wanted.device, probs=wanted.objects, uncertainty=wanted.uncertainty
+        device=wanted.device,
+        probs=wanted.objects,
+        uncertainty=wanted.uncertainty,
+        calibrated=not wanted.objects,
     )
     volume = volume_of(layer)
     found = segment(volume, model, options=options, progress=progress)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cellseg3d.bundle.compose import read_config
+from cellseg3d.bundle.confidence import KEY as CONFIDENCE
 from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.bundle.shipped import weights_file
 from cellseg3d.bundle.shipped_record import record_path
@@ -28,6 +29,7 @@ from cellseg3d.io.registry import read_volume
 from cellseg3d.models.checkpoint import load_weights, save_weights
 from cellseg3d.prediction.tune_objects import kept_decoder, tune_run
 from cellseg3d.runs.record import git_commit, machine, versions
+from cellseg3d.weights.confidence import confidence_of
 from cellseg3d.weights.pictures import best_and_worst, draw_triple
 from cellseg3d.weights.recipe import WeightsRecipe
 from cellseg3d.weights.scores import (
@@ -116,6 +118,8 @@ def ship(
         "window": read_windows(final.run),
         "pictures": pictures,
     }
+    if (confidence := confidence_of(recipe, parts, datalist)) is not None:
+        values[CONFIDENCE] = confidence
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=1) + "\n"
     write_text(path, text)

@@ -104,7 +104,7 @@ def score_parts(
         if not part.has_weights:
             continue
         model = model_of(part, recipe)
-        for condition, case in _unseen(recipe, part, cases):
+        for condition, case in unseen(recipe, part, cases):
             scores, picture = score_volume(model, _labelled(case), cases, recipe)
             shown[case.name] = picture
             logger.info("%s, %s: %s", part.name, case.name, scores)
@@ -137,8 +137,7 @@ def robustness(
         if not part.has_weights:
             continue
         model = model_of(part, recipe)
-        unseen = itertools.islice(_unseen(recipe, part, cases), each)
-        for _, case in unseen:
+        for _, case in itertools.islice(unseen(recipe, part, cases), each):
             given = middle(_labelled(case), SHIFTED_VOXELS)
             copies = {"none": given, **shifted(given, inverts=inverts)}
             for shift, copy in copies.items():
@@ -210,8 +209,10 @@ def predicted(
     -------
     (ndarray of uint8, ndarray of float32)
         Labels (Z, Y, X) and probabilities (K, Z, Y, X), which are empty if not wanted.
+        The probabilities are those that objects are found in, without a temperature.
     """
-    answer = segment(image, model, SegmentOptions(probs=probs, precision=precision))
+    options = SegmentOptions(probs=probs, calibrated=False, precision=precision)
+    answer = segment(image, model, options)
     nothing = np.empty((0, 0, 0, 0), np.float32)
     found = nothing if answer.probs is None else answer.probs
     return np.asarray(answer.labels.array), found
@@ -229,9 +230,10 @@ def model_of(part: Part, recipe: WeightsRecipe) -> TrainedModel:
     )
 
 
-def _unseen(
+def unseen(
     recipe: WeightsRecipe, part: Part, cases: Datalist
 ) -> Iterator[tuple[str, Case]]:
+    """Yield the cases that a part was not trained on, each with what was left out."""
     if recipe.simulated:
         # Several bundles share the training cells, and the test cells beside them.
         yield from test_cases(recipe, Path(cases.cases[0].image).parent / "test")

@@ -52,6 +52,7 @@ def test_a_tutorial_runs(page, tmp_path):
         "correct-and-train": r"nucleus +0\.[5-9]",
         "nuclei": r"foreground +14 +1[34] ",
         "em-stack": r"new +\w+ +0\.[3-9]",
+        "two-stains": r"cell_003 +both +0\.[6-9]",
         "cluster": r"every label is the same",
     }
     assert re.search(scores[page.stem], said), said

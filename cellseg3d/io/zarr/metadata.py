@@ -7,6 +7,13 @@ from typing import Any
 from cellseg3d.core.errors import FormatError
 
 
+def multiscales_in(attributes: Mapping[str, Any]) -> list[Any]:
+    """Return the images that the attributes of a group list, in version 0.4 or 0.5."""
+    ome = attributes.get("ome", attributes)
+    found = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
 def checked_image(path: Path, image: object) -> Mapping[str, Any]:
     """Return an entry of ``multiscales`` whose parts are of the right types.
 

@@ -13,17 +13,15 @@ import zarr
 from numpy.typing import NDArray
 
 from cellseg3d.core.axes import to_zyx
-from cellseg3d.core.errors import FormatError, SpacingError
+from cellseg3d.core.errors import FormatError
 from cellseg3d.core.memory import check_memory
-from cellseg3d.core.spacing import Spacing, um_per
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.damage import damaged, is_read_error
-from cellseg3d.io.layout import Request, split_unit, unknown_spacing, unknown_unit
+from cellseg3d.io.layout import Request, split_unit
 from cellseg3d.io.lazy import Box, LazyArray, lazy_shape
 from cellseg3d.io.members import choose, pair_in, stated_spacing
 from cellseg3d.io.picking import (
     CHANNEL_NAMES,
-    assumed_axes,
     channel_names_in,
     chunk_note,
     doubted_axes,
@@ -39,7 +37,16 @@ from cellseg3d.io.zarr.chunks import (
     ends_in_blosc,
     touched_chunks,
 )
-from cellseg3d.io.zarr.metadata import checked_image
+from cellseg3d.io.zarr.extent import doubted_extent, doubted_levels
+from cellseg3d.io.zarr.levels import (
+    bare_axes,
+    level_of,
+    named_axes,
+    scale_of,
+    spacing_of,
+)
+from cellseg3d.io.zarr.metadata import checked_image, multiscales_in
+from cellseg3d.io.zarr.parents import image_around
 from cellseg3d.io.zarr.sink import create, resume
 
 __all__ = ["ZarrVoxels", "create", "open_file", "resume"]
@@ -78,19 +85,31 @@ def open_file(path: Path, request: Request) -> Volume:
     node, inner, odd = _node(path, request)
     scale: list[float] = []
     units: dict[str, str] = {}
-    if isinstance(node, zarr.Array):
-        array, axes = node, _bare_axes(path, node)
+    level = request.level
+    around = image_around(path, inner) if isinstance(node, zarr.Array) else None
+    if isinstance(node, zarr.Array) and level:
+        raise FormatError(
+            f"{path}: names one array, so level {level} cannot be chosen; leave out "
+            "`level`, or name the image that holds the levels"
+        )
+    if isinstance(node, zarr.Array) and around is None:
+        array, axes = node, bare_axes(path, node)
         attributes, levels = _attributes(node), 1
         odd += doubted_axes(array.shape) if request.read_as is None else []
     else:
-        attributes = _attributes(node)
-        images = _multiscales(attributes)
-        if len(images) > 1:
+        group, image, level = around or (node, None, level)
+        attributes = _attributes(group)
+        images = multiscales_in(attributes)
+        if image is None and len(images) > 1:
             odd.append(f"its first image is read, but not the {len(images) - 1} others")
-        image = checked_image(path, images[0])
+        image = checked_image(path, images[0] if image is None else image)
         levels = len(image["datasets"])
-        array, scale = _level(path, node, image, request.level)
-        axes, units = _named_axes(path, image, array)
+        array, scale = level_of(path, group, image, level)
+        axes, units = named_axes(path, image, array)
+        scales = [scale_of(each, image, array.ndim) for each in image["datasets"]]
+        odd += doubted_levels(group, image, level, scales)
+        array = node if around else array
+    odd += doubted_extent(path / array.path, array.shape)
     check_memory(math.prod(array.chunks) * array.dtype.itemsize, f"{path}: a chunk")
     noted = attributes.get(NOTES_ATTRIBUTE)
     unit, notes = split_unit(noted if isinstance(noted, Mapping) else {})
@@ -101,7 +120,7 @@ def open_file(path: Path, request: Request) -> Volume:
             f"{path}: holds voxels of {array.dtype}; expected integers or floats"
         )
     spacing, doubts = (
-        _spacing(axes, scale, units) if scale else stated_spacing(attributes)
+        spacing_of(axes, scale, units) if scale else stated_spacing(attributes)
     )
     odd += doubts
     provenance: dict[str, Any] = {
@@ -111,7 +130,7 @@ def open_file(path: Path, request: Request) -> Volume:
         "axes": axes,
         **chunk_note(axes, array.shards or array.chunks),
         **times_note(axes, array.shape),
-        "level": request.level,
+        "level": level,
         "levels": levels,
     }
     provenance = {**notes, **provenance}
@@ -261,7 +280,7 @@ def _node(path: Path, request: Request) -> tuple[Any, str, list[str]]:
         raise FormatError(f"{path}: {what} ({error}); check the path") from error
     if isinstance(node, zarr.Array):
         return node, inner or "", []
-    if _multiscales(_attributes(node)):
+    if multiscales_in(_attributes(node)):
         found = label_images(node) if request.labels and not inner else []
         if not found:
             return node, inner or "", []
@@ -302,7 +321,7 @@ def image_and_label(path: Path) -> tuple[str, str] | None:
         raise FormatError(message) from error
     if isinstance(node, zarr.Array):
         return None
-    if _multiscales(_attributes(node)):
+    if multiscales_in(_attributes(node)):
         labels = label_images(node)
         return ("", labels[0]) if len(labels) == 1 else None
     return pair_in(_images(node))
@@ -328,7 +347,7 @@ def _images(node: Any) -> list[str]:  # noqa: ANN401
     found = [
         name
         for name, member in node.members(max_depth=DEEPEST)
-        if isinstance(member, zarr.Array) or _multiscales(_attributes(member))
+        if isinstance(member, zarr.Array) or multiscales_in(_attributes(member))
     ]
     return sorted(
         name for name in found if not any(name.startswith(f"{each}/") for each in found)
@@ -357,12 +376,6 @@ def _plate(node: Any) -> list[Any]:  # noqa: ANN401
     return wells if isinstance(wells, list) else []
 
 
-def _multiscales(attributes: Mapping[str, Any]) -> list[Any]:
-    ome = attributes.get("ome", attributes)
-    found = ome.get("multiscales") if isinstance(ome, Mapping) else None
-    return found if isinstance(found, list) else []
-
-
 def _labels_of_channels(attributes: Mapping[str, Any]) -> list[str]:
     """Return the labels of the channels, where the image has them for all."""
     ome = attributes.get("ome", attributes)
@@ -372,91 +385,3 @@ def _labels_of_channels(attributes: Mapping[str, Any]) -> list[str]:
     labels = [each.get("label") for each in entries if isinstance(each, Mapping)]
     known = all(isinstance(label, str) and label for label in labels)
     return [str(label) for label in labels] if known else []
-
-
-def _level(
-    path: Path,
-    group: Any,  # noqa: ANN401
-    image: Mapping[str, Any],
-    level: int,
-) -> tuple[Any, list[float]]:
-    datasets = image["datasets"]
-    if not 0 <= level < len(datasets):
-        raise FormatError(
-            f"{path}: has no level {level}; its levels are 0..{len(datasets) - 1}"
-        )
-    entry = datasets[level]
-    try:
-        array = group[entry["path"]]
-    except KeyError as error:
-        raise FormatError(
-            f"{path}: its level {level} is missing in {entry['path']!r}; copy it again"
-        ) from error
-    except (ValueError, TypeError, AttributeError) as error:  # the library's own
-        cause = " ".join(str(error).split())
-        raise FormatError(
-            f"{path}: its level {level} has metadata that cannot be read "
-            f"({cause:.200}); export it again"
-        ) from error
-    if not isinstance(array, zarr.Array):
-        raise FormatError(
-            f"{path}: its level {level}, {entry['path']!r}, is no array; "
-            "export it again"
-        )
-    scale = np.ones(len(array.shape))
-    for holder in (entry, image):
-        for each in holder.get("coordinateTransformations", []):
-            if each.get("type") == "scale" and len(each["scale"]) == scale.size:
-                scale = scale * np.asarray(each["scale"], np.float64)
-    return array, scale.tolist()
-
-
-def _named_axes(
-    path: Path,
-    image: Mapping[str, Any],
-    array: Any,  # noqa: ANN401
-) -> tuple[str, dict[str, str]]:
-    entries = image.get("axes") or list("tczyx"[-array.ndim :])
-    names, units = "", {}
-    for entry in entries:
-        # In version 0.3 an entry is a letter, later a mapping.
-        name = entry if isinstance(entry, str) else entry["name"]
-        letter = str(name)[:1].upper()
-        names += letter
-        if not isinstance(entry, str) and entry.get("unit"):
-            units[letter] = str(entry["unit"])
-    if len(names) != array.ndim or len(set(names)) != len(names):
-        raise FormatError(
-            f"{path}: its axes {names} do not fit its array of shape {array.shape}; "
-            "export it again"
-        )
-    return names, units
-
-
-def _bare_axes(path: Path, array: Any) -> str:  # noqa: ANN401
-    if not 2 <= array.ndim <= 5:
-        raise FormatError(f"{path}: has {array.ndim} axes; expected 3 (z, y, x)")
-    return assumed_axes(array.ndim)
-
-
-def _spacing(
-    axes: str, scale: list[float], units: Mapping[str, str]
-) -> tuple[Spacing | None, list[str]]:
-    lengths = []
-    for letter in "ZYX":
-        unit = units.get(letter, "")
-        factor = um_per(unit)
-        if letter not in axes:
-            return None, [
-                f"it states no spacing along {letter.lower()}, so its spacing is "
-                "unknown"
-            ]
-        if factor is None:
-            hint = unknown_unit(unit, f"lengths along {letter.lower()}")
-            odd = unit or any(value != 1.0 for value in scale)
-            return None, [hint] if odd else []
-        lengths.append(scale[axes.index(letter)] * factor)
-    try:
-        return Spacing.of(lengths), []
-    except SpacingError as error:
-        return None, [unknown_spacing(error)]

@@ -28,16 +28,18 @@ from cellseg3d.io.formats import kind_to_write
 from cellseg3d.io.output.ownership import check_replaceable
 from cellseg3d.io.output.region_writer import remove
 from cellseg3d.io.registry import volume_suffix
+from cellseg3d.prediction.expect import KEY as EXPECTED
+from cellseg3d.prediction.expect import expected_dice
 from cellseg3d.prediction.output.journal import NAME as JOURNAL
-from cellseg3d.prediction.output.journal import Journal, checksum
+from cellseg3d.prediction.output.journal import Finished, Journal, checksum
 from cellseg3d.prediction.output.store import Store, put_in_place
 from cellseg3d.prediction.pipeline import Chunk, Pipeline, Progress
 
 _log = logging.getLogger(__name__)
 LOCK = "lock"
 # A function that is given the chunks to do and yields each one when it is done, with
-# its arrays, or with their checksum if it wrote them itself.
-Runner = Callable[[Sequence[Roi]], Iterator[tuple[Roi, "list[NDArray[Any]] | int"]]]
+# its arrays, unless it wrote them itself.
+Runner = Callable[[Sequence[Roi]], Iterator[Finished]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Output:
         The labels, then the probabilities of each class, then the uncertainty.
     source : str
         The file that is segmented. It must not change in the meantime.
+    classes : tuple of str
+        Names of the classes, background first.
     extras : tuple of Extra
         Files that are made from the finished ones, in this order, before all are moved
         to their names.
@@ -60,6 +64,7 @@ class Output:
     labels: Path
     stores: tuple[Store, ...]
     source: str
+    classes: tuple[str, ...]
     extras: "tuple[Extra, ...]" = ()
 
     @property
@@ -163,7 +168,8 @@ def output_of(
         Store(path, work, volume, dtype, pipeline.chunk, is_labels, final)
         for path, dtype, is_labels in names
     ]
-    return Output(labels, tuple(stores), (final or volume).name, tuple(extras))
+    source = (final or volume).name
+    return Output(labels, tuple(stores), source, tuple(classes), tuple(extras))
 
 
 def prob_paths(labels: Path, classes: Sequence[str]) -> list[Path]:
@@ -202,6 +208,13 @@ def arrays_of(answer: Chunk, stores: Sequence[Store]) -> list[NDArray[Any]]:
         as_stored(array, store.dtype)
         for array, store in zip(arrays, stores, strict=True)
     ]
+
+
+def finished(chunk: Roi, answer: Chunk, stores: Sequence[Store]) -> Finished:
+    """Return a chunk's answer in the form in which it is written and noted."""
+    arrays = arrays_of(answer, stores)
+    sums = None if answer.sums is None else answer.sums.tolist()
+    return Finished(chunk, checksum(*arrays), arrays, sums)
 
 
 def as_stored(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -275,7 +288,8 @@ def write_chunks(
                 )
                 raise CoverageError(message)
             check_unchanged(output.source, state)
-            _finish(output, notes)
+            expected = expected_dice(pipeline, output.classes, journal.sums)
+            _finish(output, notes, expected)
             journal.finish()
         for path in output.files:
             done = output.work / path.name
@@ -295,12 +309,17 @@ def _refuse_to_replace(output: Output, *, overwrite: bool) -> None:
             raise ConfigError(message)
 
 
-def _finish(output: Output, notes: dict[str, Any]) -> None:
+def _finish(
+    output: Output, notes: dict[str, Any], expected: dict[str, Any] | None
+) -> None:
     """Complete all files in the work folder."""
     for store in output.stores:
         store.finish(notes)
     for extra in output.extras:
         extra.make(output.work / output.labels.name)
+    if expected is not None:
+        record = {**notes.get("segmentation", {}), EXPECTED: expected}
+        notes = {**notes, "segmentation": record}
     _write_record(output.work / sidecar(output.labels).name, notes)
 
 
@@ -315,9 +334,9 @@ def _clear(output: Output, journal: Journal) -> None:
 
 
 def _here(pipeline: Pipeline, output: Output) -> Runner:
-    def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, list[NDArray[Any]]]]:
+    def work(chunks: Sequence[Roi]) -> Iterator[Finished]:
         for chunk, answer in pipeline.results(chunks):
-            yield chunk, arrays_of(answer, output.stores)
+            yield finished(chunk, answer, output.stores)
 
     return work
 
@@ -339,14 +358,12 @@ def _run(
             100 * done / total,
         )
     with finish_first() as asked_to_stop:
-        for chunk, found in runner(waiting):
-            if isinstance(found, int):
-                journal.add(chunk, found)
-            else:
-                for store, array in zip(output.stores, found, strict=True):
-                    store.write(chunk, array)
-                journal.add(chunk, checksum(*found))
-            done += chunk.size
+        for found in runner(waiting):
+            if found.arrays is not None:
+                for store, array in zip(output.stores, found.arrays, strict=True):
+                    store.write(found.chunk, array)
+            journal.add(found)
+            done += found.chunk.size
             if progress is not None:
                 progress(done, total)
             if asked_to_stop.is_set():

@@ -4,6 +4,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,27 @@ from cellseg3d.core.roi import Roi
 
 NAME = "journal.jsonl"
 _COMPLETE = {"complete": True}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A chunk that was computed.
+
+    Parameters
+    ----------
+    chunk : Roi
+    checksum : int
+        The checksum of its voxels.
+    arrays : list of ndarray or None
+        Its voxels for each store; None if they were written already.
+    sums : list of list of float or None
+        What `cellseg3d.prediction.tally.sums_of` added up in it.
+    """
+
+    chunk: Roi
+    checksum: int
+    arrays: list[NDArray[Any]] | None = None
+    sums: list[list[float]] | None = None
 
 
 class Journal:
@@ -33,6 +55,7 @@ class Journal:
         self.path = folder / NAME
         self.task = json.loads(json.dumps(task, sort_keys=True))
         self.done: dict[Roi, int] = {}
+        self._sums: dict[Roi, Any] = {}
         self.complete = False
 
     def open(self, *, overwrite: bool = False) -> None:
@@ -45,7 +68,9 @@ class Journal:
         """
         lines = self._lines() if self.path.is_file() else []
         if lines and lines[0].get("task") == self.task:
-            self.done = {_roi(line): line["crc"] for line in lines[1:] if "crc" in line}
+            chunks = [line for line in lines[1:] if "crc" in line]
+            self.done = {_roi(line): line["crc"] for line in chunks}
+            self._sums = {_roi(line): line.get("sums") for line in chunks}
             self.complete = _COMPLETE in lines
             return
         if lines and not overwrite:
@@ -59,7 +84,7 @@ class Journal:
                 f"{', '.join(changed)}; pass `overwrite` to start again"
             )
             raise ConfigError(message)
-        self.done, self.complete = {}, False
+        self.done, self._sums, self.complete = {}, {}, False
         self.path.unlink(missing_ok=True)
         self._append({"task": self.task})
 
@@ -69,10 +94,22 @@ class Journal:
         same = bool(lines) and lines[0].get("task") == self.task
         return same and _COMPLETE in lines
 
-    def add(self, chunk: Roi, checksum: int) -> None:
+    def add(self, done: Finished) -> None:
         """Record that a chunk is written, with the checksum of its voxels."""
-        self.done[chunk] = checksum
-        self._append({"start": chunk.start, "stop": chunk.stop, "crc": checksum})
+        chunk = done.chunk
+        self.done[chunk], self._sums[chunk] = done.checksum, done.sums
+        line = {"start": chunk.start, "stop": chunk.stop, "crc": done.checksum}
+        self._append(line if done.sums is None else {**line, "sums": done.sums})
+
+    @property
+    def sums(self) -> NDArray[np.float64] | None:
+        """The sums of all chunks together; None if those of some chunk are missing."""
+        order = sorted(self.done, key=lambda chunk: chunk.start)
+        found = [self._sums.get(chunk) for chunk in order]
+        if not found or any(each is None for each in found):
+            return None
+        total: NDArray[np.float64] = np.sum(np.array(found, np.float64), axis=0)
+        return total
 
     def finish(self) -> None:
         """Record that all files are complete and can be moved to their names."""

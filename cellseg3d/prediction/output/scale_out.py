@@ -14,8 +14,8 @@ import torch
 from cellseg3d.core.errors import CellSegError, EnvironmentFault
 from cellseg3d.core.roi import Roi
 from cellseg3d.parallel.dask_client import distributed_library, open_client
-from cellseg3d.prediction.output.blockwise import Output, Runner, arrays_of
-from cellseg3d.prediction.output.journal import checksum
+from cellseg3d.prediction.output.blockwise import Output, Runner, finished
+from cellseg3d.prediction.output.journal import Finished
 from cellseg3d.prediction.output.store import Store
 from cellseg3d.prediction.pipeline import Pipeline
 from cellseg3d.prediction.recipe import Recipe
@@ -50,7 +50,7 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
     options = recipe.options
     sent = replace(recipe, options=replace(options, dask=None))
 
-    def work(chunks: Sequence[Roi]) -> Iterator[tuple[Roi, int]]:
+    def work(chunks: Sequence[Roi]) -> Iterator[Finished]:
         distributed = distributed_library()
         # Workers outlive this process, so an earlier pipeline must have another key.
         key = uuid.uuid4().hex
@@ -67,8 +67,8 @@ def dask_runner(address: str, recipe: Recipe, output: Output) -> Runner:
     return work
 
 
-def run_chunk(shared: tuple[str, Recipe, tuple[Store, ...]], chunk: Roi) -> Any:  # noqa: ANN401
-    """Segment one chunk and write it; return it with its checksum.
+def run_chunk(shared: tuple[str, Recipe, tuple[Store, ...]], chunk: Roi) -> Finished:
+    """Segment one chunk and write it; return it with its checksum, without its voxels.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ def run_chunk(shared: tuple[str, Recipe, tuple[Store, ...]], chunk: Roi) -> Any:
     if key not in _pipelines:
         _pipelines.clear()
         _pipelines[key] = recipe.pipeline()
-    arrays = arrays_of(_pipelines[key].run(chunk), stores)
-    for store, array in zip(stores, arrays, strict=True):
+    found = finished(chunk, _pipelines[key].run(chunk), stores)
+    for store, array in zip(stores, found.arrays or (), strict=True):
         store.write(chunk, array)
-    return chunk, checksum(*arrays)
+    return replace(found, arrays=None)
 
 
 def one_thread() -> None:
@@ -91,9 +91,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _result(future: Any) -> tuple[Roi, int]:  # noqa: ANN401
+def _result(future: Any) -> Finished:  # noqa: ANN401
     try:
-        chunk, known = future.result()
+        found: Finished = future.result()
     except CellSegError:
         raise
     except Exception as error:
@@ -102,4 +102,4 @@ def _result(future: Any) -> tuple[Roi, int]:  # noqa: ANN401
             "workers' logs and run again, which keeps the finished chunks"
         )
         raise EnvironmentFault(message) from error
-    return chunk, known
+    return found

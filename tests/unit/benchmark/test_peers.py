@@ -11,6 +11,7 @@ import tifffile
 from monai.utils import set_determinism
 
 from cellseg3d.benchmark import nnunet, nnunet_driver, stock_monai
+from cellseg3d.benchmark.curve import curve_folders, read_snapshots
 from cellseg3d.benchmark.dataset import write_fold
 from cellseg3d.benchmark.nnunet import find_python, write_raw
 from cellseg3d.benchmark.outcome import NotAvailable
@@ -33,13 +34,16 @@ def test_stock_monai_learns_balls_within_its_budget(fold, tmp_path, kind, monkey
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MONAI's own
             stock_monai.main(["train", *words, "--minutes", "0.5"])
-            stock_monai.main(["predict", *words])
+            stock_monai.main(["predict", *words, "--cases", "b", "c"])
+            stock_monai.main(["curve", *words, "--cases", "c"])
     finally:
         set_determinism(None)
 
     facts = json.loads((tmp_path / "run" / "trained.json").read_text())
     done = json.loads((tmp_path / "run" / "predicted.json").read_text())["volumes"]
-    assert facts["steps"] == 30
+    assert facts["steps"] == 29
+    patch = 16 * 16 if kind == "2d" else 16**3
+    assert facts["voxels"] == 29 * 4 * (2 if kind == "2d" else 1) * patch
     assert facts["parameters"] > 1e6
     assert set(done) == {"b", "c"}
     labels = read_labels(done["b"]["labels"]).read()
@@ -48,6 +52,10 @@ def test_stock_monai_learns_balls_within_its_budget(fold, tmp_path, kind, monkey
     overlap = 2 * np.sum(labels * truth) / (labels.sum() + truth.sum())
     # Where background alone gives 0 and all foreground 0.05.
     assert overlap > 0.5
+    kept = read_snapshots(tmp_path / "run" / "snapshots")
+    assert [each.steps for each in kept] == [3, 7, 11, 14, 18, 22, 26, 29]
+    last = read_labels(curve_folders(tmp_path / "run")[-1] / "c.tif").read()
+    np.testing.assert_array_equal(last, read_labels(done["c"]["labels"]).read())
 
 
 def test_the_patch_of_stock_monai_fits_thin_volumes():
@@ -99,12 +107,17 @@ def test_nnunets_learning_rate_follows_the_clock_to_nothing():
         train_step=lambda batch: seen.append((batch, group["lr"])),
     )
 
-    steps = nnunet_driver.spend(trainer, 10, itertools.count().__next__)
+    kept = []
+
+    steps = nnunet_driver.spend(
+        trainer, 10, itertools.count().__next__, lambda *each: kept.append(each), 4
+    )
 
     assert steps == 9
     assert [batch for batch, _ in seen] == list("abcdefghi")
     rates = [rate for _, rate in seen]
     assert rates == pytest.approx([0.01 * (1 - t / 10) ** 0.9 for t in range(1, 10)])
+    assert kept == [(0.3, 2, 3), (0.5, 4, 5), (0.8, 7, 8), (1.0, 9, 10)]
 
 
 def test_without_nnunet_the_way_out_is_named(monkeypatch, tmp_path):

@@ -30,7 +30,7 @@ def bench(study_path, tmp_path, monkeypatch):
         if method.name == "2.5D":
             raise CellSegError(f"{folder / 'log.txt'}: out of patience")
         (folder / MODEL).mkdir()
-        return Trained(COST, 7, 100)
+        return Trained(COST, 7, 700, 100)
 
     def predict(method, runs, fold, folder):
         labels = {}
@@ -64,10 +64,10 @@ def test_a_cell_that_fails_is_recorded_and_stops_nothing(bench):
 def test_records_hold_scores_and_added_costs(bench):
     run_jobs(bench, pending(bench, ["fold1_seed0"])[0])
 
-    values = json.loads(bench.record_path("balls_2D_fold1_seed0").read_text())
+    values = json.loads(bench.record_path("balls_2D_fold1_seed0_0.01min").read_text())
     assert set(values["volumes"]) == {"b", "c"}
     assert values["volumes"]["b"]["scores"]["dice"] == pytest.approx(2 / 3)
-    fused = json.loads(bench.record_path("balls_fused_fold1_seed0").read_text())
+    fused = json.loads(bench.record_path("balls_fused_fold1_seed0_0.01min").read_text())
     assert fused["volumes"]["c"]["scores"]["dice"] == 1
     assert fused["parameters"] == 100
     assert fused["training"]["cpu_s"] == 2.0
@@ -84,27 +84,30 @@ def test_what_has_a_record_is_not_run_again_and_what_failed_is(bench):
 
 
 def test_a_record_of_other_settings_is_never_mixed_in(bench):
-    run_jobs(bench, pending(bench, ["balls_2D_fold0_seed0"])[0])
-    longer = replace(bench, study=replace(bench.study, minutes=5.0))
+    run_jobs(bench, pending(bench, ["balls_2D_fold0_seed0_0.01min"])[0])
+    other = replace(bench, study=replace(bench.study, clock="cpu"))
 
-    with pytest.raises(ConfigError, match="made with another minutes"):
-        pending(longer)
+    with pytest.raises(ConfigError, match="made with another clock"):
+        pending(other)
 
 
 def test_fusing_a_network_that_is_gone_says_so(bench):
-    run_jobs(bench, pending(bench, ["balls_2D_fold0_seed0"])[0])
-    shutil.rmtree(bench.run_folder("balls_2D_fold0_seed0"))
+    run_jobs(bench, pending(bench, ["balls_2D_fold0_seed0_0.01min"])[0])
+    shutil.rmtree(bench.run_folder("balls_2D_fold0_seed0_0.01min"))
 
-    (record,) = run_jobs(bench, pending(bench, ["balls_fused_fold0_seed0"])[0])
+    (record,) = run_jobs(bench, pending(bench, ["balls_fused_fold0_seed0_0.01min"])[0])
 
     assert record.state == "failed"
     assert "its network is gone" in record.reason
 
 
 def test_fusing_what_was_not_trained_says_so(bench):
-    (record,) = run_jobs(bench, pending(bench, ["balls_fused_fold0_seed0"])[0])
+    (record,) = run_jobs(bench, pending(bench, ["balls_fused_fold0_seed0_0.01min"])[0])
 
-    assert record.reason == "balls_2D_fold0_seed0: was not run, and 'fused' needs it"
+    assert (
+        record.reason
+        == "balls_2D_fold0_seed0_0.01min: was not run, and 'fused' needs it"
+    )
 
 
 def test_an_interruption_leaves_the_cells_before_it(bench):
@@ -115,12 +118,12 @@ def test_an_interruption_leaves_the_cells_before_it(bench):
     with pytest.raises(KeyboardInterrupt):
         run_jobs(bench, pending(bench, ["fold0_seed0"])[0], before=stop)
 
-    assert bench.record_path("balls_2D_fold0_seed0").exists()
-    assert not bench.record_path("balls_fused_fold0_seed0").exists()
+    assert bench.record_path("balls_2D_fold0_seed0_0.01min").exists()
+    assert not bench.record_path("balls_fused_fold0_seed0_0.01min").exists()
 
 
 def test_a_pattern_that_fits_nothing_names_a_cell(bench):
-    with pytest.raises(ConfigError, match="balls_2D_fold0_seed0"):
+    with pytest.raises(ConfigError, match=r"balls_2D_fold0_seed0_0\.01min"):
         pending(bench, ["3D*"])
 
 

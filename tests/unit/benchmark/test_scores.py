@@ -26,7 +26,7 @@ def predict(path, labels):
 def test_the_truth_scores_full_marks(fold, ball_labels, tmp_path):
     labels = predict(tmp_path / "p.tif", (ball_labels > 0).astype(np.uint8))
 
-    scores = score_case(labels, fold.tests[0], fold, "ball")
+    scores = score_case(labels, fold.tests[0], fold, "ball")["scores"]
 
     assert scores["dice"] == scores["jaccard"] == scores["object_f1"] == 1
     assert scores["hd95_um"] == scores["assd_um"] == 0
@@ -38,7 +38,7 @@ def test_a_ball_that_is_missed_costs_half_of_the_voxels_and_one_object(
 ):
     labels = predict(tmp_path / "p.tif", (ball_labels == 1).astype(np.uint8))
 
-    scores = score_case(labels, fold.tests[0], fold, "ball")
+    scores = score_case(labels, fold.tests[0], fold, "ball")["scores"]
 
     assert scores["dice"] == pytest.approx(2 / 3)
     assert scores["jaccard"] == pytest.approx(1 / 2)
@@ -52,7 +52,7 @@ def test_a_shift_of_one_voxel_is_one_voxel_in_um(fold, ball_labels, tmp_path):
     shifted = np.roll((ball_labels > 0).astype(np.uint8), 1, axis=0)
     labels = predict(tmp_path / "p.tif", shifted)
 
-    scores = score_case(labels, fold.tests[0], fold, "ball")
+    scores = score_case(labels, fold.tests[0], fold, "ball")["scores"]
 
     assert scores["hd95_um"] == pytest.approx(0.2)
     assert 0 < scores["assd_um"] < 0.2
@@ -69,7 +69,9 @@ def test_objects_are_matched_to_true_ids_where_the_truth_has_ids(
     datalist = replace(fold.datalist, labels="objects")
     labels = predict(tmp_path / "p.tif", (ids > 0).astype(np.uint8))
 
-    scores = score_case(labels, case, replace(fold, datalist=datalist), "ball")
+    scores = score_case(labels, case, replace(fold, datalist=datalist), "ball")[
+        "scores"
+    ]
 
     assert scores["dice"] == 1
     assert (scores["n_true"], scores["n_predicted"]) == (2, 1)
@@ -81,7 +83,7 @@ def test_without_a_voxel_size_no_distance_is_made_up(fold, ball_labels, tmp_path
     case = replace(fold.tests[0], label=str(tmp_path / "t.tif"))
     labels = predict(tmp_path / "p.tif", (ball_labels > 0).astype(np.uint8))
 
-    scores = score_case(labels, case, fold, "ball")
+    scores = score_case(labels, case, fold, "ball")["scores"]
 
     assert scores["dice"] == 1
     assert "hd95_um" not in scores

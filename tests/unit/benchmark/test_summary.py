@@ -6,7 +6,7 @@ import math
 import pytest
 
 from cellseg3d.benchmark.markdown import markdown
-from cellseg3d.benchmark.picture import draw_pareto, pareto_front
+from cellseg3d.benchmark.picture import draw_curves, draw_pareto, pareto_front
 from cellseg3d.benchmark.record import Record, read_records, write_record
 from cellseg3d.benchmark.summary import compare, summarise_study, unit_scores
 from cellseg3d.core.errors import ConfigError
@@ -14,7 +14,12 @@ from cellseg3d.core.errors import ConfigError
 PAIRS = [("3D", "2D"), ("fused", "2D")]
 
 
-def record(method, seed, dice, *, dataset="cells", state="done", hd95=0.1):
+def record(method, seed, dice, *, dataset="cells", state="done", hd95=0.1, end=()):
+    curve = [
+        {"share": (n + 1) / len(end), "spent_s": 9.0, "steps": n, "dice": v}
+        | {"mean_dice": v}
+        for n, v in enumerate(end)
+    ]
     return Record(
         key=f"{dataset}_{method}_fold0_seed{seed}",
         study="s",
@@ -27,10 +32,16 @@ def record(method, seed, dice, *, dataset="cells", state="done", hd95=0.1):
         state=state,
         reason="" if state == "done" else "disk full",
         volumes={
-            name: {"unit": name, "scores": {"dice": value, "hd95_um": hd95}}
+            name: {
+                "unit": name,
+                "scores": {"dice": value, "hd95_um": hd95},
+                "classes": {"nucleus": value, "shell": 0.5},
+            }
             for name, value in dice.items()
         },
-        training={"elapsed_s": 130.0, "cpu_s": 250.0, "peak_gib": 1.5, "steps": 10},
+        curve=curve,
+        training={"elapsed_s": 130.0, "cpu_s": 250.0, "peak_gib": 1.5, "steps": 10}
+        | {"voxels": 3_000_000},
         prediction={"elapsed_s": 9, "cpu_s": 8, "peak_gib": 2.5, "volumes_s": 3.0},
         parameters=1000,
         warnings=["quadrants touch"],
@@ -110,6 +121,51 @@ def test_the_report_says_n_points_warnings_failures_and_that_pairs_are_too_few()
     assert "Budget: 2 min of training in processor time" in text
 
 
+STILL = [0.5, 0.8, 0.81, 0.81]
+RISING = [0.1, 0.2, 0.4, 0.6]
+
+
+def test_no_conclusion_is_drawn_about_a_method_that_was_still_rising():
+    records = [
+        record("2D", 0, {"a": 0.9, "b": 0.8}, end=STILL),
+        record("3D", 0, {"a": 0.6, "b": 0.5}, end=RISING),
+        record("fused", 0, {"a": 0.9, "b": 0.9}),
+    ]
+    records[2].recipe["method"] = {"of": ["2D", "3D"]}
+
+    summary = summarise_study(records, ["2D", "3D", "fused"], PAIRS)
+    text = markdown("T", "Q", summary)
+
+    methods = summary["datasets"]["cells"]["methods"]
+    trends = {name: facts["trend"] for name, facts in methods.items()}
+    assert trends == {"2D": "converged", "3D": "rising", "fused": "rising"}
+    assert "| *3D minus 2D* (no conclusion: 3D) |" in text
+    assert "| *3D* | 10 | 3.0 | 250 | 4 | 0.600 | +0.400 | rising |" in text
+    assert "| 2D | 10 | 3.0 | 250 | 4 | 0.810 | +0.010 | converged |" in text
+    assert "| 2D | 0.850 | 0.500 |" in text  # every class
+
+
+def test_each_budget_has_its_tables_and_the_longest_is_pooled():
+    records = [
+        record(method, 0, {"a": dice, "b": dice}, dataset=name)
+        for method, dice in (("2D", 0.5), ("2D", 0.8), ("3D", 0.9))
+        for name in ("one", "two")
+    ]
+    for each in records[2:]:
+        each.recipe["minutes"] = 16.0
+
+    summary = summarise_study(records, ["2D", "3D"], PAIRS)
+
+    assert list(summary["datasets"]) == [
+        "one, 16 min",
+        "two, 16 min",
+        "one, 2 min",
+        "two, 2 min",
+    ]
+    assert summary["pooled"][0]["n"] == 4
+    assert summary["pooled"][0]["difference"] == pytest.approx(0.1)
+
+
 def test_all_data_sets_together_pair_every_volume_once():
     records = [
         record(method, 0, {"a": base, "b": base + 0.1}, dataset=dataset)
@@ -168,3 +224,17 @@ def test_the_picture_shows_every_method_in_its_own_colour(tmp_path):
     for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
         near = abs(pixels - [c / 255 for c in colour]).max(axis=-1) < 0.01
         assert near.sum() > 100
+
+
+def test_curves_are_drawn_where_there_are_some(tmp_path):
+    image_module = pytest.importorskip("matplotlib.image")
+    without = summarise_study([record("2D", 0, {"a": 0.5})], ["2D"], [])
+    records = [record("2D", seed, {"a": 0.5}, end=STILL) for seed in (0, 1)]
+
+    draw_curves(without, tmp_path / "none.png")
+    draw_curves(summarise_study(records, ["2D"], []), tmp_path / "c.png")
+
+    assert not (tmp_path / "none.png").exists()
+    pixels = image_module.imread(tmp_path / "c.png")[..., :3]
+    near = abs(pixels - [0x00, 0x72 / 255, 0xB2 / 255]).max(axis=-1) < 0.01
+    assert near.sum() > 100

@@ -29,7 +29,7 @@ def study(tmp_path):
 def write(folder, method, dice):
     cost = {"elapsed_s": 60.0, "cpu_s": 60.0, "peak_gib": 1.0}
     record = Record(
-        key=f"cells_{method}_fold0_seed0",
+        key=f"cells_{method}_fold0_seed0_1min",
         study="Cells",
         dataset="cells",
         target="nucleus",

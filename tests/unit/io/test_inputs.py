@@ -11,7 +11,7 @@ import zarr
 
 from cellseg3d.cli.main import main
 from cellseg3d.core.volume import Volume
-from cellseg3d.io.hdf5 import missing_chunks as hdf5_missing
+from cellseg3d.io.hdf5.volume import missing_chunks as hdf5_missing
 from cellseg3d.io.registry import write_labels
 from cellseg3d.io.zarr.volume import missing_chunks
 

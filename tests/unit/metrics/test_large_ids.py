@@ -1,14 +1,19 @@
 """Ids up to 2^64 - 1, as CREMI's, keep their numbers and their neighbours."""
 
+import h5py
 import numpy as np
 import pytest
 
 from cellseg3d.core.errors import LabelError
+from cellseg3d.core.ignore import NO_OBJECT, no_object
 from cellseg3d.core.spacing import Spacing
+from cellseg3d.core.volume import Volume
+from cellseg3d.io.check import check_volume
 from cellseg3d.metrics.contingency import count_slices, together, total
 from cellseg3d.metrics.morphometry import measure_objects
 from cellseg3d.metrics.object_scores import match_objects, object_scores
 from cellseg3d.metrics.parents import boundary_distance, most_common
+from cellseg3d.scoring.one_volume import ScoreOptions, score_volume
 
 LARGE = (7, 2**63 - 1, 2**63 + 5, 2**63 + 6, 2**64 - 1)
 
@@ -61,3 +66,34 @@ def test_small_ids_stay_signed():
 def test_negative_beside_large_is_refused():
     with pytest.raises(LabelError, match="renumber"):
         together([np.array([-1]), np.array([2**63 + 1], np.uint64)])
+
+
+def test_the_id_of_no_object_is_told_and_stays_an_object():
+    truth = Volume(volume())
+    prediction = Volume(np.where(volume() == NO_OBJECT, 0, volume()))
+
+    scored = score_volume(prediction, truth, ScoreOptions(ids=True))
+    mapped = score_volume(
+        prediction, truth, ScoreOptions(ids=True, truth_map={NO_OBJECT: 0})
+    )
+
+    [note] = scored.notes
+    assert "18446744073709551615 (2^64 - 1), which CREMI writes" in note
+    assert scored.objects["foreground"]["object_recall"] == 0.8
+    assert mapped.notes == ()
+    assert mapped.objects["foreground"]["object_recall"] == 1
+
+
+@pytest.mark.parametrize("largest", [0, 255, 2**63 - 1, 2**64 - 2, float(2**64 - 1)])
+def test_no_other_value_is_taken_for_it(largest):
+    assert no_object(largest) == ""
+
+
+def test_the_check_of_a_file_tells_it(tmp_path):
+    path = tmp_path / "cremi.h5"
+    with h5py.File(path, "w") as file:
+        file["volumes/labels/neuron_ids"] = volume()
+
+    [said] = check_volume(path).warnings
+
+    assert said == no_object(NO_OBJECT)

@@ -140,7 +140,7 @@ def test_the_model_scores_what_the_record_says(uninterrupted):
     [
         ("dataloader", [[]], "validate::dataloader"),
         ("dataloader", [{"image": 1}], "validate::dataloader"),
-        ("cases", [[]], "validate::dataset::cases: item 0"),
+        ("cases", [[]], "validate::dataset::cases::0 is"),
     ],
 )
 def test_a_validation_without_samples_is_refused(

@@ -1,0 +1,1 @@
+"""Read and write volumes in HDF5 files."""
