@@ -177,7 +177,8 @@ def write_fold(
         for case in datalist.cases
     )
     sided = replace(datalist, cases=cases)
-    checked = training_fold(sided, None, validation="none")
+    scored = replace(sided, cases=tuple(c for c in cases if c.name not in curve))
+    checked = training_fold(scored, None, validation="none")
     if not any(case.label for case in checked.test if case.name in tests):
         message = f"{datalist.where}: fold {fold} holds out no case with a label"
         raise ConfigError(message)

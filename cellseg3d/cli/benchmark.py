@@ -61,10 +61,10 @@ def command(
 ) -> None:
     """Compare networks and tools on the same data and time.
 
-    Each combination of data set, method, fold and seed is one job, and its result is
-    kept in a small record. A job that has a record is not run again unless it failed.
-    Tables, the comparison with the reference method and the picture of score against
-    cost are made from the records.
+    Each combination of data set, method, fold, seed and budget is one job, and its
+    result is kept in a small record. A job that has a record is not run again unless it
+    failed. Tables, the comparison with the reference method and the pictures are made
+    from the records.
     """
     from cellseg3d.benchmark.markdown import PICTURE  # noqa: PLC0415
     from cellseg3d.benchmark.process import require_measuring  # noqa: PLC0415

@@ -1,5 +1,6 @@
 """Run the verb that the user typed; an error becomes one line and an exit code."""
 
+import errno
 import logging
 import os
 import sys
@@ -27,7 +28,7 @@ GROUPS = {
     "Prepare": ("simulate", "inspect", "convert", "doctor", "plan", "preview"),
     "Train": ("train", "review", "tune", "bundle"),
     "Use": ("predict", "objects", "measure"),
-    "Check": ("evaluate", "verify-seams", "benchmark", "report"),
+    "Check": ("evaluate", "explain", "verify-seams", "benchmark", "report"),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 INTERRUPTED = 130
@@ -161,6 +162,10 @@ def _explain(error: Exception, *, debug: bool) -> int:
             file=sys.stderr,
         )
         return 4
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}", file=sys.stderr)
+        return 4
     if not debug:
         print(
             f"error: {type(error).__name__}: {error} (this is a fault of cellseg3d; "
@@ -185,6 +190,17 @@ def _was_interrupted(error: BaseException) -> bool:
 def _interrupted() -> int:
     print("interrupted", file=sys.stderr)
     return INTERRUPTED
+
+
+# What a disk or a system refuses; a file that is missing may be our own fault.
+_OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EDQUOT", "EEXIST", "EIO", "EISDIR", "EMFILE", "ENAMETOOLONG"),
+        *("ENFILE", "ENOSPC", "ENOTDIR", "EPERM", "EROFS", "ETXTBSY"),
+    )
+    if hasattr(errno, name)
+}
 
 
 class _Once(logging.Filter):

@@ -79,13 +79,13 @@ def command(
         Path | None, typer.Option(help="Write the table to this JSON file.")
     ] = None,
 ) -> None:
-    """Simulate soft X-ray tomograms of cells, or volumes of two stains, with labels.
+    """Simulate tomograms or two stains of cells, with labels.
 
-    Each cell has a membrane, cytoplasm, a nucleus with chromatin, mitochondria, lipid
-    droplets and vesicles. It is imaged as a microscope does it (tilt series, photon
-    noise) and reconstructed. The folder then holds MRC volumes, MRC labels and
-    datalist.json, ready for `cellseg3d train --data`. With --stains it holds OME-TIFF
-    volumes and TIFF labels.
+    Each cell of a soft X-ray tomogram has a membrane, cytoplasm, a nucleus with
+    chromatin, mitochondria, lipid droplets and vesicles. It is imaged as a microscope
+    does it (tilt series, photon noise) and reconstructed. The folder then holds MRC
+    volumes, MRC labels and datalist.json, ready for `cellseg3d train --data`. With
+    --stains it holds OME-TIFF volumes and TIFF labels.
     """
     from cellseg3d.datasets.simulated import SimulationOptions, simulate_dataset  # noqa: PLC0415
 

@@ -42,6 +42,11 @@ class OneChannel:
         return tuple(self.array.shape[1:])
 
     @property
+    def ndim(self) -> int:
+        """The number of axes, which napari asks for."""
+        return len(self.shape)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of a voxel."""
         return np.dtype(self.array.dtype)

@@ -41,6 +41,10 @@ _ALIASES = {
 }
 
 
+# Volumes of other edges are too small or too large to be computed with.
+LEAST_UM, MOST_UM = 1e-9, 1e9
+
+
 @dataclass(frozen=True, slots=True)
 class Spacing:
     """The edge lengths of a voxel.
@@ -53,7 +57,7 @@ class Spacing:
     Raises
     ------
     SpacingError
-        If a length is not a finite positive number.
+        If a length is not a positive number from 1e-9 to 1e9 um.
 
     Examples
     --------
@@ -71,6 +75,12 @@ class Spacing:
             if not (math.isfinite(length) and length > 0):
                 message = (
                     f"spacing along {letter} is {length} um; expected a positive number"
+                )
+                raise SpacingError(message)
+            if not LEAST_UM <= length <= MOST_UM:
+                message = (
+                    f"spacing along {letter} is {length:g} um; expected a length from "
+                    f"{LEAST_UM:g} to {MOST_UM:g}"
                 )
                 raise SpacingError(message)
 

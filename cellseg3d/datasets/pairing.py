@@ -18,6 +18,7 @@ from cellseg3d.datasets.cases import (
 )
 from cellseg3d.datasets.labels import value_counts, whole_numbers
 from cellseg3d.io.formats import kind_to_read, module_of
+from cellseg3d.io.labels import MOST_CLASSES
 from cellseg3d.io.listing import own_results
 from cellseg3d.io.names import role_of, stem_of
 from cellseg3d.io.registry import list_volumes, read_labels
@@ -27,7 +28,6 @@ from cellseg3d.io.strangers import way_out
 IMAGE_FOLDERS = ("images", "imagesTr", "image", "raw")
 LABEL_FOLDERS = ("labels", "labelsTr", "label", "masks", "mask")
 # Labels with a value above this are read as object ids: class indices are small.
-_MOST_CLASSES = 16
 
 Meaning = tuple[LabelKind, tuple[str, ...]]
 MASKS: Meaning = ("masks", ("background", "object"))
@@ -261,7 +261,7 @@ def _meaning(
             raise LabelError(message)
         highest = max(highest, int(values[-1]))
         small = max([small, *(int(v) for v in values if v != IGNORE)])
-    if small > _MOST_CLASSES or highest > IGNORE:
+    if small > MOST_CLASSES or highest > IGNORE:
         logger.warning(
             "%s: label values go up to %d, so they are read as object ids; say "
             '"labels": "classes" in a datalist.json if they are classes',

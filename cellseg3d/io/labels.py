@@ -10,8 +10,9 @@ from cellseg3d.core.volume import Volume
 
 # How many voxels to each side of the middle are looked at, and how many must be there.
 PROBED, LEAST_PROBED = 256, 200
-# Images have more values than this.
-FEW_VALUES = 16
+# Values above 0 that labels may have as classes. More are ids of objects, and many more
+# neighbours that differ are an image.
+MOST_CLASSES = 16
 LABEL_DTYPES = ("u1", "u2", "u4", "u8")
 
 
@@ -74,7 +75,7 @@ def doubt_labels(volume: Volume) -> str:
     differing = int(np.count_nonzero(left != right))
     if count < LEAST_PROBED or differing <= count / 2:
         return ""
-    if len(np.unique(part)) <= FEW_VALUES:
+    if len(np.unique(part)) <= MOST_CLASSES:
         return ""  # thin lines of a class
     return (
         f"seems to be an image, not labels: {differing / count:.0%} of its "

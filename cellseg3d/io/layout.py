@@ -20,6 +20,8 @@ from cellseg3d.core.volume import IntensityUnit, Volume
 NOTES_KEY = "cellseg3d"
 # The note of a file whose values are ids of objects, not classes.
 OBJECT_IDS = "object_ids"
+# What the axes of a file are by the word of the user, if they said so.
+READ_AS = "read_as"
 # The keys that a reader sets in the provenance; files do not need to keep them.
 _READERS_OWN = (
     "path",
@@ -29,6 +31,7 @@ _READERS_OWN = (
     "axes",
     "channel_names",
     "channel_numbers",
+    READ_AS,
     "times",
     "warnings",
     "told",

@@ -30,6 +30,18 @@ from cellseg3d.io.picking import (
 
 _HEADER = struct.Struct(">4xI4sIIBB")
 _CHUNK, _MARK = struct.Struct(">I4s"), 8
+# Decompressed in parts of so many bytes.
+_PART = 2**22
+# The first row and column of each pass of an interlaced image, and the steps.
+_PASSES = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
 _PALETTE = 3
 # The number of samples of a pixel, by the colour type in the header.
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -48,12 +60,26 @@ class PngHeader:
     colour : int
         0 is grey, 2 RGB, 3 indices into a palette, 4 grey with opacity, 6 RGB with
         opacity.
+    interlaced : bool
+        Whether the rows are stored in seven passes.
     """
 
     height: int
     width: int
     bits: int
     colour: int
+    interlaced: bool = False
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the pixels before compression; each row has a byte more."""
+        total = 0
+        for top, left, down, across in _PASSES if self.interlaced else ((0, 0, 1, 1),):
+            rows = max(0, -(-(self.height - top) // down))
+            columns = max(0, -(-(self.width - left) // across))
+            if rows and columns:
+                total += rows * (1 + -(-columns * self.samples * self.bits // 8))
+        return total
 
     @property
     def samples(self) -> int:
@@ -146,8 +172,8 @@ def read_header(path: Path) -> PngHeader:
         If the header is incomplete or invalid.
     """
     with path.open("rb") as file:
-        start = file.read(8 + 4 + 4 + 10)
-    if len(start) < 26 or start[12:16] != b"IHDR":
+        start = file.read(8 + 4 + 4 + 13)
+    if len(start) < 29 or start[12:16] != b"IHDR":
         raise FormatError(f"{path}: is a PNG without a header; copy it again")
     _, _, width, height, bits, colour = _HEADER.unpack(start[4:26])
     if colour not in _SAMPLES or bits not in (1, 2, 4, 8, 16) or not width * height:
@@ -155,7 +181,7 @@ def read_header(path: Path) -> PngHeader:
             f"{path}: its PNG header states {width} x {height} pixels of {bits} bits "
             f"and colour type {colour}, which no PNG can have; copy it again"
         )
-    return PngHeader(height, width, bits, colour)
+    return PngHeader(height, width, bits, colour, interlaced=bool(start[28]))
 
 
 def checked_end(path: Path, data: bytes) -> int:
@@ -216,6 +242,7 @@ def pixels(path: Path, header: PngHeader | None = None) -> NDArray[Any]:
     known = header or read_header(path)
     size = known.height * known.width * known.samples * known.dtype.itemsize
     check_memory(size, str(path))
+    _check_rows(path, known)
     found = _stored_indices(path) if known.colour == _PALETTE else _decoded(path)
     if known.bits < 8 and known.colour != _PALETTE:
         # The decoder has scaled values of 1, 2 and 4 bits to 0..255.
@@ -226,6 +253,39 @@ def pixels(path: Path, header: PngHeader | None = None) -> NDArray[Any]:
     if found.shape[:2] != (known.height, known.width):
         raise FormatError(f"{path}: is an incomplete or damaged PNG; copy it again")
     return found.astype(known.dtype, copy=False)
+
+
+def _check_rows(path: Path, header: PngHeader) -> None:
+    """Raise an error if the compressed data hold more or fewer rows than the header.
+
+    Raises
+    ------
+    FormatError
+        With both sizes, in bytes.
+    """
+    data, place, needed = path.read_bytes(), _MARK, header.stored_bytes
+    unpacked, found = zlib.decompressobj(), 0
+    try:
+        while place + _CHUNK.size <= len(data):
+            length, kind = _CHUNK.unpack_from(data, place)
+            begin = place + _CHUNK.size
+            if kind == b"IDAT":
+                left: bytes = data[begin : begin + length]
+                while left and found <= needed:
+                    found += len(unpacked.decompress(left, _PART))
+                    left = unpacked.unconsumed_tail
+            place = begin + length + 4
+    except zlib.error as error:
+        raise FormatError(
+            f"{path}: is an incomplete or damaged PNG ({error}); copy it again"
+        ) from error
+    if found != needed:
+        more = "more than" if found > needed else f"{found} of"
+        raise FormatError(
+            f"{path}: is a damaged PNG, since its header states {header.height} x "
+            f"{header.width} pixels, and its data have {more} {needed} bytes for them; "
+            "copy it again"
+        )
 
 
 def _decoded(path: Path) -> NDArray[Any]:

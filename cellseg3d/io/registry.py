@@ -17,7 +17,7 @@ from cellseg3d.io.damage import reading
 from cellseg3d.io.finite import check_finite
 from cellseg3d.io.formats import kind_to_read, module_of
 from cellseg3d.io.labels import as_labels
-from cellseg3d.io.layout import Request
+from cellseg3d.io.layout import READ_AS, Request
 from cellseg3d.io.output.region_writer import RegionWriter
 from cellseg3d.io.output.writing import (
     can_resume,
@@ -186,6 +186,8 @@ def open_volume(  # noqa: PLR0913 - each is a fact about the file, and all are o
         )
     if read_as is not None:
         volume = _told(volume, f"its axes are read as {read_as}, as you say")
+        notes = {**volume.provenance, READ_AS: read_as}
+        volume = replace(volume, provenance=notes)
     return _with_spacing(volume, spacing)
 
 

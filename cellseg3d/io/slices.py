@@ -186,19 +186,41 @@ def create(path: Path, layout: Layout) -> Sink:
         a single PNG is asked for and the volume has several slices.
     """
     refuse_leading(path, layout, "PNG")
-    if layout.dtype.kind not in "bu" or layout.dtype.itemsize > 2:
-        raise FormatError(
-            f"{path}: PNG cannot hold {layout.dtype}; choose .tif, .zarr or .h5"
-        )
-    single = ".png" in [suffix.lower() for suffix in path.suffixes]
-    if single and layout.shape[0] != 1:
-        raise FormatError(
-            f"{path}: a PNG holds one slice, but the volume has {layout.shape[0]}; "
-            "give a name without suffix to write a folder of slices"
-        )
-    sink = SliceSink(path, layout, single)
+    check_fits(path, layout.shape[0], layout.dtype)
+    sink = SliceSink(path, layout, _is_single(path))
     sink.begin()
     return sink
+
+
+def check_fits(path: Path, slices: int, dtype: np.dtype[Any]) -> None:
+    """Refuse what PNG cannot hold, before anything is computed.
+
+    Parameters
+    ----------
+    path : Path
+        A PNG, or a folder of them.
+    slices : int
+        Number of slices.
+    dtype : numpy dtype
+        Type of a voxel.
+
+    Raises
+    ------
+    FormatError
+        If a single PNG would get several slices, or if the dtype is not bool, uint8 or
+        uint16.
+    """
+    if dtype.kind not in "bu" or dtype.itemsize > 2:
+        raise FormatError(f"{path}: PNG cannot hold {dtype}; choose .tif, .zarr or .h5")
+    if _is_single(path) and slices != 1:
+        raise FormatError(
+            f"{path}: a PNG holds one slice, but the volume has {slices}; give a name "
+            "without suffix to write a folder of slices"
+        )
+
+
+def _is_single(path: Path) -> bool:
+    return ".png" in [suffix.lower() for suffix in path.suffixes]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from cellseg3d.prediction.output.blockwise import (
     prob_paths,
     sidecar,
 )
-from cellseg3d.prediction.record import channels_read
+from cellseg3d.prediction.record import channels_read, how_read
 from cellseg3d.prediction.segment import segment_to_file
 from cellseg3d.prediction.tune_objects import decoder_of
 
@@ -194,14 +194,47 @@ def is_complete(
             f"{', '.join(model.name for model in models)}; {way_out}"
         )
         raise InputError(message)
-    if before := known.get("channels"):
-        now = channels_read(open_for(task.source, models, **(opening or {})))
-        if now and now != before:
-            raise InputError(
-                f"{task.labels}: was made from {', '.join(before)} of {task.source}, "
-                f"not from {', '.join(now)}; {way_out}"
-            )
+    if "channels" in known or "read_as" in known:
+        _refuse_read_otherwise(task, models, known, opening or {}, way_out)
     return True
+
+
+def _refuse_read_otherwise(
+    task: Task,
+    models: Sequence[TrainedModel],
+    known: Mapping[str, Any],
+    opening: Opening,
+    way_out: str,
+) -> None:
+    """Refuse labels of a volume that was read in another way than is asked for now.
+
+    Raises
+    ------
+    InputError
+        If the channels, the word for the axes or the voxel edges differ.
+    """
+    volume = open_for(task.source, models, **opening)
+    before, now = known.get("channels"), channels_read(volume)
+    if before and now and now != before:
+        raise InputError(
+            f"{task.labels}: was made from {', '.join(before)} of {task.source}, "
+            f"not from {', '.join(now)}; {way_out}"
+        )
+    if "read_as" not in known:
+        return
+    asked = how_read(told_spacing(volume, models))
+    for key, what in (("read_as", "axes read as"), ("spacing_um", "voxel edges of")):
+        if known.get(key) != asked[key]:
+            raise InputError(
+                f"{task.labels}: was made from {task.source} with {what} "
+                f"{_in_words(known.get(key))}, not {_in_words(asked[key])}; {way_out}"
+            )
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, list):
+        return " x ".join(f"{edge:g}" for edge in value) + " um"
+    return "the file says" if value is None else str(value)
 
 
 def read_record(labels: Path) -> dict[str, Any]:
@@ -312,17 +345,23 @@ def with_told_spacing(volume: Volume, models: Sequence[TrainedModel]) -> Volume:
     This is done where neither its own file nor those of the training volumes say any;
     the log tells it.
     """
+    known = told_spacing(volume, models)
+    if known is not volume:
+        logger.warning(
+            "%s: does not say how large its voxels are, so they are taken as those of "
+            "the training, %s; give `spacing_um` if they are not",
+            volume.name,
+            known.spacing,
+        )
+    return known
+
+
+def told_spacing(volume: Volume, models: Sequence[TrainedModel]) -> Volume:
+    """Return what `with_told_spacing` does, without a word."""
     told = [model for model in models if model.spacing_told and model.spacing_um]
     if volume.spacing is not None or not told:
         return volume
-    spacing = told[0].spacing_um
-    logger.warning(
-        "%s: does not say how large its voxels are, so they are taken as those of the "
-        "training, %s; give `spacing_um` if they are not",
-        volume.name,
-        spacing,
-    )
-    return replace(volume, spacing=spacing)
+    return replace(volume, spacing=told[0].spacing_um)
 
 
 def objects_task(

@@ -8,6 +8,7 @@ from cellseg3d.bundle.model import TrainedModel
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.intensity import Scaling
 from cellseg3d.io.fingerprint import file_of, fingerprint
+from cellseg3d.io.layout import READ_AS
 from cellseg3d.io.registry import CHANNEL_NUMBERS
 from cellseg3d.prediction.field import Field, VolumeField
 from cellseg3d.prediction.pipeline import Pipeline
@@ -20,6 +21,7 @@ def provenance(
     return {
         "cellseg3d": __version__,
         "volume": volume.name,
+        **how_read(volume),
         **({"channels": found} if (found := channels_read(volume)) else {}),
         "input": fingerprint(volume.name) if file_of(volume.name).exists() else None,
         "models": [
@@ -48,6 +50,15 @@ def provenance(
         "weights": [list(row) for row in pipeline.fusion.weights],
         **({"temperature": heat} if (heat := pipeline.temperature) != 1.0 else {}),
     }
+
+
+def how_read(volume: Volume) -> dict[str, Any]:
+    """Return how a volume was read: the user's word for its axes, and its voxel edges.
+
+    Both are None where nothing was said or known; the edges are in um.
+    """
+    edges = None if volume.spacing is None else list(volume.spacing.zyx)
+    return {"read_as": volume.provenance.get(READ_AS), "spacing_um": edges}
 
 
 def _errors(model: TrainedModel, pipeline: Pipeline) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import Case, Datalist, case_stem
 from cellseg3d.datasets.labels import class_labels
 from cellseg3d.io.check import open_input
+from cellseg3d.io.labels import MOST_CLASSES
 from cellseg3d.io.layout import OBJECT_IDS
 from cellseg3d.report.folders import Located
 from cellseg3d.scoring.evaluate import case_truth, open_labels
@@ -28,8 +29,6 @@ from cellseg3d.scoring.one_volume import renamed
 from cellseg3d.scoring.pairs import stem_of_file
 from cellseg3d.scoring.probs import find_probs
 from cellseg3d.scoring.same_grid import common_spacing
-
-MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cellseg3d.report.benchmark_folder import (
 )
 from cellseg3d.report.evaluation import ReportScores, score_volumes
 from cellseg3d.report.expected import expected_rows
+from cellseg3d.report.explanations import explanations_of
 from cellseg3d.report.figures import (
     calibration_charts,
     curve_charts,
@@ -138,6 +139,7 @@ def page_values(
         "volumes": volume_rows(scores, run),
         "overlaps": overlap_charts(scores),
         "expected": expected_rows(volumes, scores),
+        "explanations": explanations_of(volumes),
         "calibration": calibration_charts(scores),
         "temperatures": _temperatures(given),
         "viewers": viewers,

@@ -11,12 +11,11 @@ from cellseg3d.core.mappings import read_mapping
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.cases import case_stem, split_inner
 from cellseg3d.datasets.targets import BORDER_CORE, LINKS
+from cellseg3d.io.labels import MOST_CLASSES
 from cellseg3d.io.layout import OBJECT_IDS
 
 # Number of values that a message lists.
 _LISTED = 8
-# Labels with more values above 0 than this are taken for ids of objects.
-MOST_CLASSES = 16
 
 
 @dataclass(frozen=True)

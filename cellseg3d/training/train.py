@@ -23,7 +23,7 @@ from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.mappings import read_mapping
-from cellseg3d.core.steps import say
+from cellseg3d.core.steps import each_line_once, say
 from cellseg3d.datasets.told import told_datalist
 from cellseg3d.datasets.volumes import LoadedFold
 from cellseg3d.doctor.examine import examine_before_training
@@ -104,6 +104,7 @@ def train(
     wanted = options or TrainOptions()
     config = folder / "configs" / "train.json"
     with ExitStack() as held:
+        held.enter_context(each_line_once())
         if join_processes() == 1 or idist.get_rank() == 0:
             chosen = find_bundle(bundle)
             # Lock before the first write, so that another run's configs are kept.

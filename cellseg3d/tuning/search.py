@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 DATABASE, RESULT, BEST, FINAL = "tune.db", "tune.json", "best.yaml", "all"
 # No trial is pruned before this many have ended; a median of fewer says little.
 UNPRUNED = 4
+# The attribute of a trial whose training had losses or scores that are no numbers.
+_DIVERGED = "diverged"
 # Files kept of a trial: its record and configs, but not its weights.
 _DROPPED = ("checkpoints", "models", "tensorboard", "bad_batches")
 OnTrial = Callable[[str, dict[str, Any]], None]
@@ -169,6 +171,11 @@ def _parts(
     return [*parts, (FINAL, free, [])]
 
 
+def _folder_name(trial: int) -> str:
+    """Return how the folders of a trial begin; the number of the fold follows."""
+    return f"trial{trial:03d}"
+
+
 class _Search:
     """One study: its trials, and the score of the best on the held-out part."""
 
@@ -195,14 +202,18 @@ class _Search:
 
         for stale in self.study.get_trials(states=(TrialState.RUNNING,)):
             self.study.tell(stale.number, state=TrialState.FAIL)
+            for folder in self.folder.glob(f"{_folder_name(stale.number)}_*"):
+                shutil.rmtree(folder, ignore_errors=True)
         finished = (TrialState.COMPLETE, TrialState.PRUNED)
         while len(self.study.get_trials(states=finished)) < self.options.trials:
             self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
             if self.on_trial is not None:
                 self.on_trial(self.name, _row(self.study.trials[-1]))
+            # Trials that were stopped or killed have failed as well.
             failed = self.study.get_trials(states=(TrialState.FAIL,))
-            if len(failed) > self.options.trials:
-                message = f"{self.folder}: {len(failed)} trainings diverged; lower lr"
+            diverged = sum(_DIVERGED in trial.user_attrs for trial in failed)
+            if diverged > self.options.trials:
+                message = f"{self.folder}: {diverged} trainings diverged; lower lr"
                 raise NonFiniteError(message)
         best = self.study.best_trial
         values = best.user_attrs["settings"]
@@ -215,13 +226,20 @@ class _Search:
         return {**found, "test": self._test(values)} if held else found
 
     def _objective(self, trial: Any) -> float:  # noqa: ANN401
+        try:
+            return self._score(trial)
+        except NonFiniteError:
+            trial.set_user_attr(_DIVERGED, value=True)
+            raise
+
+    def _score(self, trial: Any) -> float:  # noqa: ANN401
         from optuna import TrialPruned  # noqa: PLC0415 - an extra
 
         settings = self.space.suggest(trial)
         trial.set_user_attr("settings", settings)
         scores = []
         for fold in range(self.options.inner):
-            folder = self.folder / f"trial{trial.number:03d}_{fold}"
+            folder = self.folder / f"{_folder_name(trial.number)}_{fold}"
             watcher = _Pruner(trial, first=fold == 0)
             try:
                 self._train(folder, settings, fold, watcher)

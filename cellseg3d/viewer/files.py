@@ -6,7 +6,7 @@ from pathlib import Path
 from cellseg3d.core.memory import available_bytes
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import open_volume, read_labels
-from cellseg3d.viewer.layers import LayerData, layer_of
+from cellseg3d.viewer.layers import LayerData, channel_layers, layer_of
 
 # A file whose name ends in one of these is opened as labels.
 LABELS = ("_label", "_labels", "_objects", "_ids")
@@ -28,7 +28,9 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
-    """Return the layer of a file: labels if its name ends in `LABELS`, or an image.
+    """Return the layers of a file: labels if its name ends in `LABELS`, or images.
+
+    Each channel of an image becomes a layer of its own.
 
     Parameters
     ----------
@@ -43,8 +45,10 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     [file] = [path] if isinstance(path, str) else path
     name = Path(file).name
     stem = name.partition(".")[0]
-    volume = open_volume(file, labels=stem.lower().endswith(LABELS))
-    if not stem.lower().endswith(LABELS) or volume.dtype.kind not in "ui":
+    if not stem.lower().endswith(LABELS):
+        return channel_layers(open_volume(file, channels="all"), stem)
+    volume = open_volume(file, labels=True)
+    if volume.dtype.kind not in "ui":
         return [layer_of(volume, stem, "image")]
     return [layer_of(_editable(file, volume), stem, "labels")]
 

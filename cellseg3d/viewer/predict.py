@@ -1,21 +1,24 @@
 """Segment a layer with a bundle, part by part, until it is done or stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cellseg3d.api import segment
-from cellseg3d.bundle.model import load_model
+from cellseg3d.bundle.model import load_model, networks_of
 from cellseg3d.bundle.shipped import shipped_bundles, weights_file
 from cellseg3d.objects.label import label_objects
 from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.tune_objects import decoder_of
 from cellseg3d.viewer.layers import (
+    CHANNEL,
     LayerData,
+    as_layer,
     label_layer,
     placed_like,
     volume_of,
+    volume_of_channels,
 )
 
 Progress = Callable[[int, int], None]
@@ -53,6 +56,7 @@ def segment_layer(
     layer: Any,  # noqa: ANN401 - a layer of napari
     wanted: Wanted,
     progress: Progress | None = None,
+    channels: Sequence[Any] = (),
 ) -> list[LayerData]:
     """Segment a layer; return layers of labels and, if wanted, ids and uncertainty.
 
@@ -62,11 +66,14 @@ def segment_layer(
     wanted : Wanted
     progress : callable, optional
         As for `cellseg3d.segment`. If it raises an error, the segmentation stops.
+    channels : sequence of napari.layers.Image
+        The layers of all channels, for a network of several; `layer` alone if empty.
 
     Raises
     ------
     CellSegError
-        If the layer is not a volume of one channel, or the bundle cannot be used.
+        If the layers do not have the channels of the network, or the bundle cannot be
+        used.
     """
     model = load_model(_place(wanted.bundle))
     options = SegmentOptions(
@@ -75,19 +82,24 @@ def segment_layer(
         uncertainty=wanted.uncertainty,
         calibrated=not wanted.objects,
     )
-    volume = volume_of(layer)
+    count = max(network.spec.image_channels for network in networks_of(model))
+    several = [*channels] or [layer]
+    # The result of all channels is not called like one of them.
+    channel = layer.metadata.get(CHANNEL) if count > 1 else None
+    name = layer.name.removesuffix(f", {channel}")
+    volume = volume_of(layer) if count == 1 else volume_of_channels(several, count)
     found = segment(volume, model, options=options, progress=progress)
     labels = found.labels.read()
-    made = [label_layer(labels, layer, f"{layer.name} labels", model.classes)]
+    made = [label_layer(labels, layer, f"{name} labels", model.classes)]
     if wanted.objects and found.probs is not None:
         decoder = decoder_of(model, volume.spacing)
         ids = label_objects(found.probs, volume.spacing, decoder)
-        name = f"{layer.name} objects ({ids.count})"
-        made.append(label_layer(ids.volume.read(), layer, name))
+        called = f"{name} objects ({ids.count})"
+        made.append(label_layer(ids.volume.read(), layer, called))
     if found.uncertainty is not None:
-        shown = found.uncertainty[0] if layer.data.ndim == 2 else found.uncertainty
+        shown = as_layer(found.uncertainty, layer)
         look = {"colormap": "inferno", "blending": "additive", "visible": False}
-        keywords = placed_like(layer, f"{layer.name} uncertainty")
+        keywords = placed_like(layer, f"{name} uncertainty")
         made.append(
             (shown, {**keywords, **look, "contrast_limits": (0.0, 1.0)}, "image")
         )

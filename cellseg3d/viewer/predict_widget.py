@@ -6,6 +6,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, LineEdit, create_wid
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
+from cellseg3d.viewer.layers import channels_beside
 from cellseg3d.viewer.predict import Wanted, bundles_with_weights, segment_layer
 from cellseg3d.viewer.work import Work
 
@@ -45,8 +46,10 @@ class PredictWidget(Container):  # type: ignore[misc]
             uncertainty=self.uncertainty.value,
             device=str(self.device.value),
         )
+        channels = channels_beside(layer, self.viewer.layers)
         self.work.run(
-            lambda progress: segment_layer(layer, wanted, progress), self.show_layers
+            lambda progress: segment_layer(layer, wanted, progress, channels),
+            self.show_layers,
         )
 
     def show_layers(self, made: list[Any]) -> None:

@@ -16,7 +16,7 @@ from cellseg3d.io.registry import open_volume, read_labels, write_labels
 from cellseg3d.review.merge import merge_reviews
 from cellseg3d.review.pieces import Piece, Review
 from cellseg3d.review.prepare import ReviewOptions, prepare_review
-from cellseg3d.viewer.layers import LayerData, colours_of, layer_of
+from cellseg3d.viewer.layers import LayerData, channel_layers, colours_of, layer_of
 
 Progress = Callable[[int, int], None]
 # Seconds that a training has to write its checkpoint when it is stopped.
@@ -64,10 +64,7 @@ def piece_layers(review: Review, piece: Piece) -> list[LayerData]:
     """Return a piece as an image for each channel, and the labels to correct, last."""
     image = open_volume(piece.image_file(review.folder), channels="all")
     labels = read_labels(piece.labels_file(review.folder))
-    made = [layer_of(each, "piece", "image") for each in image.each_channel()]
-    for number in range(image.channels if image.channels > 1 else 0):
-        name = f"piece, {image.channel_called(number)}"
-        made[number][1].update(name=name, blending="additive")
+    made = channel_layers(image, "piece")
     made.append(layer_of(labels, "labels to correct", "labels"))
     made[-1][1]["colormap"] = colours_of(256)
     return made

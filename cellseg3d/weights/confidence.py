@@ -47,7 +47,7 @@ def confidence_of(
     for part in parts:
         if part.has_weights:
             found = list(unseen(recipe, part, cases))
-            volumes = _volumes(found, recipe)
+            volumes = volumes_of(found, recipe)
             answers += answers_of(model_of(part, recipe), volumes, len(found))
     return fit_confidence(answers, cases.classes) if answers else None
 
@@ -91,7 +91,7 @@ def calibrate_shipped(name: str, out: Path, data: Path | None) -> dict[str, Any]
     else:
         cases = load_datalist(prepare(recipe, data, out / "data"))
         found = list(unseen(recipe, final, cases))
-    answers = answers_of(model, _volumes(found, recipe), len(found))
+    answers = answers_of(model, volumes_of(found, recipe), len(found))
     if not answers:
         raise ConfigError(
             f"{name}: its weights were trained on all volumes, and were scored by "
@@ -104,7 +104,7 @@ def calibrate_shipped(name: str, out: Path, data: Path | None) -> dict[str, Any]
     return dict(values[KEY])
 
 
-def _volumes(
+def volumes_of(
     found: Sequence[tuple[str, Case]], recipe: WeightsRecipe
 ) -> Iterator[LabelledVolume]:
     """Read volumes one at a time; simulated ones are grouped by their condition."""

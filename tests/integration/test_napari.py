@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from small_bundle import small_bundle
+from two_stains import NAMES, two_stains, write_set, write_stains
 
+import cellseg3d
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.io.registry import read_labels, write_volume
@@ -87,10 +90,68 @@ viewer.close()
 print("all done")
 """
 
+# Two stains: labels, a correction, and a training that starts from the viewer.
+STAINED_SESSION = """
+import sys, time
+import numpy as np
+import napari
+from qtpy.QtWidgets import QApplication
+folder = sys.argv[1]
+viewer = napari.Viewer(show=True)
+viewer.window.resize(1300, 900)
+layers = viewer.open(f"{folder}/cell.ome.tif", plugin="cellseg3d")
+names = [layer.name for layer in layers]
+assert names == ["cell, DAPI", "cell, actin"], names
+
+def wait(work, seconds=200):
+    end = time.time() + seconds
+    while work.busy and time.time() < end:
+        QApplication.processEvents()
+        time.sleep(0.02)
+    assert not work.busy, work.said.value
+
+_, segment = viewer.window.add_plugin_dock_widget("cellseg3d", "Segment")
+segment.run.value = f"{folder}/run"
+segment.image.value = layers[1]
+viewer.layers.selection.clear()
+segment.work.start.native.click()
+wait(segment.work)
+assert segment.work.said.value == "done", segment.work.said.value
+labels = viewer.layers[-1]
+np.save(f"{folder}/labels.npy", np.asarray(labels.data))
+viewer.dims.set_current_step(0, 6)
+for _ in range(20):
+    QApplication.processEvents()
+viewer.window.screenshot(f"{folder}/stains.png", flash=False)
+
+_, review = viewer.window.add_plugin_dock_widget("cellseg3d", "Correct and train again")
+review.bundle.value = f"{folder}/run"
+review.out.value = f"{folder}/review"
+review.count.value = 1
+review.image.value = layers[0]
+review.pick.start.native.click()
+wait(review.pick)
+assert review.pick.said.value == "done", review.pick.said.value
+for _ in range(20):
+    QApplication.processEvents()
+viewer.window.screenshot(f"{folder}/piece.png", flash=False)
+review.keep.native.click()
+assert review.where.value.startswith("That was the last"), review.where.value
+review.minutes.value = 0.1
+review.train.start.native.click()
+wait(review.train)
+assert review.train.said.value.startswith("trained"), review.train.said.value
+assert review.bundle.value == f"{folder}/review_run", review.bundle.value
+viewer.close()
+print("all done")
+"""
+
 
 @pytest.fixture
 def screen():
-    pytest.importorskip("napari", reason="pip install 'cellseg3d[napari]' PyQt6")
+    # Importing napari here would count the warnings of its own packages as errors.
+    if find_spec("napari") is None:
+        pytest.skip("pip install 'cellseg3d[napari]' PyQt6")
     if not os.environ.get("DISPLAY"):
         pytest.skip("no screen; run it under xvfb-run")
 
@@ -109,22 +170,27 @@ def test_the_manifest_is_valid():
     assert "valid" in done.stdout
 
 
-def test_a_user_opens_segments_stops_and_corrects(screen, tmp_path):
-    array = np.random.default_rng(0).normal(100, 20, (8, 64, 80)).astype(np.float32)
-    write_volume(tmp_path / "cells.mrc", Volume(array, Spacing(0.2, 0.1, 0.1)))
-    small_bundle(tmp_path / "bundle")
-
+def drive(session, folder):
+    """Run a session with a viewer in a process of its own, on files of a folder."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SESSION, str(tmp_path)],
+        [sys.executable, "-W", "ignore", "-c", session, str(folder)],
         capture_output=True,
         text=True,
         encoding="utf-8",
         check=False,
         timeout=400,
-        env=os.environ | {"NAPARI_CONFIG": str(tmp_path / "settings.yaml")},
+        env=os.environ | {"NAPARI_CONFIG": str(folder / "settings.yaml")},
     )
-
     assert done.stdout.endswith("all done\n"), done.stderr[-3000:]
+
+
+def test_a_user_opens_segments_stops_and_corrects(screen, tmp_path):
+    array = np.random.default_rng(0).normal(100, 20, (8, 64, 80)).astype(np.float32)
+    write_volume(tmp_path / "cells.mrc", Volume(array, Spacing(0.2, 0.1, 0.1)))
+    small_bundle(tmp_path / "bundle")
+
+    drive(SESSION, tmp_path)
+
     labels = np.load(tmp_path / "labels.npy")
     assert labels.shape == array.shape
     assert 0 < labels.mean() < 1
@@ -134,3 +200,22 @@ def test_a_user_opens_segments_stops_and_corrects(screen, tmp_path):
     np.testing.assert_array_equal(first[0], 1 - first[1])
     seen = (tmp_path / "review" / "seen.csv").read_text(encoding="utf-8")
     assert seen.count(",yes") == 2
+
+
+def test_two_stains_are_segmented_corrected_and_trained_on(screen, tmp_path):
+    image, _ = two_stains(5)
+    write_stains(tmp_path / "cell.ome.tif", image)
+    short = {"train::dataset::samples": 4}
+    options = cellseg3d.TrainOptions(
+        epochs=1, seed=1, settings=short, progress=False, calibrate=False
+    )
+    data = write_set(tmp_path / "data", channels=2)
+    run = cellseg3d.train("cell_tomo_unet2d", data, tmp_path / "run", options)
+
+    drive(STAINED_SESSION, tmp_path)
+
+    both = cellseg3d.open_volume(tmp_path / "cell.ome.tif", channels="all")
+    expected = cellseg3d.segment(both, cellseg3d.load_model(run)).labels.read()
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), expected)
+    again = cellseg3d.load_model(tmp_path / "review_run")
+    assert again.channels == NAMES

@@ -22,6 +22,9 @@ from cellseg3d.io.damage import damaged, is_read_error, reading
 from cellseg3d.io.lazy import Box
 from cellseg3d.io.picking import all_grey
 
+# LZW and LZMA, as numbers of TIFF.
+_FILL = (5, 34925)
+
 
 @dataclass(frozen=True)
 class PageVoxels:
@@ -239,6 +242,8 @@ def _segments(
     for data, index in segments:
         if data is None or len(data) < page.databytecounts[index]:
             raise tifffile.TiffFileError(f"strip or tile {index} is incomplete")
+        if index == wanted[0]:
+            _check_unpacked(page, key, data, index, (depth, height, width))
         decoded, place, shape = key.decode(
             data, index, jpegtables=key.jpegtables, jpegheader=key.jpegheader
         )
@@ -246,6 +251,37 @@ def _segments(
         tile = decoded[z % depth, : shape[1], : shape[2], 0]
         _paste(out, tile, y - top, x - left)
     return out[:: rows.step, :: columns.step]
+
+
+def _check_unpacked(
+    page: Any,  # noqa: ANN401
+    key: Any,  # noqa: ANN401
+    data: bytes,
+    index: int,
+    shape: tuple[int, int, int],
+) -> None:
+    """Raise an error if a strip or tile unpacks to more bytes than its voxels need.
+
+    Other methods of compression find this themselves; these two fill what is asked for
+    and stop.
+
+    Raises
+    ------
+    tifffile.TiffFileError
+        With both sizes.
+    """
+    if key.compression not in _FILL:
+        return
+    depth, height, width = shape
+    row = -(-width * key.samplesperpixel * key.bitspersample // 8)
+    needed = depth * height * row
+    found = len(tifffile.TIFF.DECOMPRESSORS[key.compression](data))
+    if found >= needed + row:
+        raise tifffile.TiffFileError(
+            f"strip or tile {index} of page {page.index} unpacks to {found} bytes, but "
+            f"its {depth} x {height} x {width} voxels of {key.bitspersample} bits need "
+            f"{needed}"
+        )
 
 
 def _segment_shape(key: Any) -> tuple[int, int, int]:  # noqa: ANN401

@@ -315,8 +315,11 @@ def _odd_size(tif: tifffile.TiffFile) -> list[str]:
 def _odd_colours(series: Any) -> list[str]:  # noqa: ANN401
     """Return a sentence if the values of a file do not mean brightness."""
     page = series.keyframe
-    if np.dtype(series.dtype).kind != "b" and _white_is_zero(series):
-        return ["0 means white in this file, but its values are read as stored"]
+    if _white_is_zero(series):
+        bits = np.dtype(series.dtype).kind == "b"
+        how = "so its single bits are inverted" if bits else "but its values are read"
+        shown = "as viewers show them" if bits else "as stored"
+        return [f"0 means white in this file, {how} {shown}"]
     if int(page.photometric) == int(tifffile.PHOTOMETRIC.PALETTE):
         return [PALETTE]
     return []

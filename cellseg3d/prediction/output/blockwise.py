@@ -28,6 +28,7 @@ from cellseg3d.io.formats import kind_to_write
 from cellseg3d.io.output.ownership import check_replaceable
 from cellseg3d.io.output.region_writer import remove
 from cellseg3d.io.registry import volume_suffix
+from cellseg3d.io.slices import check_fits
 from cellseg3d.prediction.expect import KEY as EXPECTED
 from cellseg3d.prediction.expect import expected_dice
 from cellseg3d.prediction.output.journal import NAME as JOURNAL
@@ -156,6 +157,11 @@ def output_of(
         The volume whose grid the finished files have, if `volume` was resampled.
     extras : sequence of Extra
         See `Output`.
+
+    Raises
+    ------
+    FormatError
+        If the format cannot hold the answers.
     """
     names = [(labels, np.dtype("uint8"), True)]
     if pipeline.probs:
@@ -163,6 +169,9 @@ def output_of(
         names += [(path, dtype, False) for path in prob_paths(labels, classes)]
     if pipeline.uncertainty:
         names.append((beside(labels, "uncertainty"), share_dtype(labels), False))
+    for path, dtype, _ in names:
+        if kind_to_write(path) in ("png", "folder"):
+            check_fits(path, (final or volume).shape[0], dtype)
     work = work_folder(labels)
     stores = [
         Store(path, work, volume, dtype, pipeline.chunk, is_labels, final)

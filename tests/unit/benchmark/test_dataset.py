@@ -38,6 +38,25 @@ def test_one_specimen_on_both_sides_is_refused_or_said(dataset, tmp_path):
     assert fold.unit_of(fold.tests[0]) == "a"
 
 
+def test_the_cases_of_the_curve_are_kept_apart_and_warn_of_nothing(dataset, tmp_path):
+    datalist = dataset.open(tmp_path)
+    groups = {"a": "fly1", "b": "fly2", "c": "fly1"}
+    cases = tuple(replace(case, group=groups[case.name]) for case in datalist.cases)
+    shared = replace(datalist, cases=cases, allow_shared_groups=True)
+    wanted = replace(dataset, tests=(("b",),), validate=(("c",),))
+
+    fold = write_fold(wanted, shared, 0, tmp_path / "folds")
+
+    assert [case.name for case in fold.training] == ["a"]
+    assert [case.name for case in fold.validation] == ["c"]
+    assert [case.name for case in fold.tests] == ["b"]
+    assert fold.warnings == ()
+    assert fold.unit_of(fold.tests[0]) == "fly2"
+    sides = {case.name: case.split for case in load_datalist(fold.path).cases}
+    assert sides == {"a": None, "b": "test", "c": "test"}
+    assert wanted.recipe(0)["validate"] == ["c"]
+
+
 def test_volumes_of_one_specimen_held_out_together_are_one_unit(dataset, tmp_path):
     datalist = dataset.open(tmp_path)
     groups = {"a": "fly1", "b": "fly2", "c": "fly2"}

@@ -13,6 +13,7 @@ from cellseg3d.cli.main import main
 from cellseg3d.core.errors import ConfigError, EnvironmentFault, FormatError
 from cellseg3d.runs.folder import create_run
 from cellseg3d.runs.options import TrainOptions
+from cellseg3d.tuning import search
 from cellseg3d.tuning.search import TuneOptions, tune
 from cellseg3d.tuning.space import read_space
 
@@ -151,3 +152,32 @@ def test_fixed_values_that_are_no_mapping_are_refused(tmp_path):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="'set' is '@missing'; expected config keys"):
         read_space(path)
+
+
+def test_trials_that_were_killed_do_not_count_as_diverged(balls, tmp_path, monkeypatch):
+    space = read_space(write_space(tmp_path))
+    options = TuneOptions(trials=1, epochs=1, outer=0, device="cpu")
+    out = tmp_path / "search"
+    train = search._Search._train
+
+    def killed(self, folder, *rest):
+        folder.mkdir()
+        (folder / "run.json").write_text('{"best_score": 1.0}')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search._Search, "_train", killed)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            tune(space, balls, out, options)
+    study = search._open_study(out / search.DATABASE, search.FINAL, 0)
+    study.ask()  # as after a kill, nothing has told its end
+    half = out / search.FINAL / "trial003_0"
+    half.mkdir()
+    monkeypatch.setattr(search._Search, "_train", train)
+
+    result = tune(space, balls, out, options)
+
+    rows = result["studies"][-1]["trials"]
+    assert [row["state"] for row in rows].count("complete") == 1
+    assert not half.exists()
+    assert 0 < result["best"]["score"] < 1

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 import yaml
 from small_bundle import small_bundle
+from two_stains import NAMES, two_stains, write_stains
+from two_stains import SPACING as STAINED
 
 from cellseg3d.bundle.model import load_model
 from cellseg3d.core.colours import LABEL_COLOURS
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.datalist import load_datalist
 from cellseg3d.io.registry import write_labels, write_volume
 from cellseg3d.prediction.segment import segment
-from cellseg3d.review.merge import reviewed_pieces
+from cellseg3d.review.merge import merge_reviews, reviewed_pieces
 from cellseg3d.viewer.files import get_reader
-from cellseg3d.viewer.layers import SPACING, colours_of, volume_of
+from cellseg3d.viewer.layers import SPACING, channels_beside, colours_of, volume_of
 from cellseg3d.viewer.predict import Wanted, bundles_with_weights, segment_layer
 from cellseg3d.viewer.review import (
     pick_pieces,
@@ -219,3 +222,93 @@ def test_the_manifest_names_functions_that_exist():
         package, _, file = module.rpartition(".")
         source = files(package).joinpath(f"{file}.py").read_text("utf-8")
         assert f"def {name}(" in source or f"class {name}(" in source
+
+
+@pytest.fixture
+def stained(tmp_path):
+    """An image of two stains, its file and its layers as napari has them."""
+    image, _ = two_stains(1, shape=(6, 24, 20))
+    place = write_stains(tmp_path / "cell.ome.tif", image)
+    found = [
+        layer(data, **keywords, source=SimpleNamespace(path=str(place)))
+        for data, keywords, _ in get_reader(str(place))(str(place))
+    ]
+    return image, place, found
+
+
+class Layers(list):
+    """The layers of a viewer, as far as they are looked at."""
+
+    selection: tuple = ()
+
+
+def test_each_channel_of_a_file_becomes_a_layer(stained):
+    image, _, (dapi, actin) = stained
+
+    assert (dapi.name, actin.name) == ("cell, DAPI", "cell, actin")
+    assert dapi.data.ndim == 3
+    np.testing.assert_array_equal(actin.data[2], image[1, 2])
+    assert dapi.colormap != actin.colormap
+    assert dapi.metadata[SPACING] == pytest.approx(STAINED.zyx)
+
+
+def test_a_network_of_two_stains_gets_both_layers(stained, tmp_path):
+    image, _, (dapi, actin) = stained
+    bundle = small_bundle(tmp_path / "bundle", stains=NAMES)
+    both = Volume(image, STAINED, channel_names=NAMES)
+    expected = segment(both, load_model(bundle)).labels.read()
+    assert 0 < expected.mean() < 1
+    wanted = Wanted(str(bundle))
+    four = layer(image, scale=(1, *STAINED.zyx), translate=(0,) * 4)
+
+    # The names put the channels in order; one layer of four axes is taken as it is.
+    for given in ([dapi, actin], [actin, dapi], [four]):
+        [(labels, keywords, _)] = segment_layer(given[0], wanted, channels=given)
+
+        np.testing.assert_array_equal(labels, expected)
+        assert tuple(keywords["scale"]) == pytest.approx(STAINED.zyx)
+        assert len(keywords["translate"]) == 3
+        assert keywords["name"] == ("cells labels" if four in given else "cell labels")
+
+
+def test_missing_channels_are_told_with_the_way_out(stained, tmp_path):
+    _, _, (dapi, actin) = stained
+    bundle = small_bundle(tmp_path / "bundle", stains=NAMES)
+    cut = layer(actin.data[:3])
+
+    with pytest.raises(AxisError, match="expected 2 channels, but found 1 layer"):
+        segment_layer(dapi, Wanted(str(bundle)))
+    with pytest.raises(AxisError, match="differ in shape"):
+        segment_layer(dapi, Wanted(str(bundle)), channels=[dapi, cut])
+
+
+def test_the_channels_are_those_of_the_file_or_those_selected(stained):
+    _, _, (dapi, actin) = stained
+    alone, labels = layer(noise()), SimpleNamespace(source=dapi.source)
+    layers = Layers([dapi, labels, actin, alone])
+
+    assert channels_beside(actin, layers) == [dapi, actin]
+    assert channels_beside(alone, layers) == [alone]
+    layers.selection = (actin, alone)
+    assert channels_beside(alone, layers) == [actin, alone]
+    layers.selection = (dapi, labels)
+    assert channels_beside(dapi, layers) == [dapi, actin]
+
+
+def test_corrections_of_two_stains_are_a_data_set_of_two_stains(stained, tmp_path):
+    image, _, layers = stained
+    bundle = small_bundle(tmp_path / "bundle", stains=NAMES)
+
+    review = pick_pieces(layers[0], str(bundle), tmp_path / "review", 2)
+    for piece in review.pieces:
+        *shown, (labels, _, _) = piece_layers(review, piece)
+        assert [each[1]["name"] for each in shown] == ["piece, DAPI", "piece, actin"]
+        save_piece(review, piece, 1 - labels)
+    data = merge_reviews([review.folder], tmp_path / "data")
+
+    cases = load_datalist(tmp_path / "data").cases
+    assert {case.channels for case in cases} == {NAMES}
+    found = cases[0].open_image()
+    assert found.channel_names == NAMES
+    assert found.read().max() <= image.max()
+    assert data is not None

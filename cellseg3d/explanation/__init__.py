@@ -1,0 +1,1 @@
+"""Why a network gave an object its label: attribution, occlusion and filters."""
