@@ -22,7 +22,7 @@ from cellseg3d.acceleration.stream import Stream, stream_of
 from cellseg3d.acceleration.trim import TrimmedNetwork
 from cellseg3d.core.input_spec import InputSpec
 from cellseg3d.core.roi import Zyx
-from cellseg3d.models.geometry import Geometry, features_of, geometry_of
+from cellseg3d.models.geometry import Geometry, geometry_of
 from cellseg3d.models.hardware import Hardware
 from cellseg3d.models.layout import memory_layout
 from cellseg3d.models.prepared import Keep, Read, batches_of_stacks
@@ -49,8 +49,6 @@ class AcceleratedNetwork:
     stream : Stream or None
         Runs a 3D network over a long window, some planes at a time; None if windows
         run whole.
-    features : float or None
-        How many numbers the layers of a streamed network compute for each voxel.
     """
 
     network: nn.Module
@@ -59,7 +57,11 @@ class AcceleratedNetwork:
     geometry: Geometry
     backend: str = "torch"
     stream: Stream | None = None
-    features: float | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether it runs a window some planes at a time."""
+        return self.stream is not None
 
     @torch.inference_mode()
     def logits(
@@ -127,18 +129,25 @@ class AcceleratedNetwork:
         """Return about how many bytes `logits` takes for a window of this shape."""
         depth, height, width = window
         if self.stream is not None:
-            return SLACK * self._pixel_bytes * height * width
+            return SLACK * self._pixel_bytes(planes) * height * width
         if self.spec.spatial_dims == 3:
             return self._voxel_bytes * depth * height * width
         # Slices are read together, once in the network's format and once in float32.
         read = 8 * depth * self.spec.image_channels
         return (self._voxel_bytes * planes + read) * height * width
 
-    @cached_property
-    def _pixel_bytes(self) -> float:
+    def _pixel_bytes(self, planes: int) -> float:
         if self.stream is None:
             raise ValueError("the network does not run some planes at a time")
-        return bytes_per_pixel(self.stream, self.geometry, self.laid_out)
+        if planes not in self._measured:
+            noise = self.laid_out(self.geometry.noise())
+            self._measured[planes] = bytes_per_pixel(self.stream, noise, planes)
+        return self._measured[planes]
+
+    @cached_property
+    def _measured(self) -> dict[int, float]:
+        """Bytes for each pixel of a streamed window, by the planes at a time."""
+        return {}
 
     @cached_property
     def _voxel_bytes(self) -> float:
@@ -221,13 +230,10 @@ def prepare(
         and not geometry.sees_window
     ):
         stream = stream_of(ready.traced)
-    features = None if stream is None else features_of(network)
     _log.info(
         "running on %s in %s (%s)",
         hardware.device,
         hardware.precision,
         hardware.reason,
     )
-    return AcceleratedNetwork(
-        ready, spec, hardware, geometry, "torch", stream, features
-    )
+    return AcceleratedNetwork(ready, spec, hardware, geometry, "torch", stream)

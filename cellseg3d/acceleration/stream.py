@@ -84,9 +84,9 @@ class Stream:
                 f"a window of {sides} voxels cannot be run some planes at a time, "
                 "because the reach of some layer is not known"
             )
-        along = _Along(self, {node: each[0] for node, each in lengths.items()})
-        run = _Run(along, read, cuts, meter)
-        for step in _steps(along, keep[0], depth):
+        along = Along(self, {node: each[0] for node, each in lengths.items()})
+        run = Pass(along, read, cuts, meter)
+        for step in steps_of(along, keep[0], depth):
             answer = run.advance(step)
             if answer is not None:
                 yield step.answered, answer
@@ -113,7 +113,7 @@ class _Step:
 
 
 @dataclass(frozen=True)
-class _Along:
+class Along:
     """The layers of a network along z, in a window of a given length."""
 
     stream: Stream
@@ -169,7 +169,7 @@ class _Along:
         return found
 
 
-def _steps(along: _Along, kept: Range, depth: int) -> list[_Step]:
+def steps_of(along: Along, kept: Range, depth: int) -> list[_Step]:
     """Return the steps of a pass, each of `depth` planes of the answer.
 
     Steps in which only the first layers run come before them, so that all steps take
@@ -203,10 +203,10 @@ def _steps(along: _Along, kept: Range, depth: int) -> list[_Step]:
 
 
 @dataclass
-class _Run:
+class Pass:
     """The state of one pass: the planes that each layer holds."""
 
-    along: _Along
+    along: Along
     read: Read
     cuts: Cuts
     meter: Callable[[int], None] | None = None
@@ -241,8 +241,8 @@ class _Run:
     def _bytes(self) -> int:
         """Return how many bytes the planes of all layers take."""
         parts = [made for held in self.held.values() for _, made in held]
-        storages = {each.data_ptr(): each for each in parts}
-        return sum(each.untyped_storage().nbytes() for each in storages.values())
+        # An addition in place and its first input share their memory.
+        return sum(each.nbytes() for each in {part.untyped_storage() for part in parts})
 
     def compute(self, node: fx.Node, new: Range) -> Tensor:
         """Return new planes of a layer."""

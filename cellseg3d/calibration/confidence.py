@@ -23,7 +23,7 @@ from cellseg3d.core.roi import Roi
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.resampling import nearest_on
 from cellseg3d.datasets.volumes import LoadedCase, LoadedFold
-from cellseg3d.metrics.expected_dice import fit_dice_line, soft_dice
+from cellseg3d.metrics.expected_dice import DiceLine, fit_dice_line, soft_dice
 from cellseg3d.metrics.temperature import (
     fit_temperature,
     likelihood_loss,
@@ -262,12 +262,12 @@ def fit_confidence(
             "fit a temperature on; keep a labelled specimen back with `fold`"
         )
         raise ConfigError(message)
-    temperature = _fitted(kept)
+    temperature = temperature_of(kept)
     groups = list(dict.fromkeys(answer.group for answer in kept))
     errors: dict[str, list[tuple[float, float]]] = {"ece": [], "nll": []}
     for group in groups:
         others = [answer for answer in kept if answer.group != group]
-        heat = _fitted(others) if others else temperature
+        heat = temperature_of(others) if others else temperature
         for answer in kept:
             if answer.group == group:
                 pair = (answer.scores, answer.truth)
@@ -275,16 +275,6 @@ def fit_confidence(
                 errors["ece"].append((both[0], both[1]))
                 both = [likelihood_loss(*pair, each) for each in (1.0, heat)]
                 errors["nll"].append((both[0], both[1]))
-    softs = np.array([soft_of(answer, temperature) for answer in kept])
-    lines = {
-        name: fit_dice_line(
-            softs[:, index].tolist(),
-            [answer.dice[index] for answer in kept],
-            [answer.group for answer in kept],
-        )
-        for index, name in enumerate(classes)
-        if index
-    }
     means = {key: np.mean(values, axis=0) for key, values in errors.items()}
     return {
         "temperature": round(temperature, 4),
@@ -293,12 +283,28 @@ def fit_confidence(
         "voxels": sum(len(answer.truth) for answer in kept),
         "volumes": [answer.name for answer in kept],
         "dice": {
-            name: line.as_dict() for name, line in lines.items() if line is not None
+            name: line.as_dict()
+            for name, line in lines_of(kept, classes, temperature).items()
         },
     }
 
 
-def _fitted(answers: Sequence[Answered]) -> float:
+def lines_of(
+    answers: Sequence[Answered], classes: Sequence[str], temperature: float
+) -> dict[str, DiceLine]:
+    """Return the line from soft to true Dice of each class but background."""
+    softs = np.array([soft_of(answer, temperature) for answer in answers])
+    groups = [answer.group for answer in answers]
+    found = {}
+    for index, name in enumerate(classes):
+        true = [answer.dice[index] for answer in answers]
+        line = fit_dice_line(softs[:, index].tolist(), true, groups)
+        if index and line is not None:
+            found[name] = line
+    return found
+
+
+def temperature_of(answers: Sequence[Answered]) -> float:
     """Return the temperature of some volumes, each of which counts the same."""
     least = min(len(answer.truth) for answer in answers)
     parts = []

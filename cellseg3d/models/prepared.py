@@ -16,7 +16,7 @@ Read = Callable[[int, int], Tensor]
 Keep = tuple[slice, slice, slice]
 # Planes of a 3D window that are computed together, where a network can: more take more
 # memory, and fewer leave the layers of few planes too little work.
-PLANES = 16
+PLANES = 32
 
 
 class PreparedNetwork(Protocol):
@@ -33,11 +33,10 @@ class PreparedNetwork(Protocol):
         """The device and the number format in which it computes."""
 
     @property
-    def features(self) -> float | None:
-        """The numbers that its layers compute for a voxel.
+    def streams(self) -> bool:
+        """Whether it runs a window some planes at a time.
 
-        None where it holds a whole window at a time. With a number, it runs a window
-        some planes at a time, so that a window may be as long as the volume.
+        A window may then be as long as the volume. Otherwise it is held whole.
         """
 
     def logits(
@@ -89,7 +88,7 @@ class PlainNetwork:
     hardware : Hardware
     """
 
-    features = None
+    streams = False
 
     def __init__(self, network: nn.Module, spec: InputSpec, hardware: Hardware) -> None:
         twin = copy.deepcopy(network).eval()

@@ -9,7 +9,7 @@ from cellseg3d.core.errors import EnvironmentFault
 from cellseg3d.core.memory import resident_bytes
 from cellseg3d.core.roi import zyx
 from cellseg3d.prediction.pipeline import Pipeline
-from cellseg3d.prediction.sources import Source
+from cellseg3d.prediction.sources import STREAMED_PLANES, Source
 
 _log = logging.getLogger(__name__)
 
@@ -74,11 +74,11 @@ def window_bytes(source: Source) -> float:
 
 def _smaller(pipeline: Pipeline) -> Pipeline | None:
     """Return the pipeline one step smaller; None if it cannot shrink further."""
-    together = max(_slices_together(source) for source in pipeline.sources)
+    together = max(_together(source) for source in pipeline.sources)
     if together > 1:
         sources = [
-            replace(source, most_planes=together // 2)
-            if _slices_together(source) > 1
+            replace(source, planes=min(source.planes, together // 2))
+            if _together(source) > 1
             else source
             for source in pipeline.sources
         ]
@@ -105,9 +105,12 @@ def _smaller(pipeline: Pipeline) -> Pipeline | None:
     return replace(pipeline, sources=tuple(sources), chunk=zyx(side))
 
 
-def _slices_together(source: Source) -> int:
-    """Return how many slices run together; 1 in 3D, where planes take little memory."""
-    return 1 if source.lattice.axis is None else source.planes
+def _together(source: Source) -> int:
+    """Return how many planes run together; 1 if fewer would save no memory."""
+    if source.lattice.axis is not None:
+        return source.planes
+    few = not source.runs_in_planes or source.planes <= STREAMED_PLANES[-1]
+    return 1 if few else source.planes
 
 
 def _narrowed(source: Source) -> Source:

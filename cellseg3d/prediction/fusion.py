@@ -18,12 +18,8 @@ FUSE_MODES: tuple[str, ...] = get_args(FuseMode)
 # Probabilities in a product are raised to at least this number, so that one source
 # that is certain cannot overrule all others.
 FLOOR = 1e-4
-# The least fused probability that a logarithm is taken of, about half a part of a
-# coarse sum.
+# The least fused probability that a logarithm is taken of.
 LEAST = 2.0**-16
-# A coarse sum is an int16 number of parts of this size: 1 is 32000 parts, which leaves
-# room for what rounding may add.
-PARTS = 32000
 # Voxels whose class is decided at a time.
 SLAB = 2**20
 
@@ -97,16 +93,13 @@ class Fusion:
     def bytes_per_voxel(self, sources: int, classes: int) -> int:
         """Return the bytes that the sums of several sources take for each voxel.
 
-        Where the answer is a sum of probabilities, coarse sums of 2 bytes are counted.
-
         Raises
         ------
         ConfigError
             As for `rows`.
         """
-        if self.adds:
-            return 2 * self.kept(self.rows(sources, classes))
-        return (5 if self.mode == "vote" else 4) * classes
+        votes = classes if self.mode == "vote" else 0
+        return votes + 4 * self.kept(self.rows(sources, classes))
 
 
 @dataclass
@@ -121,9 +114,6 @@ class Fuser:
         Shape of the chunk (z, y, x), in voxels.
     compare : bool
         Whether to keep the sums that `uncertainty` needs.
-    coarse : bool
-        Whether to keep sums of probabilities in 32000ths. This takes half the memory
-        of float32, and the sum does not depend on the order of the sources.
     device : torch.device
         Where the sums lie, and all that is added to them.
     """
@@ -133,7 +123,6 @@ class Fuser:
     classes: int
     shape: Zyx
     compare: bool = False
-    coarse: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _sum: Tensor = field(init=False)
     _votes: Tensor | None = field(init=False, default=None)
@@ -143,10 +132,8 @@ class Fuser:
     def __post_init__(self) -> None:
         self._rows = self.fusion.rows(self.sources, self.classes).to(self.device)
         self._kept = self.fusion.kept(self._rows)
-        self.coarse = self.coarse and self.fusion.adds
-        dtype = torch.int16 if self.coarse else torch.float32
         every, device = (self.classes, *self.shape), self.device
-        self._sum = torch.zeros((self._kept, *self.shape), dtype=dtype, device=device)
+        self._sum = torch.zeros((self._kept, *self.shape), device=device)
         if self.fusion.mode == "vote":
             self._votes = torch.zeros(every, dtype=torch.uint8, device=device)
         if self.compare and self.sources > 1:
@@ -185,10 +172,7 @@ class Fuser:
         rows = self._rows[source].view(-1, 1, 1, 1)
         if self._kept < self.classes:
             values, rows = values[1:], rows[1:]
-        if self.coarse:
-            part.add_((values * (rows * PARTS)).round_().to(torch.int16))
-        else:
-            part.add_(values * rows)
+        part.add_(values * rows)
 
     def probs(self, place: tuple[slice, ...] = ()) -> Tensor:
         """Return the fused probabilities (K, z, y, x), float32, which sum to 1.
@@ -200,8 +184,6 @@ class Fuser:
         """
         index = (slice(None), *place)
         total = self._sum[index]
-        if self.coarse:
-            total = total.float() / PARTS
         if self._votes is not None:
             # The mean is scaled below one vote, so that it only decides ties.
             scores = self._votes[index].float() + total * 0.5
@@ -219,13 +201,12 @@ class Fuser:
         save memory.
         """
         size = math.prod(self.shape)
-        half = PARTS // 2 if self.coarse else 0.5
         found = self._sum.view(torch.uint8).flatten()[:size].view(self.shape)
         depth = max(1, SLAB // math.prod(self.shape[1:]))
         for first in range(0, self.shape[0], depth):
             slab = slice(first, first + depth)
             if self._kept < self.classes:
-                found[slab] = self._sum[0, slab] > half
+                found[slab] = self._sum[0, slab] > 0.5
             else:
                 found[slab] = labels_of(self.probs((slab,)))
         return found

@@ -5,7 +5,7 @@ MONAI's ``run inferring`` give the labels that `segment` gives.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -192,7 +192,6 @@ class VolumeInferer(Inferer):
             )
         ]
         pipeline = pipeline_of([sources], options, self.spacing)
-        pipeline = replace(pipeline, exact=True)
         if len(pipeline.sources) == 1 and self.output == "logits":
             return _gathered(pipeline)
         probs = torch.from_numpy(pipeline.whole().probs)

@@ -264,8 +264,8 @@ def planes_of(
 ) -> int:
     """Return how many planes of a window's answer are computed together.
 
-    For a 2D or 2.5D network they are the slices of a batch; for a 3D network they are
-    planes along z.
+    For a 2D or 2.5D network they are the slices of a batch; a 3D network whose windows
+    run whole has no choice.
     """
     if lattice.axis is None:
         return PLANES

@@ -27,8 +27,8 @@ from cellseg3d.prediction.tally import Tally, sums_of
 
 Progress = Callable[[int, int], None]
 # About how many bytes the sums of several sources take in a chunk: as many as those of
-# a whole tomogram of 400^3 voxels and two classes, at 2 bytes a voxel.
-FUSED_BYTES = 2**27
+# a whole tomogram of 400^3 voxels and two classes, at 4 bytes a voxel.
+FUSED_BYTES = 2**28
 # About how many voxels a chunk of one source has, which are read and decided together.
 CHUNK_VOXELS = 2**23
 # A chunk may have this many voxels if its rows are whole then, because rows lie one
@@ -71,8 +71,6 @@ class Pipeline:
         Shape of a chunk (z, y, x), in voxels, which whole windows of each source fill.
     probs, uncertainty : bool
         Whether probabilities and uncertainty are wanted as well.
-    exact : bool
-        Whether sums of several sources are kept in float32 instead of 32000ths.
     confidence : Confidence or None
         The temperature of the fused probabilities, and what is expected of the labels;
         None if it was not measured for this way to predict.
@@ -90,7 +88,6 @@ class Pipeline:
     chunk: Zyx
     probs: bool = False
     uncertainty: bool = False
-    exact: bool = False
     confidence: Confidence | None = None
     calibrated: bool = True
     unlike: tuple[str, ...] = ()
@@ -215,7 +212,6 @@ class Pipeline:
             self.classes,
             chunk.shape,
             compare=compare,
-            coarse=not self.exact,
             device=self.sources[0].network.hardware.home,
         )
         for index, roi, logits in self.logits(chunk):
@@ -266,7 +262,7 @@ def alone(source: Source) -> Pipeline:
 
 
 def fitted(
-    sources: Sequence[Source], bytes_per_voxel: int = 2
+    sources: Sequence[Source], bytes_per_voxel: int = 4
 ) -> tuple[tuple[Source, ...], Zyx]:
     """Return the sources with windows that fill common chunks, and the chunks' shape.
 

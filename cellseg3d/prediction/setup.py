@@ -11,6 +11,7 @@ from cellseg3d.bundle.confidence import Confidence
 from cellseg3d.bundle.model import TrainedModel, networks_of
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
+from cellseg3d.core.memory import resident_bytes
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.channels import fit_channels
@@ -26,7 +27,7 @@ from cellseg3d.prediction.options import SegmentOptions
 from cellseg3d.prediction.pipeline import Pipeline, fitted
 from cellseg3d.prediction.rescale import without_unseen
 from cellseg3d.prediction.source_weights import bundle_weights, fusion_of
-from cellseg3d.prediction.sources import GPU_BYTES, NetworkUse, Source
+from cellseg3d.prediction.sources import GPU_BYTES, RAM_BYTES, NetworkUse, Source
 from cellseg3d.prediction.trial import prepare_for
 
 _log = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def use_of(
     network : PreparedNetwork
         The network of `model`, prepared.
     options : SegmentOptions
-        Only axes, batch and skip_empty are read.
+        Only axes, batch, skip_empty and the limits of memory are read.
     """
     window = WindowSettings.parse(model.window, model.spec)
     window = replace(
@@ -240,8 +241,18 @@ def use_of(
         len(model.classes),
         geometry.sees_window,
         options.skip_empty,
-        options.max_vram or GPU_BYTES,
+        window_bytes_of(network, options),
     )
+
+
+def window_bytes_of(network: PreparedNetwork, options: SegmentOptions) -> int:
+    """Return the bytes that a window of a network may take."""
+    if network.hardware.device.type == "cuda":
+        return options.max_vram or GPU_BYTES
+    if options.max_ram is None:
+        return RAM_BYTES
+    # Reading, sums and labels take a fifth or less.
+    return max(0, options.max_ram - resident_bytes()) * 4 // 5
 
 
 def _checked_sources(

@@ -23,11 +23,15 @@ from cellseg3d.prediction.lattice import (
 from cellseg3d.prediction.views import View, ViewField, symmetric_views
 from cellseg3d.prediction.windows import blend_windows, sweep_windows
 
-# A window that runs some planes at a time may have about this many pixels a plane,
-# divided by the network's features per voxel. In bfloat16 it then takes some 200 MiB.
-STREAMED = 2**20
-# Bytes of a GPU's memory that a window may take, if the user sets no limit.
+# Bytes that a window may take, if the user sets no limit: on a GPU, and in the memory
+# of the computer, where reading, sums and labels take about 128 MiB more.
 GPU_BYTES = 2**32
+RAM_BYTES = 5 * 2**27
+# How many planes of a 3D window may be computed together, and what one step costs
+# beside its planes, in planes. More planes take more memory and so narrower windows.
+# Measured with U-Nets of 16 to 256 channels on processors with 256 and 512 bit vectors.
+STREAMED_PLANES = (32, 16, 8)
+STEP_COST = 2.4
 # The logit of background in windows that are left out as empty.
 CERTAIN = 30.0
 
@@ -51,8 +55,8 @@ class NetworkUse:
         are blended; those of slices overlap within the slices.
     skip_empty : bool
         Whether windows whose intensities lie below ``window.empty_below`` are left out.
-    gpu_bytes : int
-        Bytes of a GPU's memory that a window may take.
+    window_bytes : int
+        Bytes that a window may take, on a GPU of the GPU's memory.
     adapted : bool
         Whether the network's normalisation was measured on the volume.
     """
@@ -65,7 +69,7 @@ class NetworkUse:
     classes: int
     sees_window: bool = False
     skip_empty: bool = False
-    gpu_bytes: int = GPU_BYTES
+    window_bytes: int = GPU_BYTES
     adapted: bool = False
 
     @property
@@ -80,7 +84,7 @@ class NetworkUse:
         deep = self.spec.spatial_dims == 3
         window = zyx([side if deep else 1, side, side])
         held = self.network.held_bytes(window, 1)
-        return int(self.gpu_bytes / held * math.prod(window))
+        return int(self.window_bytes / held * math.prod(window))
 
     def sources(self, field: Field) -> list["Source"]:
         """Return one source in 3D, and one for each axis in 2D and 2.5D."""
@@ -91,24 +95,42 @@ class NetworkUse:
                 self.name if axis is None else f"{self.name} along {axis}",
                 field,
                 self,
-                self.lattice(self.spec.seen_shape(field.shape, axis), axis),
+                *self.lattice(self.spec.seen_shape(field.shape, axis), axis),
             )
             for axis in axes
         ]
 
-    def lattice(self, shape: Sequence[int], axis: str | None) -> Lattice:
-        """Return the lattice on a volume.
+    def lattice(self, shape: Sequence[int], axis: str | None) -> tuple[Lattice, int]:
+        """Return the lattice on a volume, and the planes that are computed together.
 
         Windows that may be skipped are small, because small ones are more often empty.
         """
-        features = self.network.features
-        pixels = None
-        if features is not None and not self.skip_empty:
-            pixels = int(STREAMED / features)
+        if self.network.streams and not self.skip_empty:
+            return self._streamed(shape)
         voxels = None if self.skip_empty else self.gpu_voxels
-        return lattice_of(
-            shape, self.spec, self.stride, self.window, axis, pixels, voxels
+        lattice = lattice_of(
+            shape, self.spec, self.stride, self.window, axis, voxels=voxels
         )
+        return lattice, planes_of(lattice, self.window, self.gpu_voxels)
+
+    def _streamed(self, shape: Sequence[int]) -> tuple[Lattice, int]:
+        """Return the windows and planes that take the least time in the memory."""
+        found: list[tuple[float, Lattice, int]] = []
+        for planes in STREAMED_PLANES:
+            each = self.network.held_bytes(zyx([1, 1, 1]), planes)
+            lattice = lattice_of(
+                shape,
+                self.spec,
+                self.stride,
+                self.window,
+                pixels=int(self.window_bytes / each),
+            )
+            again = math.prod(lattice.window[1:]) / math.prod(lattice.core[1:])
+            found.append(((1 + STEP_COST / planes) * again, lattice, planes))
+            if not lattice.tiled or self.window.core is not None:
+                break
+        _, lattice, planes = min(found, key=lambda each: each[0])
+        return lattice, planes
 
 
 @dataclass(frozen=True)
@@ -124,18 +146,18 @@ class Source:
     use : NetworkUse
     lattice : Lattice
         The windows, on the field as it is mirrored and as `view` shows it.
+    planes : int
+        How many planes of a window's answer are computed together.
     view : View or None
         How the volume is flipped and turned before the network sees it.
-    most_planes : int or None
-        The most planes that are computed together when memory is short.
     """
 
     name: str
     field: Field
     use: NetworkUse
     lattice: Lattice
+    planes: int
     view: View | None = None
-    most_planes: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -161,26 +183,20 @@ class Source:
         return self.use.classes
 
     @property
-    def planes(self) -> int:
-        """How many planes of a window's answer are computed together."""
-        usual = planes_of(self.lattice, self.use.window, self.use.gpu_voxels)
-        return usual if self.most_planes is None else min(usual, self.most_planes)
-
-    @property
     def runs_in_planes(self) -> bool:
         """Whether the network runs a window some planes at a time.
 
         A 3D window may then be long without taking more memory.
         """
-        return self.network.features is not None
+        return self.network.streams
 
     def views(self, spacing: Spacing | None) -> list["Source"]:
         """Return one source for each flipped or turned view of the volume."""
         found = []
         for view in symmetric_views(spacing, self.lattice.axis):
             shape, axis = view.shape(self.seen.shape), view.axis(self.lattice.axis)
-            lattice = self.use.lattice(shape, axis)
-            found.append(replace(self, lattice=lattice, view=view))
+            lattice, planes = self.use.lattice(shape, axis)
+            found.append(replace(self, lattice=lattice, planes=planes, view=view))
         return found
 
     def logits(self, chunk: Roi) -> Iterator[tuple[Roi, Tensor]]:

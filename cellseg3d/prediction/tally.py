@@ -15,7 +15,7 @@ from torch import Tensor
 from cellseg3d.core.roi import Roi, Zyx, zyx
 
 # The most voxels of a volume that are counted.
-COUNTED = 2**20
+COUNTED = 2**18
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Tally:
         Examples
         --------
         >>> Tally.of((256, 256, 256)).step
-        (3, 3, 3)
+        (4, 4, 4)
         >>> Tally.of((1, 4096, 4096)).step
-        (1, 4, 4)
+        (1, 8, 8)
         """
         step = 1
         while math.prod(math.ceil(length / step) for length in shape) > most:

@@ -5,7 +5,8 @@ import torch
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models import apple_gpu, hardware
-from cellseg3d.models.hardware import choose_hardware, find_device
+from cellseg3d.models.hardware import can_bfloat16, choose_hardware, find_device
+from cellseg3d.training.precision import training_dtype
 from cellseg3d.training.processes import choose_device
 
 CHOICES = (find_device, choose_device)
@@ -97,3 +98,39 @@ def test_wrong_convolutions_are_refused_and_named(wrong, monkeypatch):
     apple_gpu.require_right_convolutions.cache_clear()
     with pytest.raises(EnvironmentFault, match="'cpu': its 3D convolution of 8 to 16"):
         apple_gpu.require_right_convolutions(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("gain", "precision", "reason"),
+    [
+        (0.6, "float32", "the processor is slower in bfloat16"),
+        (1.7, "bfloat16", "the processor is faster in bfloat16"),
+    ],
+)
+def test_a_processor_computes_in_the_format_in_which_it_is_faster(
+    gain, precision, reason, monkeypatch
+):
+    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda _: True)
+    monkeypatch.setattr(hardware, "bfloat16_gain", lambda: gain)
+
+    chosen = choose_hardware("cpu")
+
+    assert (chosen.precision, chosen.reason) == (precision, reason)
+    assert training_dtype("auto", "cpu") is chosen.dtype
+
+
+def test_a_processor_without_bfloat16_is_not_measured(monkeypatch):
+    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda _: False)
+    monkeypatch.setattr(hardware, "bfloat16_gain", lambda: 1 / 0)
+
+    assert choose_hardware("cpu").reason == "the processor has no bfloat16 arithmetic"
+
+
+@pytest.mark.skipif(not can_bfloat16(torch.device("cpu")), reason="it cannot compute")
+def test_the_gain_of_bfloat16_is_that_of_the_shortest_times(monkeypatch):
+    clock = iter([0.0, 4.0, 0.0, 1.0, 0.0, 3.0, 0.0, 2.0] + [0.0, 9.0] * 8)
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(clock))
+    hardware.bfloat16_gain.cache_clear()
+
+    assert hardware.bfloat16_gain() == 3.0  # 3 s in float32, 1 s in bfloat16
+    hardware.bfloat16_gain.cache_clear()

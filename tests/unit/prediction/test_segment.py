@@ -31,6 +31,7 @@ from cellseg3d.prediction.output.blockwise import sidecar, work_folder
 from cellseg3d.prediction.scarce_memory import logits_in_scarce_memory
 from cellseg3d.prediction.segment import segment, segment_to_file
 from cellseg3d.prediction.setup import set_up
+from cellseg3d.prediction.sources import STREAMED_PLANES
 
 
 @pytest.fixture(params=["off", "auto"], ids=["plain", "accelerated"])
@@ -198,17 +199,21 @@ def test_out_of_memory_halves_the_batch():
         list(logits_in_scarce_memory(Tight(0), read, (6, 2, 3), keep, 4))
 
 
-def test_a_memory_limit_shrinks_chunks_before_windows(monkeypatch):
+def test_a_memory_limit_takes_fewer_planes_then_chunks_before_windows(monkeypatch):
     monkeypatch.setattr("cellseg3d.prediction.budget.resident_bytes", lambda: 0)
     model = small_model(core=32, halo=8, batch=4)
     volume = noise_volume((64, 64, 64))
     free = set_up(volume, [model], SegmentOptions())
 
     ample = set_up(volume, [model], SegmentOptions(max_ram=2**33))
-    window = window_bytes(free.sources[0])
-    tight = set_up(volume, [model], SegmentOptions(max_ram=int(window + 40**3 * 2)))
+    fewest = window_bytes(replace(free.sources[0], planes=STREAMED_PLANES[-1]))
+    fewer = set_up(volume, [model], SegmentOptions(max_ram=int(fewest + 64**3)))
+    tight = set_up(volume, [model], SegmentOptions(max_ram=int(fewest + 40**3 * 2)))
 
     assert ample.sources[0].lattice == free.sources[0].lattice
+    assert free.sources[0].planes == STREAMED_PLANES[0]
+    assert fewer.sources[0].planes == STREAMED_PLANES[-1]
+    assert fewer.chunk == free.chunk
     assert tight.sources[0].lattice == free.sources[0].lattice
     assert np.prod(tight.chunk) < np.prod(free.chunk)
     with pytest.raises(EnvironmentFault, match="raise `max_ram`"):
