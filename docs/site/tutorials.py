@@ -36,7 +36,9 @@ _STRICT = "%%sh\nset -e\nunset FORCE_COLOR CLICOLOR_FORCE\n"
 _RUNNER = """
 import sys, nbformat, nbclient
 notebook = nbformat.read(sys.argv[1], 4)
-nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
+client = nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3")
+client.startup_timeout = 600  # a busy machine needs longer than the usual minute
+client.execute()
 nbformat.write(notebook, sys.argv[1])
 """
 
