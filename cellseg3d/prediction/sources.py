@@ -125,9 +125,12 @@ class NetworkUse:
                 self.window,
                 pixels=int(self.window_bytes / each),
             )
-            again = math.prod(lattice.window[1:]) / math.prod(lattice.core[1:])
-            found.append(((1 + STEP_COST / planes) * again, lattice, planes))
-            if not lattice.tiled or self.window.core is not None:
+            area = math.prod(lattice.window[1:])
+            cost = (1 + STEP_COST / planes) * area / math.prod(lattice.core[1:])
+            fits = area * each <= self.window_bytes
+            if fits or planes == STREAMED_PLANES[-1]:
+                found.append((cost if fits else math.inf, lattice, planes))
+            if fits and (not lattice.tiled or self.window.core is not None):
                 break
         _, lattice, planes = min(found, key=lambda each: each[0])
         return lattice, planes
