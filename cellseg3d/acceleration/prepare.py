@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 # Layers make copies while they compute, which take this much on top of the features.
 SLACK = 1.5
 # The same for a window that runs some planes at a time, where joined planes are copies,
-# too. Measured with the U-Net of benchmarks/predict.py: 2.3 with 32 planes, 2.5 with 16.
+# too. The U-Net of benchmarks/predict.py took 2.3 with 32 planes and 2.5 with 16.
 STREAMED_SLACK = 2.4
 
 
