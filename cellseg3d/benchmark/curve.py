@@ -18,13 +18,15 @@ CURVE = "curve"
 # The comparison asks for a lead of this size. A training whose last half gained more
 # could gain the lead by going on.
 MOST_RISE = 0.03
-# With a lower Dice the network still calls almost everything background.
+# With a lower Dice the network still calls almost everything background; and with less
+# than half of what another method reaches, it still misses whole classes. A rate that
+# falls to nothing flattens the curve of such a network too.
 BEGUN = 0.1
 RULE = (
     "A straight line is fitted to the validation Dice (mean over classes) over the "
     "last half of the training. A method is still rising if the line gains more than "
-    f"{MOST_RISE} over this half, has not begun if its last point is below {BEGUN}, "
-    "and has converged otherwise"
+    f"{MOST_RISE} over this half, has not begun if its last point is below {BEGUN} "
+    "or below half of what the best method reaches there, and has converged otherwise"
 )
 Trend = Literal["converged", "rising", "not begun", "unknown"]
 
@@ -156,8 +158,20 @@ def rise_of(curve: Sequence[Mapping[str, Any]]) -> float:
     return 0.5 * float(np.polyfit(shares, dice, 1)[0])
 
 
-def trend_of(curve: Sequence[Mapping[str, Any]]) -> Trend:
+def last_of(curve: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean Dice of a curve's last point; 0 if there is none."""
+    return float(curve[-1]["mean_dice"] or 0.0) if curve else 0.0
+
+
+def trend_of(curve: Sequence[Mapping[str, Any]], best: float = 0.0) -> Trend:
     """Return whether a training had converged, by `RULE`.
+
+    Parameters
+    ----------
+    curve : sequence of mapping
+        As for `rise_of`.
+    best : float
+        The highest last point of all methods with the same data and budget.
 
     Examples
     --------
@@ -167,6 +181,6 @@ def trend_of(curve: Sequence[Mapping[str, Any]]) -> Trend:
     rise = rise_of(curve)
     if math.isnan(rise):
         return "unknown"
-    if float(curve[-1]["mean_dice"] or 0.0) < BEGUN:
+    if last_of(curve) < max(BEGUN, best / 2):
         return "not begun"
     return "rising" if rise > MOST_RISE else "converged"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cellseg3d.benchmark.curve import Trend, rise_of, trend_of
+from cellseg3d.benchmark.curve import Trend, last_of, rise_of, trend_of
 from cellseg3d.benchmark.record import Record, number
 from cellseg3d.metrics.comparison import compare_paired, holm
 from cellseg3d.metrics.overlap import mean_defined
@@ -113,6 +113,10 @@ def _dataset(
         if any(record.method == method for record in mine)
     }
     units = {method: facts["units"]["dice"] for method, facts in found.items()}
+    best = max((last_of(record.curve) for record in mine), default=0.0)
+    for facts in found.values():
+        curves = facts["curves"].values()
+        facts["trend"] = _worst([trend_of(curve, best) for curve in curves])
     for facts in found.values():
         if facts["of"]:
             used = [found[name]["trend"] for name in facts["of"] if name in found]
@@ -142,7 +146,6 @@ def _method(records: Sequence[Record]) -> dict[str, Any]:
         "of": list(records[0].recipe.get("method", {}).get("of", ())),
         "curves": {record.key: record.curve for record in records if record.curve},
         "rise": mean_defined([rise_of(record.curve) for record in records])[0],
-        "trend": _worst([trend_of(record.curve) for record in records]),
         "sd_over_seeds": _seed_spread(records),
         "seeds": sorted({record.seed for record in records}),
         "runs": len(records),

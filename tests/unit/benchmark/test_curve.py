@@ -35,6 +35,14 @@ def test_the_last_half_of_the_curve_decides(values, trend):
     assert trend_of(curve(values)) == trend
 
 
+def test_a_flat_curve_far_below_the_best_has_not_begun():
+    flat = curve([0.15, 0.16, 0.17, 0.16, 0.16, 0.16, 0.16, 0.16])
+
+    assert trend_of(flat) == "converged"
+    assert trend_of(flat, 0.31) == "converged"
+    assert trend_of(flat, 0.33) == "not begun"
+
+
 def test_the_rise_is_that_of_the_line_through_the_last_half():
     assert rise_of(curve([0.9, 0.9, 0.9, 0.4, 0.5, 0.6, 0.7, 0.8])) == pytest.approx(
         0.4
