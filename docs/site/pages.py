@@ -177,7 +177,7 @@ def _default(option: Any) -> str:  # noqa: ANN401
     value = option.default
     if option.required:
         return "required"
-    if value is None or callable(value) or value in ("", (), [], False):
+    if value is None or value is False or callable(value) or value in ("", (), []):
         return ""
     return f"`{value}`"
 
