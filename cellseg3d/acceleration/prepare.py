@@ -30,6 +30,9 @@ from cellseg3d.models.prepared import Keep, Read, batches_of_stacks
 _log = logging.getLogger(__name__)
 # Layers make copies while they compute, which take this much on top of the features.
 SLACK = 1.5
+# The same for a window that runs some planes at a time, where joined planes are copies,
+# too. The U-Net of benchmarks/predict.py took 2.3 with 32 planes and 2.5 with 16.
+STREAMED_SLACK = 2.4
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class AcceleratedNetwork:
         """Return about how many bytes `logits` takes for a window of this shape."""
         depth, height, width = window
         if self.stream is not None:
-            return SLACK * self._pixel_bytes(planes) * height * width
+            return STREAMED_SLACK * self._pixel_bytes(planes) * height * width
         if self.spec.spatial_dims == 3:
             return self._voxel_bytes * depth * height * width
         # Slices are read together, once in the network's format and once in float32.

@@ -8,7 +8,7 @@ import sys
 # Numbers of two parameters of glibc's function mallopt.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 # glibc returns free memory at the end of the heap to the system from this size on.
-KEPT_BYTES = 3 * 2**28
+KEPT_BYTES = 2**28
 SPIN_COUNT = "5000"
 
 

@@ -78,7 +78,7 @@ def command(
         str | None,
         typer.Option(
             help="Take class names, label map, channels and the files that belong to "
-            "a folder of predictions from this datalist; by default, from that of RUN.",
+            "the predictions from this datalist; by default, from that of RUN.",
         ),
     ] = None,
     spacing_um: SpacingUm = None,

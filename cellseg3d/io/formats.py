@@ -31,7 +31,11 @@ def kind_to_read(path: Path) -> str:
     """
     suffix = volume_suffix(path.name)
     if path.is_dir():
-        return "zarr" if _is_zarr(path) or SUFFIXES.get(suffix) == "zarr" else "folder"
+        return (
+            "zarr"
+            if is_zarr_folder(path) or SUFFIXES.get(suffix) == "zarr"
+            else "folder"
+        )
     if suffix and SUFFIXES[suffix] != "zarr":
         return SUFFIXES[suffix]
     found = true_format(path)
@@ -75,7 +79,8 @@ def kind_to_write(path: Path) -> str:
     return "folder"
 
 
-def _is_zarr(path: Path) -> bool:
+def is_zarr_folder(path: Path) -> bool:
+    """Return whether a folder is a Zarr store, or a group or array of one."""
     return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 

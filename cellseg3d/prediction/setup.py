@@ -11,7 +11,6 @@ from cellseg3d.bundle.confidence import Confidence
 from cellseg3d.bundle.model import TrainedModel, networks_of
 from cellseg3d.core.errors import AxisError, ConfigError
 from cellseg3d.core.input_spec import InputSpec
-from cellseg3d.core.memory import resident_bytes
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
 from cellseg3d.datasets.channels import fit_channels
@@ -34,6 +33,8 @@ _log = logging.getLogger(__name__)
 # The user is warned of voxel edges that differ from the training's by more than this
 # factor.
 FAR = 1.5
+# About how many bytes a process takes that has read a bundle.
+PROCESS_BYTES = 3 * 2**28
 # What is said of a volume to which a network is adapted.
 ADAPTED = (
     ". The network's normalisation is measured on this volume; `adapt` off takes that "
@@ -246,13 +247,15 @@ def use_of(
 
 
 def window_bytes_of(network: PreparedNetwork, options: SegmentOptions) -> int:
-    """Return the bytes that a window of a network may take."""
+    """Return the bytes that a window of a network may take.
+
+    They follow from the limits alone, not from what the process holds, so that a
+    prediction that goes on, and its workers, take the same windows.
+    """
     if network.hardware.device.type == "cuda":
         return options.max_vram or GPU_BYTES
-    if options.max_ram is None:
-        return RAM_BYTES
     # Reading, sums and labels take a fifth or less.
-    return max(0, options.max_ram - resident_bytes()) * 4 // 5
+    return max(RAM_BYTES, ((options.max_ram or 0) - PROCESS_BYTES) * 4 // 5)
 
 
 def _checked_sources(

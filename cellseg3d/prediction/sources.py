@@ -26,7 +26,7 @@ from cellseg3d.prediction.windows import blend_windows, sweep_windows
 # Bytes that a window may take, if the user sets no limit: on a GPU, and in the memory
 # of the computer, where reading, sums and labels take about 128 MiB more.
 GPU_BYTES = 2**32
-RAM_BYTES = 5 * 2**27
+RAM_BYTES = 9 * 2**26
 # How many planes of a 3D window may be computed together, and what one step costs
 # beside its planes, in planes. More planes take more memory and so narrower windows.
 # Measured with U-Nets of 16 to 256 channels on processors with 256 and 512 bit vectors.
@@ -125,9 +125,12 @@ class NetworkUse:
                 self.window,
                 pixels=int(self.window_bytes / each),
             )
-            again = math.prod(lattice.window[1:]) / math.prod(lattice.core[1:])
-            found.append(((1 + STEP_COST / planes) * again, lattice, planes))
-            if not lattice.tiled or self.window.core is not None:
+            area = math.prod(lattice.window[1:])
+            cost = (1 + STEP_COST / planes) * area / math.prod(lattice.core[1:])
+            fits = area * each <= self.window_bytes
+            if fits or planes == STREAMED_PLANES[-1]:
+                found.append((cost if fits else math.inf, lattice, planes))
+            if fits and (not lattice.tiled or self.window.core is not None):
                 break
         _, lattice, planes = min(found, key=lambda each: each[0])
         return lattice, planes

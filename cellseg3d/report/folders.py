@@ -103,6 +103,8 @@ def locate(
 ) -> list[Located]:
     """Return the volumes to report, from files in the same order or from a folder.
 
+    Truths and images that are not given are those of the datalist's cases.
+
     Raises
     ------
     ConfigError
@@ -132,6 +134,8 @@ def locate(
             )
         else:
             case = cases.get(stem_of_file(prediction))
+            if case is not None:
+                truth, image = truth or case.label, image or case.image
             found.append(Located(prediction, truth, image, prob, case))
     return found
 

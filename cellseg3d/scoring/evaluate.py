@@ -1,6 +1,7 @@
 """Score label files against the truth, with the scores of `cellseg3d.metrics`."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -153,12 +154,24 @@ def _score_pairs(
     if faults:
         listed = "; ".join(str(fault) for fault in faults)
         raise InputError(f"{len(faults)} volumes cannot be scored: {listed}")
+    absent = frozenset.intersection(*(each.unused for each in scored))
+    if absent:
+        notes = (*scored[0].notes, *_notes_of_absent(absent))
+        scored[0] = replace(scored[0], notes=notes)
     return Evaluation(
         pairing.pairs,
         tuple(scored),
         pairing.unmatched_predictions,
         pairing.unmatched_truths,
     )
+
+
+def _notes_of_absent(absent: frozenset[tuple[str, int]]) -> Iterator[str]:
+    """Yield a sentence for each map with values that no volume holds."""
+    for word in sorted({word for word, _ in absent}):
+        values = ", ".join(str(value) for each, value in sorted(absent) if each == word)
+        side = "truth" if word == "truth_map" else "prediction"
+        yield f"no voxel of the {side} holds {values}, which `{word}` renames"
 
 
 def _score_pair(

@@ -119,6 +119,9 @@ class ScoredVolume:
         What was assumed, in sentences.
     truth_map : mapping of int to int or None
         The class of each value in the truth, as it was read.
+    unused : frozenset of (str, int)
+        The values that a map of the user renames and that no voxel holds, each with
+        the name of its map.
     """
 
     accuracy: float
@@ -128,6 +131,7 @@ class ScoredVolume:
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     truth_map: Mapping[int, int] | None = None
+    unused: frozenset[tuple[str, int]] = frozenset()
 
 
 def score_volume(
@@ -163,6 +167,7 @@ def score_volume(
         raise SpacingError(message)
     raw = count_slices(prediction.array, truth.array)
     notes: tuple[str, ...] = ()
+    unused = _unused_of_maps(total(raw), options)
     if not options.ids:
         if options.meaning is None:
             check_values(total(raw), prediction, truth, options)
@@ -198,6 +203,22 @@ def score_volume(
         objects,
         notes=notes,
         truth_map=options.truth_map,
+        unused=unused,
+    )
+
+
+def _unused_of_maps(
+    raw: Contingency, options: ScoreOptions
+) -> frozenset[tuple[str, int]]:
+    """Return the values that a map of the user renames and that no voxel holds."""
+    sides = (
+        ("truth_map", options.truth_map, raw.true_sizes()[0]),
+        ("prediction_map", options.prediction_map, raw.predicted_sizes()[0]),
+    )
+    return frozenset(
+        (word, value)
+        for word, renaming, found in sides
+        for value in set(renaming or {}) - set(found.tolist())
     )
 
 
@@ -227,7 +248,11 @@ def _understood(
         If the values of the two mean different things.
     """
     if options.truth_map is not None or options.prediction_map is not None:
-        return options, ()
+        maps = (options.truth_map or {}, options.prediction_map or {})
+        if len(_unused_of_maps(raw, options)) < sum(map(len, maps)):
+            return options, ()
+        # Maps that rename nothing do not say what the values mean.
+        options = replace(options, truth_map=None, prediction_map=None)
     true = raw.true_sizes()[0].tolist()
     if options.meaning is None:
         if not options.classes:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.io.formats import is_zarr_folder
 
 NOTES_FILE = "cellseg3d.json"
 _NOTES = b'"cellseg3d"'
@@ -30,7 +31,10 @@ def check_replaceable(path: Path) -> None:
     ------
     EnvironmentFault
         With the name of a file that would be lost.
+    ConfigError
+        If the path lies in a Zarr store.
     """
+    _check_outside_stores(path)
     if not path.is_dir():
         return
     zarr = any(_mentions(path / name) for name in _ZARR_NOTES)
@@ -43,6 +47,23 @@ def check_replaceable(path: Path) -> None:
                 "write; choose another name, or move the folder away"
             )
             raise EnvironmentFault(message)
+
+
+def _check_outside_stores(path: Path) -> None:
+    """Refuse a file or folder inside a Zarr store, whose files belong together.
+
+    Raises
+    ------
+    ConfigError
+        With the name of the store.
+    """
+    for folder in _place(path).parents:
+        if is_zarr_folder(folder):
+            message = (
+                f"{path}: lies inside of the Zarr store {folder}; choose a name "
+                "outside of it"
+            )
+            raise ConfigError(message)
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str] = ()) -> None:
@@ -60,11 +81,13 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str] = ()) ->
     Raises
     ------
     ConfigError
-        If two outputs are one file, or an output is, contains or lies in an input.
+        If two outputs are one file, an output is, contains or lies in an input, or
+        an output lies in a Zarr store.
     """
     read = [(given, _place(_file_of(given))) for given in inputs]
     seen: dict[str, Path] = {}
     for output in outputs:
+        _check_outside_stores(output)
         place = _place(output)
         key = one_name(str(place))
         if key in seen:

@@ -215,3 +215,18 @@ def test_a_refusal_is_told_though_the_clean_up_fails_too(tmp_path, suffix):
 
 def refuse_nicely(writer, *_args):
     raise environment_fault(PermissionError(13, "Permission denied"), writer.path)
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.ome.zarr", "0/x.mrc"])
+def test_nothing_is_written_inside_of_a_zarr_store(tmp_path, labels, capsys, name):
+    store = tmp_path / "store.zarr"
+    assert main(["convert", str(labels), str(store)]) == 0
+    before = sorted(store.rglob("*"))
+
+    code = main(["convert", str(labels), str(store / name)])
+
+    assert code == 3
+    assert "inside of the Zarr store" in error_of(capsys)
+    assert sorted(store.rglob("*")) == before
+    with pytest.raises(ConfigError, match=r"inside of the Zarr store .*store\.zarr"):
+        check_replaceable(store / name)

@@ -11,6 +11,7 @@ from cellseg3d.cli.main import main
 from cellseg3d.core.colours import LABEL_COLOURS, UNKNOWN_COLOUR, colour_labels
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.core.volume import Volume
+from cellseg3d.datasets.cases import Case, Datalist
 from cellseg3d.io.registry import write_labels, write_volume
 from cellseg3d.report.charts import (
     Axes,
@@ -281,3 +282,16 @@ def test_values_of_the_truth_are_renamed_as_told(tmp_path):
     assert code == 0
     assert '<section id="scores"' in out.read_text()
     assert main(["report", *words, "--map", "2", "--out", str(out)]) == 3
+
+
+def test_a_file_takes_truth_and_image_from_the_datalist(tmp_path):
+    label, image = tmp_path / "a_truth.tif", tmp_path / "a.tif"
+    cases = (Case("a", str(image), str(label), "a"),)
+    known = Datalist("d", ("background", "cell"), None, cases)
+    prediction = str(tmp_path / "p" / "a_labels.tif")
+
+    (found,) = locate([prediction], [], [], [], datalist=known)
+    (given,) = locate([prediction], ["t.tif"], ["i.tif"], [], datalist=known)
+
+    assert (found.truth, found.image) == (str(label), str(image))
+    assert (given.truth, given.image) == ("t.tif", "i.tif")

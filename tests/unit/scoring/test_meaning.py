@@ -195,3 +195,29 @@ def test_labels_are_not_taken_for_an_image(tmp_path, caplog, plane):
 
     assert main(["measure", str(path), "--out", str(tmp_path / "a.csv")]) == 0
     assert "seems to be an image" not in caplog.text
+
+
+def test_a_map_of_absent_values_is_told(tmp_path, capsys):
+    truth = raw_truth()
+    write_labels(tmp_path / "truth.tif", Volume(truth))
+    write_labels(tmp_path / "a.tif", Volume((truth == 4).astype(np.uint8)))
+
+    words = ["--map", "4:1,1:0,2:0,9:1", "--map-prediction", "7:1"]
+    scores = evaluate(tmp_path, tmp_path / "a.tif", tmp_path / "truth.tif", *words)
+
+    assert scores["volumes"]["a"]["1"]["dice"] == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "no voxel of the truth holds 9, which --map renames" in told
+    assert "no voxel of the prediction holds 7, which --map-prediction renames" in told
+
+
+def test_a_map_that_renames_nothing_does_not_say_what_values_mean(tmp_path, capsys):
+    truth = raw_truth()
+    write_labels(tmp_path / "truth.tif", Volume(truth * 16))
+    write_labels(tmp_path / "a.tif", Volume(truth))
+    files = [str(tmp_path / "a.tif"), str(tmp_path / "truth.tif")]
+
+    code = main(["evaluate", *files, "--map", "9:1"])
+
+    assert code == 2
+    assert "mean different things" in " ".join(capsys.readouterr().err.split())
