@@ -11,6 +11,7 @@ from pathlib import Path
 from cellseg3d import __version__
 from cellseg3d.core.atomic import write_text
 from cellseg3d.core.errors import CellSegError, ConfigError, InputError
+from cellseg3d.core.user_cache import user_cache
 from cellseg3d.datasets.cases import Case, Datalist, split_inner
 from cellseg3d.doctor.findings import (
     CONSTANT,
@@ -145,7 +146,7 @@ def examine_before_training(
 
 def default_cache() -> Path:
     """Return the folder of kept reports, below the user's home folder."""
-    return Path.home() / ".cache" / "cellseg3d" / "doctor"
+    return user_cache() / "doctor"
 
 
 def pair_datalist(image: str, label: str, classes: int) -> Datalist:

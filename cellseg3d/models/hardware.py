@@ -1,14 +1,19 @@
 """Which device and which number format a network runs in, and why."""
 
+import contextlib
 import functools
 import logging
+import os
+import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.user_cache import keep, kept
 from cellseg3d.models.apple_gpu import require_right_convolutions
 
 _log = logging.getLogger(__name__)
@@ -18,6 +23,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 # The convolution by which number formats are compared: its channels, the side of its
 # cube of voxels, and how often each format runs. It takes about a tenth of a second.
 _CHANNELS, _SIDE, _TURNS = 32, 16, 6
+# The file in the user's cache that keeps the results.
+_GAINS = "bfloat16_gain"
 
 
 @dataclass(frozen=True)
@@ -201,20 +208,42 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether a device is faster in bfloat16 than in float32.
 
-    A GPU that multiplies bfloat16 is. A processor is measured once in each process,
-    because some that have the instructions take twice as long with them.
+    A GPU that multiplies bfloat16 is. A processor is measured, because some that have
+    the instructions take twice as long with them. What was measured is kept for the
+    user, so that every run on a machine computes alike.
     """
     if not multiplies_bfloat16(device):
         return False
-    return device.type == "cuda" or bfloat16_gain() > 1
+    return device.type == "cuda" or _kept_gain() > 1
 
 
 @functools.cache
+def _kept_gain() -> float:
+    """Return the gain that was measured on this processor before, or measure it."""
+    known = kept(_GAINS).get(_processor())
+    if isinstance(known, int | float) and known > 0:
+        return float(known)
+    gain = bfloat16_gain()
+    keep(_GAINS, _processor(), gain)
+    return gain
+
+
+def _processor() -> str:
+    """Return what decides the speed of number formats: processor, library, limits."""
+    name = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((each for each in lines if each.startswith("model name")), name)
+    name = name.partition(":")[2].strip() or name or platform.machine()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    return f"{name}, torch {torch.__version__}{limit and f', {limit}'}"
+
+
 def bfloat16_gain() -> float:
-    """Return how many times as fast this processor convolves in bfloat16.
+    """Measure how many times as fast this processor convolves in bfloat16.
 
     One convolution of two volumes runs a few times in float32 and in bfloat16, in
-    turns; the shortest time of each counts. Two, because torch
+    turns; the least processor time of each counts. Two, because torch
     runs single small volumes in float32 by slow loops, which prediction avoids.
     """
     layout, pairs = torch.channels_last_3d, []
@@ -227,9 +256,9 @@ def bfloat16_gain() -> float:
     with torch.inference_mode():
         for _ in range(_TURNS):
             for index, (convolve, given) in enumerate(pairs):
-                begun = time.perf_counter()
+                begun = time.process_time()
                 convolve(given)
-                least[index] = min(least[index], time.perf_counter() - begun)
+                least[index] = min(least[index], time.process_time() - begun)
     gain = least[0] / least[1]
     _log.info("convolutions in bfloat16 run %.2f times as fast as in float32", gain)
     return gain

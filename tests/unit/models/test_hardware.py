@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from cellseg3d.core import user_cache
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
 from cellseg3d.models import apple_gpu, hardware
 from cellseg3d.models.hardware import can_bfloat16, choose_hardware, find_device
@@ -111,7 +112,7 @@ def test_a_processor_computes_in_the_format_in_which_it_is_faster(
     gain, precision, reason, monkeypatch
 ):
     monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda _: True)
-    monkeypatch.setattr(hardware, "bfloat16_gain", lambda: gain)
+    monkeypatch.setattr(hardware, "_kept_gain", lambda: gain)
 
     chosen = choose_hardware("cpu")
 
@@ -121,7 +122,7 @@ def test_a_processor_computes_in_the_format_in_which_it_is_faster(
 
 def test_a_processor_without_bfloat16_is_not_measured(monkeypatch):
     monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda _: False)
-    monkeypatch.setattr(hardware, "bfloat16_gain", lambda: 1 / 0)
+    monkeypatch.setattr(hardware, "_kept_gain", lambda: 1 / 0)
 
     assert choose_hardware("cpu").reason == "the processor has no bfloat16 arithmetic"
 
@@ -129,8 +130,32 @@ def test_a_processor_without_bfloat16_is_not_measured(monkeypatch):
 @pytest.mark.skipif(not can_bfloat16(torch.device("cpu")), reason="it cannot compute")
 def test_the_gain_of_bfloat16_is_that_of_the_shortest_times(monkeypatch):
     clock = iter([0.0, 4.0, 0.0, 1.0, 0.0, 3.0, 0.0, 2.0] + [0.0, 9.0] * 8)
-    monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(clock))
-    hardware.bfloat16_gain.cache_clear()
+    monkeypatch.setattr(hardware.time, "process_time", lambda: next(clock))
 
     assert hardware.bfloat16_gain() == 3.0  # 3 s in float32, 1 s in bfloat16
-    hardware.bfloat16_gain.cache_clear()
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[1]", '{"a": 1}'])
+def test_a_processor_is_measured_once_for_all_processes(damage, monkeypatch, tmp_path):
+    monkeypatch.setattr(user_cache, "user_cache", lambda: tmp_path / "cache")
+    gains = iter([0.5, 2.0])
+    monkeypatch.setattr(hardware, "bfloat16_gain", lambda: next(gains))
+    found = []
+
+    for _ in range(2):
+        hardware._kept_gain.cache_clear()  # as in another process
+        found.append(hardware._kept_gain())
+        if damage is not None:
+            (tmp_path / "cache" / "bfloat16_gain.json").write_text(damage)
+
+    hardware._kept_gain.cache_clear()
+    assert found == ([0.5, 0.5] if damage is None else [0.5, 2.0])
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(user_cache, "user_cache", lambda: tmp_path / "file" / "cache")
+
+    user_cache.keep("speeds", "one", 1.0)
+
+    assert user_cache.kept("speeds") == {}
