@@ -42,7 +42,7 @@ _ALIASES = {
 
 
 # Volumes of other edges are too small or too large to be computed with.
-LEAST_UM, MOST_UM = 1e-9, 1e9
+LEAST_UM, MOST_UM = 1e-15, 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Spacing:
     Raises
     ------
     SpacingError
-        If a length is not a positive number from 1e-9 to 1e9 um.
+        If a length is not a positive number from 1e-15 to 1e15 um.
 
     Examples
     --------

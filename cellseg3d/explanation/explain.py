@@ -141,10 +141,12 @@ def explain(
     captum_library()
     wanted = options or ExplainOptions()
     if (object_id is None) == (point is None):
-        raise ConfigError("give one of `object` and `point`, to say what is explained")
+        raise ConfigError(
+            "give one of `object_id` and `point`, to say what is explained"
+        )
     if object_id is not None and labels is None:
         message = (
-            f"`object` is {object_id}, but there are no `labels` that hold it; give "
+            f"`object_id` is {object_id}, but there are no `labels` that hold it; give "
             "the file of object ids, such as NAME_objects of `cellseg3d predict "
             "--objects`, or a place with `point`"
         )
@@ -281,7 +283,9 @@ def _subject(
     if labels is not None and object_id is not None:
         return object_of(labels, object_id, most)
     if point is None:
-        raise ConfigError("give one of `object` and `point`, to say what is explained")
+        raise ConfigError(
+            "give one of `object_id` and `point`, to say what is explained"
+        )
     if labels is not None:
         return piece_at(labels, point, most)
     return predicted_at(pipeline, point, most, volume.name)

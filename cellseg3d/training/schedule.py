@@ -83,8 +83,10 @@ class Schedule:
             message = f"lr_scheduler final_share is {final_share}; expected 0 to 1"
             raise ConfigError(message)
         rates = [float(group["lr"]) for group in optimizer.param_groups]
-        if not all(0 < rate < math.inf for rate in rates):
-            message = f"optimizer lr is {min(rates)}; expected a finite number above 0"
+        if not all(0 <= rate < math.inf for rate in rates):
+            message = (
+                f"optimizer lr is {min(rates)}; expected a finite number, 0 or more"
+            )
             raise ConfigError(message)
         self.optimizer = optimizer
         self.shape = shape
