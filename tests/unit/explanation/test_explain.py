@@ -215,7 +215,7 @@ def test_the_piece_at_a_place_is_connected():
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({}, ConfigError, "give one of `object` and `point`"),
+        ({}, ConfigError, "give one of `object_id` and `point`"),
         ({"object_id": 1, "point": (0, 0, 0)}, ConfigError, "give one of"),
         ({"object_id": 1}, ConfigError, "no `labels` that hold it"),
         ({"point": (99, 0, 0)}, ConfigError, "lies outside"),
