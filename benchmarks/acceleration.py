@@ -18,7 +18,6 @@ prediction and the trial of bfloat16 are not counted. The script writes
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from unittest.mock import patch
+
+from cellseg3d.core.processes import processor_name
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "records" / "acceleration.json"
@@ -116,7 +117,7 @@ def main() -> None:
         rows += [json.loads(line) for line in done.stdout.splitlines()]
     record = {
         "command": "python " + " ".join(["benchmarks/acceleration.py", *sys.argv[1:]]),
-        "processor": processor(),
+        "processor": processor_name(),
         "threads": 1,
         "seconds": "CPU seconds of the process; ratios are medians of pairs",
         "sizes_zyx": SIZES,
@@ -287,16 +288,6 @@ def measure_training(arguments: argparse.Namespace, precision: str) -> None:
             pairs = [(step({}), step(changes, word)) for _ in range(arguments.pairs)]
             ratios = [without / with_all for with_all, without in pairs]
             show(arguments.child, net, part, ratios, [one for one, _ in pairs])
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def page(record: dict) -> str:

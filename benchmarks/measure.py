@@ -10,7 +10,6 @@ stops if volumes, centroids or intensities do not agree.
 
 import argparse
 import json
-import platform
 import resource
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes, mesh_surface_area, regionprops
 
+from cellseg3d.core.processes import processor_name
 from cellseg3d.core.spacing import Spacing
 from cellseg3d.metrics.morphometry import measure_objects
 
@@ -99,7 +99,7 @@ def main() -> None:
     found = len(table["id"])
     per_object = ours_s / found, theirs_s / len(rows)
     result = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor_name(),
         "voxels": labels.size,
         "objects": found,
         "cellseg3d_s": round(ours_s, 2),

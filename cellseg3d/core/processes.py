@@ -1,6 +1,9 @@
-"""Which processes of this machine live, and how many cores they may use."""
+"""Which processes of this machine live, which processor and cores they may use."""
 
+import contextlib
 import os
+import platform
+from pathlib import Path
 
 import psutil
 
@@ -38,3 +41,13 @@ def usable_cores() -> int:
     if hasattr(process, "cpu_affinity"):  # macOS has none
         return len(process.cpu_affinity())
     return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Return the name of this machine's processor, or else of its kind."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

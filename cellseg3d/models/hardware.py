@@ -1,18 +1,16 @@
 """Which device and which number format a network runs in, and why."""
 
-import contextlib
 import functools
 import logging
 import os
-import platform
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from cellseg3d.core.errors import ConfigError, EnvironmentFault
+from cellseg3d.core.processes import processor_name
 from cellseg3d.core.user_cache import keep, kept
 from cellseg3d.models.apple_gpu import require_right_convolutions
 
@@ -230,13 +228,8 @@ def _kept_gain() -> float:
 
 def _processor() -> str:
     """Return what decides the speed of number formats: processor, library, limits."""
-    name = platform.processor()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((each for each in lines if each.startswith("model name")), name)
-    name = name.partition(":")[2].strip() or name or platform.machine()
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
-    return f"{name}, torch {torch.__version__}{limit and f', {limit}'}"
+    return f"{processor_name()}, torch {torch.__version__}{limit and f', {limit}'}"
 
 
 def bfloat16_gain() -> float:
