@@ -11,13 +11,12 @@ from cellseg3d.cli.terminal.reading_options import (
     ReadAs,
     SpacingUm,
     Time,
-    several,
+    opening_of,
 )
 from cellseg3d.cli.terminal.trust_option import Trust
 
 if TYPE_CHECKING:
     from cellseg3d.explanation.explain import Explanation
-    from cellseg3d.io.registry import Opening
 
 
 def command(
@@ -104,14 +103,7 @@ def command(
     from cellseg3d.prediction.batch import tasks_of  # noqa: PLC0415
     from cellseg3d.prediction.opening import open_for  # noqa: PLC0415
 
-    opening: Opening = {
-        "spacing": spacing_um,
-        "channel": channel,
-        "channels": several(channels),
-        "read_as": read_as,
-    }
-    if time is not None:
-        opening["time"] = time
+    opening = opening_of(spacing_um, channel, channels, time, read_as)
     [task] = tasks_of([volume], out, suffix)
     check_outputs([task.labels], [task.source])
     model = load_model(bundle)

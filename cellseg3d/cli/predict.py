@@ -15,7 +15,7 @@ from cellseg3d.cli.terminal.reading_options import (
     Channels,
     ReadAs,
     SpacingUm,
-    several,
+    opening_of,
 )
 from cellseg3d.cli.terminal.trust_option import Trust
 from cellseg3d.cli.terminal.wording import line_of
@@ -276,14 +276,7 @@ def command(
     def find(task: "Task") -> None:
         _find_objects(task, models[0], decoder, dask, min_volume_um3)
 
-    opening: Opening = {
-        "spacing": spacing_um,
-        "channel": channel,
-        "channels": several(channels),
-        "read_as": read_as,
-    }
-    if one_time is not None:
-        opening["time"] = one_time
+    opening = opening_of(spacing_um, channel, channels, one_time, read_as)
     first: Opening = {**opening, "time": 0} if time == ALL_TIMES else opening
     done = partial(
         _one,

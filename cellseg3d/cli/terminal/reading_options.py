@@ -1,11 +1,14 @@
 """Options that say how files are to be read, for the verbs that have them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellseg3d.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cellseg3d.io.registry import Opening
 
 SpacingUm = Annotated[
     tuple[float, float, float] | None,
@@ -94,6 +97,31 @@ def several(text: str | None) -> str | tuple[str, ...] | None:
             "0,2, or all"
         )
     return names
+
+
+def opening_of(
+    spacing_um: tuple[float, float, float] | None,
+    channel: str | None,
+    channels: str | None,
+    time: int | None,
+    read_as: str | None,
+) -> "Opening":
+    """Return what the options of a verb say about opening a volume.
+
+    Raises
+    ------
+    ConfigError
+        If `channels` names none.
+    """
+    opening: Opening = {
+        "spacing": spacing_um,
+        "channel": channel,
+        "channels": several(channels),
+        "read_as": read_as,
+    }
+    if time is not None:
+        opening["time"] = time
+    return opening
 
 
 def value_map(pairs: Sequence[str] | None, option: str) -> Mapping[int, int] | None:
